@@ -1,0 +1,27 @@
+#pragma once
+#include "expunge/types.hpp"
+
+namespace expunge {
+
+// H = L L^T: factored once, solved many times; an inverse is never formed.
+class CholeskyFactor {
+public:
+    // H (p, p), lower triangle read. Throws NotPositiveDefinite with the pivot that fails.
+    explicit CholeskyFactor(const Matrix& H);
+
+    Index size() const { return L_.rows(); }
+    // L in the lower triangle; the rest is not defined.
+    const Matrix& lower() const { return L_; }
+
+    // b (p, k) becomes H^-1 b.
+    void solve_in_place(Eigen::Ref<Matrix> b) const;
+    Vector solve(const VectorRef& b) const;
+
+    // Removes row and column i of H: a rank-1 update of the trailing block, hence never indefinite.
+    void erase(Index i);
+
+private:
+    Matrix L_;
+};
+
+}  // namespace expunge

@@ -1,0 +1,15 @@
+#pragma once
+#include <stdexcept>
+#include <string>
+
+namespace expunge {
+
+// Wrong arguments are std::invalid_argument; this is the one failure that depends on the numbers.
+class NotPositiveDefinite : public std::runtime_error {
+public:
+    explicit NotPositiveDefinite(long pivot)
+        : std::runtime_error("Hessian is not positive definite (pivot " + std::to_string(pivot) +
+                             "): raise alpha above 0") {}
+};
+
+}  // namespace expunge

@@ -1,0 +1,62 @@
+#pragma once
+// A loss is three scalar functions of (y, eta) and two constants (E1). To add one: write its struct,
+// name it in `Loss`; every kernel follows. Python's half is one entry in losses.py.
+#include <cmath>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "expunge/elementary.hpp"
+
+namespace expunge {
+
+struct Squared {
+    static constexpr const char* name = "squared";
+    static constexpr double max_d2 = 1.0, max_d3 = 0.0;
+    static double value(double y, double eta) { return 0.5 * (eta - y) * (eta - y); }
+    static double d1(double y, double eta) { return eta - y; }
+    static double d2(double, double) { return 1.0; }
+    // E19: what rounding in eta, in units of u, leaves in d1 = r.
+    static double d1_rounding(double, double eta_rounding, double y) { return eta_rounding + std::abs(y); }
+};
+
+// y in {0, 1}. With z = (1 - 2y) eta, minus the margin: value log(1 + e^z), d1 = (1 - 2y) sigma(z).
+struct Logistic {
+    static constexpr const char* name = "logistic";
+    static constexpr double max_d2 = 0.25, max_d3 = 0.09622504486493764;  // 1 / (6 sqrt 3)
+    static double value(double y, double eta) {
+        const double z = (1.0 - 2.0 * y) * eta;
+        return (z > 0.0 ? z : 0.0) + log1p_unit(exp_nonpositive(-std::abs(z)));
+    }
+    static double d1(double y, double eta) {
+        const double sign = 1.0 - 2.0 * y, z = sign * eta;
+        const double e = exp_nonpositive(-std::abs(z));
+        return sign * ((z > 0.0 ? 1.0 : e) / (1.0 + e));
+    }
+    static double d2(double, double eta) {
+        const double e = exp_nonpositive(-std::abs(eta));
+        return e / ((1.0 + e) * (1.0 + e));
+    }
+    static double d1_rounding(double r, double eta_rounding, double) {
+        return (std::abs(r) < max_d2 ? std::abs(r) : max_d2) * eta_rounding;
+    }
+};
+
+using Loss = std::variant<Squared, Logistic>;
+
+inline Loss loss_named(const std::string& name) {
+    Loss found;
+    std::string known;
+    const auto match = [&]<std::size_t... I>(std::index_sequence<I...>) {
+        return ((known += (I ? ", " : "") + std::string(std::variant_alternative_t<I, Loss>::name),
+                 name == std::variant_alternative_t<I, Loss>::name && (found.emplace<I>(), true)) ||
+                ...);
+    };
+    if (!match(std::make_index_sequence<std::variant_size_v<Loss>>{}))
+        throw std::invalid_argument("unknown loss '" + name + "': choose one of " + known);
+    return found;
+}
+
+}  // namespace expunge

@@ -1,0 +1,27 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "expunge/anchor.hpp"
+
+namespace expunge {
+
+struct Minimum {
+    Vector theta;
+    Evaluation at;                         // at theta
+    double floor = 0.0;                    // E19 at theta
+    int iterations = 0;                    // accepted or refused Newton steps
+    int passes = 0;                        // over all rows: gradients, products, Hessians, the floor
+    std::shared_ptr<const Anchor> anchor;  // the last factor used; null if none was needed
+};
+
+// E11: minimise J from theta until the residual |grad J| <= tolerance, or until rounding stops it.
+// `anchor` is any earlier factor of about this Hessian; `start` is J and its gradient at theta where
+// they are known. `checkpoint` is called before each iteration and may throw.
+Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_iter,
+                 std::shared_ptr<const Anchor> anchor = nullptr,
+                 std::optional<Evaluation> start = std::nullopt,
+                 const std::function<void()>& checkpoint = [] {});
+
+}  // namespace expunge

@@ -1,0 +1,70 @@
+#pragma once
+#include <limits>
+#include <vector>
+
+#include "expunge/losses.hpp"
+#include "expunge/rows.hpp"
+
+namespace expunge {
+
+// Rows with their targets y (n,) and weights s (n,); nullptr stands for zeros and ones. Not owned.
+struct Block {
+    Rows rows;
+    const double* y;
+    const double* s;
+};
+
+// J, its gradient and s_i d2_i, row by row, at one theta.
+struct Evaluation {
+    double value = std::numeric_limits<double>::infinity();
+    Vector gradient;   // (p,)
+    Vector curvature;  // (n,), or empty where the rows were not read
+    double residual() const { return gradient.norm(); }
+};
+
+// E1: J(theta; D) = sum_i s_i loss(y_i, eta_i) + 1/2 theta^T Lambda theta, eta_i = x_i^T theta + theta_0,
+// on the sum scale. p = d, or d + 1 with the intercept, unpenalised, as last coordinate.
+class Objective {
+public:
+    Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept);
+
+    Index rows() const { return n_; }
+    Index features() const { return d_; }
+    Index parameters() const { return penalty_.size(); }
+    bool same_rows(const Objective& other) const;
+
+    // One pass: J, gradient, curvature, summed by panels.
+    Evaluation evaluate(const VectorRef& theta) const;
+
+    // s_i d2_i (n,) at theta.
+    Vector curvature(const VectorRef& theta) const;
+
+    // H (p, p), lower triangle, += X^T diag(curvature) X; the penalty is not added.
+    void add_gram(const VectorRef& curvature, Matrix& H) const;
+
+    // Hessian at theta, lower triangle, penalty included.
+    Matrix hessian(const VectorRef& theta) const;
+
+    // X^T diag(curvature) X v + Lambda v
+    Vector hvp(const VectorRef& curvature, const VectorRef& v) const;
+
+    // E19: what rounding may hide in the gradient of `evaluate`.
+    double rounding_floor(const VectorRef& theta) const;
+
+    // E3, on the data alone (penalties do not enter): J_after - J_before and its gradient. The two
+    // may share their rows, as when only labels or weights change; then each row is one difference.
+    static Evaluation difference(const Objective* before, const Objective* after, const VectorRef& theta);
+
+private:
+    template <class Visit>
+    void for_each_panel(const VectorRef& theta, Visit&& visit) const;
+    void add_data(const VectorRef& theta, double sign, Evaluation& total, double* curvature) const;
+
+    std::vector<Block> blocks_;
+    Loss loss_;
+    Vector penalty_;  // (p,), 0 at the intercept
+    bool fit_intercept_;
+    Index n_ = 0, d_ = 0;
+};
+
+}  // namespace expunge

@@ -1,0 +1,141 @@
+#pragma once
+// A row view: how kernels see a matrix X, whatever its storage. A view gives panels, a panel gives
+// four operations (multiply, add_transposed, add_gram, row_sizes); the kernels know nothing else.
+// Another storage (CSR) joins as another view with its own panel.
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "expunge/types.hpp"
+
+namespace expunge {
+
+constexpr Index panel_rows = 256;  // rows summed before they join the total: p of E19
+
+// Columns [first, first + count) that are kept, side by side.
+struct Run {
+    Index first, count;
+};
+using Runs = std::vector<Run>;
+
+inline Runs all_columns(Index d) { return {{0, d}}; }
+
+// Scratch memory that grows and is kept: one per thread, so that a kernel allocates once.
+class Workspace {
+public:
+    double* take(Index size) {
+        if (size > size_) {
+            memory_.reset(new double[static_cast<std::size_t>(size)]);
+            size_ = size;
+        }
+        return memory_.get();
+    }
+
+private:
+    std::unique_ptr<double[]> memory_;
+    Index size_ = 0;
+};
+
+// (m, d) rows in float64, row-major.
+class DensePanel {
+public:
+    DensePanel(const double* data, Index m, Index d, Index stride)
+        : x_(data, m, d, Eigen::OuterStride<>(stride)) {}
+
+    // eta (m,) = X theta
+    void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const { eta.noalias() = x_ * theta; }
+
+    // g (d,) += X^T r
+    void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const { g.noalias() += x_.transpose() * r; }
+
+    // H (d, d), lower triangle, += X^T diag(w) X for weights of either sign: one rank update for each
+    // sign, over rows scaled by sqrt|w|. Rows of weight 0 cost nothing.
+    void add_gram(const VectorRef& w, Eigen::Ref<Matrix> H, Workspace& workspace) const {
+        const Index m = x_.rows(), d = x_.cols();
+        Eigen::Map<RowMatrix> scaled(workspace.take(m * d), m, d);
+        Index positive = 0, negative = m;
+        for (Index i = 0; i < m; ++i) {
+            if (w(i) > 0.0) scaled.row(positive++) = std::sqrt(w(i)) * x_.row(i);
+            if (w(i) < 0.0) scaled.row(--negative) = std::sqrt(-w(i)) * x_.row(i);
+        }
+        auto lower = H.selfadjointView<Eigen::Lower>();
+        if (positive > 0) lower.rankUpdate(scaled.topRows(positive).transpose(), 1.0);
+        if (negative < m) lower.rankUpdate(scaled.bottomRows(m - negative).transpose(), -1.0);
+    }
+
+    // Squared norms, |x_i|^T |theta| and the number of stored entries of each row, for E19.
+    void row_sizes(const VectorRef& theta, Eigen::Ref<Vector> norm2, Eigen::Ref<Vector> x_theta,
+                   Eigen::Ref<Vector> stored) const {
+        norm2 = x_.rowwise().squaredNorm();
+        x_theta.noalias() = x_.cwiseAbs() * theta.cwiseAbs();
+        stored.setConstant(static_cast<double>(x_.cols()));
+    }
+
+private:
+    Eigen::Map<const RowMatrix, 0, Eigen::OuterStride<>> x_;
+};
+
+// X (n, width) of float32 or float64, C or F order, restricted to `columns`; nothing is owned.
+template <class T>
+class DenseRows {
+public:
+    DenseRows(const T* data, Index n, Index row_stride, Index column_stride, Runs columns)
+        : data_(data), n_(n), row_stride_(row_stride), column_stride_(column_stride),
+          columns_(std::move(columns)) {
+        for (const Run& run : columns_) d_ += run.count;
+    }
+
+    Index rows() const { return n_; }
+    Index columns() const { return d_; }
+    bool same_rows(const DenseRows& other) const {
+        return data_ == other.data_ && n_ == other.n_ && row_stride_ == other.row_stride_ &&
+               column_stride_ == other.column_stride_;
+    }
+
+    // Rows that fit the second-level cache together, so that a panel is read from memory once.
+    Index rows_in_cache() const {
+        return std::max<Index>(8, std::min<Index>(panel_rows, 32768 / std::max<Index>(1, d_)));
+    }
+
+    // Rows [first, first + m): X itself where its layout allows, else packed into the workspace.
+    DensePanel panel(Index first, Index m, Workspace& workspace) const {
+        const T* rows = data_ + first * row_stride_;
+        if constexpr (std::is_same_v<T, double>) {
+            if (column_stride_ == 1 && columns_.size() == 1)
+                return {rows + columns_[0].first, m, d_, row_stride_};
+        }
+        double* packed = workspace.take(m * d_);
+        Index to = 0;
+        for (const Run& run : columns_) {
+            const T* from = rows + run.first * column_stride_;
+            if (column_stride_ == 1) {
+                for (Index i = 0; i < m; ++i)
+                    for (Index j = 0; j < run.count; ++j)
+                        packed[i * d_ + to + j] = static_cast<double>(from[i * row_stride_ + j]);
+            } else {
+                for (Index j = 0; j < run.count; ++j)
+                    for (Index i = 0; i < m; ++i)
+                        packed[i * d_ + to + j] =
+                            static_cast<double>(from[i * row_stride_ + j * column_stride_]);
+            }
+            to += run.count;
+        }
+        return {packed, m, d_, d_};
+    }
+
+private:
+    const T* data_;
+    Index n_, row_stride_, column_stride_;
+    Runs columns_;
+    Index d_ = 0;
+};
+
+using Rows = std::variant<DenseRows<double>, DenseRows<float>>;
+
+// H (d, d), lower triangle, += X^T diag(w) X.
+void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H);
+
+}  // namespace expunge

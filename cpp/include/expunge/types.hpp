@@ -1,0 +1,12 @@
+#pragma once
+#include <Eigen/Core>
+
+namespace expunge {
+
+using Index = Eigen::Index;
+using Vector = Eigen::VectorXd;
+using VectorRef = Eigen::Ref<const Vector>;
+using Matrix = Eigen::MatrixXd;  // column-major; symmetric matrices keep their lower triangle only
+using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+}  // namespace expunge

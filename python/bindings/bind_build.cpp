@@ -1,0 +1,121 @@
+#include <Eigen/Core>
+#include <string>
+#include <vector>
+
+#include "bind.hpp"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define EXPUNGE_X86_64
+#if defined(_MSC_VER)
+#include <immintrin.h>
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+#endif
+
+namespace py = pybind11;
+
+namespace expunge::bindings {
+
+namespace {
+
+#ifdef EXPUNGE_X86_64
+
+struct Registers {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+};
+
+Registers cpuid(unsigned leaf) {
+    Registers r;
+#if defined(_MSC_VER)
+    int out[4];
+    __cpuidex(out, static_cast<int>(leaf & 0x80000000u), 0);
+    if (static_cast<unsigned>(out[0]) < leaf) return r;
+    __cpuidex(out, static_cast<int>(leaf), 0);
+    r = {unsigned(out[0]), unsigned(out[1]), unsigned(out[2]), unsigned(out[3])};
+#else
+    __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
+#endif
+    return r;
+}
+
+// What the operating system saves on a context switch.
+unsigned long long saved_state() {
+#if defined(_MSC_VER)
+    return _xgetbv(0);
+#else
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (static_cast<unsigned long long>(high) << 32) | low;
+#endif
+}
+
+bool all(unsigned word, std::initializer_list<int> bits) {
+    for (int bit : bits)
+        if (!((word >> bit) & 1u)) return false;
+    return true;
+}
+
+// Every feature that -march=x86-64-v3 and -v4 let the compiler use.
+std::vector<std::string> supported_isas() {
+    std::vector<std::string> isas{"baseline"};
+    const Registers one = cpuid(1), seven = cpuid(7), extended = cpuid(0x80000001u);
+    // sse3 ssse3 fma cx16 sse4.1 sse4.2 movbe popcnt osxsave avx f16c; bmi1 avx2 bmi2; lahf lzcnt
+    if (!all(one.c, {0, 9, 12, 13, 19, 20, 22, 23, 27, 28, 29}) || !all(seven.b, {3, 5, 8}) ||
+        !all(extended.c, {0, 5}) || (saved_state() & 0x6) != 0x6)
+        return isas;
+    isas.push_back("x86-64-v3");
+    // avx512 f dq cd bw vl
+    if (all(seven.b, {16, 17, 28, 30, 31}) && (saved_state() & 0xe6) == 0xe6) isas.push_back("x86-64-v4");
+    return isas;
+}
+
+#else
+
+std::vector<std::string> supported_isas() { return {"baseline"}; }
+
+#endif
+
+std::string compiler() {
+#if defined(__clang__)
+    return "clang " __clang_version__;
+#elif defined(__GNUC__)
+    return "gcc " __VERSION__;
+#elif defined(_MSC_VER)
+    return "msvc " + std::to_string(_MSC_VER);
+#else
+    return "unknown";
+#endif
+}
+
+std::string eigen() {
+    std::string version = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
+                          std::to_string(EIGEN_MINOR_VERSION);
+#ifdef EIGEN_PATCH_VERSION  // Eigen 5 counts as 3.5 and keeps semantic versions beside it
+    if (EIGEN_MAJOR_VERSION >= 5)
+        version = std::to_string(EIGEN_MAJOR_VERSION) + "." + std::to_string(EIGEN_MINOR_VERSION) + "." +
+                  std::to_string(EIGEN_PATCH_VERSION);
+#endif
+    return version;
+}
+
+}  // namespace
+
+void bind_build(py::module_& m) {
+    m.def("supported_isas", [] {
+        py::list names;
+        for (const auto& isa : supported_isas()) names.append(isa);
+        return names;
+    });
+    m.def("compiled_with", [] {
+        py::dict info;
+        info["isa"] = EXPUNGE_ISA;
+        info["simd"] = Eigen::SimdInstructionSetsInUse();
+        info["eigen"] = eigen();
+        info["compiler"] = compiler();
+        return info;
+    });
+}
+
+}  // namespace expunge::bindings

@@ -1,0 +1,80 @@
+#include <memory>
+#include <optional>
+
+#include "bind.hpp"
+#include "expunge/newton.hpp"
+#include "objective.hpp"
+
+namespace expunge::bindings {
+
+namespace {
+using SharedAnchor = std::shared_ptr<Anchor>;
+
+// pybind11 holds no pointers to const; Python sees only const methods.
+SharedAnchor shared(std::shared_ptr<const Anchor> anchor) { return std::const_pointer_cast<Anchor>(anchor); }
+}  // namespace
+
+void bind_newton(py::module_& m) {
+    py::class_<Anchor, SharedAnchor>(m, "Anchor", py::module_local())
+        .def(py::init([](const PyObjective& J, const Array& theta) {
+                 const auto at = J.parameter(theta, "theta");
+                 py::gil_scoped_release nogil;
+                 return std::make_shared<Anchor>(J.core, at);
+             }),
+             py::arg("objective"), py::arg("theta").noconvert())
+        .def(
+            "edit",
+            [](const Anchor& anchor, const PyObjective* before, const PyObjective* after) {
+                py::gil_scoped_release nogil;
+                return shared(anchor.edit(before ? &before->core : nullptr, after ? &after->core : nullptr));
+            },
+            py::arg("before").none(true), py::arg("after").none(true))
+        .def(
+            "drop",
+            [](const Anchor& anchor, const std::vector<Index>& dropped) {
+                py::gil_scoped_release nogil;
+                return shared(anchor.drop(dropped));
+            },
+            py::arg("dropped"))
+        .def(
+            "solve",
+            [](const Anchor& anchor, const Array& b) {
+                const auto rhs = vector(b, "b", anchor.theta().size());
+                Vector x;
+                {
+                    py::gil_scoped_release nogil;
+                    x = anchor.factor().solve(rhs);
+                }
+                return to_numpy(x);
+            },
+            py::arg("b").noconvert())
+        .def_property_readonly("theta", [](const Anchor& anchor) { return to_numpy(anchor.theta()); })
+        .def_property_readonly("hessian",
+                               [](const Anchor& anchor) { return to_numpy_symmetric(anchor.hessian()); });
+
+    py::class_<Minimum>(m, "Minimum", py::module_local())
+        .def_property_readonly("theta", [](const Minimum& min) { return to_numpy(min.theta); })
+        .def_property_readonly("value", [](const Minimum& min) { return min.at.value; })
+        .def_property_readonly("gradient", [](const Minimum& min) { return to_numpy(min.at.gradient); })
+        .def_property_readonly("residual", [](const Minimum& min) { return min.at.residual(); })
+        .def_readonly("floor", &Minimum::floor)
+        .def_readonly("iterations", &Minimum::iterations)
+        .def_readonly("passes", &Minimum::passes)
+        .def_property_readonly("anchor", [](const Minimum& min) { return shared(min.anchor); });
+
+    m.def(
+        "minimize",
+        [](const PyObjective& J, const Array& theta, double tolerance, int max_iter,
+           const std::optional<SharedAnchor>& anchor, const std::optional<Evaluation>& start) {
+            const Vector from = J.parameter(theta, "theta");
+            py::gil_scoped_release nogil;
+            return minimize(J.core, from, tolerance, max_iter, anchor ? *anchor : nullptr, start, [] {
+                py::gil_scoped_acquire gil;  // Ctrl-C is heard between iterations
+                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+            });
+        },
+        py::arg("objective"), py::arg("theta").noconvert(), py::arg("tolerance"), py::arg("max_iter"),
+        py::arg("anchor") = py::none(), py::arg("start") = py::none());
+}
+
+}  // namespace expunge::bindings

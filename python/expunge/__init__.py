@@ -1,0 +1,30 @@
+"""expunge: exact, closed-form unlearning of rows, labels, values and features from linear models."""
+
+from . import kernels, reference, updates
+from ._core import build_info
+from .errors import ConvergenceError, NotPositiveDefiniteError
+from .linear import LogisticRegression, Ridge
+from .metrics import residual
+from .requests import AddRows, CorrectLabels, CorrectValues, RemoveRows, RevokeFeatures
+from .unlearner import Unlearner, Update
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AddRows",
+    "ConvergenceError",
+    "CorrectLabels",
+    "CorrectValues",
+    "LogisticRegression",
+    "NotPositiveDefiniteError",
+    "RemoveRows",
+    "RevokeFeatures",
+    "Ridge",
+    "Unlearner",
+    "Update",
+    "build_info",
+    "kernels",
+    "reference",
+    "residual",
+    "updates",
+]

@@ -1,0 +1,143 @@
+"""The one place where input becomes arrays that the core accepts, or a clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_array
+
+from . import _core
+from .losses import Loss, get_loss
+
+Float = NDArray[np.float64]
+Blocks = list[tuple[NDArray[Any], Float | None, Float | None]]
+
+
+def as_matrix(X: Any, name: str = "X", *, columns: int | None = None) -> NDArray[Any]:
+    """(n, d) finite float32 or float64 in C or F order; such an array is returned as it is, uncopied."""
+    if np.ndim(X) != 2:
+        raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
+    X = check_array(X, dtype=[np.float64, np.float32], ensure_min_samples=0, input_name=name)
+    if columns is not None and X.shape[1] != columns:
+        raise ValueError(f"{name} has {X.shape[1]} columns, expected {columns}")
+    return as_layout(X)
+
+
+def as_layout(X: NDArray[Any]) -> NDArray[Any]:
+    """C or F order, aligned; copied only where it is neither."""
+    if not (X.flags.c_contiguous or X.flags.f_contiguous) or not X.flags.aligned:
+        return np.array(X, order="C")
+    return X
+
+
+def as_vector(values: ArrayLike, name: str, size: int, *, match: str = "") -> Float:
+    """(size,) finite, contiguous float64; `match` says in the error what the size comes from."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        try:
+            if array.dtype.kind == "c":
+                raise TypeError
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}") from None
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    if array.shape != (size,):
+        raise ValueError(f"{name} has shape {array.shape}, expected ({size},){match}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} contains NaN or infinity: remove or impute those entries")
+    return array
+
+
+def as_weights(sample_weight: ArrayLike | None, n: int) -> Float | None:
+    """(n,) weights >= 0, or None; a scalar stands for all rows."""
+    if sample_weight is None:
+        return None
+    if np.ndim(sample_weight) == 0:
+        sample_weight = np.full(n, sample_weight)
+    weights = as_vector(sample_weight, "sample_weight", n, match=" to match X")
+    if (weights < 0).any():
+        raise ValueError("sample_weight must not be negative")
+    return weights
+
+
+def as_targets(y: ArrayLike, loss: Loss, n: int) -> Float:
+    """(n,) targets within the loss's domain."""
+    targets = as_vector(y, "y", n, match=" to match X")
+    loss.check_targets(targets)
+    return targets
+
+
+def as_penalty(alpha: ArrayLike, d: int, fit_intercept: bool) -> Float:
+    """Diagonal of Lambda (p,): alpha, a scalar or (d,), and 0 at the intercept."""
+    array = np.asarray(alpha, dtype=np.float64)
+    if array.shape not in ((), (d,)):
+        raise ValueError(f"alpha has shape {array.shape}, expected a scalar or ({d},) to match X")
+    if not (np.isfinite(array) & (array >= 0)).all():
+        raise ValueError("alpha must be finite and not negative")
+    penalty = np.zeros(d + bool(fit_intercept))
+    penalty[:d] = array
+    return penalty
+
+
+def as_objective(
+    X: Any,
+    y: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    *,
+    alpha: ArrayLike,
+    loss: str,
+    fit_intercept: bool,
+) -> _core.Objective:
+    """E1 over arrays that were not checked yet."""
+    chosen = get_loss(loss)
+    X = as_matrix(X)
+    n, d = X.shape
+    targets = None if y is None else as_targets(y, chosen, n)
+    penalty = as_penalty(alpha, d, fit_intercept)
+    return _core.Objective([(X, targets, as_weights(sample_weight, n))], loss, penalty, bool(fit_intercept))
+
+
+def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray[np.int64]:
+    """Positions in [0, size), each once, from an integer, a sequence, a boolean mask or a slice."""
+    if isinstance(given, slice):
+        return np.arange(size, dtype=np.int64)[given]
+    array = np.asarray(given)
+    if array.ndim == 0:
+        array = array.reshape(1)
+    if array.ndim != 1:
+        raise ValueError(f"{what}s have shape {array.shape}, expected one dimension")
+    if array.dtype == bool:
+        if array.shape != (size,):
+            raise ValueError(f"{what} mask has shape {array.shape}, expected ({size},)")
+        return np.flatnonzero(array).astype(np.int64, copy=False)
+    if array.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{what}s must be integers, a boolean mask or a slice, got dtype {array.dtype}")
+    outside = (array < 0) | (array >= size)
+    if outside.any():
+        raise ValueError(f"{what} {array[outside][0]} is out of range: there are {what}s 0 to {size - 1}")
+    values, counts = np.unique(array, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"{what} {values[counts > 1][0]} is given more than once")
+    return array.astype(np.int64, copy=False)
+
+
+def frame_names(X: Any) -> list[str] | None:
+    """Column names of a pandas or polars frame whose names are all strings; None for anything else."""
+    columns = getattr(X, "columns", None)
+    if columns is None or isinstance(X, np.ndarray):
+        return None
+    names = list(columns)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def select_columns(X: Any, names: Sequence[str] | None) -> Any:
+    """A frame that has more columns than `names`, cut down to them by name; anything else as it is."""
+    given = frame_names(X)
+    if given is None or names is None or len(given) <= len(names) or not set(names) <= set(given):
+        return X
+    return X[list(names)]

@@ -1,0 +1,52 @@
+"""Chooses the compiled module: the best instruction set that was built and runs on this machine."""
+
+import importlib
+import importlib.util
+import os
+from typing import Any
+
+_baseline = importlib.import_module("expunge._core_baseline")
+
+
+def _choose() -> tuple[Any, tuple[str, ...]]:
+    supported: list[str] = _baseline.supported_isas()
+    built = {
+        isa: spec
+        for isa in supported
+        if (spec := importlib.util.find_spec(f"expunge._core_{isa.replace('-', '_')}")) is not None
+    }
+    asked = os.environ.get("EXPUNGE_ISA") or list(built)[-1]
+    if asked not in built:
+        raise ImportError(f"EXPUNGE_ISA={asked!r} is not available: choose one of {', '.join(built)}")
+    return importlib.import_module(built[asked].name), tuple(built)
+
+
+_module, _available = _choose()
+
+Anchor = _module.Anchor
+CholeskyFactor = _module.CholeskyFactor
+Evaluation = _module.Evaluation
+Minimum = _module.Minimum
+Objective = _module.Objective
+gradient_difference = _module.gradient_difference
+gram = _module.gram
+minimize = _module.minimize
+
+
+def build_info() -> dict[str, Any]:
+    """What the compiled core is.
+
+    Returns
+    -------
+    dict
+        ``isa``: the instruction set in use; ``available``: those that were built and run on this machine
+        (the environment variable ``EXPUNGE_ISA`` picks one before import); ``simd``, ``eigen`` and
+        ``compiler``: what the module in use was compiled with.
+
+    Examples
+    --------
+    >>> import expunge
+    >>> expunge.build_info()["isa"] in expunge.build_info()["available"]
+    True
+    """
+    return {**_module.compiled_with(), "available": _available}

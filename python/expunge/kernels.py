@@ -1,0 +1,350 @@
+"""The compiled kernels on arrays. Each has a NumPy twin of the same name in :mod:`expunge.reference`.
+
+Everything is on the sum scale of E1, ``J(theta) = sum_i s_i loss(y_i, eta_i) + 1/2 sum_j alpha_j theta_j**2``
+with ``eta = X @ theta``; with ``fit_intercept`` theta has one more coordinate, the last, which is the
+unpenalised intercept. `X` may be float32 or float64, C or F order; it is neither copied nor changed.
+Arithmetic is float64 and the GIL is released.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _core
+from ._arrays import Float, as_matrix, as_objective, as_vector
+
+__all__ = [
+    "CholeskyFactor",
+    "gradient",
+    "gradient_difference",
+    "gram",
+    "hessian",
+    "hvp",
+    "loss_and_gradient",
+    "rounding_floor",
+]
+
+Rows = tuple[Any, ArrayLike] | tuple[Any, ArrayLike, ArrayLike | None]
+
+
+def _theta(theta: ArrayLike, X: Any, fit_intercept: bool, name: str = "theta") -> Float:
+    return as_vector(theta, name, np.shape(X)[1] + bool(fit_intercept), match=" to match X")
+
+
+def loss_and_gradient(
+    X: Any,
+    y: ArrayLike,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> tuple[float, Float]:
+    """J and its gradient in one pass over X (E1).
+
+    Parameters
+    ----------
+    X : (n, d) array
+    y : (n,) array
+        Real for the squared loss, 0 or 1 for the logistic.
+    theta : (p,) array
+        p = d, or d + 1 with the intercept last.
+    alpha : float or (d,) array
+        Penalty lambda >= 0, on the sum scale.
+    loss : {"squared", "logistic"}
+    sample_weight : (n,) array, optional
+    fit_intercept : bool
+
+    Returns
+    -------
+    value : float
+    gradient : (p,) array
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match, NaN or infinity, negative weights or alpha, y outside the loss's domain.
+
+    Examples
+    --------
+    >>> value, g = loss_and_gradient([[1.0], [2.0]], [0, 1], [0.0], alpha=1.0)
+    >>> round(value, 6), g
+    (1.386294, array([-0.5]))
+    """
+    J = as_objective(X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept)
+    at = J.evaluate(_theta(theta, X, fit_intercept))
+    return at.value, at.gradient
+
+
+def gradient(
+    X: Any,
+    y: ArrayLike,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> Float:
+    """Gradient of J (E1), summed by panels of 256 rows (E19).
+
+    Parameters and errors as in :func:`loss_and_gradient`.
+
+    Returns
+    -------
+    (p,) array
+
+    Examples
+    --------
+    >>> gradient([[1.0], [2.0]], [0, 1], [0.0], alpha=1.0)
+    array([-0.5])
+    """
+    return loss_and_gradient(
+        X, y, theta, alpha=alpha, loss=loss, sample_weight=sample_weight, fit_intercept=fit_intercept
+    )[1]
+
+
+def hessian(
+    X: Any,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> Float:
+    """Hessian of J (E1): ``X.T @ diag(s d2) @ X + diag(alpha)``; it does not depend on y.
+
+    Parameters and errors as in :func:`loss_and_gradient`.
+
+    Returns
+    -------
+    (p, p) array
+        Full and symmetric.
+
+    Examples
+    --------
+    >>> hessian([[1.0], [2.0]], [0.0], alpha=1.0)
+    array([[2.25]])
+    """
+    J = as_objective(X, None, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept)
+    return J.hessian(_theta(theta, X, fit_intercept))
+
+
+def hvp(
+    X: Any,
+    theta: ArrayLike,
+    v: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> Float:
+    """Hessian of J at theta, times v, without forming it (E1).
+
+    Parameters
+    ----------
+    v : (p,) array
+        The other parameters, and the errors, as in :func:`loss_and_gradient`.
+
+    Returns
+    -------
+    (p,) array
+
+    Examples
+    --------
+    >>> hvp([[1.0], [2.0]], [0.0], [2.0], alpha=1.0)
+    array([4.5])
+    """
+    J = as_objective(X, None, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept)
+    return J.hvp(_theta(theta, X, fit_intercept), _theta(v, X, fit_intercept, "v"))
+
+
+def rounding_floor(
+    X: Any,
+    y: ArrayLike,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> float:
+    """Bound on the rounding error of :func:`gradient` in Euclidean norm (E19).
+
+    A residual below it cannot be told from 0. Parameters and errors as in :func:`loss_and_gradient`.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> 0 < rounding_floor([[1.0], [2.0]], [0, 1], [0.5], alpha=1.0) < 1e-12
+    True
+    """
+    J = as_objective(X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept)
+    return J.rounding_floor(_theta(theta, X, fit_intercept))
+
+
+def gradient_difference(
+    before: Rows | None,
+    after: Rows | None,
+    theta: ArrayLike,
+    *,
+    loss: str = "logistic",
+    fit_intercept: bool = False,
+) -> Float:
+    """Gradient of the rows after a correction minus that of the rows before (E3).
+
+    Only the touched rows are read, O(md). The penalty is the same on both sides and does not enter.
+
+    Parameters
+    ----------
+    before, after : tuple (X, y) or (X, y, sample_weight), or None
+        The touched rows on either side, X of shape (m, d); None where there are none (rows added, rows
+        removed). The numbers of rows may differ. If both sides hold the very same array X (labels or
+        weights changed), each row enters as one difference, which loses no digits.
+    theta : (p,) array
+    loss, fit_intercept
+        As in :func:`loss_and_gradient`.
+
+    Returns
+    -------
+    (p,) array
+
+    Raises
+    ------
+    ValueError
+        As :func:`loss_and_gradient`.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 2.0]])
+    >>> gradient_difference((X, [0]), (X, [1]), [0.3, -0.1])
+    array([-1., -2.])
+    """
+    shared = before is not None and after is not None and before[0] is after[0]
+    X_shared = as_matrix(before[0]) if before is not None and shared else None
+    at = as_vector(theta, "theta", np.size(theta))
+
+    def objective(side: Rows | None) -> _core.Objective | None:
+        if side is None:
+            return None
+        if not isinstance(side, tuple) or len(side) not in (2, 3):
+            raise ValueError("before and after are tuples (X, y) or (X, y, sample_weight), or None")
+        X = as_matrix(side[0]) if X_shared is None else X_shared
+        _theta(at, X, fit_intercept)
+        weights = side[2] if len(side) == 3 else None
+        return as_objective(X, side[1], weights, alpha=0.0, loss=loss, fit_intercept=fit_intercept)
+
+    return _core.gradient_difference(objective(before), objective(after), at).gradient
+
+
+def gram(X: Any, w: ArrayLike) -> Float:
+    """Weighted Gram matrix ``X.T @ diag(w) @ X``.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    w : (n,) array
+        Of any sign.
+
+    Returns
+    -------
+    (d, d) array
+        Full and symmetric.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match, NaN or infinity.
+
+    Examples
+    --------
+    >>> gram([[1.0, 2.0], [3.0, 4.0]], [1.0, -1.0])
+    array([[ -8., -10.],
+           [-10., -12.]])
+    """
+    X = as_matrix(X)
+    return _core.gram(X, as_vector(w, "w", X.shape[0], match=" to match X"))
+
+
+class CholeskyFactor:
+    """H = L L^T, factored once and solved many times.
+
+    Parameters
+    ----------
+    H : (p, p) array
+        Symmetric positive definite; the lower triangle is read.
+
+    Raises
+    ------
+    ValueError
+        H not square, NaN or infinity.
+    NotPositiveDefiniteError
+        Names the first pivot that is not positive.
+
+    Examples
+    --------
+    >>> factor = CholeskyFactor([[4.0, 2.0], [2.0, 3.0]])
+    >>> factor.solve([8.0, 8.0])
+    array([1., 2.])
+    >>> factor.delete(0)
+    >>> factor.solve([3.0])
+    array([1.])
+    """
+
+    def __init__(self, H: ArrayLike) -> None:
+        matrix = np.asarray(H, dtype=np.float64, order="C")
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"H has shape {matrix.shape}, expected a square matrix")
+        if not np.isfinite(matrix).all():
+            raise ValueError("H contains NaN or infinity")
+        self._factor = _core.CholeskyFactor(matrix)
+
+    def solve(self, b: ArrayLike) -> Float:
+        """H^-1 b by two triangular solves.
+
+        Parameters
+        ----------
+        b : (p,) or (p, k) array
+
+        Returns
+        -------
+        array of the shape of b
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not match, NaN or infinity.
+        """
+        b = np.asarray(b, dtype=np.float64, order="C")
+        if not np.isfinite(b).all():
+            raise ValueError("b contains NaN or infinity")
+        return self._factor.solve(b)
+
+    def delete(self, i: int) -> None:
+        """Removes row and column i of H, in place: a rank-1 update of the trailing block of L.
+
+        Raises
+        ------
+        IndexError
+            i outside [0, p); the factor stays as it was.
+        """
+        self._factor.delete(i)
+
+    @property
+    def lower(self) -> Float:
+        """L (p, p), a copy, zero above the diagonal."""
+        return self._factor.lower
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p, p)."""
+        return self._factor.shape

@@ -1,0 +1,290 @@
+"""Ridge and logistic regression as scikit-learn estimators, fitted by the native Newton solver.
+
+The objective is E1, on the sum scale: ``sum_i s_i loss(y_i, x_i @ coef + intercept) + alpha/2 |coef|^2``,
+intercept unpenalised. It is scikit-learn's Ridge(alpha) and LogisticRegression(C=1/alpha).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, log_expit
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from . import _core
+from ._arrays import Blocks, Float, as_layout, as_penalty, as_targets, as_weights, select_columns
+from .errors import ConvergenceError
+from .losses import get_loss
+
+__all__ = ["LogisticRegression", "Ridge"]
+
+
+def minimize(
+    objective: _core.Objective,
+    theta: Float,
+    tol: float,
+    max_iter: int,
+    *,
+    anchor: _core.Anchor | None = None,
+    start: _core.Evaluation | None = None,
+) -> _core.Minimum:
+    """The core's E11; raises ConvergenceError above both tolerance and floor, warns where the floor rules."""
+    minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start)
+    if not minimum.residual <= max(tol, minimum.floor):
+        raise ConvergenceError(
+            f"residual {minimum.residual:.3g} is above the tolerance {tol:.3g} after {minimum.iterations} "
+            "iterations: raise max_iter or alpha, or scale the columns of X"
+        )
+    if minimum.floor > tol:
+        warnings.warn(
+            f"the tolerance {tol:.3g} lies below the rounding floor {minimum.floor:.3g} of these data: "
+            f"stopped at residual {minimum.residual:.3g}. Raise the tolerance, or scale the columns of X",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return minimum
+
+
+def check_tolerance(value: Any, name: str) -> float:
+    """A tolerance as float, or an error."""
+    if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    return float(value)
+
+
+def check_alpha(value: Any) -> float:
+    """The penalty of an estimator as float, or an error."""
+    if not (isinstance(value, Real) and 0 < float(value) < np.inf):
+        raise ValueError(f"alpha must be a finite number > 0, got {value!r}")
+    return float(value)
+
+
+def theta_of(model: Any) -> Float:
+    """coef_ and intercept_ of a fitted linear model with one output, as theta (p,)."""
+    coef, intercept = np.ravel(model.coef_), np.ravel(model.intercept_)
+    theta = np.append(coef, intercept) if model.fit_intercept else coef
+    return theta.astype(np.float64)
+
+
+def set_theta(model: Any, theta: Float, *, names: Sequence[str] | None = None) -> None:
+    """Writes theta into a linear model's public attributes, in scikit-learn's shapes.
+
+    With `names`, feature_names_in_ becomes them; n_features_in_ follows the length of theta.
+    """
+    d = theta.size - bool(model.fit_intercept)
+    coef, intercept = theta[:d].copy(), float(theta[d]) if model.fit_intercept else 0.0
+    if hasattr(model, "classes_"):
+        fitted: dict[str, Any] = {"coef_": coef.reshape(1, d), "intercept_": np.array([intercept])}
+    else:
+        fitted = {"coef_": coef, "intercept_": intercept}
+    fitted["n_features_in_"] = d
+    if names is not None:
+        fitted["feature_names_in_"] = np.asarray(names, dtype=object)
+    before = {name: getattr(model, name) for name in fitted if hasattr(model, name)}
+    try:
+        for name, value in fitted.items():
+            setattr(model, name, value)
+    except BaseException:
+        for name, value in before.items():
+            setattr(model, name, value)
+        raise
+
+
+class _LinearModel(BaseEstimator):  # type: ignore[misc]
+    """What the two estimators share: the parameters, the fit, the linear predictor."""
+
+    _loss: ClassVar[str]
+
+    def __init__(
+        self, alpha: float = 1.0, *, fit_intercept: bool = True, tol: float = 1e-8, max_iter: int = 100
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def _fit(self, X: NDArray[Any], targets: Float, sample_weight: ArrayLike | None) -> Self:
+        n, d = X.shape
+        weights = as_weights(sample_weight, n)
+        check_enough(targets, weights, classes=hasattr(self, "classes_"))
+        penalty = as_penalty(check_alpha(self.alpha), d, self.fit_intercept)
+        tol = check_tolerance(self.tol, "tol")
+        if not (isinstance(self.max_iter, Integral) and self.max_iter >= 1):
+            raise ValueError(f"max_iter must be an integer >= 1, got {self.max_iter!r}")
+        blocks: Blocks = [(as_layout(X), targets, weights)]
+        objective = _core.Objective(blocks, self._loss, penalty, bool(self.fit_intercept))
+        theta = np.zeros(penalty.size)
+        try:
+            minimum = minimize(objective, theta, tol, int(self.max_iter))
+        except ConvergenceError as error:
+            warnings.warn(str(error), ConvergenceWarning, stacklevel=3)
+            minimum = _core.minimize(objective, theta, tol, int(self.max_iter))
+        set_theta(self, minimum.theta)
+        self.n_iter_ = max(1, minimum.iterations)
+        self.residual_ = minimum.residual
+        return self
+
+    def _eta(self, X: Any) -> Float:
+        check_is_fitted(self)
+        X = select_columns(X, getattr(self, "feature_names_in_", None))
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        eta: Float = X @ np.ravel(self.coef_) + np.ravel(self.intercept_)[0]
+        return eta
+
+
+def check_enough(targets: Float, weights: Float | None, *, classes: bool) -> None:
+    """Rows of positive weight, and of both classes for a classifier (E1)."""
+    counted = targets if weights is None else targets[weights > 0]
+    if counted.size == 0:
+        raise ValueError("no row has a positive sample_weight")
+    if classes and counted.min() == counted.max():
+        raise ValueError("only one class has rows of positive sample_weight: two are needed")
+
+
+class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
+    """Least squares with an l2 penalty, solved to a stated residual.
+
+    Minimises ``1/2 sum_i s_i (y_i - x_i @ coef - intercept)^2 + alpha/2 |coef|^2`` (E1), the objective of
+    scikit-learn's Ridge with the same alpha.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Penalty lambda > 0, on the sum scale. The intercept is not penalised.
+    fit_intercept : bool, default=True
+    tol : float, default=1e-8
+        Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
+        Where rounding does not let it be reached (E19), the fit stops there and warns.
+    max_iter : int, default=100
+        Newton iterations.
+
+    Attributes
+    ----------
+    coef_ : (n_features,) array
+    intercept_ : float
+    n_iter_ : int
+    residual_ : float
+        Norm of the gradient at the solution.
+    n_features_in_ : int
+    feature_names_in_ : (n_features,) array of str, where X was a frame with string names
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> model = ex.Ridge(alpha=1.0).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
+    >>> model.coef_.round(6), model.residual_ <= 1e-8
+    (array([0.666667]), True)
+    """
+
+    _loss = "squared"
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fits to rows X (n, d), targets y (n,) and weights (n,) or a scalar.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity, shapes that do not match, alpha <= 0, negative weights.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+        return self._fit(X, as_targets(y, get_loss(self._loss), X.shape[0]), sample_weight)
+
+    def predict(self, X: Any) -> Float:
+        """``X @ coef_ + intercept_`` (n,), for X (n, n_features) or a frame that holds the features."""
+        return self._eta(X)
+
+
+class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
+    """Binary logistic regression with an l2 penalty, solved to a stated residual.
+
+    Minimises ``sum_i s_i log(1 + exp(-m_i)) + alpha/2 |coef|^2``, m_i the margin of row i (E1): the
+    objective of scikit-learn's LogisticRegression with C = 1/alpha.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Penalty lambda = 1/C > 0, on the sum scale. The intercept is not penalised.
+    fit_intercept : bool, default=True
+    tol : float, default=1e-8
+        Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
+        Where rounding does not let it be reached (E19), the fit stops there and warns.
+    max_iter : int, default=100
+        Newton iterations.
+
+    Attributes
+    ----------
+    classes_ : (2,) array
+        Sorted class labels; coef_ points to the second.
+    coef_ : (1, n_features) array
+    intercept_ : (1,) array
+    n_iter_ : int
+    residual_ : float
+        Norm of the gradient at the solution.
+    n_features_in_ : int
+    feature_names_in_ : (n_features,) array of str, where X was a frame with string names
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> model = ex.LogisticRegression(alpha=1.0).fit([[0.0], [1.0], [2.0], [3.0]], ["no", "no", "yes", "yes"])
+    >>> model.predict([[0.5], [2.5]])
+    array(['no', 'yes'], dtype='<U3')
+    """
+
+    _loss = "logistic"
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fits to rows X (n, d), labels y (n,) of two classes and weights (n,) or a scalar.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity, shapes that do not match, alpha <= 0, negative weights, one class or more than
+            two.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+        if classes.size > 2:
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                f"{type_of_target(y)}: fit one model for each class."
+            )
+        if classes.size < 2:
+            raise ValueError(f"y holds one class, {classes[0]!r}: two classes are needed")
+        self.classes_ = classes
+        return self._fit(X, codes.astype(np.float64), sample_weight)
+
+    def decision_function(self, X: Any) -> Float:
+        """Linear predictor eta (n,): positive where classes_[1] is predicted."""
+        return self._eta(X)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Class labels (n,) for X (n, n_features) or a frame that holds the features."""
+        above = self.decision_function(X) > 0
+        labels: NDArray[Any] = self.classes_[above.astype(np.intp)]
+        return labels
+
+    def predict_proba(self, X: Any) -> Float:
+        """Probabilities (n, 2) of classes_."""
+        eta = self.decision_function(X)
+        return np.column_stack([expit(-eta), expit(eta)])
+
+    def predict_log_proba(self, X: Any) -> Float:
+        """Logarithms (n, 2) of the probabilities, without underflow."""
+        eta = self.decision_function(X)
+        return np.column_stack([log_expit(-eta), log_expit(eta)])
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags

@@ -1,0 +1,486 @@
+"""NumPy twins of the compiled kernels: the executable specification.
+
+Dense, in float64, as short as their equations, and unchecked: `expunge.kernels` has the same names and
+signatures, checks its arguments and is fast. Sums over rows are sums, never means (E1). With
+``fit_intercept=True`` a row x becomes (x, 1), theta ends with the intercept, and p = d + 1; otherwise p = d.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import cho_solve
+from scipy.linalg.lapack import dpotrf
+
+from .errors import NotPositiveDefiniteError
+from .losses import get_loss
+
+__all__ = [
+    "CholeskyFactor",
+    "gradient",
+    "gradient_difference",
+    "gram",
+    "hessian",
+    "hvp",
+    "loss_and_gradient",
+    "rounding_floor",
+]
+
+Array = NDArray[np.float64]
+Rows = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]  # (X, y) or (X, y, sample_weight)
+
+PANEL = 256  # rows summed at a time by the compiled kernels
+UNIT_ROUNDOFF = 2.0**-53
+
+
+def _float(values: ArrayLike) -> Array:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _design(X: ArrayLike, fit_intercept: bool) -> Array:
+    """X (n, d) with a last column of ones for the intercept: (n, p)."""
+    X = _float(X)
+    return np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
+
+
+def _penalty(alpha: ArrayLike, d: int, fit_intercept: bool) -> Array:
+    """The diagonal of Lambda (p,): alpha for each coefficient, 0 for the intercept."""
+    penalty = np.broadcast_to(_float(alpha), (d,))
+    return np.append(penalty, 0.0) if fit_intercept else penalty
+
+
+def _weights(sample_weight: ArrayLike | None, n: int) -> Array:
+    return np.ones(n) if sample_weight is None else _float(sample_weight)
+
+
+def gram(X: ArrayLike, w: ArrayLike) -> Array:
+    """X' diag(w) X, the weighted Gram matrix.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    w : array_like, shape (n,)
+        Weights of any sign: a negative one takes its row out.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> reference.gram([[1.0, 2.0], [3.0, 4.0]], [1.0, -1.0]).tolist()
+    [[-8.0, -10.0], [-10.0, -12.0]]
+    """
+    X, w = _float(X), _float(w)
+    return X.T @ (w[:, None] * X)
+
+
+def hessian(
+    X: ArrayLike,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> Array:
+    """Hessian of the objective J (E1): the sum of s d2 x x' over the rows, plus Lambda.
+
+    It takes no targets, because d2 does not depend on them (E6).
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    theta : array_like, shape (p,)
+        Parameters, the intercept last.
+    alpha : float or array_like, shape (d,)
+        L2 penalty of each coefficient, at least 0, on the scale of the SUM of losses.
+    loss : str
+        A key of `expunge.losses.LOSSES`.
+    sample_weight : array_like, shape (n,), optional
+        Weight s of each row, at least 0; ones by default.
+    fit_intercept : bool
+        Whether theta ends with an unpenalised intercept.
+
+    Returns
+    -------
+    ndarray, shape (p, p)
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown.
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> reference.hessian([[1.0], [2.0]], [0.0], alpha=1.0, loss="squared").tolist()
+    [[6.0]]
+    """
+    A, theta = _design(X, fit_intercept), _float(theta)
+    s = _weights(sample_weight, len(A))
+    eta = A @ theta
+    d2 = get_loss(loss).d2(0.0, eta)  # whatever y (E6)
+    return gram(A, s * d2) + np.diag(_penalty(alpha, np.shape(X)[1], fit_intercept))
+
+
+def gradient(
+    X: ArrayLike,
+    y: ArrayLike,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> Array:
+    """Gradient of the objective J (E1): the sum of s d1 x over the rows, plus Lambda theta.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    y : array_like, shape (n,)
+        Targets, in the domain of the loss.
+    theta : array_like, shape (p,)
+        Parameters, the intercept last.
+    alpha : float or array_like, shape (d,)
+        L2 penalty of each coefficient, at least 0, on the scale of the SUM of losses.
+    loss : str
+        A key of `expunge.losses.LOSSES`.
+    sample_weight : array_like, shape (n,), optional
+        Weight s of each row, at least 0; ones by default.
+    fit_intercept : bool
+        Whether theta ends with an unpenalised intercept.
+
+    Returns
+    -------
+    ndarray, shape (p,)
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown.
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> reference.gradient([[1.0], [2.0]], [0, 1], [0.0], alpha=1.0).tolist()
+    [-0.5]
+    """
+    return loss_and_gradient(
+        X, y, theta, alpha=alpha, loss=loss, sample_weight=sample_weight, fit_intercept=fit_intercept
+    )[1]
+
+
+def loss_and_gradient(
+    X: ArrayLike,
+    y: ArrayLike,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> tuple[float, Array]:
+    """The objective J (E1) and its gradient, from one pass over the rows.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    y : array_like, shape (n,)
+        Targets, in the domain of the loss.
+    theta : array_like, shape (p,)
+        Parameters, the intercept last.
+    alpha : float or array_like, shape (d,)
+        L2 penalty of each coefficient, at least 0, on the scale of the SUM of losses.
+    loss : str
+        A key of `expunge.losses.LOSSES`.
+    sample_weight : array_like, shape (n,), optional
+        Weight s of each row, at least 0; ones by default.
+    fit_intercept : bool
+        Whether theta ends with an unpenalised intercept.
+
+    Returns
+    -------
+    value : float
+        J(theta), penalty included.
+    gradient : ndarray, shape (p,)
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown.
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> value, gradient = reference.loss_and_gradient([[1.0]], [3.0], [1.0], alpha=2.0, loss="squared")
+    >>> value, gradient.tolist()
+    (3.0, [0.0])
+    """
+    A, y, theta = _design(X, fit_intercept), _float(y), _float(theta)
+    s, penalty = _weights(sample_weight, len(A)), _penalty(alpha, np.shape(X)[1], fit_intercept)
+    f, eta = get_loss(loss), A @ theta
+    value = s @ f.value(y, eta) + 0.5 * theta @ (penalty * theta)
+    return float(value), A.T @ (s * f.d1(y, eta)) + penalty * theta
+
+
+def hvp(
+    X: ArrayLike,
+    theta: ArrayLike,
+    v: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> Array:
+    """Hessian-vector product H v of the objective J (E1), without forming H.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    theta : array_like, shape (p,)
+        Parameters at which H is taken, the intercept last.
+    v : array_like, shape (p,)
+    alpha : float or array_like, shape (d,)
+        L2 penalty of each coefficient, at least 0, on the scale of the SUM of losses.
+    loss : str
+        A key of `expunge.losses.LOSSES`.
+    sample_weight : array_like, shape (n,), optional
+        Weight s of each row, at least 0; ones by default.
+    fit_intercept : bool
+        Whether theta ends with an unpenalised intercept.
+
+    Returns
+    -------
+    ndarray, shape (p,)
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown.
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> reference.hvp([[1.0], [2.0]], [0.0], [10.0], alpha=1.0, loss="squared").tolist()
+    [60.0]
+    """
+    A, theta, v = _design(X, fit_intercept), _float(theta), _float(v)
+    s, penalty = _weights(sample_weight, len(A)), _penalty(alpha, np.shape(X)[1], fit_intercept)
+    d2 = get_loss(loss).d2(0.0, A @ theta)  # whatever y (E6)
+    product: Array = A.T @ (s * d2 * (A @ v)) + penalty * v
+    return product
+
+
+def gradient_difference(
+    before: Rows | None,
+    after: Rows | None,
+    theta: ArrayLike,
+    *,
+    loss: str = "logistic",
+    fit_intercept: bool = False,
+) -> Array:
+    """What a request adds to the gradient of J at theta (E3), from the touched rows alone.
+
+    The sum of s d1 x over the rows `after`, minus the same sum over the rows `before`.
+
+    Parameters
+    ----------
+    before, after : tuple (X, y) or (X, y, sample_weight), or None
+        The touched rows as they were and as they become; X (m, d), y (m,), sample_weight (m,).
+        None stands for no rows: ``after=None`` removes, ``before=None`` adds. Row counts may differ.
+    theta : array_like, shape (p,)
+        Parameters, the intercept last.
+    loss : str
+        A key of `expunge.losses.LOSSES`.
+    fit_intercept : bool
+        Whether theta ends with an unpenalised intercept.
+
+    Returns
+    -------
+    ndarray, shape (p,)
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown.
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> X = [[1.0, 2.0]]
+    >>> reference.gradient_difference((X, [0]), (X, [1]), [0.3, 0.4]).tolist()
+    [-1.0, -2.0]
+    """
+    difference = np.zeros(np.shape(theta))
+    for sign, rows in ((-1.0, before), (1.0, after)):
+        if rows is not None:
+            X, y, *weights = rows
+            A = _design(X, fit_intercept)
+            s = _weights(weights[0] if weights else None, len(A))
+            difference += sign * A.T @ (s * get_loss(loss).d1(_float(y), A @ _float(theta)))
+    return difference
+
+
+def rounding_floor(
+    X: ArrayLike,
+    y: ArrayLike,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+) -> float:
+    """Bound on the rounding error of a computed gradient of J (E19), in Euclidean norm.
+
+    A residual below it means nothing: no solver can be asked for less.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    y : array_like, shape (n,)
+        Targets, in the domain of the loss.
+    theta : array_like, shape (p,)
+        Parameters, the intercept last.
+    alpha : float or array_like, shape (d,)
+        L2 penalty of each coefficient, at least 0, on the scale of the SUM of losses.
+    loss : str
+        A key of `expunge.losses.LOSSES`.
+    sample_weight : array_like, shape (n,), optional
+        Weight s of each row, at least 0; ones by default.
+    fit_intercept : bool
+        Whether theta ends with an unpenalised intercept.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown.
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> reference.rounding_floor([[1.0], [2.0]], [0, 1], [0.0], alpha=1.0) < 1e-13
+    True
+    """
+    A, y, theta = _design(X, fit_intercept), _float(y), _float(theta)
+    n, p = A.shape
+    s, penalty = _weights(sample_weight, n), _penalty(alpha, np.shape(X)[1], fit_intercept)
+    r = get_loss(loss).d1(y, A @ theta)
+    sums = (PANEL + -(-n // PANEL) + 3) * np.abs(r)  # within a panel, across panels, the product s r x
+    eta_rounding = (p + 2) * (np.abs(A) @ np.abs(theta))
+    rows = np.linalg.norm(A, axis=1) * (sums + get_loss(loss).d1_rounding(r, eta_rounding, y))
+    floor = s @ rows + 4.0 * np.linalg.norm(penalty * theta)
+    return float(UNIT_ROUNDOFF * floor)
+
+
+class CholeskyFactor:
+    """Lower triangular L with L L' = H: factored once, solved with many times.
+
+    Parameters
+    ----------
+    H : array_like, shape (p, p)
+        Symmetric positive definite; only the lower triangle is read.
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        If H is not positive definite; names the pivot, counted from 0, at which the factorisation stopped.
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> factor = reference.CholeskyFactor([[4.0, 0.0], [0.0, 9.0]])
+    >>> factor.solve([8.0, 9.0]).tolist()
+    [2.0, 1.0]
+    >>> factor.delete(0)
+    >>> factor.lower.tolist()
+    [[3.0]]
+    """
+
+    def __init__(self, H: ArrayLike) -> None:
+        lower, info = dpotrf(_float(H), lower=1, clean=1)
+        if info:
+            raise NotPositiveDefiniteError(
+                f"Hessian is not positive definite (pivot {info - 1}): raise alpha above 0"
+            )
+        self._lower: Array = lower
+
+    @property
+    def lower(self) -> Array:
+        """A copy of L: (p, p)."""
+        return self._lower.copy()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p, p)."""
+        return self._lower.shape[0], self._lower.shape[1]
+
+    def solve(self, b: ArrayLike) -> Array:
+        """H^-1 b.
+
+        Parameters
+        ----------
+        b : array_like, shape (p,) or (p, k)
+            One right-hand side, or k of them as columns.
+
+        Returns
+        -------
+        ndarray, shape of b
+
+        Raises
+        ------
+        ValueError
+            If the first length of b is not p; names both shapes.
+
+        Examples
+        --------
+        >>> from expunge import reference
+        >>> reference.CholeskyFactor([[4.0]]).solve([8.0]).tolist()
+        [2.0]
+        """
+        solution: Array = cho_solve((self._lower, True), _float(b))
+        return solution
+
+    def delete(self, i: int) -> None:
+        """Remove coordinate i, in place: L becomes the factor of H without row and column i.
+
+        With column i gone, its part v below the diagonal is owed to the trailing block:
+        L33' L33'^T = L33 L33^T + v v^T, a rank-1 update by rotations, which cannot fail.
+
+        Parameters
+        ----------
+        i : int
+            0 <= i < p.
+
+        Raises
+        ------
+        IndexError
+            If i is out of range; the factor is unchanged.
+
+        Examples
+        --------
+        >>> from expunge import reference
+        >>> factor = reference.CholeskyFactor([[1.0, 0.0], [0.0, 4.0]])
+        >>> factor.delete(1)
+        >>> factor.shape
+        (1, 1)
+        """
+        p = len(self._lower)
+        if not 0 <= i < p:
+            raise IndexError(f"index {i} is out of range for a factor of size {p}")
+        v = self._lower[i + 1 :, i].copy()
+        lower = np.delete(np.delete(self._lower, i, axis=0), i, axis=1)
+        trailing = lower[i:, i:]
+        for k in range(len(v)):
+            diagonal = np.hypot(trailing[k, k], v[k])
+            c, s = trailing[k, k] / diagonal, v[k] / diagonal
+            column, rest = trailing[k:, k].copy(), v[k:].copy()
+            trailing[k:, k] = c * column + s * rest
+            v[k:] = c * rest - s * column
+        self._lower = lower

@@ -1,0 +1,189 @@
+"""What may be asked for. Every request turns D into D' (E2); a list of them is one atomic request.
+
+Row numbers and integer columns are positions in the X that was handed to the Unlearner; added rows continue
+the count; strings are column names. Rows are a sequence, a boolean mask, a slice or one integer. The checks
+are made when the request is applied, before anything changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._arrays import Float, as_matrix, as_weights, frame_names, select_columns
+from .data import CorrectedData
+
+__all__ = ["AddRows", "CorrectLabels", "CorrectValues", "RemoveRows", "Request", "RevokeFeatures"]
+
+Encode = Callable[[ArrayLike, int], Float]  # labels and their number -> targets
+
+
+class Request:
+    """Base of all requests."""
+
+    def edit(self, data: CorrectedData, encode: Encode) -> None:
+        """Checks itself against the data, then edits them inside their transaction."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class RemoveRows(Request):
+    """Rows leave the data.
+
+    Parameters
+    ----------
+    rows : sequence of int, boolean mask, slice or int
+        Each row at most once, and none that is gone already (ValueError).
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> un = ex.Unlearner(ex.Ridge().fit([[0.0], [1.0], [3.0]], [0, 1, 2]), [[0.0], [1.0], [3.0]], [0, 1, 2])
+    >>> un.apply(ex.RemoveRows([0])).rows_touched
+    1
+    """
+
+    rows: Any
+
+    def edit(self, data: CorrectedData, encode: Encode) -> None:
+        """Weight -> 0."""
+        data.remove(data.live_rows(self.rows))
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectLabels(Request):
+    """Targets of rows are replaced.
+
+    Parameters
+    ----------
+    rows : sequence of int, boolean mask, slice or int
+    labels : array (m,) or scalar
+        In the form of the y that the model was fitted to; an unseen class is a ValueError.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> un = ex.Unlearner(ex.Ridge().fit([[0.0], [1.0], [3.0]], [0, 1, 2]), [[0.0], [1.0], [3.0]], [0, 1, 2])
+    >>> un.apply(ex.CorrectLabels([0, 2], 1.5)).rows_touched
+    2
+    """
+
+    rows: Any
+    labels: Any
+
+    def edit(self, data: CorrectedData, encode: Encode) -> None:
+        """Targets -> labels."""
+        rows = data.live_rows(self.rows)
+        data.set_targets(rows, encode(self.labels, rows.size))
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectValues(Request):
+    """Cells of X are replaced.
+
+    Parameters
+    ----------
+    rows : sequence of int, boolean mask, slice or int
+    columns : sequence of int or str, boolean mask, slice, int or str
+    values : array that broadcasts to (m, k), or scalar
+        Finite; stored in the dtype of X.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> un = ex.Unlearner(ex.Ridge().fit([[0.0], [1.0], [3.0]], [0, 1, 2]), [[0.0], [1.0], [3.0]], [0, 1, 2])
+    >>> un.apply(ex.CorrectValues([2], [0], 2.0)).rows_touched
+    1
+    """
+
+    rows: Any
+    columns: Any
+    values: Any
+
+    def edit(self, data: CorrectedData, encode: Encode) -> None:
+        """Cells -> values."""
+        rows, columns = data.live_rows(self.rows), data.surviving_columns(self.columns)
+        try:
+            values = np.asarray(self.values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ValueError("values must be real numbers") from None
+        try:
+            values = np.broadcast_to(values, (rows.size, columns.size))
+        except ValueError:
+            raise ValueError(
+                f"values have shape {values.shape}, expected what broadcasts to ({rows.size}, {columns.size})"
+            ) from None
+        with np.errstate(over="ignore"):
+            stored = values.astype(data.X.dtype)
+        if not np.isfinite(stored).all():
+            raise ValueError(f"values contain NaN, infinity or what overflows {data.X.dtype}")
+        data.set_values(rows, columns, stored)
+
+
+@dataclass(frozen=True, eq=False)
+class AddRows(Request):
+    """Rows join the data.
+
+    Parameters
+    ----------
+    X : (m, d) array or frame
+        As wide as the model is now, surviving columns in their original order; a frame may have more columns
+        and is cut down by name.
+    y : (m,) array or scalar
+    sample_weight : (m,) array or scalar, optional
+        1 by default.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> un = ex.Unlearner(ex.Ridge().fit([[0.0], [1.0], [3.0]], [0, 1, 2]), [[0.0], [1.0], [3.0]], [0, 1, 2])
+    >>> un.apply([ex.AddRows([[4.0]], [3.0]), ex.RemoveRows(3)]).rows_touched
+    1
+    """
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+
+    def edit(self, data: CorrectedData, encode: Encode) -> None:
+        """New rows under the next row numbers."""
+        names = data.surviving_names()
+        X = select_columns(self.X, names)
+        given = frame_names(X)
+        if names is not None and given is not None and given != names:
+            raise ValueError(f"X has columns {given[:20]}, expected {names[:20]} in this order")
+        X = as_matrix(X, columns=int(np.count_nonzero(data.kept)))
+        with np.errstate(over="ignore"):
+            stored = X.astype(data.X.dtype, copy=False)
+        if not np.isfinite(stored).all():
+            raise ValueError(f"X holds values that overflow {data.X.dtype}")
+        data.add(stored, encode(self.y, X.shape[0]), as_weights(self.sample_weight, X.shape[0]))
+
+
+@dataclass(frozen=True, eq=False)
+class RevokeFeatures(Request):
+    """Columns leave the data and the model: n_features_in_ shrinks (E12).
+
+    Parameters
+    ----------
+    columns : sequence of int or str, boolean mask, slice, int or str
+        Each column at most once, none that is gone already, and not all that remain (ValueError).
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0, 1.0], [1.0, 0.0], [3.0, 1.0]], [0, 1, 2]
+    >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
+    >>> un.apply(ex.RevokeFeatures([1])).features_revoked, un.model.n_features_in_
+    (1, 1)
+    """
+
+    columns: Any
+
+    def edit(self, data: CorrectedData, encode: Encode) -> None:
+        """Coordinates drop."""
+        data.revoke(data.surviving_columns(self.columns))

@@ -1,0 +1,634 @@
+"""The compiled kernels against the NumPy reference, finite differences and mpmath, in every layout of X."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from problems import PROBLEMS, each_problem, exact_gradient, float32_values, jacobian
+
+import expunge
+from expunge import kernels, reference
+from expunge.losses import LOSSES
+
+pytestmark = pytest.mark.isa
+
+
+def strided(X):
+    """X as every second row and third column of a larger array; what lies between is poison."""
+    n, d = X.shape
+    larger = np.full((2 * n, 3 * d), np.nan, dtype=X.dtype)
+    larger[::2, ::3] = X
+    return larger[::2, ::3]
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+REPRESENTATIONS = {
+    "float64_c": lambda X: np.array(X, dtype=np.float64, order="C"),
+    "float64_f": lambda X: np.array(X, dtype=np.float64, order="F"),
+    "float32_c": lambda X: np.array(X, dtype=np.float32, order="C"),
+    "float32_f": lambda X: np.array(X, dtype=np.float32, order="F"),
+    "read_only": read_only,
+    "strided": strided,
+    "float32_strided": lambda X: strided(X.astype(np.float32)),
+    "reversed": lambda X: np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1],
+}
+
+each_representation = pytest.mark.parametrize("represent", REPRESENTATIONS.values(), ids=REPRESENTATIONS)
+
+
+class Tolerance:
+    """Rounding-level tolerances, each on the natural scale of what it is for."""
+
+    def __init__(self, problem):
+        A, s, f = problem.design, problem.weights, LOSSES[problem.loss]
+        eta, eta_size = A @ problem.theta, np.abs(A) @ np.abs(problem.theta)
+        d1, d2 = np.abs(f.d1(problem.y, eta)), f.d2(problem.y, eta)
+        penalty_value = problem.penalty @ problem.theta**2
+        self.value = 1e-13 * (s @ (f.value(problem.y, eta) + d1 * eta_size) + penalty_value)
+        rows = (
+            s * np.linalg.norm(A, axis=1) ** 2 * d2 * (1.0 + eta_size)
+        )  # |d3| <= d2 carries the error of eta
+        self.hessian = 1e-13 * (rows.sum() + np.linalg.norm(problem.penalty))
+        # E19 bounds the error of each of the two gradients compared.
+        self.gradient = 2.0 * reference.rounding_floor(
+            problem.X, problem.y, problem.theta, **problem.objective
+        )
+
+
+def floor_of(rows, theta, loss, fit_intercept):
+    """E19 of the rows' own gradient, without a penalty."""
+    X, y, *s = rows
+    weights = s[0] if s else None
+    return reference.rounding_floor(
+        X, y, theta, alpha=0.0, loss=loss, sample_weight=weights, fit_intercept=fit_intercept
+    )
+
+
+# Against the reference
+
+
+@each_representation
+@each_problem
+def test_kernels_equal_the_reference(problem, represent):
+    X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
+    given, v = represent(X), np.random.default_rng(0).standard_normal(theta.shape)
+    tolerance = Tolerance(problem)
+
+    J, g = kernels.loss_and_gradient(given, y, theta, **objective)
+    J_reference, g_reference = reference.loss_and_gradient(X, y, theta, **objective)
+    assert isinstance(J, float)
+    assert abs(J - J_reference) <= tolerance.value
+    assert np.linalg.norm(g - g_reference) <= tolerance.gradient
+    assert np.linalg.norm(kernels.gradient(given, y, theta, **objective) - g_reference) <= tolerance.gradient
+
+    H, H_reference = kernels.hessian(given, theta, **objective), reference.hessian(X, theta, **objective)
+    assert_array_equal(H, H.T)
+    assert np.linalg.norm(H - H_reference) <= tolerance.hessian
+    H_v = kernels.hvp(given, theta, v, **objective)
+    assert np.linalg.norm(H_v - H_reference @ v) <= tolerance.hessian * np.linalg.norm(v)
+
+    floor = kernels.rounding_floor(given, y, theta, **objective)
+    assert isinstance(floor, float)
+    assert_allclose(floor, reference.rounding_floor(X, y, theta, **objective), rtol=1e-9)
+
+
+@each_representation
+@each_problem
+def test_gram_takes_weights_of_any_sign(problem, represent):
+    X = problem.X
+    w = np.random.default_rng(1).standard_normal(len(X))
+    w[::7] = 0.0
+    G = kernels.gram(represent(X), w)
+    assert_array_equal(G, G.T)
+    natural = np.abs(X).T @ (np.abs(w)[:, None] * np.abs(X))
+    assert np.all(np.abs(G - reference.gram(X, w)) <= 1e-13 * natural)
+
+
+@each_problem
+def test_results_are_fresh_float64_arrays(problem):
+    X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
+    p = len(theta)
+    shapes = {
+        (p, p): lambda: kernels.hessian(X, theta, **objective),
+        (p,): lambda: kernels.gradient(X, y, theta, **objective),
+        X.shape[1:] * 2: lambda: kernels.gram(X, problem.weights),
+    }
+    for shape, kernel in shapes.items():
+        first, second = kernel(), kernel()
+        assert first.shape == shape
+        assert first.dtype == np.float64
+        assert first.flags.writeable
+        first[...] = np.nan
+        assert np.isfinite(second).all()
+        assert_array_equal(kernel(), second)  # and the same arguments give the same bits
+
+
+@each_representation
+def test_inputs_are_not_modified(represent):
+    problem = next(problem for problem in PROBLEMS if problem.name == "several_panels-logistic-intercept")
+    rng = np.random.default_rng(2)
+    n, p = len(problem.X), len(problem.theta)
+    arguments = {
+        "X": represent(problem.X),
+        "y": problem.y.copy(),
+        "theta": problem.theta.copy(),
+        "v": rng.standard_normal(p),
+        "sample_weight": rng.uniform(0.0, 2.0, n),
+        "alpha": rng.uniform(0.1, 1.0, p - 1),
+        "w": rng.standard_normal(n),
+    }
+    before = {name: array.tobytes() for name, array in arguments.items()}
+    X, y, theta, v, s, alpha, w = arguments.values()
+    objective = {"alpha": alpha, "sample_weight": s, "fit_intercept": True}
+    kernels.hessian(X, theta, **objective)
+    kernels.gradient(X, y, theta, **objective)
+    kernels.loss_and_gradient(X, y, theta, **objective)
+    kernels.hvp(X, theta, v, **objective)
+    kernels.rounding_floor(X, y, theta, **objective)
+    kernels.gradient_difference((X, y, s), (X, 1.0 - y, s), theta, fit_intercept=True)
+    kernels.gram(X, w)
+    assert {name: array.tobytes() for name, array in arguments.items()} == before
+
+    H = np.eye(3) + 1.0
+    b = np.ones((3, 2))
+    factor = kernels.CholeskyFactor(H)
+    factor.solve(b)
+    factor.delete(1)
+    assert_array_equal(H, np.eye(3) + 1.0)
+    assert_array_equal(b, np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.bool_])
+def test_integer_rows_and_targets_are_converted(dtype):
+    rng = np.random.default_rng(3)
+    X, y, theta = rng.integers(0, 2, (30, 4)), rng.integers(0, 2, 30), rng.standard_normal(4)
+    J, g = kernels.loss_and_gradient(X.astype(dtype), y.astype(dtype), theta, alpha=1)
+    J_float, g_float = kernels.loss_and_gradient(X.astype(float), y.astype(float), theta, alpha=1.0)
+    assert_array_equal(J, J_float)
+    assert_array_equal(g, g_float)
+    H_float = kernels.hessian(X.astype(float), theta, alpha=1.0)
+    assert_array_equal(kernels.hessian(X.astype(dtype), theta, alpha=1), H_float)
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0])
+def test_the_logistic_loss_keeps_relative_accuracy_at_every_margin(y):
+    margins = np.array(
+        [0.0, 1e-9, 0.1, 1.317, 5.0, 36.0, 37.0, 300.0, 700.0, 709.5, 745.0, 800.0, 1e5, 1e300]
+    )
+    f = LOSSES["logistic"]
+    for eta in np.append(margins, -margins):
+        J, g = kernels.loss_and_gradient([[1.0]], [y], [eta], alpha=0.0)
+        H = kernels.hessian([[1.0]], [eta], alpha=0.0)
+        expected = [f.value(y, eta), f.d1(y, eta), f.d2(y, eta)]
+        assert_allclose([J, g[0], H[0, 0]], expected, rtol=2e-15, atol=1e-305, err_msg=f"eta = {eta}")
+
+
+# Against finite differences and mpmath
+
+
+@each_problem
+def test_gradient_and_hessian_by_finite_differences(problem):
+    X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
+    J, g = kernels.loss_and_gradient(X, y, theta, **objective)
+    H = kernels.hessian(X, theta, **objective)
+    step = 1e-3 / max(1.0, np.abs(X).max())
+
+    def loss_at(t):
+        return kernels.loss_and_gradient(X, y, t, **objective)[0]
+
+    def gradient_at(t):
+        return kernels.gradient(X, y, t, **objective)
+
+    scale = max(np.linalg.norm(g), abs(J))
+    assert_allclose(g, jacobian(loss_at, theta, step), rtol=0, atol=1e-8 * scale)
+    scale = max(np.linalg.norm(H), np.linalg.norm(g))
+    assert_allclose(H, jacobian(gradient_at, theta, step), rtol=0, atol=1e-8 * scale)
+
+
+@each_problem
+def test_rounding_floor_bounds_the_error_of_the_gradient(problem):  # E19
+    X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
+    for represent in (REPRESENTATIONS["float64_c"], REPRESENTATIONS["float32_f"]):
+        g = kernels.gradient(represent(X), y, theta, **objective)
+        error = np.linalg.norm((g - exact_gradient(problem.name)).astype(np.float64))
+        assert error <= kernels.rounding_floor(represent(X), y, theta, **objective)
+
+
+# Gradient difference (E3)
+
+
+@each_representation
+@pytest.mark.parametrize("weighted", [False, True])
+@each_problem
+def test_gradient_difference_equals_the_reference(problem, weighted, represent):
+    X, y, theta = problem.X, problem.y, problem.theta
+    options = {"loss": problem.loss, "fit_intercept": problem.fit_intercept}
+    rng = np.random.default_rng(4)
+    n, m = len(y), (len(y) + 2) // 3
+    X_after, s, s_after = float32_values(X[:m] + 1.0), rng.uniform(0.0, 2.0, n), rng.uniform(0.0, 2.0, m)
+    y_after = 1.0 - y[:m]
+    before = (X, y, s) if weighted else (X, y)
+    after = (X_after, y_after, s_after) if weighted else (X_after, y_after)
+
+    def given(rows):
+        return None if rows is None else (represent(rows[0]), *rows[1:])
+
+    floor = floor_of(before, theta, **options) + floor_of(after, theta, **options)
+    for old, new in ((before, after), (after, before), (before, None), (None, after), (None, None)):
+        change = kernels.gradient_difference(given(old), given(new), theta, **options)
+        expected = reference.gradient_difference(old, new, theta, **options)
+        assert change.shape == theta.shape
+        assert np.linalg.norm(change - expected) <= 2.0 * floor
+
+
+@each_representation
+@each_problem
+def test_gradient_difference_of_rows_that_share_X(problem, represent):
+    X, y, theta = problem.X, problem.y, problem.theta
+    options = {"loss": problem.loss, "fit_intercept": problem.fit_intercept}
+    given, s_after = represent(X), np.random.default_rng(5).uniform(0.0, 2.0, len(y))
+    for before, after in (
+        ((X, y), (X, 1.0 - y)),  # labels, weights and both
+        ((X, y), (X, y, s_after)),
+        ((X, y, s_after), (X, 1.0 - y)),
+        ((X, y), (X, y)),
+    ):
+        shared = kernels.gradient_difference((given, *before[1:]), (given, *after[1:]), theta, **options)
+        expected = reference.gradient_difference(before, after, theta, **options)
+        floor = floor_of(before, theta, **options) + floor_of(after, theta, **options)
+        assert np.linalg.norm(shared - expected) <= 2.0 * floor
+    assert_array_equal(shared, np.zeros(len(theta)))  # replaced by themselves
+
+
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_corrected_labels_do_not_depend_on_theta(loss, fit_intercept):  # E6
+    problem = next(p for p in PROBLEMS if p.name == f"weights_with_zeros-{loss}-plain")
+    X, y, s = problem.X, problem.y, problem.sample_weight
+    A = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
+    for seed in (0, 1):
+        theta = 3.0 * np.random.default_rng(seed).standard_normal(A.shape[1])
+        change = kernels.gradient_difference(
+            (X, y, s), (X, 1.0 - y, s), theta, loss=loss, fit_intercept=fit_intercept
+        )
+        assert_allclose(change, A.T @ (s * (2.0 * y - 1.0)), rtol=0, atol=1e-12)
+
+
+def test_gradient_difference_reads_the_touched_rows_only():
+    problem = next(p for p in PROBLEMS if p.name == "several_panels-logistic-plain")
+    touched = np.array([3, 500, 999])
+    X, y = np.full_like(problem.X, np.nan), np.full_like(problem.y, np.nan)
+    X[touched], y[touched] = problem.X[touched], problem.y[touched]
+    change = kernels.gradient_difference((X[touched], y[touched]), None, problem.theta)
+    expected = reference.gradient_difference((problem.X[touched], problem.y[touched]), None, problem.theta)
+    assert_allclose(change, expected, rtol=1e-13, atol=1e-13)
+
+
+# The Cholesky factor
+
+
+def positive_definite(p, condition=1e2, seed=0):
+    """H (p, p), symmetric, with eigenvalues from 1 to condition."""
+    rng = np.random.default_rng([p, seed])
+    Q, _ = np.linalg.qr(rng.standard_normal((p, p)))
+    H = (Q * np.geomspace(1.0, condition, p)) @ Q.T
+    return (H + H.T) / 2
+
+
+each_size = pytest.mark.parametrize("p", [1, 2, 5, 40, 300])
+
+
+@each_size
+def test_factor_times_its_transpose_is_the_matrix(p):
+    H = positive_definite(p)
+    factor = kernels.CholeskyFactor(H)
+    L = factor.lower
+    assert factor.shape == (p, p)
+    assert_array_equal(L, np.tril(L))
+    assert np.linalg.norm(L @ L.T - H) <= 1e-15 * p * np.linalg.norm(H)
+    assert np.linalg.norm(L - reference.CholeskyFactor(H).lower) <= 1e-13 * np.linalg.norm(L)
+    L[...] = np.nan  # a copy
+    assert np.isfinite(factor.lower).all()
+
+
+@each_size
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_solve_finds_x_from_b(p, order):
+    H = positive_definite(p, condition=1e4)
+    factor = kernels.CholeskyFactor(np.asarray(H, order=order))
+    X = np.random.default_rng(6).standard_normal((p, 7))
+    B = np.asarray(H @ X, order=order)
+    bound = 1e-15 * p * 1e4  # forward error: p u cond
+    assert np.linalg.norm(factor.solve(B) - X) <= bound * np.linalg.norm(X)
+    assert factor.solve(B).shape == (p, 7)
+    x = factor.solve(B[:, 2])  # a strided column
+    assert x.shape == (p,)
+    assert np.linalg.norm(x - X[:, 2]) <= bound * np.linalg.norm(X[:, 2])
+
+
+@pytest.mark.parametrize("p", [2, 5, 40])
+def test_deleting_any_coordinate_gives_the_factor_of_the_submatrix(p):
+    H = positive_definite(p)
+    b = np.random.default_rng(7).standard_normal((p, 2))
+    for i in range(p):
+        rest = np.delete(np.arange(p), i)
+        fresh = reference.CholeskyFactor(H[np.ix_(rest, rest)])
+        factor = kernels.CholeskyFactor(H)
+        factor.delete(i)
+        assert factor.shape == (p - 1, p - 1)
+        L = factor.lower
+        assert_array_equal(L, np.tril(L))
+        bound = 1e-15 * 1e2  # oracle: 1e-15 sqrt(edits) |H| / lambda_min
+        assert np.linalg.norm(L - fresh.lower) <= bound * np.linalg.norm(fresh.lower)
+        assert_allclose(factor.solve(b[rest]), fresh.solve(b[rest]), rtol=0, atol=1e-13 * np.linalg.norm(b))
+
+
+def test_deleting_many_coordinates_in_turn():
+    p = 40
+    H, left = positive_definite(p), np.arange(p)
+    factor = kernels.CholeskyFactor(H)
+    rng = np.random.default_rng(8)
+    for edits in range(1, p):
+        i = int(rng.integers(len(left)))
+        factor.delete(i)
+        left = np.delete(left, i)
+        fresh = reference.CholeskyFactor(H[np.ix_(left, left)]).lower
+        assert np.linalg.norm(factor.lower - fresh) <= 1e-15 * np.sqrt(edits) * 1e2 * np.linalg.norm(fresh)
+    assert factor.shape == (1, 1)
+
+
+@pytest.mark.parametrize("i", [-1, 5, 10**6])
+def test_deleting_out_of_range_changes_nothing(i):
+    factor = kernels.CholeskyFactor(positive_definite(5))
+    lower, solution = factor.lower, factor.solve(np.arange(5.0))
+    with pytest.raises(IndexError, match="out of range"):
+        factor.delete(i)
+    assert factor.shape == (5, 5)
+    assert factor.lower.tobytes() == lower.tobytes()
+    assert factor.solve(np.arange(5.0)).tobytes() == solution.tobytes()
+
+
+@pytest.mark.parametrize(
+    "H",
+    [
+        np.diag([1.0, 2.0, 3.0, -1.0, 1.0]),
+        np.diag([1.0, 0.0]),
+        np.ones((3, 3)) - 2.0 * np.eye(3),
+        np.diag(np.where(np.arange(300) == 217, -1.0, 1.0)),
+    ],
+    ids=["negative", "singular", "indefinite", "blocked"],
+)
+def test_an_indefinite_matrix_is_refused_with_the_pivot(H):
+    with pytest.raises(reference.NotPositiveDefiniteError) as expected:
+        reference.CholeskyFactor(H)
+    with pytest.raises(expunge.NotPositiveDefiniteError, match="raise alpha above 0") as caught:
+        kernels.CholeskyFactor(H)
+    assert isinstance(caught.value, np.linalg.LinAlgError)
+    assert str(caught.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("shape", [(4,), (6, 2), (1, 5), (5, 1, 1), ()])
+def test_solve_refuses_another_shape(shape):
+    factor = kernels.CholeskyFactor(positive_definite(5))
+    with pytest.raises(ValueError, match="5") as caught:
+        factor.solve(np.ones(shape))
+    assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "H", [np.ones((2, 3)), np.ones(3), np.full((2, 2), np.nan)], ids=["2x3", "vector", "NaN"]
+)
+def test_the_factor_refuses_what_is_not_a_finite_square_matrix(H):
+    with pytest.raises(ValueError):
+        kernels.CholeskyFactor(H)
+
+
+# Errors: nothing is computed from arguments that do not fit
+
+
+def arguments():
+    rng = np.random.default_rng(9)
+    return {
+        "X": rng.standard_normal((100, 3)),
+        "y": np.arange(100) % 2.0,
+        "theta": rng.standard_normal(3),
+        "v": rng.standard_normal(3),
+        "alpha": np.ones(3),
+        "sample_weight": np.ones(100),
+        "loss": "logistic",
+        "fit_intercept": False,
+    }
+
+
+POSITIONAL = {
+    "hessian": ("X", "theta"),
+    "gradient": ("X", "y", "theta"),
+    "loss_and_gradient": ("X", "y", "theta"),
+    "hvp": ("X", "theta", "v"),
+    "rounding_floor": ("X", "y", "theta"),
+}
+
+each_kernel = pytest.mark.parametrize("kernel", POSITIONAL)
+
+
+def call(kernel, **changes):
+    given = arguments() | changes
+    named = {name: given[name] for name in ("alpha", "sample_weight", "loss", "fit_intercept")}
+    return getattr(kernels, kernel)(*(given[name] for name in POSITIONAL[kernel]), **named)
+
+
+def kernels_taking(argument):
+    return [kernel for kernel in POSITIONAL if argument in (*POSITIONAL[kernel], "alpha", "sample_weight")]
+
+
+@each_kernel
+def test_the_arguments_of_the_error_cases_are_themselves_right(kernel):
+    call(kernel)
+
+
+WRONG_SHAPES = {
+    "X": [(100,), (100, 3, 1)],
+    "y": [(99,), (101,), (100, 1)],
+    "theta": [(4,), (2,), (3, 1)],
+    "v": [(4,)],
+    "alpha": [(2,), (4,), (3, 1)],
+    "sample_weight": [(99,), (100, 1)],
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "shape", "kernel"),
+    [
+        (argument, shape, kernel)
+        for argument, shapes in WRONG_SHAPES.items()
+        for shape in shapes
+        for kernel in kernels_taking(argument)
+    ],
+)
+def test_wrong_shapes_are_named(kernel, argument, shape):
+    with pytest.raises(ValueError) as caught:
+        call(kernel, **{argument: np.ones(shape)})
+    assert f"{argument} has shape {shape}, expected " in str(caught.value)
+
+
+@pytest.mark.parametrize("kernel", ["gradient", "loss_and_gradient", "rounding_floor"])
+def test_the_message_of_a_wrong_shape(kernel):
+    with pytest.raises(ValueError) as caught:
+        call(kernel, y=np.ones(99))
+    assert str(caught.value).startswith("y has shape (99,), expected (100,) to match X")
+
+
+@each_kernel
+def test_theta_must_make_room_for_the_intercept(kernel):
+    call(kernel, fit_intercept=True, theta=np.ones(4), v=np.ones(4))
+    with pytest.raises(ValueError) as caught:
+        call(kernel, fit_intercept=True)
+    assert "theta has shape (3,), expected (4,)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "kernel"),
+    [(argument, kernel) for argument in WRONG_SHAPES for kernel in kernels_taking(argument)],
+)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_non_finite_numbers_are_refused(kernel, argument, bad):
+    for position in (0, -1):
+        array = arguments()[argument].astype(np.float64)
+        array.flat[position] = bad
+        with pytest.raises(ValueError, match=argument):
+            call(kernel, **{argument: array})
+
+
+@each_kernel
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_non_finite_rows_are_refused_in_every_layout(kernel, dtype):
+    X = arguments()["X"].astype(dtype)
+    X[57, 1] = np.nan
+    for layout in (X, np.asfortranarray(X), X[::-1]):
+        with pytest.raises(ValueError, match="X"):
+            call(kernel, X=layout)
+
+
+@each_kernel
+@pytest.mark.parametrize("argument", ["sample_weight", "alpha"])
+def test_negative_weights_and_penalties_are_refused(kernel, argument):
+    array = arguments()[argument]
+    array[-1] = -1e-3
+    with pytest.raises(ValueError, match=argument):
+        call(kernel, **{argument: array})
+
+
+@each_kernel
+def test_a_negative_scalar_alpha_is_refused(kernel):
+    with pytest.raises(ValueError, match="alpha"):
+        call(kernel, alpha=-1.0)
+
+
+@each_kernel
+def test_an_unknown_loss_is_refused_with_the_known_ones(kernel):
+    with pytest.raises(ValueError, match="hinge") as caught:
+        call(kernel, loss="hinge")
+    assert all(name in str(caught.value) for name in LOSSES)
+
+
+@pytest.mark.parametrize("kernel", ["gradient", "loss_and_gradient", "rounding_floor"])
+@pytest.mark.parametrize("bad", [-1.0, 0.5, 2.0])
+def test_logistic_targets_outside_of_zero_and_one_are_refused(kernel, bad):
+    y = arguments()["y"]
+    y[42] = bad
+    with pytest.raises(ValueError, match=r"\{0, 1\}"):
+        call(kernel, y=y)
+    call(kernel, y=y, loss="squared")
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y": np.ones(99)}, r"\(99,\)"),
+        ({"sample_weight": np.ones(99)}, r"\(99,\)"),
+        ({"X": np.ones((100, 4))}, "X"),
+        ({"X": np.full((100, 3), np.nan)}, "X"),
+        ({"y": np.full(100, np.nan)}, "y"),
+        ({"y": np.full(100, 2.0)}, r"\{0, 1\}"),
+        ({"sample_weight": np.full(100, np.inf)}, "sample_weight"),
+    ],
+)
+def test_gradient_difference_refuses_rows_that_do_not_fit(side, changes, message):
+    given = arguments()
+    right = given["X"], given["y"], given["sample_weight"]
+    given |= changes
+    rows = [right, right]
+    rows[side] = given["X"], given["y"], given["sample_weight"]
+    with pytest.raises(ValueError, match=message):
+        kernels.gradient_difference(*rows, given["theta"])
+
+
+@pytest.mark.parametrize("theta", [np.ones(4), np.array([1.0, np.nan, 1.0])])
+def test_gradient_difference_refuses_a_theta_that_does_not_fit(theta):
+    given = arguments()
+    with pytest.raises(ValueError):
+        kernels.gradient_difference((given["X"], given["y"]), None, theta)
+
+
+@pytest.mark.parametrize("w", [np.ones(99), np.full(100, np.nan), np.full(100, np.inf)])
+def test_gram_refuses_weights_that_do_not_fit(w):
+    with pytest.raises(ValueError, match="w"):
+        kernels.gram(arguments()["X"], w)
+
+
+# The GIL
+
+
+def factor_job(size):
+    H = np.ones((900 * size, 900 * size))
+    H.flat[:: len(H) + 1] += len(H)
+    return lambda: kernels.CholeskyFactor(H)
+
+
+def gram_job(size):
+    X = np.ones((1000 * size, 768))
+    w = np.ones(len(X))
+    return lambda: kernels.gram(X, w)
+
+
+@pytest.mark.parametrize("make_job", [factor_job, gram_job])
+def test_the_gil_is_released(make_job):
+    """The main thread keeps ticking: held for the kernel's duration, the GIL would leave one gap as long."""
+    for size in (1, 2, 3, 4, 6, 8, 12, 16):
+        job = make_job(size)
+        start = time.perf_counter()
+        job()
+        if time.perf_counter() - start >= 0.2:
+            break
+    else:
+        pytest.skip("the kernel is too fast to be seen on this machine")
+
+    for _ in range(5):  # a busy machine may stall the main thread too, but not every time
+        span = []
+
+        def timed(job=job, span=span):
+            start = time.perf_counter()
+            job()
+            span.extend((start, time.perf_counter()))
+
+        thread = threading.Thread(target=timed)
+        ticks = []
+        thread.start()
+        while thread.is_alive():
+            ticks.append(time.perf_counter())
+            time.sleep(0.001)
+        thread.join()
+        start, stop = span
+        inside = [tick for tick in ticks if start <= tick <= stop]
+        largest_gap = np.diff([start, *inside, stop]).max()
+        if largest_gap < 0.4 * (stop - start):
+            return
+    pytest.fail(f"the main thread stood still for {largest_gap:.2f} s of {stop - start:.2f} s")
