@@ -16,9 +16,7 @@ Index failing_pivot(Matrix H) {
     for (Index j = 0; j < p; ++j) {
         if (!(H(j, j) > 0.0)) return j;
         const auto column = (H.col(j).tail(p - j - 1) /= std::sqrt(H(j, j)));
-        H.bottomRightCorner(p - j - 1, p - j - 1)
-            .selfadjointView<Eigen::Lower>()
-            .rankUpdate(column, -1.0);
+        H.bottomRightCorner(p - j - 1, p - j - 1).selfadjointView<Eigen::Lower>().rankUpdate(column, -1.0);
     }
     return p - 1;
 }

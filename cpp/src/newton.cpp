@@ -21,8 +21,8 @@ struct Direction {
 
 // H p = -g by conjugate gradients, preconditioned with the factor of a nearby H, to
 // |H p + g| <= forcing |g|. Every iterate is a descent direction.
-Direction newton_direction(const Objective& J, const Evaluation& at, const CholeskyFactor& factor, double forcing,
-                           int max_products) {
+Direction newton_direction(const Objective& J, const Evaluation& at, const CholeskyFactor& factor,
+                           double forcing, int max_products) {
     Vector p = Vector::Zero(at.gradient.size());
     Vector r = -at.gradient, z = factor.solve(r), v = z;
     double rz = r.dot(z);
@@ -50,6 +50,14 @@ double hessian_cost(const Objective& J) {
     return (n * p * p + p * p * p / 3.0) / (8.0 * 4.0 * n * p) + 1.0;
 }
 
+// Whether a new factor gets to the tolerance sooner than going on with an old one: near the minimum a
+// factor gives two digits a pass, while the step just made gave its digits at `passes`.
+bool factor_pays(double before, double after, double tolerance, int passes, double factor_cost) {
+    constexpr double digits_per_pass = 2.0, near_minimum = 5.0;
+    const double gained = std::log10(before / after), wanted = std::log10(after / std::max(tolerance, 1e-16 * after));
+    return before > near_minimum * after && factor_cost + wanted / digits_per_pass < wanted * passes / gained;
+}
+
 }  // namespace
 
 Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_iter,
@@ -61,8 +69,9 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
         return J.evaluate(at);
     };
     Evaluation at = start ? *start : evaluate(theta);
-    const double factor_after = std::min(20.0, hessian_cost(J));
-    const bool always_factor = factor_after < 2.0;
+    const double factor_cost = hessian_cost(J);
+    const int max_products = static_cast<int>(std::min(20.0, factor_cost));
+    const bool always_factor = max_products < 2;
     bool refactor = !anchor;
     bool direct = at.curvature.size() == 0;  // step with the factor as it is
     bool fresh = false;                      // the factor is that of H at this very theta
@@ -93,7 +102,7 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
             // Quadratic convergence, never solving below what the tolerance asks (Eisenstat, Walker).
             const double ratio = residual / previous;
             const double forcing = std::max(std::min(0.1, ratio * ratio), 0.3 * tolerance / residual);
-            step = newton_direction(J, at, anchor->factor(), forcing, static_cast<int>(factor_after));
+            step = newton_direction(J, at, anchor->factor(), forcing, max_products);
             result.passes += step.products;
         }
         const double slope = at.gradient.dot(step.p);
@@ -119,7 +128,8 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
             fresh = false;
             measured = true;
             floor.reset();
-            refactor = !step.converged;  // the factor is too old to precondition
+            refactor = !step.converged || (!direct && factor_pays(residual, at.residual(), tolerance,
+                                                                  step.products + 1, factor_cost));
         } else {
             // Either rounding is all that is left, or the factor misleads: a new factor decides.
             floor = J.rounding_floor(theta);

@@ -20,8 +20,9 @@ constexpr Panel zeros = filled(0.0), ones = filled(1.0);
 
 // value = s loss, r = s d1, w = s d2 for m rows: the one loop around a loss.
 template <class L>
-void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y, const double* __restrict s,
-                   double* __restrict value, double* __restrict r, double* __restrict w) {
+void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y,
+                   const double* __restrict s, double* __restrict value, double* __restrict r,
+                   double* __restrict w) {
     for (Index i = 0; i < m; ++i) {
         value[i] = s[i] * L::value(y[i], eta[i]);
         r[i] = s[i] * L::d1(y[i], eta[i]);
@@ -95,8 +96,8 @@ void Objective::add_data(const VectorRef& theta, double sign, Evaluation& total,
     alignas(64) Panel value, r, w;
     double panel_value = 0.0;
     Vector panel_gradient = Vector::Zero(parameters());
-    for_each_panel(theta, [&](auto loss, const auto& panel, Index row, Index m, const Panel& eta, const double* y,
-                              const double* s, bool last) {
+    for_each_panel(theta, [&](auto loss, const auto& panel, Index row, Index m, const Panel& eta,
+                              const double* y, const double* s, bool last) {
         weighted_loss<decltype(loss)>(m, eta.data(), y, s, value.data(), r.data(), w.data());
         panel_value += as_vector(value, m).sum();
         panel.add_transposed(as_vector(r, m), panel_gradient.head(d_));

@@ -13,8 +13,7 @@ void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H) {
         [&](const auto& rows) {
             for (Index first = 0; first < rows.rows(); first += gram_rows) {
                 const Index m = std::min(gram_rows, rows.rows() - first);
-                rows.panel(first, m, packed)
-                    .add_gram(Eigen::Map<const Vector>(w + first, m), H, scaled);
+                rows.panel(first, m, packed).add_gram(Eigen::Map<const Vector>(w + first, m), H, scaled);
             }
         },
         X);

@@ -60,14 +60,16 @@ inline Runs runs(const std::optional<py::array_t<std::int64_t, py::array::c_styl
     return runs;
 }
 
-inline Rows rows(const py::array& X, const std::optional<py::array_t<std::int64_t, py::array::c_style>>& columns) {
+inline Rows rows(const py::array& X,
+                 const std::optional<py::array_t<std::int64_t, py::array::c_style>>& columns) {
     if (X.ndim() != 2) throw std::invalid_argument("X has shape " + shape_text(X) + ", expected (n, d)");
     if (X.shape(0) > 0 && X.shape(1) > 0 &&
         (X.strides(0) % X.itemsize() != 0 || X.strides(1) % X.itemsize() != 0))
         throw std::invalid_argument("X must be aligned");
     const Index row = X.strides(0) / X.itemsize(), column = X.strides(1) / X.itemsize();
     const auto view = [&]<class T>(T) {
-        return DenseRows<T>(static_cast<const T*>(X.data()), X.shape(0), row, column, runs(columns, X.shape(1)));
+        return DenseRows<T>(static_cast<const T*>(X.data()), X.shape(0), row, column,
+                            runs(columns, X.shape(1)));
     };
     if (py::isinstance<py::array_t<double>>(X)) return view(double{});
     if (py::isinstance<py::array_t<float>>(X)) return view(float{});

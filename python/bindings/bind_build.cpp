@@ -90,8 +90,8 @@ std::string compiler() {
 }
 
 std::string eigen() {
-    std::string version = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
-                          std::to_string(EIGEN_MINOR_VERSION);
+    std::string version = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) +
+                          "." + std::to_string(EIGEN_MINOR_VERSION);
 #ifdef EIGEN_PATCH_VERSION  // Eigen 5 counts as 3.5 and keeps semantic versions beside it
     if (EIGEN_MAJOR_VERSION >= 5)
         version = std::to_string(EIGEN_MAJOR_VERSION) + "." + std::to_string(EIGEN_MINOR_VERSION) + "." +

@@ -8,14 +8,15 @@ namespace {
 
 const double* column(const py::object& values, const char* name, Index n) {
     if (values.is_none()) return nullptr;
-    if (!py::isinstance<Array>(values)) throw py::type_error(std::string(name) + " must be contiguous float64");
+    if (!py::isinstance<Array>(values))
+        throw py::type_error(std::string(name) + " must be contiguous float64");
     return vector(py::reinterpret_borrow<Array>(values), name, n).data();
 }
 
 }  // namespace
 
-PyObjective::PyObjective(const py::list& blocks, const std::string& loss, const Array& penalty, bool fit_intercept,
-                         const Columns& columns)
+PyObjective::PyObjective(const py::list& blocks, const std::string& loss, const Array& penalty,
+                         bool fit_intercept, const Columns& columns)
     : owners(blocks.attr("copy")()), core([&] {
           std::vector<Block> views;
           for (const auto& item : blocks) {
@@ -39,8 +40,8 @@ void bind_objective(py::module_& m) {
         .def_property_readonly("residual", &Evaluation::residual);
 
     py::class_<PyObjective>(m, "Objective", py::module_local())
-        .def(py::init<const py::list&, const std::string&, const Array&, bool, const Columns&>(), py::arg("blocks"),
-             py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
+        .def(py::init<const py::list&, const std::string&, const Array&, bool, const Columns&>(),
+             py::arg("blocks"), py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
              py::arg("columns").noconvert() = py::none())
         .def(
             "evaluate",
@@ -91,7 +92,8 @@ void bind_objective(py::module_& m) {
             for (const PyObjective* side : {before, after})
                 if (side) side->parameter(theta, "theta");
             py::gil_scoped_release nogil;
-            return Objective::difference(before ? &before->core : nullptr, after ? &after->core : nullptr, at);
+            return Objective::difference(before ? &before->core : nullptr, after ? &after->core : nullptr,
+                                         at);
         },
         py::arg("before").none(true), py::arg("after").none(true), py::arg("theta").noconvert());
 

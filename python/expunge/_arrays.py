@@ -13,17 +13,34 @@ from . import _core
 from .losses import Loss, get_loss
 
 Float = NDArray[np.float64]
+_FLOATS = [np.dtype(np.float64), np.dtype(np.float32)]
 Blocks = list[tuple[NDArray[Any], Float | None, Float | None]]
 
 
-def as_matrix(X: Any, name: str = "X", *, columns: int | None = None) -> NDArray[Any]:
-    """(n, d) finite float32 or float64 in C or F order; such an array is returned as it is, uncopied."""
-    if np.ndim(X) != 2:
-        raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
-    X = check_array(X, dtype=[np.float64, np.float32], ensure_min_samples=0, input_name=name)
+def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bool = True) -> NDArray[Any]:
+    """(n, d) finite float32 or float64 in C or F order; such an array is returned as it is, uncopied.
+
+    finite=False leaves the search for NaN and infinity to the caller, who finds them in his result.
+    """
+    if type(X) is not np.ndarray or X.dtype not in _FLOATS or X.ndim != 2:
+        if np.ndim(X) != 2:
+            raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
+        X = check_array(X, dtype=_FLOATS, ensure_min_samples=0, ensure_all_finite=False, input_name=name)
     if columns is not None and X.shape[1] != columns:
         raise ValueError(f"{name} has {X.shape[1]} columns, expected {columns}")
+    if finite:
+        require_finite(X, name)
     return as_layout(X)
+
+
+def require_finite(values: NDArray[Any], name: str) -> None:
+    """Raises where there is NaN or infinity."""
+    if values.size > 1 << 16:  # the sum finds them in one pass, without a temporary array of that size
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(values.sum(dtype=np.float64)):
+                return
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} contains NaN or infinity: remove or impute those entries")
 
 
 def as_layout(X: NDArray[Any]) -> NDArray[Any]:
@@ -46,8 +63,7 @@ def as_vector(values: ArrayLike, name: str, size: int, *, match: str = "") -> Fl
     array = np.ascontiguousarray(array, dtype=np.float64)
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({size},){match}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} contains NaN or infinity: remove or impute those entries")
+    require_finite(array, name)
     return array
 
 
@@ -55,9 +71,10 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> Float | None:
     """(n,) weights >= 0, or None; a scalar stands for all rows."""
     if sample_weight is None:
         return None
-    if np.ndim(sample_weight) == 0:
-        sample_weight = np.full(n, sample_weight)
-    weights = as_vector(sample_weight, "sample_weight", n, match=" to match X")
+    array = np.asarray(sample_weight)
+    if array.ndim == 0:
+        array = np.full(n, array)
+    weights = as_vector(array, "sample_weight", n, match=" to match X")
     if (weights < 0).any():
         raise ValueError("sample_weight must not be negative")
     return weights
@@ -90,10 +107,11 @@ def as_objective(
     alpha: ArrayLike,
     loss: str,
     fit_intercept: bool,
+    finite: bool = True,
 ) -> _core.Objective:
-    """E1 over arrays that were not checked yet."""
+    """E1 over arrays that were not checked yet; `finite` as in :func:`as_matrix`."""
     chosen = get_loss(loss)
-    X = as_matrix(X)
+    X = as_matrix(X, finite=finite)
     n, d = X.shape
     targets = None if y is None else as_targets(y, chosen, n)
     penalty = as_penalty(alpha, d, fit_intercept)
@@ -141,3 +159,12 @@ def select_columns(X: Any, names: Sequence[str] | None) -> Any:
     if given is None or names is None or len(given) <= len(names) or not set(names) <= set(given):
         return X
     return X[list(names)]
+
+
+def match_columns(X: Any, names: Sequence[str] | None) -> Any:
+    """:func:`select_columns`, but a frame whose columns then are not `names`, in order, is an error."""
+    X = select_columns(X, names)
+    given = frame_names(X)
+    if given is not None and names is not None and given != list(names):
+        raise ValueError(f"X has columns {given[:20]}, expected {list(names)[:20]} in this order")
+    return X

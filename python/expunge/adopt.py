@@ -106,6 +106,8 @@ def _C(model: Any) -> float:
         raise ValueError("without an l2 penalty (C=inf) the minimiser need not exist: refit with a finite C")
     if penalty == "l1" or (penalty in ("elasticnet", "deprecated") and parameters.get("l1_ratio")):
         raise ValueError("an l1 or elastic-net penalty is not differentiable: refit with the l2 penalty")
+    if parameters.get("multi_class") == "multinomial":  # scikit-learn < 1.8
+        raise ValueError("multi_class='multinomial' fits another objective: refit without it")
     if parameters["class_weight"] is not None:
         raise ValueError(
             "class_weight depends on the labels that a request may change: refit with sample_weight instead, "
@@ -135,7 +137,8 @@ def encode_targets(y: ArrayLike, n: int, spec: Specification) -> Float:
     first, second = labels == spec.classes[0], labels == spec.classes[1]
     unseen = ~(first | second)
     if np.any(unseen):
-        raise ValueError(f"label {labels[unseen][0]!r} is not one of the classes {list(spec.classes)}")
+        unknown = labels[unseen][:1].tolist()[0]
+        raise ValueError(f"label {unknown!r} is not one of the classes {spec.classes.tolist()}")
     return np.asarray(second, dtype=np.float64)
 
 

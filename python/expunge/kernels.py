@@ -34,6 +34,13 @@ def _theta(theta: ArrayLike, X: Any, fit_intercept: bool, name: str = "theta") -
     return as_vector(theta, name, np.shape(X)[1] + bool(fit_intercept), match=" to match X")
 
 
+def _explain(g: Float, *Xs: Any) -> None:
+    """Blames X for a gradient that is not finite: every entry of X enters it, so a finite one clears X."""
+    if not np.isfinite(g).all():
+        for X in Xs:
+            as_matrix(X)
+
+
 def loss_and_gradient(
     X: Any,
     y: ArrayLike,
@@ -75,9 +82,11 @@ def loss_and_gradient(
     >>> round(value, 6), g
     (1.386294, array([-0.5]))
     """
-    J = as_objective(X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept)
+    J = as_objective(X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False)
     at = J.evaluate(_theta(theta, X, fit_intercept))
-    return at.value, at.gradient
+    g = at.gradient
+    _explain(g, X)
+    return at.value, g
 
 
 def gradient(
@@ -230,7 +239,7 @@ def gradient_difference(
     array([-1., -2.])
     """
     shared = before is not None and after is not None and before[0] is after[0]
-    X_shared = as_matrix(before[0]) if before is not None and shared else None
+    X_shared = as_matrix(before[0], finite=False) if before is not None and shared else None
     at = as_vector(theta, "theta", np.size(theta))
 
     def objective(side: Rows | None) -> _core.Objective | None:
@@ -238,12 +247,17 @@ def gradient_difference(
             return None
         if not isinstance(side, tuple) or len(side) not in (2, 3):
             raise ValueError("before and after are tuples (X, y) or (X, y, sample_weight), or None")
-        X = as_matrix(side[0]) if X_shared is None else X_shared
-        _theta(at, X, fit_intercept)
+        X = as_matrix(side[0], finite=False) if X_shared is None else X_shared
+        if at.size != X.shape[1] + bool(fit_intercept):
+            _theta(theta, X, fit_intercept)
         weights = side[2] if len(side) == 3 else None
-        return as_objective(X, side[1], weights, alpha=0.0, loss=loss, fit_intercept=fit_intercept)
+        return as_objective(
+            X, side[1], weights, alpha=0.0, loss=loss, fit_intercept=fit_intercept, finite=False
+        )
 
-    return _core.gradient_difference(objective(before), objective(after), at).gradient
+    g = _core.gradient_difference(objective(before), objective(after), at).gradient
+    _explain(g, *(side[0] for side in (before, after) if side is not None))
+    return g
 
 
 def gram(X: Any, w: ArrayLike) -> Float:

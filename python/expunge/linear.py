@@ -36,8 +36,12 @@ def minimize(
     *,
     anchor: _core.Anchor | None = None,
     start: _core.Evaluation | None = None,
+    stacklevel: int,
 ) -> _core.Minimum:
-    """The core's E11; raises ConvergenceError above both tolerance and floor, warns where the floor rules."""
+    """The core's E11; raises ConvergenceError above both tolerance and floor, warns where the floor rules.
+
+    `stacklevel` leads from here to the user's line.
+    """
     minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start)
     if not minimum.residual <= max(tol, minimum.floor):
         raise ConvergenceError(
@@ -49,7 +53,7 @@ def minimize(
             f"the tolerance {tol:.3g} lies below the rounding floor {minimum.floor:.3g} of these data: "
             f"stopped at residual {minimum.residual:.3g}. Raise the tolerance, or scale the columns of X",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return minimum
 
@@ -81,12 +85,17 @@ def set_theta(model: Any, theta: Float, *, names: Sequence[str] | None = None) -
     With `names`, feature_names_in_ becomes them; n_features_in_ follows the length of theta.
     """
     d = theta.size - bool(model.fit_intercept)
-    coef, intercept = theta[:d].copy(), float(theta[d]) if model.fit_intercept else 0.0
-    if hasattr(model, "classes_"):
-        fitted: dict[str, Any] = {"coef_": coef.reshape(1, d), "intercept_": np.array([intercept])}
-    else:
-        fitted = {"coef_": coef, "intercept_": intercept}
-    fitted["n_features_in_"] = d
+    leading = (1,) if hasattr(model, "classes_") else ()
+    intercept = np.full(np.shape(getattr(model, "intercept_", np.empty(leading))), 0.0)
+    if model.fit_intercept:
+        intercept[...] = theta[d]
+    fitted: dict[str, Any] = {
+        "coef_": theta[:d]
+        .reshape(*np.shape(getattr(model, "coef_", np.empty((*leading, d))))[:-1], d)
+        .copy(),
+        "intercept_": intercept if intercept.ndim else float(intercept),
+        "n_features_in_": d,
+    }
     if names is not None:
         fitted["feature_names_in_"] = np.asarray(names, dtype=object)
     before = {name: getattr(model, name) for name in fitted if hasattr(model, name)}
@@ -103,6 +112,8 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     """What the two estimators share: the parameters, the fit, the linear predictor."""
 
     _loss: ClassVar[str]
+    n_iter_: int
+    residual_: float
 
     def __init__(
         self, alpha: float = 1.0, *, fit_intercept: bool = True, tol: float = 1e-8, max_iter: int = 100
@@ -124,7 +135,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         objective = _core.Objective(blocks, self._loss, penalty, bool(self.fit_intercept))
         theta = np.zeros(penalty.size)
         try:
-            minimum = minimize(objective, theta, tol, int(self.max_iter))
+            minimum = minimize(objective, theta, tol, int(self.max_iter), stacklevel=4)
         except ConvergenceError as error:
             warnings.warn(str(error), ConvergenceWarning, stacklevel=3)
             minimum = _core.minimize(objective, theta, tol, int(self.max_iter))
@@ -145,7 +156,7 @@ def check_enough(targets: Float, weights: Float | None, *, classes: bool) -> Non
     """Rows of positive weight, and of both classes for a classifier (E1)."""
     counted = targets if weights is None else targets[weights > 0]
     if counted.size == 0:
-        raise ValueError("no row has a positive sample_weight")
+        raise ValueError("every sample_weight is zero: a row of positive weight is needed")
     if classes and counted.min() == counted.max():
         raise ValueError("only one class has rows of positive sample_weight: two are needed")
 

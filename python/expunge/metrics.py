@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from ._arrays import as_matrix, as_penalty, as_weights, select_columns
+from ._arrays import as_matrix, as_penalty, as_weights, match_columns
 from ._core import Objective
 from .adopt import encode_targets, specification
 from .linear import theta_of
@@ -45,7 +45,7 @@ def residual(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     spec = specification(model)
     theta = theta_of(model)
     X = as_matrix(
-        select_columns(X, getattr(model, "feature_names_in_", None)),
+        match_columns(X, getattr(model, "feature_names_in_", None)),
         columns=theta.size - spec.fit_intercept,
     )
     targets = encode_targets(y, X.shape[0], spec)

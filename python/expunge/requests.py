@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import Float, as_matrix, as_weights, frame_names, select_columns
+from ._arrays import Float, as_matrix, as_weights, match_columns
 from .data import CorrectedData
 
 __all__ = ["AddRows", "CorrectLabels", "CorrectValues", "RemoveRows", "Request", "RevokeFeatures"]
@@ -151,12 +151,7 @@ class AddRows(Request):
 
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """New rows under the next row numbers."""
-        names = data.surviving_names()
-        X = select_columns(self.X, names)
-        given = frame_names(X)
-        if names is not None and given is not None and given != names:
-            raise ValueError(f"X has columns {given[:20]}, expected {names[:20]} in this order")
-        X = as_matrix(X, columns=int(np.count_nonzero(data.kept)))
+        X = as_matrix(match_columns(self.X, data.surviving_names()), columns=int(np.count_nonzero(data.kept)))
         with np.errstate(over="ignore"):
             stored = X.astype(data.X.dtype, copy=False)
         if not np.isfinite(stored).all():

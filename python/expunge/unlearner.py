@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from ._arrays import Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, select_columns
+from ._arrays import Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
 from .adopt import encode_targets, specification
 from .data import CorrectedData, Touched
 from .errors import NotPositiveDefiniteError
@@ -55,6 +55,14 @@ class Update:
     features_revoked : int
     seconds : float
         Wall time of the request.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+    >>> update = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0]))
+    >>> update.method, update.step.shape, update.residual < 1e-8
+    ('exact', (2,), True)
     """
 
     method: str
@@ -174,14 +182,13 @@ class Unlearner:
         theta = theta_of(model)
         if not np.isfinite(theta).all():
             raise ValueError("the model's coefficients contain NaN or infinity: refit it")
-        fitted_names = getattr(model, "feature_names_in_", None)
-        X = select_columns(X, fitted_names)
-        names = frame_names(X)
-        if fitted_names is not None and names is not None and names != list(fitted_names):
-            raise ValueError(f"X has columns {names[:20]}, the model was fitted to {list(fitted_names)[:20]}")
-        if names is None and fitted_names is not None:
-            names = [str(name) for name in fitted_names]
-        matrix = as_matrix(X, columns=theta.size - spec.fit_intercept)
+        d = theta.size - spec.fit_intercept
+        if np.shape(X)[1:] == (d,):  # a wider frame would leave open what positions mean
+            X = match_columns(X, getattr(model, "feature_names_in_", None))
+        matrix = as_matrix(X, columns=d)
+        names = frame_names(X) or getattr(model, "feature_names_in_", None)
+        if not isinstance(X, np.ndarray) and matrix.base is not None:
+            matrix = matrix.copy()  # a view into a frame, which its owner may change
         n = matrix.shape[0]
         targets, weights = encode_targets(y, n, spec), as_weights(sample_weight, n)
         if n == 0:
@@ -196,7 +203,7 @@ class Unlearner:
         at = objective.evaluate(theta)
         self.residual_on_entry = at.residual
         anchor = _core.Anchor(objective, theta)
-        minimum = minimize(objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=at)
+        minimum = minimize(objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=at, stacklevel=3)
         if not np.array_equal(minimum.theta, theta):
             anchor = _core.Anchor(objective, minimum.theta)
         self._state = _State(minimum.theta, minimum.value, minimum.gradient, anchor, None)
@@ -358,7 +365,9 @@ class Unlearner:
                 passes += 1
                 if there.residual < at.residual:
                     start, at = eliminated, there
-            measured = minimize(objective, start, self.tolerance, MAX_ITER, anchor=anchor, start=at)
+            measured = minimize(
+                objective, start, self.tolerance, MAX_ITER, anchor=anchor, start=at, stacklevel=4
+            )
             passes += measured.passes
             new = measured.theta
             if measured.anchor is not None and measured.anchor is not anchor:
@@ -388,7 +397,8 @@ class Unlearner:
             measured = objective.evaluate(new)
             passes += 1
         if not up_to_date:
-            anchor = _core.Anchor(objective, new)
+            # At the minimum, or where the request started: a closed-form step may end where J is flat.
+            anchor = _core.Anchor(objective, new if method == "exact" else theta)
             passes += 1
         state = _State(new, measured.value, measured.gradient, anchor, gram_norm, gram_added)
         update = Update(

@@ -80,8 +80,8 @@ def second_order_update(theta: ArrayLike, g: ArrayLike, H_or_factor: ArrayLike |
 
     Examples
     --------
-    >>> second_order_update([1.0, 2.0], [8.0, 8.0], [[4.0, 2.0], [2.0, 3.0]])
-    array([0., 0.])
+    >>> second_order_update([1.0, 2.0], [8.0, 4.0], [[4.0, 0.0], [0.0, 1.0]])
+    array([-1., -2.])
     """
     theta = as_vector(theta, "theta", np.size(theta))
     g = as_vector(g, "g", theta.size, match=" to match theta")

@@ -39,27 +39,34 @@ private:
     Index size_ = 0;
 };
 
-// (m, d) rows in float64, row-major.
+// m rows in float64, row-major, of which the columns in `runs` are seen: (m, d).
 class DensePanel {
 public:
-    DensePanel(const double* data, Index m, Index d, Index stride)
-        : x_(data, m, d, Eigen::OuterStride<>(stride)) {}
+    DensePanel(const double* data, Index m, Index width, Index stride, const Runs& runs, Index d)
+        : x_(data, m, width, Eigen::OuterStride<>(stride)), runs_(runs), d_(d) {}
 
     // eta (m,) = X theta
-    void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const { eta.noalias() = x_ * theta; }
+    void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
+        eta.setZero();
+        each_run([&](auto x, Index j) { eta.noalias() += x * theta.segment(j, x.cols()); });
+    }
 
     // g (d,) += X^T r
-    void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const { g.noalias() += x_.transpose() * r; }
+    void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
+        each_run([&](auto x, Index j) { g.segment(j, x.cols()).noalias() += x.transpose() * r; });
+    }
 
     // H (d, d), lower triangle, += X^T diag(w) X for weights of either sign: one rank update for each
     // sign, over rows scaled by sqrt|w|. Rows of weight 0 cost nothing.
     void add_gram(const VectorRef& w, Eigen::Ref<Matrix> H, Workspace& workspace) const {
-        const Index m = x_.rows(), d = x_.cols();
-        Eigen::Map<RowMatrix> scaled(workspace.take(m * d), m, d);
+        const Index m = x_.rows();
+        Eigen::Map<RowMatrix> scaled(workspace.take(m * d_), m, d_);
         Index positive = 0, negative = m;
         for (Index i = 0; i < m; ++i) {
-            if (w(i) > 0.0) scaled.row(positive++) = std::sqrt(w(i)) * x_.row(i);
-            if (w(i) < 0.0) scaled.row(--negative) = std::sqrt(-w(i)) * x_.row(i);
+            if (w(i) == 0.0) continue;
+            auto row = scaled.row(w(i) > 0.0 ? positive++ : --negative);
+            const double scale = std::sqrt(std::abs(w(i)));
+            each_run([&](auto x, Index j) { row.segment(j, x.cols()) = scale * x.row(i); });
         }
         auto lower = H.selfadjointView<Eigen::Lower>();
         if (positive > 0) lower.rankUpdate(scaled.topRows(positive).transpose(), 1.0);
@@ -69,13 +76,29 @@ public:
     // Squared norms, |x_i|^T |theta| and the number of stored entries of each row, for E19.
     void row_sizes(const VectorRef& theta, Eigen::Ref<Vector> norm2, Eigen::Ref<Vector> x_theta,
                    Eigen::Ref<Vector> stored) const {
-        norm2 = x_.rowwise().squaredNorm();
-        x_theta.noalias() = x_.cwiseAbs() * theta.cwiseAbs();
-        stored.setConstant(static_cast<double>(x_.cols()));
+        norm2.setZero();
+        x_theta.setZero();
+        each_run([&](auto x, Index j) {
+            norm2 += x.rowwise().squaredNorm();
+            x_theta.noalias() += x.cwiseAbs() * theta.segment(j, x.cols()).cwiseAbs();
+        });
+        stored.setConstant(static_cast<double>(d_));
     }
 
 private:
+    // visit(the columns of one run, the position of the first of them among all seen)
+    template <class Visit>
+    void each_run(Visit&& visit) const {
+        Index j = 0;
+        for (const Run& run : runs_) {
+            visit(x_.middleCols(run.first, run.count), j);
+            j += run.count;
+        }
+    }
+
     Eigen::Map<const RowMatrix, 0, Eigen::OuterStride<>> x_;
+    const Runs& runs_;
+    Index d_;
 };
 
 // X (n, width) of float32 or float64, C or F order, restricted to `columns`; nothing is owned.
@@ -86,6 +109,7 @@ public:
         : data_(data), n_(n), row_stride_(row_stride), column_stride_(column_stride),
           columns_(std::move(columns)) {
         for (const Run& run : columns_) d_ += run.count;
+        packed_ = all_columns(d_);
     }
 
     Index rows() const { return n_; }
@@ -104,8 +128,10 @@ public:
     DensePanel panel(Index first, Index m, Workspace& workspace) const {
         const T* rows = data_ + first * row_stride_;
         if constexpr (std::is_same_v<T, double>) {
-            if (column_stride_ == 1 && columns_.size() == 1)
-                return {rows + columns_[0].first, m, d_, row_stride_};
+            constexpr Index worthwhile = 8;  // columns in a run, below which packing pays
+            const auto runs = static_cast<Index>(columns_.size());
+            if (column_stride_ == 1 && d_ > 0 && runs * worthwhile <= d_ + worthwhile)
+                return {rows, m, columns_.back().first + columns_.back().count, row_stride_, columns_, d_};
         }
         double* packed = workspace.take(m * d_);
         Index to = 0;
@@ -123,13 +149,14 @@ public:
             }
             to += run.count;
         }
-        return {packed, m, d_, d_};
+        return {packed, m, d_, d_, packed_, d_};
     }
 
 private:
     const T* data_;
     Index n_, row_stride_, column_stride_;
-    Runs columns_;
+    Runs columns_;  // ascending and apart
+    Runs packed_;   // all of a packed panel
     Index d_ = 0;
 };
 

@@ -1,0 +1,24 @@
+"""Checks a wheel built from the sdist: small, self-contained, the same files as the installed one."""
+
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+wheel, sdist, installed = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+size = wheel.stat().st_size / 1e6
+assert size < 5, f"{wheel.name} has {size:.1f} MB, more than 5"
+
+in_wheel = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("expunge/")}
+on_disk = {
+    f"expunge/{p.relative_to(installed).as_posix()}"
+    for p in installed.rglob("*")
+    if p.is_file() and "__pycache__" not in p.parts
+}
+assert in_wheel == on_disk, f"only in one of the two wheels: {sorted(in_wheel ^ on_disk)}"
+assert {"expunge/py.typed", "expunge/_core.pyi"} <= in_wheel
+
+with tarfile.open(sdist) as archive:
+    sources = {n.split("/", 1)[1] for n in archive.getnames() if "/" in n}
+assert {"CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml"} <= sources
+print(f"{wheel.name}: {size:.2f} MB, {len(in_wheel)} files; the sdist builds the same")

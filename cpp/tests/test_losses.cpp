@@ -1,0 +1,130 @@
+// Elementary functions and losses against long double.
+#include <cfloat>
+
+#include "problems.hpp"
+
+using namespace expunge;
+using namespace expunge::testing;
+
+namespace {
+
+// |computed - exact| in units of the spacing of doubles at `exact`, denormals included.
+double ulps(double computed, Real exact) {
+    const int exponent = exact == 0 ? -1074 : std::max(std::ilogb(exact) - 52, -1074);
+    return static_cast<double>(std::abs(computed - exact) / std::scalbn(Real(1), exponent));
+}
+
+const std::vector<Loss> losses{Squared{}, Logistic{}};
+
+template <class Visit>
+void for_each_eta(Visit&& visit) {
+    for (const Loss& loss : losses)
+        for (const double y : {0.0, 1.0})
+            for (double size = 0x1p-60; size <= 900.0; size *= 1.07)
+                for (const double eta : {-size, size})
+                    std::visit([&](auto L) { visit(L, exact_loss(loss, y, eta), y, eta); }, loss);
+}
+
+}  // namespace
+
+TEST("exp_nonpositive is within 1.5 ulp of exp from 0 down to the last denormal") {
+    double worst = 0.0, at = 0.0;
+    const auto measure = [&](double x) {
+        const double error = ulps(exp_nonpositive(x), std::exp(Real(x)));
+        if (error > worst) worst = error, at = x;
+    };
+    for (double x = -746.5; x < 0.0; x += 0x1p-9 / 3.0) measure(x);
+    for (double x = -1.0; x < -DBL_MIN; x *= 0.99) measure(x);
+    for (int k = 1; k < 1076; ++k) {  // where the reduction changes
+        const double x = -(k - 0.5) * std::log(2.0);
+        for (const double near : {std::nextafter(x, 0.0), x, std::nextafter(x, -800.0)}) measure(near);
+    }
+    std::printf("        largest error %.3f ulp at %.17g\n", worst, at);
+    CHECK_AT_MOST(worst, 1.5);
+}
+
+TEST("exp_nonpositive is 1 at 0 and 0 below -746") {
+    CHECK(exp_nonpositive(0.0) == 1.0);
+    CHECK(exp_nonpositive(-0.0) == 1.0);
+    CHECK(exp_nonpositive(-DBL_MIN) == 1.0);
+    for (const double x : {-746.0, -746.1, -800.0, -1e300, -std::numeric_limits<double>::infinity()})
+        CHECK(exp_nonpositive(x) == 0.0);
+    CHECK(exp_nonpositive(-745.0) == 0x1p-1074);
+}
+
+TEST("log1p_unit is within 2 ulp of log1p on [0, 1]") {
+    double worst = 0.0, at = 0.0;
+    const auto measure = [&](double t) {
+        const double error = ulps(log1p_unit(t), std::log1p(Real(t)));
+        if (error > worst) worst = error, at = t;
+    };
+    for (double t = 0.0; t <= 1.0; t += 0x1p-18 / 3.0) measure(t);
+    for (double t = 1.0; t > 0.0; t *= 0.4) measure(t);
+    measure(1.0);
+    std::printf("        largest error %.3f ulp at %.17g\n", worst, at);
+    CHECK_AT_MOST(worst, 2.0);
+    CHECK(log1p_unit(0.0) == 0.0);
+}
+
+TEST("losses and their derivatives keep their relative accuracy at every margin up to 900") {
+    for_each_eta([](auto L, const Derivatives& e, double y, double eta) {
+        about = std::string(L.name) + " y " + text_of(y) + " eta " + text_of(eta);
+        CHECK_AT_MOST(ulps(L.value(y, eta), e.value), 6.0);
+        CHECK_AT_MOST(ulps(L.d1(y, eta), e.d1), 6.0);
+        CHECK_AT_MOST(ulps(L.d2(y, eta), e.d2), 8.0);
+    });
+}
+
+TEST("logistic loss at a margin of 800 is 800 or nothing, and never NaN") {
+    CHECK(Logistic::value(1.0, -800.0) == 800.0);
+    CHECK(Logistic::value(1.0, 800.0) == 0.0);
+    CHECK(Logistic::d1(1.0, -800.0) == -1.0);
+    CHECK(Logistic::d1(0.0, -800.0) == 0.0);
+    CHECK(Logistic::d2(0.0, 800.0) == 0.0);
+    CHECK(Logistic::d2(0.0, -800.0) == 0.0);
+}
+
+TEST("d1 and d2 are the finite differences of value and d1") {
+    const double step = 1e-3;
+    for (const Loss& loss : losses) {
+        std::visit(
+            [&](auto L) {
+                for (const double y : {0.0, 1.0}) {
+                    for (double eta = -6.0; eta <= 6.0; eta += 0.37) {
+                        about = std::string(L.name) + " eta " + text_of(eta);
+                        const double d1 =
+                            central_difference([&](double t) { return L.value(y, eta + t); }, step);
+                        const double d2 =
+                            central_difference([&](double t) { return L.d1(y, eta + t); }, step);
+                        CHECK_AT_MOST(std::abs(L.d1(y, eta) - d1), 1e-11 * (1.0 + L.value(y, eta)));
+                        CHECK_AT_MOST(std::abs(L.d2(y, eta) - d2), 1e-11 * (1.0 + std::abs(eta)));
+                    }
+                }
+            },
+            loss);
+    }
+}
+
+TEST("max_d2 and max_d3 are reached and not exceeded") {
+    for (const Loss& loss : losses) {
+        std::visit(
+            [](auto L) {
+                double d2 = 0.0, d3 = 0.0;
+                for (double eta = -8.0; eta <= 8.0; eta += 1e-3) {
+                    d2 = std::max(d2, L.d2(0.0, eta));
+                    d3 = std::max(d3, std::abs((L.d2(0.0, eta + 1e-4) - L.d2(0.0, eta - 1e-4)) / 2e-4));
+                }
+                about = L.name;
+                CHECK_AT_MOST(std::abs(d2 - L.max_d2), 1e-6);
+                CHECK_AT_MOST(std::abs(d3 - L.max_d3), 1e-6);
+            },
+            loss);
+    }
+}
+
+TEST("a loss is found by its name, and an unknown name is answered with the known ones") {
+    CHECK(std::holds_alternative<Squared>(loss_named("squared")));
+    CHECK(std::holds_alternative<Logistic>(loss_named("logistic")));
+    CHECK(thrown<std::invalid_argument>([] { loss_named("hinge"); }) ==
+          "unknown loss 'hinge': choose one of squared, logistic");
+}

@@ -1,0 +1,434 @@
+"""The architecture as tests: who depends on whom, what the stub promises, what is compiled and documented."""
+
+import ast
+import doctest
+import importlib
+import importlib.metadata
+import inspect
+import os
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import expunge
+from expunge import _core, kernels, reference, updates
+from expunge.losses import LOSSES
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = Path(expunge.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ISAS = expunge.build_info()["available"]
+
+needs_repository = pytest.mark.skipif(
+    not ((REPOSITORY / "cpp").is_dir() and (REPOSITORY / "python" / "bindings").is_dir()),
+    reason="the sources do not lie beside these tests",
+)
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+each_isa = pytest.mark.parametrize("isa", ISAS)
+
+
+def core(isa):
+    """The extension module compiled for that instruction set."""
+    return importlib.import_module(f"expunge._core_{isa.replace('-', '_')}")
+
+
+def without_comments(source):
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL)
+
+
+def cpp_files(*folders):
+    files = [
+        path
+        for folder in folders
+        for path in sorted((REPOSITORY / folder).rglob("*"))
+        if path.suffix in (".hpp", ".cpp")
+    ]
+    assert files
+    return files
+
+
+def imports(path):
+    """(dots, module, name or None) of every import statement in a Python file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, node.module or "", alias.name) for alias in node.names)
+
+
+# Who may depend on whom
+
+
+@needs_repository
+def test_the_core_includes_only_eigen_the_standard_library_and_itself():
+    for path in cpp_files("cpp"):
+        for bracket, name in re.findall(
+            r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', path.read_text(), re.MULTILINE
+        ):
+            if bracket == "<":
+                allowed = name.startswith("Eigen/") or re.fullmatch(r"[a-z_0-9]+", name)
+            else:
+                allowed = any(
+                    (base / name).is_file() for base in (path.parent, REPOSITORY / "cpp" / "include")
+                )
+            assert allowed, f"{path.name} includes {name}"
+
+
+@needs_repository
+def test_the_core_knows_nothing_of_python_and_prints_nothing():
+    words = (
+        r"\bPy[A-Z_]\w*|\bpybind11\b|\bpy::|\bNPY_|<iostream>|\bcout\b|\bcerr\b|\bclog\b|printf\b|\bf?puts\b"
+    )
+    for path in cpp_files("cpp/include", "cpp/src"):
+        found = re.search(words, without_comments(path.read_text()))
+        assert not found, f"{path.name}: {found[0]}"
+
+
+@needs_repository
+def test_the_core_never_forms_an_inverse():
+    for path in cpp_files("cpp/include", "cpp/src"):
+        assert not re.search(r"[.>]inverse\s*\(", without_comments(path.read_text())), path.name
+
+
+@needs_repository
+def test_build_files_ask_for_no_machine_of_their_own_and_no_inexact_mathematics():
+    names = ("CMakeLists.txt", "pyproject.toml", "CMakePresets.json")
+    files = [REPOSITORY / name for name in names] + list((REPOSITORY / "cmake").glob("*"))
+    files += (REPOSITORY / "cpp").rglob("CMakeLists.txt")
+    files = [path for path in files if path.is_file()]
+    assert len(files) >= 3
+    for path in files:
+        found = re.search(r"-march=native|-mtune=native|-ffast-math|-Ofast|/fp:fast", path.read_text())
+        assert not found, f"{path.name}: {found[0]}"
+
+
+@each_module
+def test_compiled_modules_are_reached_through_core_alone(path):
+    refers = re.search(r"\b_core_\w|\b_core_\{", path.read_text())
+    assert bool(refers) == (path.name == "_core.py")
+
+
+def test_the_reference_imports_only_numpy_scipy_losses_and_errors():
+    for dots, module, _ in imports(PACKAGE / "reference.py"):
+        allowed = {"losses", "errors"} if dots else {"numpy", "scipy", "__future__"}
+        assert module.split(".")[0] in allowed, module
+    for name in ("losses", "errors"):
+        for dots, module, _ in imports(PACKAGE / f"{name}.py"):
+            assert not dots
+            assert module.split(".")[0] in {"numpy", "scipy", "__future__", *sys.stdlib_module_names}, module
+
+
+@each_module
+def test_runtime_dependencies_are_the_declared_ones(path):
+    allowed = {"numpy", "scipy", "sklearn", "expunge", *sys.stdlib_module_names}
+    for dots, module, _ in imports(path):
+        assert dots or module.split(".")[0] in allowed, module
+
+
+def external_names(tree):
+    """Names that a file binds to other packages' modules and objects."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
+            for alias in node.names:
+                yield (alias.asname or alias.name).split(".")[0]
+
+
+def is_private(name):
+    return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
+
+
+@each_module
+def test_no_private_name_of_another_package_is_used(path):
+    for dots, module, name in imports(path):
+        if not dots and module.split(".")[0] not in ("expunge", "__future__"):
+            parts = [*module.split("."), *([name] if name else [])]
+            assert not any(part.startswith("_") for part in parts), ".".join(parts)
+    tree = ast.parse(path.read_text())
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    external = set(external_names(tree))
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Attribute) and is_private(node.attr)):
+            continue
+        root = node.value
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        text = ast.unparse(node)
+        if isinstance(root, ast.Name):
+            assert root.id not in external, text
+            # of an object of unknown class: only what this file defines, or its own self
+            assert root.id in ("self", "cls", "_core") or node.attr in own, text
+        else:
+            assert node.attr in own, text
+
+
+@each_module
+def test_only_the_command_line_prints(path):
+    if path.name == "__main__.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"line {node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in ("sys.stdout", "sys.stderr"), f"line {node.lineno}"
+
+
+# The stub
+
+
+def signature(function):
+    """(argument, default or None) of a function given as an AST, self left out."""
+    arguments = function.args
+    assert [arguments.vararg, arguments.kwarg, *arguments.kwonlyargs] == [None, None]
+    names = [argument.arg for argument in arguments.posonlyargs + arguments.args]
+    defaults = [ast.unparse(default) for default in arguments.defaults]
+    pairs = list(zip(names, [None] * (len(names) - len(defaults)) + defaults, strict=True))
+    return pairs[1:] if pairs and pairs[0][0] == "self" else pairs
+
+
+def stub_of(nodes):
+    """name -> signature, "property", or the same for the members of a class."""
+    members = {}
+    for node in nodes:
+        if isinstance(node, ast.ClassDef):
+            members[node.name] = stub_of(node.body)
+        elif isinstance(node, ast.FunctionDef):
+            is_property = any(ast.unparse(decorator) == "property" for decorator in node.decorator_list)
+            members[node.name] = "property" if is_property else signature(node)
+    return members
+
+
+def extension_of(namespace):
+    """The same of what pybind11 made: it writes each signature into the first line of the docstring."""
+    members = {}
+    for name, value in vars(namespace).items():
+        if name == "__init__" and not isinstance(namespace, type):
+            continue
+        if name.startswith("_") and (name != "__init__" or value.__doc__ == object.__init__.__doc__):
+            continue
+        if isinstance(value, type):
+            members[name] = extension_of(value)
+        elif isinstance(value, property):
+            members[name] = "property"
+        elif callable(value):
+            first, *rest = value.__doc__.strip().splitlines()
+            assert not any(re.match(rf"\d+\. {name}\(", line) for line in rest), f"{name} is overloaded"
+            members[name] = signature(ast.parse(f"def {first}: ...").body[0])
+    return members
+
+
+@each_isa
+def test_the_stub_is_the_extension(isa):
+    stub = stub_of(ast.parse((PACKAGE / "_core.pyi").read_text()).body)
+    assert stub.pop("build_info") == list(inspect.signature(_core.build_info).parameters)  # Python's own
+    extension = extension_of(core(isa))
+    for private in ("supported_isas", "compiled_with"):  # what _core.py builds build_info from
+        assert extension.pop(private) == []
+    assert extension == stub
+
+
+def test_core_offers_what_the_stub_says_from_the_chosen_extension():
+    stub = stub_of(ast.parse((PACKAGE / "_core.pyi").read_text()).body)
+    chosen = core(expunge.build_info()["isa"])
+    for name in set(stub) - {"build_info"}:
+        assert getattr(_core, name) is getattr(chosen, name)
+    public = {name for name, value in vars(_core).items() if not name.startswith("_") and callable(value)}
+    assert public - {"Any"} == set(stub)
+
+
+# Instruction sets
+
+
+def run(code, **environment):
+    """Python in a fresh process."""
+    env = {name: value for name, value in os.environ.items() if name != "EXPUNGE_ISA"}
+    paths = [str(PACKAGE.parent), *filter(None, [env.get("PYTHONPATH")])]
+    env |= {"PYTHONPATH": os.pathsep.join(paths), **environment}
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+
+
+PRINT_ISA = "from expunge import build_info; print(build_info()['isa'])"
+
+
+@each_isa
+def test_every_module_reports_its_instruction_set(isa):
+    info = core(isa).compiled_with()
+    assert info["isa"] == isa
+    assert info["eigen"] == expunge.build_info()["eigen"]
+    assert ("AVX512" in info["simd"]) == (isa == "x86-64-v4")
+    assert ("AVX" in info["simd"]) == (isa in ("x86-64-v3", "x86-64-v4"))
+
+
+@each_isa
+def test_the_environment_picks_the_instruction_set(isa):
+    assert run(PRINT_ISA, EXPUNGE_ISA=isa).stdout.strip() == isa
+
+
+def test_the_best_instruction_set_is_the_default():
+    assert run(PRINT_ISA).stdout.strip() == ISAS[-1]
+    assert ISAS[0] == "baseline"
+    assert list(ISAS) == [isa for isa in ("baseline", "x86-64-v3", "x86-64-v4") if isa in ISAS]
+
+
+def test_an_unknown_instruction_set_is_refused_with_those_there_are():
+    result = run(PRINT_ISA, EXPUNGE_ISA="altivec")
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert last == f"ImportError: EXPUNGE_ISA='altivec' is not available: choose one of {', '.join(ISAS)}"
+
+
+def test_build_info_says_what_was_compiled():
+    info = expunge.build_info()
+    assert set(info) == {"isa", "available", "simd", "eigen", "compiler"}
+    assert info["isa"] in info["available"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", info["eigen"])
+    assert tuple(map(int, info["eigen"].split("."))) >= (3, 4, 0)
+    assert re.match(r"(gcc|clang|msvc) \S+", info["compiler"])
+    info["isa"] = "spoilt"
+    assert expunge.build_info()["isa"] != "spoilt"
+
+
+@each_isa
+def test_no_blas_and_no_openmp_is_linked(isa):
+    if not sys.platform.startswith("linux") or shutil.which("ldd") is None:
+        pytest.skip("ldd is not here")
+    listing = subprocess.run(["ldd", core(isa).__file__], capture_output=True, text=True, check=True).stdout
+    assert "libstdc++" in listing or "libc" in listing
+    assert not re.search(r"blas|lapack|mkl|gomp|libomp|iomp", listing, re.IGNORECASE)
+
+
+# Losses
+
+
+@each_isa
+def test_the_core_and_python_know_the_same_losses(isa):
+    with pytest.raises(ValueError) as raised:
+        core(isa).Objective([], "hinge", np.zeros(1), False)
+    known = re.fullmatch(r"unknown loss 'hinge': choose one of (.*)", str(raised.value))[1]
+    assert known.split(", ") == list(LOSSES)
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("loss", LOSSES)
+def test_max_d2_and_max_d3_are_those_of_the_compiled_loss(loss):
+    eta = np.linspace(-8.0, 8.0, 2001)
+    h = eta[1] - eta[0]
+
+    def d2(at):
+        return kernels.hessian([[1.0]], [at], alpha=0.0, loss=loss)[0, 0]
+
+    values = np.array([d2(at) for at in eta])
+    assert_allclose(values.max(), LOSSES[loss].max_d2, rtol=1e-12)
+    slopes = np.abs(values[2:] - values[:-2]) / (2 * h)
+    # O(h^2) of the difference, and of the distance from a grid point to the maximum
+    assert_allclose(slopes.max(), LOSSES[loss].max_d3, atol=h**2)
+
+
+@needs_repository
+def test_the_constants_of_a_loss_are_written_alike_in_both_languages():
+    source = without_comments((REPOSITORY / "cpp/include/expunge/losses.hpp").read_text())
+    found = re.findall(
+        r'name = "(\w+)";\s*static constexpr double max_d2 = ([\d.e-]+), max_d3 = ([\d.e-]+);', source
+    )
+    assert [name for name, *_ in found] == list(LOSSES)
+    for name, max_d2, max_d3 in found:
+        assert_allclose(
+            [float(max_d2), float(max_d3)], [LOSSES[name].max_d2, LOSSES[name].max_d3], rtol=1e-15
+        )
+
+
+# Documentation
+
+
+def public_objects():
+    """name -> every public function and class."""
+    found = {}
+    for module in (expunge, kernels, reference, updates):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if not inspect.ismodule(value):
+                found[f"{module.__name__}.{name}"] = value
+    return found
+
+
+PUBLIC = public_objects()
+
+
+def sections(docstring):
+    """The headings of a numpydoc docstring."""
+    return re.findall(r"^(\w[\w ]*)\n-{3,}$", inspect.cleandoc(docstring), re.MULTILINE)
+
+
+@pytest.mark.parametrize("value", PUBLIC.values(), ids=PUBLIC)
+def test_public_names_are_documented_with_an_example(value):
+    if isinstance(value, type) and issubclass(value, Exception):
+        assert len(value.__doc__) > 20
+        return  # raised, not called
+    documented = sections(value.__doc__ or "")
+    assert "Examples" in documented
+    assert ">>> " in value.__doc__
+    if inspect.isfunction(value):
+        assert "Returns" in documented
+        if inspect.signature(value).parameters:
+            assert "Parameters" in documented or "Parameters and errors as in :func:" in value.__doc__
+
+
+@pytest.mark.parametrize("value", PUBLIC.values(), ids=PUBLIC)
+def test_public_methods_are_documented(value):
+    if not isinstance(value, type):
+        return
+    for name, member in vars(value).items():
+        if not name.startswith("_") and (callable(member) or isinstance(member, property)):
+            assert inspect.getdoc(member), f"{value.__name__}.{name}"
+
+
+def test_all_names_exist_and_are_sorted():
+    for module in (expunge, kernels, reference, updates):
+        assert list(module.__all__) == sorted(module.__all__)
+        assert all(hasattr(module, name) for name in module.__all__)
+    assert kernels.__all__ == reference.__all__
+
+
+@pytest.mark.parametrize("name", kernels.__all__)
+def test_kernels_and_their_twins_take_the_same_arguments(name):
+    def arguments(module):
+        parameters = inspect.signature(getattr(module, name)).parameters.values()
+        return [(p.name, p.kind, p.default) for p in parameters]
+
+    assert arguments(kernels) == arguments(reference)
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize(
+    "name",
+    [m.name for m in pkgutil.iter_modules([str(PACKAGE)]) if not m.name.startswith(("_core_", "__main__"))],
+)
+def test_examples_in_docstrings_run(name):
+    module = importlib.import_module(f"expunge.{name}")
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+    if f"expunge.{name}" in {value.__module__ for value in PUBLIC.values()} - {"expunge.errors"}:
+        assert result.attempted > 0
+
+
+# The distribution
+
+
+def test_the_version_is_that_of_the_installed_distribution():
+    try:
+        version = importlib.metadata.version("expunge")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("expunge is not installed as a distribution")
+    assert expunge.__version__ == version
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", version)
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (PACKAGE / "py.typed").is_file()
+    assert (PACKAGE / "_core.pyi").is_file()
