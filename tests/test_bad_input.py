@@ -156,9 +156,17 @@ BAD_REQUESTS = {
     "value_overflows_float32": (ex.CorrectValues([0], [0], -1e39), ValueError, "overflows float32"),
     "value_shape": (ex.CorrectValues([0, 1], [0, 1], np.ones((3, 2))), ValueError, r"\(3, 2\).*\(2, 2\)"),
     "value_shape_of_rows": (ex.CorrectValues([0, 1], [0], [1.0, 2.0]), ValueError, r"\(2,\).*\(2, 1\)"),
-    "value_text": (ex.CorrectValues([0], [0], "much"), ValueError, "values must be real numbers"),
-    "value_complex": (ex.CorrectValues([0], [0], np.array([1.0 + 2.0j])), ValueError, "must be real numbers"),
-    "value_ragged": (ex.CorrectValues([0, 1], [0], [[1.0], [1.0, 2.0]]), ValueError, "must be real numbers"),
+    "value_text": (ex.CorrectValues([0], [0], "much"), ValueError, "values must hold real numbers"),
+    "value_complex": (
+        ex.CorrectValues([0], [0], np.array([1.0 + 2.0j])),
+        ValueError,
+        "must hold real numbers",
+    ),
+    "value_ragged": (
+        ex.CorrectValues([0, 1], [0], [[1.0], [1.0, 2.0]]),
+        ValueError,
+        "must hold real numbers",
+    ),
     # labels
     "label_nan": (ex.CorrectLabels([0, 1], [0.0, np.nan]), ValueError, "NaN|nan"),
     "label_inf": (ex.CorrectLabels([0], np.inf), ValueError, "infinity|inf"),
@@ -282,7 +290,7 @@ FRAME_REQUESTS = {
     "unknown": (ex.RevokeFeatures(["a", "zip"]), ValueError, "unknown column 'zip': the columns are a, b"),
     "twice": (ex.RevokeFeatures(["a", "a"]), ValueError, "column 0 is given more than once"),
     "revoked": (ex.CorrectValues([0], "e", 0.0), ValueError, "column 'e' was revoked before"),
-    "names_and_positions": (ex.RevokeFeatures([0, "b"]), ValueError, "unknown column 0"),
+    "names_and_positions": (ex.RevokeFeatures([0, "b"]), ValueError, "names or positions, not a mix"),
     "every": (ex.RevokeFeatures(list("abcdf")), ValueError, "every remaining column would be revoked"),
 }
 
@@ -392,7 +400,7 @@ def test_a_model_changed_from_outside_is_refused(loss):
         ({"y": ["a"] * N}, ValueError, "y must hold real numbers"),
         ({"sample_weight": -np.ones(N)}, ValueError, "must not be negative"),
         ({"sample_weight": np.ones(N + 1)}, ValueError, r"\(31,\), expected \(30,\)"),
-        ({"sample_weight": np.zeros(N)}, ValueError, "no row has a positive sample_weight"),
+        ({"sample_weight": np.zeros(N)}, ValueError, "every sample_weight is zero"),
         ({"tolerance": -1.0}, ValueError, "tolerance must be"),
         ({"tolerance": np.nan}, ValueError, "tolerance must be"),
     ],

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "expunge/errors.hpp"
+
 namespace expunge {
 
 namespace {
@@ -58,12 +60,9 @@ bool factor_pays(double before, double after, double tolerance, int passes, doub
     return before > near_minimum * after && factor_cost + wanted / digits_per_pass < wanted * passes / gained;
 }
 
-}  // namespace
-
-Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_iter,
-                 std::shared_ptr<const Anchor> anchor, std::optional<Evaluation> start,
-                 const std::function<void()>& checkpoint) {
-    Minimum result;
+void descend(Minimum& result, const Objective& J, Vector theta, double tolerance, int max_iter,
+             std::shared_ptr<const Anchor> anchor, const std::optional<Evaluation>& start,
+             const std::function<void()>& checkpoint) {
     auto evaluate = [&](const Vector& at) {
         ++result.passes;
         return J.evaluate(at);
@@ -130,6 +129,9 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
             floor.reset();
             refactor = !step.converged || (!direct && factor_pays(residual, at.residual(), tolerance,
                                                                   step.products + 1, factor_cost));
+        } else if (!measured) {
+            at = evaluate(theta);  // what was carried over may be rounding more than J
+            measured = true;
         } else {
             // Either rounding is all that is left, or the factor misleads: a new factor decides.
             floor = J.rounding_floor(theta);
@@ -146,6 +148,24 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
     result.theta = std::move(theta);
     result.at = std::move(at);
     result.anchor = std::move(anchor);
+}
+
+}  // namespace
+
+Minimum minimize(const Objective& J, const Vector& theta, double tolerance, int max_iter,
+                 std::shared_ptr<const Anchor> anchor, const std::optional<Evaluation>& start,
+                 const std::function<void()>& checkpoint) {
+    const bool from_zero = theta.isZero(0.0);
+    Minimum result;
+    try {
+        descend(result, J, theta, tolerance, max_iter, std::move(anchor), start, checkpoint);
+        if (from_zero || result.at.residual() <= std::max(tolerance, result.floor)) return result;
+    } catch (const NotPositiveDefinite&) {
+        if (from_zero) throw;
+    }
+    // A start so far out that J is flat there in floating point: 0 is a start that always works.
+    if (result.theta.size() == 0 || result.iterations < max_iter)
+        descend(result, J, Vector::Zero(theta.size()), tolerance, max_iter, nullptr, std::nullopt, checkpoint);
     return result;
 }
 

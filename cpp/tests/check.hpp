@@ -1,6 +1,5 @@
 #pragma once
 // All of a test framework that is needed here. A file of tests is a program: TEST("claim") { CHECK(...); }
-#include <cstdio>
 #include <exception>
 #include <functional>
 #include <string>
@@ -16,18 +15,8 @@ inline std::vector<Test> tests;
 inline std::string about;  // the case under test, shown by a check that fails
 inline int failures = 0;
 
-inline void check(bool passed, const char* file, int line, const std::string& text) {
-    if (passed) return;
-    ++failures;
-    std::printf("%s:%d: failed: %s%s%s\n", file, line, text.c_str(), about.empty() ? "" : "  in ",
-                about.c_str());
-}
-
-inline std::string text_of(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.17g", value);
-    return text;
-}
+void check(bool passed, const char* file, int line, const std::string& text);
+std::string text_of(double value);
 
 // The message of the Exception that `act` throws.
 template <class Exception>
@@ -60,19 +49,3 @@ std::string thrown(const std::function<void()>& act) {
                                 std::string(#value " <= " #bound ": ") + expunge::testing::text_of(value_) + \
                                     " against " + expunge::testing::text_of(bound_));                        \
     } while (false)
-
-int main() {
-    using namespace expunge::testing;
-    for (const Test& test : tests) {
-        const int before = failures;
-        about.clear();
-        try {
-            test.body();
-        } catch (const std::exception& e) {
-            check(false, test.claim, 0, std::string("threw ") + e.what());
-        }
-        std::printf("%s  %s\n", failures == before ? "ok    " : "FAILED", test.claim);
-    }
-    std::printf("%zu tests, %d failed checks\n", tests.size(), failures);
-    return failures == 0 && !tests.empty() ? 0 : 1;
-}

@@ -1,6 +1,8 @@
 // Anchored curvature (E8): whatever is edited or dropped equals the Hessian computed afresh.
 #include "expunge/anchor.hpp"
 
+#include <algorithm>
+
 #include "expunge/errors.hpp"
 #include "problems.hpp"
 

@@ -1,5 +1,6 @@
 // Elementary functions and losses against long double.
 #include <cfloat>
+#include <cstdio>
 
 #include "problems.hpp"
 

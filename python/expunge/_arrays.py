@@ -25,6 +25,8 @@ def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bo
     if type(X) is not np.ndarray or X.dtype not in _FLOATS or X.ndim != 2:
         if np.ndim(X) != 2:
             raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
+        if getattr(getattr(X, "dtype", None), "kind", "f") in "mM":
+            raise ValueError(f"{name} must hold real numbers, got dtype {X.dtype}")
         X = check_array(X, dtype=_FLOATS, ensure_min_samples=0, ensure_all_finite=False, input_name=name)
     if columns is not None and X.shape[1] != columns:
         raise ValueError(f"{name} has {X.shape[1]} columns, expected {columns}")
@@ -50,17 +52,20 @@ def as_layout(X: NDArray[Any]) -> NDArray[Any]:
     return X
 
 
+def as_real(values: Any, name: str) -> Float:
+    """Any real numbers as float64; no complex numbers, dates or text."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"got dtype {array.dtype}")
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold real numbers: {error}") from None
+
+
 def as_vector(values: ArrayLike, name: str, size: int, *, match: str = "") -> Float:
     """(size,) finite, contiguous float64; `match` says in the error what the size comes from."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        try:
-            if array.dtype.kind == "c":
-                raise TypeError
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}") from None
-    array = np.ascontiguousarray(array, dtype=np.float64)
+    array = np.ascontiguousarray(as_real(values, name))
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({size},){match}")
     require_finite(array, name)

@@ -132,6 +132,8 @@ class CorrectedData:
         if self.names is None:
             raise ValueError("columns have no names here: X was not a frame, so give positions")
         position = {name: j for j, name in enumerate(self.names)}
+        if np.ndim(names) != 1 or not all(isinstance(name, str) for name in names):
+            raise ValueError("columns must be names or positions, not a mix")
         unknown = [name for name in names if name not in position]
         if unknown:
             raise ValueError(f"unknown column {unknown[0]!r}: the columns are {', '.join(self.names[:20])}")
@@ -165,6 +167,10 @@ class CorrectedData:
             raise
         finally:
             self._undo, self._touched = [], Touched()
+
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Also done if the transaction fails."""
+        self._undo.append(undo)
 
     def _touch(self, rows: Index) -> None:
         first_added = int(self._touched.added[0][0]) if self._touched.added else self.n_rows

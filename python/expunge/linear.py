@@ -43,7 +43,7 @@ def minimize(
     `stacklevel` leads from here to the user's line.
     """
     minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start)
-    if not minimum.residual <= max(tol, minimum.floor):
+    if not minimum.residual <= max(tol, minimum.floor) or not np.isfinite(minimum.residual):
         raise ConvergenceError(
             f"residual {minimum.residual:.3g} is above the tolerance {tol:.3g} after {minimum.iterations} "
             "iterations: raise max_iter or alpha, or scale the columns of X"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import Float, as_matrix, as_weights, match_columns
+from ._arrays import Float, as_matrix, as_real, as_weights, match_columns
 from .data import CorrectedData
 
 __all__ = ["AddRows", "CorrectLabels", "CorrectValues", "RemoveRows", "Request", "RevokeFeatures"]
@@ -78,7 +78,8 @@ class CorrectLabels(Request):
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """Targets -> labels."""
         rows = data.live_rows(self.rows)
-        data.set_targets(rows, encode(self.labels, rows.size))
+        labels = np.asarray(self.labels)
+        data.set_targets(rows, encode(labels[0] if labels.shape == (1,) else labels, rows.size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +108,7 @@ class CorrectValues(Request):
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """Cells -> values."""
         rows, columns = data.live_rows(self.rows), data.surviving_columns(self.columns)
-        try:
-            values = np.asarray(self.values, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ValueError("values must be real numbers") from None
+        values = as_real(self.values, "values")
         try:
             values = np.broadcast_to(values, (rows.size, columns.size))
         except ValueError:

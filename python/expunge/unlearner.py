@@ -15,7 +15,7 @@ from . import _core
 from ._arrays import Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
 from .adopt import encode_targets, specification
 from .data import CorrectedData, Touched
-from .errors import NotPositiveDefiniteError
+from .errors import ConvergenceError
 from .linear import LogisticRegression, Ridge, check_enough, check_tolerance, minimize, set_theta, theta_of
 from .losses import Loss, get_loss
 from .requests import Request
@@ -111,7 +111,6 @@ class _Edit:
     objective: _core.Objective  # D', surviving columns
     before: _core.Objective | None  # the touched rows alone, columns as before the request
     after: _core.Objective | None
-    old_columns: NDArray[np.int64]
     kept: NDArray[np.int64]  # coordinates of the old theta that survive
     dropped: NDArray[np.int64]  # and that are revoked
     gram_added: float  # sum of s |x|^2 over rows that may add to the Gram matrix
@@ -182,11 +181,14 @@ class Unlearner:
         theta = theta_of(model)
         if not np.isfinite(theta).all():
             raise ValueError("the model's coefficients contain NaN or infinity: refit it")
-        d = theta.size - spec.fit_intercept
-        if np.shape(X)[1:] == (d,):  # a wider frame would leave open what positions mean
-            X = match_columns(X, getattr(model, "feature_names_in_", None))
-        matrix = as_matrix(X, columns=d)
-        names = frame_names(X) or getattr(model, "feature_names_in_", None)
+        fitted_names = getattr(model, "feature_names_in_", None)
+        if match_columns(X, fitted_names) is not X:
+            raise ValueError(
+                "X has more columns than the model, which leaves open what positions mean: pass "
+                "X[list(model.feature_names_in_)]"
+            )
+        matrix = as_matrix(X, columns=theta.size - spec.fit_intercept)
+        names = frame_names(X) or fitted_names
         if not isinstance(X, np.ndarray) and matrix.base is not None:
             matrix = matrix.copy()  # a view into a frame, which its owner may change
         n = matrix.shape[0]
@@ -247,24 +249,27 @@ class Unlearner:
         ConvergenceError, NotPositiveDefiniteError
             The numbers do not allow it; nothing has changed.
         """
-        requests = [request] if isinstance(request, Request) else list(request)
+        requests = [request] if not isinstance(request, Iterable) else list(request)
         for r in requests:
             if not isinstance(r, Request):
                 raise TypeError(f"{r!r} is not a request: pass RemoveRows, AddRows and the like")
         self._check_arguments(method, hessian, tau)
         self._check_model()
         started = perf_counter()
+        original = self._anchor_here() if hessian == "original" else None
         with self._data.transaction() as touched:
             for r in requests:
                 r.edit(self._data, self._encode)
             edit = self._stage(touched)
-            state, update = self._choose(edit, method, hessian, tau)
+            state, update = self._choose(edit, method, original, tau)
+            if not (
+                np.isfinite(state.theta).all() and np.isfinite(state.value + np.linalg.norm(state.gradient))
+            ):
+                raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
             update = replace(
                 update, rows_touched=self._rows_touched(touched), features_revoked=len(touched.revoked)
             )
-            named = touched.revoked and hasattr(self.model, "feature_names_in_")
-            set_theta(self.model, state.theta, names=self._data.surviving_names() if named else None)
-            self._state = state
+            self._publish(state)
         return replace(update, seconds=perf_counter() - started)
 
     def _check_arguments(self, method: str, hessian: str, tau: float | None) -> None:
@@ -280,6 +285,20 @@ class Unlearner:
     def _check_model(self) -> None:
         if not np.array_equal(theta_of(self.model), self._state.theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
+
+    def _publish(self, state: _State) -> None:
+        """The last act of a request: model and statistics become the new ones, or stay the old ones."""
+        named = hasattr(self.model, "feature_names_in_")
+        old, old_names = self._state, list(self.model.feature_names_in_) if named else None
+
+        def restore() -> None:
+            if not np.array_equal(theta_of(self.model), old.theta):  # set_theta cleans up after itself
+                set_theta(self.model, old.theta, names=old_names)
+            self._state = old
+
+        self._data.on_rollback(restore)
+        set_theta(self.model, state.theta, names=self._data.surviving_names() if named else None)
+        self._state = state
 
     def _rows_touched(self, touched: Touched) -> int:
         added = sum(rows.size for rows in touched.added)
@@ -315,31 +334,30 @@ class Unlearner:
             objective=self._objective(),
             before=rows_alone(before),
             after=rows_alone(after),
-            old_columns=columns,
             kept=np.flatnonzero(survives),
             dropped=np.flatnonzero(~survives),
             gram_added=gram_added,
             many_rows=4 * count > int(data.counts.sum()),
         )
 
-    def _objective(self, columns: NDArray[np.int64] | None = None) -> _core.Objective:
-        """E1 on the current rows; the surviving columns, unless others are given."""
-        spec = self._spec
-        columns = self._data.columns() if columns is None else columns
+    def _objective(self) -> _core.Objective:
+        """E1 on the current data."""
+        spec, columns = self._spec, self._data.columns()
         penalty = as_penalty(spec.alpha, columns.size, spec.fit_intercept)
         return _core.Objective(self._data.blocks(), spec.loss, penalty, spec.fit_intercept, columns)
 
     # --- how theta is chosen for the corrected data
 
     def _choose(
-        self, edit: _Edit, method: Method, hessian: Hessian, tau: float | None
+        self, edit: _Edit, method: Method, original: _core.Anchor | None, tau: float | None
     ) -> tuple[_State, Update]:
         old, objective, passes = self._state, edit.objective, 0
         theta = np.ascontiguousarray(old.theta[edit.kept])  # E12: revoked coordinates drop
         difference = _core.gradient_difference(edit.before, edit.after, old.theta)  # E3
         whole = old.gradient + difference.gradient  # on the corrected rows, before coordinates drop
         if edit.dropped.size:
-            at, passes = objective.evaluate(theta), 1
+            at = objective.evaluate(theta)
+            passes += 1
             g_Z = at.gradient - old.gradient[edit.kept]
         else:
             at, g_Z = _core.Evaluation(old.value + difference.value, whole), difference.gradient
@@ -353,7 +371,7 @@ class Unlearner:
             anchor = edited.drop(edit.dropped.tolist()) if edit.dropped.size else edited
             up_to_date = self._constant_hessian or not edit.dropped.size
 
-        used_hessian: Hessian | None = None
+        hessian: Hessian | None = None
         gram_norm, gram_added = old.gram_norm, old.gram_added + edit.gram_added
         measured: _core.Evaluation | _core.Minimum
         if method == "exact":
@@ -373,20 +391,19 @@ class Unlearner:
             if measured.anchor is not None and measured.anchor is not anchor:
                 anchor, up_to_date = measured.anchor, True
         else:
-            if method == "second_order" and hessian == "corrected":
+            if method == "second_order" and original is None:
                 if not (up_to_date and self._is_hessian_at(theta, anchor)):
                     anchor, up_to_date = _core.Anchor(objective, theta), True
                     passes += 1
                 new = second_order_update(theta, at.gradient, anchor)  # E5
-                used_hessian = hessian
-            elif method == "second_order":
+                hessian = "corrected"
+            elif original is not None:
                 g = np.zeros_like(old.theta)
                 g[edit.kept] = at.gradient
                 g[edit.dropped] = self._spec.alpha * old.theta[edit.dropped]  # their data are gone (E12)
-                original, extra = self._original_anchor(edit)
                 new = second_order_update(old.theta, g, original)[edit.kept]  # E5
-                passes += extra
-                used_hessian = hessian
+                passes += original is not old.anchor
+                hessian = "original"
             else:
                 if tau is None:
                     if gram_norm is None or gram_added > gram_norm:
@@ -407,7 +424,7 @@ class Unlearner:
             gradient_difference=g_Z,
             residual=measured.residual,
             passes=passes,
-            hessian=used_hessian,
+            hessian=hessian,
             tau=tau,
         )
         return state, update
@@ -429,17 +446,12 @@ class Unlearner:
             return None
         if edit.before is None and edit.after is None:
             return self._state.anchor
-        try:
-            return self._state.anchor.edit(edit.before, edit.after)
-        except NotPositiveDefiniteError:  # rounding of earlier edits, or of this one
-            return None
+        return self._state.anchor.edit(edit.before, edit.after)
 
-    def _original_anchor(self, edit: _Edit) -> tuple[_core.Anchor, int]:
-        """H of the data before the request, at the old theta, and the passes that it took."""
+    def _anchor_here(self) -> _core.Anchor:
+        """H of the data before the request, at the model's theta."""
         theta, anchor = self._state.theta, self._state.anchor
-        if self._is_hessian_at(theta, anchor):
-            return anchor, 0
-        return _core.Anchor(self._objective(edit.old_columns), theta).edit(edit.after, edit.before), 1
+        return anchor if self._is_hessian_at(theta, anchor) else _core.Anchor(self._objective(), theta)
 
     def _gram(self, edit: _Edit) -> Float:
         """X^T S X of the corrected data, X extended by 1 with an intercept: the squared loss's Hessian."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
@@ -48,10 +49,10 @@ def first_order_update(theta: ArrayLike, g: ArrayLike, tau: float) -> Float:
     >>> first_order_update([1.0, 2.0], [10.0, -10.0], 0.1)
     array([0., 3.])
     """
-    if not (np.isfinite(tau) and tau > 0):
+    if not (isinstance(tau, Real) and 0 < float(tau) < np.inf):
         raise ValueError(f"tau must be positive and finite, got {tau!r}")
     theta = as_vector(theta, "theta", np.size(theta))
-    return theta - tau * as_vector(g, "g", theta.size, match=" to match theta")
+    return theta - float(tau) * as_vector(g, "g", theta.size, match=" to match theta")
 
 
 def second_order_update(theta: ArrayLike, g: ArrayLike, H_or_factor: ArrayLike | Factor) -> Float:

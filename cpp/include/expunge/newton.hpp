@@ -18,10 +18,11 @@ struct Minimum {
 
 // E11: minimise J from theta until the residual |grad J| <= tolerance, or until rounding stops it.
 // `anchor` is any earlier factor of about this Hessian; `start` is J and its gradient at theta where
-// they are known. `checkpoint` is called before each iteration and may throw.
+// they are known. Where theta leads nowhere it starts again from 0. `checkpoint` is called before each
+// iteration and may throw.
 Minimum minimize(
-    const Objective& J, Vector theta, double tolerance, int max_iter,
-    std::shared_ptr<const Anchor> anchor = nullptr, std::optional<Evaluation> start = std::nullopt,
+    const Objective& J, const Vector& theta, double tolerance, int max_iter,
+    std::shared_ptr<const Anchor> anchor = nullptr, const std::optional<Evaluation>& start = std::nullopt,
     const std::function<void()>& checkpoint = [] {});
 
 }  // namespace expunge
