@@ -75,7 +75,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
     bool direct = at.curvature.size() == 0;  // step with the factor as it is
     bool fresh = false;                      // the factor is that of H at this very theta
     double previous = at.residual();         // one step ago, for the forcing term
-    bool measured = !start;                  // `at` was read off the data, here
+    bool measured = !direct;                 // `at` was read off the data, not carried over
     std::optional<double> floor;
 
     while (result.iterations < max_iter) {

@@ -128,7 +128,7 @@ class Unlearner:
     X : (n, d) array or frame
         What the model was fitted to. A NumPy array of float32 or float64 in C or F order is held by
         reference: never copied whole, never modified, and not to be modified by others. Anything else is
-        converted once.
+        copied once.
     y : (n,) array
         Targets or labels, in the form that the model was fitted to.
     sample_weight : (n,) array, optional
@@ -204,11 +204,9 @@ class Unlearner:
         objective = self._objective()
         at = objective.evaluate(theta)
         self.residual_on_entry = at.residual
-        anchor = _core.Anchor(objective, theta)
-        minimum = minimize(objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=at, stacklevel=3)
-        if not np.array_equal(minimum.theta, theta):
-            anchor = _core.Anchor(objective, minimum.theta)
-        self._state = _State(minimum.theta, minimum.value, minimum.gradient, anchor, None)
+        minimum = minimize(objective, theta, self.tolerance, MAX_ITER, start=at, stacklevel=3)
+        anchor = _core.Anchor(objective, minimum.theta)
+        self._state = _State(minimum.theta, minimum.value, minimum.gradient, anchor)
         set_theta(model, minimum.theta)
 
     # --- requests
@@ -364,19 +362,15 @@ class Unlearner:
 
         # The Hessian of the corrected data at the anchor: up to date, or else good for preconditioning.
         edited = self._edited_anchor(edit)
-        if edited is None:
-            anchor, up_to_date = _core.Anchor(objective, theta), True
-            passes += 1
-        else:
-            anchor = edited.drop(edit.dropped.tolist()) if edit.dropped.size else edited
-            up_to_date = self._constant_hessian or not edit.dropped.size
+        anchor = edited and (edited.drop(edit.dropped.tolist()) if edit.dropped.size else edited)
+        up_to_date = anchor is not None and (self._constant_hessian or not edit.dropped.size)
 
         hessian: Hessian | None = None
         gram_norm, gram_added = old.gram_norm, old.gram_added + edit.gram_added
         measured: _core.Evaluation | _core.Minimum
         if method == "exact":
             start = theta
-            if edited is not None and edit.dropped.size:
+            if edited is not None and anchor is not None and edit.dropped.size:
                 coupling = edited.hessian[np.ix_(edit.kept, edit.dropped)] @ old.theta[edit.dropped]
                 eliminated = theta + anchor.solve(coupling - whole[edit.kept])  # E13
                 there = objective.evaluate(eliminated)
@@ -392,7 +386,7 @@ class Unlearner:
                 anchor, up_to_date = measured.anchor, True
         else:
             if method == "second_order" and original is None:
-                if not (up_to_date and self._is_hessian_at(theta, anchor)):
+                if anchor is None or not (up_to_date and self._is_hessian_at(theta, anchor)):
                     anchor, up_to_date = _core.Anchor(objective, theta), True
                     passes += 1
                 new = second_order_update(theta, at.gradient, anchor)  # E5
@@ -413,7 +407,7 @@ class Unlearner:
                 new = first_order_update(theta, at.gradient, tau)  # E4
             measured = objective.evaluate(new)
             passes += 1
-        if not up_to_date:
+        if anchor is None or not up_to_date:
             # At the minimum, or where the request started: a closed-form step may end where J is flat.
             anchor = _core.Anchor(objective, new if method == "exact" else theta)
             passes += 1
