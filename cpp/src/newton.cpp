@@ -56,7 +56,8 @@ double hessian_cost(const Objective& J) {
 // factor gives two digits a pass, while the step just made gave its digits at `passes`.
 bool factor_pays(double before, double after, double tolerance, int passes, double factor_cost) {
     constexpr double digits_per_pass = 2.0, near_minimum = 5.0;
-    const double gained = std::log10(before / after), wanted = std::log10(after / std::max(tolerance, 1e-16 * after));
+    const double gained = std::log10(before / after),
+                 wanted = std::log10(after / std::max(tolerance, 1e-16 * after));
     return before > near_minimum * after && factor_cost + wanted / digits_per_pass < wanted * passes / gained;
 }
 
@@ -165,7 +166,8 @@ Minimum minimize(const Objective& J, const Vector& theta, double tolerance, int 
     }
     // A start so far out that J is flat there in floating point: 0 is a start that always works.
     if (result.theta.size() == 0 || result.iterations < max_iter)
-        descend(result, J, Vector::Zero(theta.size()), tolerance, max_iter, nullptr, std::nullopt, checkpoint);
+        descend(result, J, Vector::Zero(theta.size()), tolerance, max_iter, nullptr, std::nullopt,
+                checkpoint);
     return result;
 }
 

@@ -24,6 +24,18 @@ TEST("value, gradient, curvature and Hessian are those of E1 in long double, in 
     });
 }
 
+TEST("the rounding floor covers terms of eta that cancel, in any order") {
+    for (const RowMatrix& X :
+         {RowMatrix{{1e16, 1.0, -1e16}}, RowMatrix{{1e16, -1e16, 1.0}}, RowMatrix{{1.0, -1e16, 1e16}}}) {
+        const Problem problem{
+            "cancelling", X,    Vector::Zero(1), Vector::Ones(1), Vector::Zero(3), Vector::Ones(3),
+            Squared{},    false};
+        const Objective J = problem.objective();
+        CHECK_AT_MOST(distance(J.evaluate(problem.theta).gradient, exact(problem, problem.theta).gradient),
+                      J.rounding_floor(problem.theta));
+    }
+}
+
 TEST("the residual is the norm of the gradient, and infinite values stand for nothing measured") {
     CHECK((Evaluation{1.0, Vector::Constant(4, 3.0), Vector()}.residual() == 6.0));
     CHECK(Evaluation{}.value == std::numeric_limits<double>::infinity());

@@ -128,7 +128,8 @@ TEST("rows are the same where they are the same memory, seen in the same way") {
     CHECK(rows.same_rows(view(X, 6, 6, 1)));
     CHECK(!rows.same_rows(view(copy, 6, 6, 1)));
     CHECK(!rows.same_rows(view(X, 5, 6, 1)));
-    CHECK(!rows.same_rows(view(X, 6, 1, 6)));
+    CHECK(!rows.same_rows(view(X, 6, 5, 1)));
+    CHECK(!rows.same_rows(view(X, 6, 6, 2)));
 }
 
 TEST("a workspace grows and is kept") {

@@ -14,8 +14,8 @@ public:
     Anchor(const Objective& objective, Vector theta);
 
     // Rows before -> after: H changes by their Gram matrices at theta_a; either may be null. Where the
-    // curvature stays, as under corrected labels (E6), so does the anchor. Null if what is left of H would be mostly the rounding of what has left it: then
-    // H has to be assembled anew.
+    // curvature stays, as under corrected labels (E6), so does the anchor. Null if what is left of H would
+    // be mostly the rounding of what has left it: then H has to be assembled anew.
     std::shared_ptr<const Anchor> edit(const Objective* before, const Objective* after) const;
 
     // Without the coordinates in `dropped` (ascending).
