@@ -165,9 +165,14 @@ Minimum minimize(const Objective& J, const Vector& theta, double tolerance, int 
         if (from_zero) throw;
     }
     // A start so far out that J is flat there in floating point: 0 is a start that always works.
-    if (result.theta.size() == 0 || result.iterations < max_iter)
-        descend(result, J, Vector::Zero(theta.size()), tolerance, max_iter, nullptr, std::nullopt,
-                checkpoint);
+    if (result.theta.size() > 0 && result.iterations >= max_iter) return result;
+    Minimum first = result;
+    descend(result, J, Vector::Zero(theta.size()), tolerance, max_iter, nullptr, std::nullopt, checkpoint);
+    if (first.theta.size() > 0 && !(result.at.residual() < first.at.residual())) {
+        first.iterations = result.iterations;
+        first.passes = result.passes;
+        return first;
+    }
     return result;
 }
 

@@ -1,5 +1,6 @@
 #include "expunge/objective.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <stdexcept>

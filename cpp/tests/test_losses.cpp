@@ -1,6 +1,8 @@
 // Elementary functions and losses against long double.
 #include <cfloat>
+#include <cmath>
 #include <cstdio>
+#include <limits>
 
 #include "problems.hpp"
 
@@ -83,6 +85,14 @@ TEST("logistic loss at a margin of 800 is 800 or nothing, and never NaN") {
     CHECK(Logistic::d1(0.0, -800.0) == 0.0);
     CHECK(Logistic::d2(0.0, 800.0) == 0.0);
     CHECK(Logistic::d2(0.0, -800.0) == 0.0);
+}
+
+TEST("NaN passes through") {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    CHECK(std::isnan(exp_nonpositive(nan)));
+    CHECK(std::isnan(Logistic::value(1.0, nan)));
+    CHECK(std::isnan(Logistic::d1(1.0, nan)));
+    CHECK(std::isnan(Logistic::d2(1.0, nan)));
 }
 
 TEST("d1 and d2 are the finite differences of value and d1") {

@@ -17,7 +17,7 @@ inline double power_of_two(double k) {
 inline double exp_nonpositive(double x) {
     constexpr double shift = 0x1.8p52, log2e = 0x1.71547652b82fep0;
     constexpr double ln2_high = 0x1.62e42fefa3800p-1, ln2_low = 0x1.ef35793c76730p-45;
-    x = x > -746.0 ? x : -746.0;
+    x = x < -746.0 ? -746.0 : x;                   // NaN passes
     const double k = (x * log2e + shift) - shift;  // round to nearest
     const double r = (x - k * ln2_high) - k * ln2_low;
     // Taylor to degree 13: |r| <= ln2/2 leaves 4e-18.

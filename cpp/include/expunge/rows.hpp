@@ -2,9 +2,11 @@
 // A row view: how kernels see a matrix X, whatever its storage. A view gives panels, a panel gives
 // four operations (multiply, add_transposed, add_gram, row_sizes); the kernels know nothing else.
 // Another storage (CSR) joins as another view with its own panel.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <memory>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -18,6 +20,7 @@ constexpr Index panel_rows = 256;  // rows summed before they join the total: p 
 // Columns [first, first + count) that are kept, side by side.
 struct Run {
     Index first, count;
+    bool operator==(const Run&) const = default;
 };
 using Runs = std::vector<Run>;
 
@@ -59,6 +62,7 @@ public:
     // H (d, d), lower triangle, += X^T diag(w) X for weights of either sign: one rank update for each
     // sign, over rows scaled by sqrt|w|. Rows of weight 0 cost nothing.
     void add_gram(const VectorRef& w, Eigen::Ref<Matrix> H, Workspace& workspace) const {
+        if (d_ == 0) return;
         const Index m = x_.rows();
         Eigen::Map<RowMatrix> scaled(workspace.take(m * d_), m, d_);
         Index positive = 0, negative = m;
@@ -116,7 +120,7 @@ public:
     Index columns() const { return d_; }
     bool same_rows(const DenseRows& other) const {
         return data_ == other.data_ && n_ == other.n_ && row_stride_ == other.row_stride_ &&
-               column_stride_ == other.column_stride_;
+               column_stride_ == other.column_stride_ && columns_ == other.columns_;
     }
 
     // Rows that fit the second-level cache together, so that a panel is read from memory once.
