@@ -38,11 +38,14 @@ def minimize(
     start: _core.Evaluation | None = None,
     stacklevel: int,
 ) -> _core.Minimum:
-    """The core's E11; raises ConvergenceError above both tolerance and floor, warns where the floor rules.
-
-    `stacklevel` leads from here to the user's line.
-    """
+    """The core's E11, judged by :func:`check_converged`; `stacklevel` leads from here to the user's line."""
     minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start)
+    check_converged(minimum, tol, stacklevel + 1)
+    return minimum
+
+
+def check_converged(minimum: _core.Minimum, tol: float, stacklevel: int) -> None:
+    """Raises ConvergenceError above both tolerance and floor; warns where the floor rules (E19)."""
     if not minimum.residual <= max(tol, minimum.floor) or not np.isfinite(minimum.residual):
         raise ConvergenceError(
             f"residual {minimum.residual:.3g} is above the tolerance {tol:.3g} after {minimum.iterations} "
@@ -55,7 +58,6 @@ def minimize(
             ConvergenceWarning,
             stacklevel=stacklevel,
         )
-    return minimum
 
 
 def check_tolerance(value: Any, name: str) -> float:
@@ -134,11 +136,11 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         blocks: Blocks = [(as_layout(X), targets, weights)]
         objective = _core.Objective(blocks, self._loss, penalty, bool(self.fit_intercept))
         theta = np.zeros(penalty.size)
+        minimum = _core.minimize(objective, theta, tol, int(self.max_iter))
         try:
-            minimum = minimize(objective, theta, tol, int(self.max_iter), stacklevel=4)
+            check_converged(minimum, tol, stacklevel=4)
         except ConvergenceError as error:
             warnings.warn(str(error), ConvergenceWarning, stacklevel=3)
-            minimum = _core.minimize(objective, theta, tol, int(self.max_iter))
         set_theta(self, minimum.theta)
         self.n_iter_ = max(1, minimum.iterations)
         self.residual_ = minimum.residual
