@@ -548,3 +548,13 @@ def test_predict_refuses_another_number_of_columns_and_nan(Estimator):
         model.predict(X[:, :3])
     with pytest.raises(ValueError, match="X contains NaN"):
         model.predict(spoil(X, np.nan))
+
+
+@each_estimator
+@with_and_without_intercept
+def test_sum_and_mean_forms_have_the_same_minimiser(Estimator, fit_intercept):
+    """A loss averaged over rows, with alpha / n, is the sum with alpha, divided by n."""
+    X, y, s = data(Estimator)
+    total = Estimator(1.5, fit_intercept=fit_intercept, tol=1e-10).fit(X, y, s)
+    mean = Estimator(1.5 / 80, fit_intercept=fit_intercept, tol=1e-12).fit(X, y, s / 80)
+    assert_allclose(theta(mean), theta(total), rtol=0, atol=2e-10)  # (1e-10 + 80 * 1e-12) / alpha, doubled

@@ -78,8 +78,14 @@ def _numbers(cells: Sequence[str]) -> NDArray[np.float64] | None:
 
 def read_csv(path: Path, target: str) -> Table:
     """A CSV file with a header; columns that are not numbers become one-hot columns."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}") from None
+    if not lines:
+        raise SystemExit(f"{path} is empty: a header and rows are needed")
+    header, *rows = lines
     if target not in header:
         raise SystemExit(f"no column {target!r} in {path}: there are {', '.join(header)}")
     ragged = [i for i, row in enumerate(rows) if len(row) != len(header)]
@@ -235,9 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--csv and --target go together")
     table = breast_cancer() if options.csv is None else read_csv(options.csv, options.target)
     revoke = options.revoke or [table.source[0]]
-    with warnings.catch_warnings():
-        warnings.simplefilter("once", ConvergenceWarning)
-        return demo(table, revoke, options.alpha)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("once", ConvergenceWarning)
+            return demo(table, revoke, options.alpha)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":
