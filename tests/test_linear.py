@@ -1,6 +1,7 @@
 """Ridge and LogisticRegression: scikit-learn's contract, the minimiser of E1, the residual they report."""
 
 import pickle
+import signal
 import warnings
 
 import numpy as np
@@ -558,3 +559,20 @@ def test_sum_and_mean_forms_have_the_same_minimiser(Estimator, fit_intercept):
     total = Estimator(1.5, fit_intercept=fit_intercept, tol=1e-10).fit(X, y, s)
     mean = Estimator(1.5 / 80, fit_intercept=fit_intercept, tol=1e-12).fit(X, y, s / 80)
     assert_allclose(theta(mean), theta(total), rtol=0, atol=2e-10)  # (1e-10 + 80 * 1e-12) / alpha, doubled
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this platform")
+def test_an_interrupt_is_heard_between_iterations():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60_000, 80))
+    y = X[:, 0] + rng.standard_normal(60_000) > 0
+    model = ex.LogisticRegression(1e-6)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)  # well after the checks in Python, well before the end
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    assert not hasattr(model, "coef_")
