@@ -729,7 +729,7 @@ def test_an_update_can_be_checked(kind, loss, fit_intercept, method):
     difference = new - old[lasting]
     assert np.linalg.norm(update.gradient_difference - difference) <= 2.0 * (old_floor + new_floor)
     _, floor = gradient_and_floor(un, data, theta_of(un.model))
-    assert update.residual == un.residual()
+    assert update.residual == un.residual() == un.model.residual_
     assert abs(update.residual - ex.residual(un.model, *un.corrected_data())) <= 2.0 * floor
     assert update.features_revoked == np.count_nonzero(~data.kept)
     assert update.method == method["method"]

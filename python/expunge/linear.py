@@ -81,10 +81,11 @@ def theta_of(model: Any) -> Float:
     return theta.astype(np.float64)
 
 
-def set_theta(model: Any, theta: Float, *, names: Sequence[str] | None = None) -> None:
+def set_theta(model: Any, theta: Float, residual: float, *, names: Sequence[str] | None = None) -> None:
     """Writes theta into a linear model's public attributes, in scikit-learn's shapes.
 
-    With `names`, feature_names_in_ becomes them; n_features_in_ follows the length of theta.
+    With `names`, feature_names_in_ becomes them; n_features_in_ follows the length of theta. `residual` goes
+    to residual_, which scikit-learn's models do not have.
     """
     d = theta.size - bool(model.fit_intercept)
     leading = (1,) if hasattr(model, "classes_") else ()
@@ -98,6 +99,8 @@ def set_theta(model: Any, theta: Float, *, names: Sequence[str] | None = None) -
         "intercept_": intercept if intercept.ndim else float(intercept),
         "n_features_in_": d,
     }
+    if isinstance(model, _LinearModel):
+        fitted["residual_"] = residual
     if names is not None:
         fitted["feature_names_in_"] = np.asarray(names, dtype=object)
     before = {name: getattr(model, name) for name in fitted if hasattr(model, name)}
@@ -141,9 +144,8 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
             check_converged(minimum, tol, stacklevel=4)
         except ConvergenceError as error:
             warnings.warn(str(error), ConvergenceWarning, stacklevel=3)
-        set_theta(self, minimum.theta)
+        set_theta(self, minimum.theta, minimum.residual)
         self.n_iter_ = max(1, minimum.iterations)
-        self.residual_ = minimum.residual
         return self
 
     def _eta(self, X: Any) -> Float:

@@ -99,6 +99,7 @@ class _State:
     theta: Float
     value: float
     gradient: Float
+    residual: float
     anchor: _core.Anchor
     gram_norm: float | None = None  # upper bound of |S^1/2 X|^2 when a first-order update last asked for it,
     gram_added: float = 0.0  # and what requests since may have added to it
@@ -206,8 +207,8 @@ class Unlearner:
         self.residual_on_entry = at.residual
         minimum = minimize(objective, theta, self.tolerance, MAX_ITER, start=at, stacklevel=3)
         anchor = _core.Anchor(objective, minimum.theta)
-        self._state = _State(minimum.theta, minimum.value, minimum.gradient, anchor)
-        set_theta(model, minimum.theta)
+        self._state = _State(minimum.theta, minimum.value, minimum.gradient, minimum.residual, anchor)
+        set_theta(model, minimum.theta, minimum.residual)
 
     # --- requests
 
@@ -260,9 +261,7 @@ class Unlearner:
                 r.edit(self._data, self._encode)
             edit = self._stage(touched)
             state, update = self._choose(edit, method, original, tau)
-            if not (
-                np.isfinite(state.theta).all() and np.isfinite(state.value + np.linalg.norm(state.gradient))
-            ):
+            if not (np.isfinite(state.theta).all() and np.isfinite(state.value + state.residual)):
                 raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
             update = replace(
                 update, rows_touched=self._rows_touched(touched), features_revoked=len(touched.revoked)
@@ -291,11 +290,12 @@ class Unlearner:
 
         def restore() -> None:
             if not np.array_equal(theta_of(self.model), old.theta):  # set_theta cleans up after itself
-                set_theta(self.model, old.theta, names=old_names)
+                set_theta(self.model, old.theta, old.residual, names=old_names)
             self._state = old
 
         self._data.on_rollback(restore)
-        set_theta(self.model, state.theta, names=self._data.surviving_names() if named else None)
+        names = self._data.surviving_names() if named else None
+        set_theta(self.model, state.theta, state.residual, names=names)
         self._state = state
 
     def _rows_touched(self, touched: Touched) -> int:
@@ -411,7 +411,9 @@ class Unlearner:
             # At the minimum, or where the request started: a closed-form step may end where J is flat.
             anchor = _core.Anchor(objective, new if method == "exact" else theta)
             passes += 1
-        state = _State(new, measured.value, measured.gradient, anchor, gram_norm, gram_added)
+        state = _State(
+            new, measured.value, measured.gradient, measured.residual, anchor, gram_norm, gram_added
+        )
         update = Update(
             method=method,
             step=new - theta,
@@ -482,7 +484,7 @@ class Unlearner:
         )
         fresh.fit(*self.corrected_data())
         if hasattr(self.model, "feature_names_in_"):
-            set_theta(fresh, theta_of(fresh), names=self._data.surviving_names())
+            set_theta(fresh, theta_of(fresh), fresh.residual_, names=self._data.surviving_names())
         return fresh
 
     def corrected_data(self) -> tuple[NDArray[Any], NDArray[Any], Float | None]:
