@@ -78,9 +78,7 @@ class CorrectedData:
 
     def surviving_names(self) -> list[str] | None:
         """Their names."""
-        return (
-            None if self.names is None else [n for n, kept in zip(self.names, self.kept, strict=True) if kept]
-        )
+        return None if self.names is None else [self.names[j] for j in self.columns()]
 
     def blocks(self) -> Blocks:
         """D' as the core takes it: the base, with weight 0 where the overlay or nothing stands instead."""
@@ -117,9 +115,7 @@ class CorrectedData:
     def surviving_columns(self, given: Any) -> Index:
         """Positions in the X that was handed over, from positions or names, none of them revoked."""
         names = [given] if isinstance(given, str) else given
-        if not isinstance(names, slice) and any(
-            isinstance(name, str) for name in np.ravel(np.asarray(names))
-        ):
+        if not isinstance(names, slice) and any(isinstance(name, str) for name in np.ravel(names)):
             columns = self._named(names)
         else:
             columns = as_indices(given, self.kept.size, "column")
@@ -183,7 +179,7 @@ class CorrectedData:
             self._touched.rows.update(dict.fromkeys(new.tolist()))
 
     def _write(self, attribute: str, rows: Index, values: Any) -> None:
-        """Y or s of rows, wherever they live."""
+        """Targets (`y`) or weights (`s`) of rows, wherever they live."""
         slots = self._slots(rows)
         for array, at, chosen in (
             (getattr(self, attribute), rows, slots < 0),

@@ -29,7 +29,6 @@ public:
     Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept);
 
     Index rows() const { return n_; }
-    Index features() const { return d_; }
     Index parameters() const { return penalty_.size(); }
     bool same_rows(const Objective& other) const;
 
