@@ -82,11 +82,13 @@ def snapshot(un):
         "support": bits(un.get_support()),
         "residual": un.residual(),
         "statistics": [bits(part) for part in (state.theta, state.value, state.gradient)],
-        "anchor": [
+        "anchor": state.anchor
+        and [
             bits(state.anchor.theta),
             bits(state.anchor.hessian),
             bits(state.anchor.solve(state.theta)),
         ],
+        "current": state.current,
         "gram": (state.gram_norm, state.gram_added),
         "rows": un._data.n_rows,
     }

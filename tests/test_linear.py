@@ -95,7 +95,14 @@ def test_scikit_learns_checks_pass(estimator, check):
 @each_estimator
 def test_clone_parameters_and_pickle_round_trip(Estimator):
     X, y, _ = data(Estimator)
-    parameters = {"alpha": 0.5, "fit_intercept": False, "tol": 1e-9, "max_iter": 50}
+    parameters = {
+        "alpha": 0.5,
+        "fit_intercept": False,
+        "tol": 1e-9,
+        "max_iter": 50,
+        "solver": "cholesky",
+        "memory_limit": 2**20,
+    }
     model = Estimator(**parameters).fit(X, y)
     assert model.get_params() == parameters
     copy = clone(model)
@@ -564,8 +571,8 @@ def test_sum_and_mean_forms_have_the_same_minimiser(Estimator, fit_intercept):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this platform")
 def test_an_interrupt_is_heard_between_iterations():
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((60_000, 80))
-    y = X[:, 0] + rng.standard_normal(60_000) > 0
+    X = rng.standard_normal((250_000, 60))
+    y = X[:, 0] + rng.standard_normal(250_000) > 0
     model = ex.LogisticRegression(1e-6)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.1)  # well after the checks in Python, well before the end

@@ -289,8 +289,8 @@ def test_rounding_floor_bounds_the_error_of_the_gradient(problem):
 
 def test_rounding_floor_by_hand():
     # |x| = 5, eta = 11, r = 10, one panel; then with the intercept 2: |x| = sqrt(26), eta = 13, r = 12
-    plain = 5 * ((256 + 1 + 3) * 10 + (2 + 2) * 11 + 1)
-    extended = np.sqrt(26) * ((256 + 1 + 3) * 12 + (3 + 2) * 13 + 1)
+    plain = 5 * ((1 + 1 + 3) * 10 + (2 + 2) * 11 + 1)
+    extended = np.sqrt(26) * ((1 + 1 + 3) * 12 + (3 + 2) * 13 + 1)
     penalty = 4 * 0.5 * np.sqrt(5)
     X, y, u = [[3.0, 4.0]], [1.0], 2.0**-53
     floor = reference.rounding_floor(X, y, [1.0, 2.0], alpha=0.5, loss="squared")

@@ -1,56 +1,158 @@
 #include "expunge/anchor.hpp"
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "expunge/errors.hpp"
 
 namespace expunge {
 
-Anchor::Anchor(const Objective& objective, Vector theta)
-    : theta_(std::move(theta)), H_(objective.hessian(theta_)), factor_(H_), largest_(H_.diagonal()) {}
+namespace {
 
-Anchor::Anchor(Vector theta, Matrix H, CholeskyFactor factor, Vector largest)
-    : theta_(std::move(theta)), H_(std::move(H)), factor_(std::move(factor)), largest_(std::move(largest)) {}
+std::vector<Index> up_to(Index p) {
+    std::vector<Index> all(static_cast<std::size_t>(p));
+    std::iota(all.begin(), all.end(), Index(0));
+    return all;
+}
+
+// The `size` coordinates where the data's curvature is largest beside the penalty, ascending.
+std::vector<Index> heaviest(const Vector& diagonal, const Vector& penalty, Index size) {
+    std::vector<Index> order = up_to(diagonal.size());
+    std::nth_element(order.begin(), order.begin() + size, order.end(), [&](Index i, Index j) {
+        return diagonal(i) * penalty(j) > diagonal(j) * penalty(i);  // an unpenalised one before any other
+    });
+    order.resize(static_cast<std::size_t>(size));
+    std::sort(order.begin(), order.end());
+    return order;
+}
+
+Matrix hessian_of(const Objective& objective, const VectorRef& curvature) {
+    Matrix H = Matrix::Zero(objective.parameters(), objective.parameters());
+    objective.add_gram(curvature, H);
+    H.diagonal() += objective.penalty();
+    return H;
+}
+
+std::vector<Index> without(Index p, const std::vector<Index>& dropped) {
+    std::vector<Index> kept;
+    const auto all = up_to(p);
+    std::set_difference(all.begin(), all.end(), dropped.begin(), dropped.end(), std::back_inserter(kept));
+    return kept;
+}
+
+}  // namespace
+
+void Anchor::hold(Matrix H) {
+    kept_ = up_to(H.rows());
+    gone_.clear();
+    held_ = std::make_shared<const Held>(std::move(H));
+}
+
+Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block)
+    : theta_(std::move(theta)) {
+    const Index p = theta_.size();
+    if (block >= p) {
+        block_ = up_to(p);
+        hold(hessian_of(objective, curvature));
+        diagonal_ = held_->H.diagonal();
+    } else {
+        diagonal_ = objective.gram_diagonal(curvature);
+        block_ = heaviest(diagonal_, objective.penalty(), block);
+        diagonal_ += objective.penalty();
+        hold(hessian_of(objective.select(block_), curvature));
+    }
+}
+
+Matrix Anchor::hessian() const { return gone_.empty() ? held_->H : Matrix(held_->H(kept_, kept_)); }
+
+Vector Anchor::solve(const VectorRef& b) const {
+    if (complete() && gone_.empty()) return held_->factor.solve(b);
+    Vector x = b.cwiseQuotient(diagonal_);
+    Vector u = Vector::Zero(held_->factor.size());
+    u(kept_) = b(block_);
+    u = held_->factor.solve(u);
+    if (!gone_.empty()) u -= W_ * corner_->solve(u(gone_));
+    x(block_) = u(kept_);
+    return x;
+}
+
+Vector Anchor::multiply(const VectorRef& v) const {
+    const Matrix& H = held_->H;
+    Vector product = Vector::Zero(H.rows());
+    for (Index j = 0; j < v.size(); ++j) {
+        if (v(j) == 0.0) continue;
+        const Index k = kept_[static_cast<std::size_t>(j)];
+        product.head(k) += v(j) * H.row(k).head(k).transpose();
+        product.tail(H.rows() - k) += v(j) * H.col(k).tail(H.rows() - k);
+    }
+    return product(kept_);
+}
 
 std::shared_ptr<const Anchor> Anchor::edit(const Objective* before, const Objective* after) const {
-    Matrix H = H_;
-    if (before && after && before->same_rows(*after)) {
-        const Vector change = after->curvature(theta_) - before->curvature(theta_);
+    if (!complete()) return shared_from_this();
+    const bool same = before && after && before->same_rows(*after);
+    Vector change;
+    if (same) {
+        change = after->curvature(theta_) - before->curvature(theta_);
         if ((change.array() == 0.0).all()) return shared_from_this();
+    }
+    Matrix H = hessian();
+    if (same) {
         after->add_gram(change, H);
     } else {
         if (before) before->add_gram(-before->curvature(theta_), H);
         if (after) after->add_gram(after->curvature(theta_), H);
     }
     constexpr double digits_left = 1e-3;
-    Vector largest = largest_.cwiseMax(H.diagonal());
+    Vector largest = diagonal_.cwiseMax(H.diagonal());
     if (!(H.diagonal().array() > digits_left * largest.array()).all()) return nullptr;
+    std::shared_ptr<Anchor> edited(new Anchor());
+    edited->theta_ = theta_;
+    edited->diagonal_ = std::move(largest);
+    edited->block_ = block_;
     try {
-        CholeskyFactor factor(H);
-        return std::shared_ptr<const Anchor>(
-            new Anchor(theta_, std::move(H), std::move(factor), std::move(largest)));
+        edited->hold(std::move(H));
     } catch (const NotPositiveDefinite&) {
         return nullptr;
     }
+    return edited;
 }
 
 std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) const {
-    std::vector<Index> kept;
-    for (Index i = 0, k = 0; i < theta_.size(); ++i) {
-        if (k < static_cast<Index>(dropped.size()) && dropped[static_cast<std::size_t>(k)] == i)
-            ++k;
-        else
-            kept.push_back(i);
+    const std::vector<Index> survive = without(theta_.size(), dropped);
+    std::shared_ptr<Anchor> smaller(new Anchor());
+    smaller->theta_ = theta_(survive);
+    smaller->diagonal_ = diagonal_(survive);
+    smaller->gone_ = gone_;
+    for (std::size_t k = 0; k < block_.size(); ++k) {
+        const auto at = std::lower_bound(survive.begin(), survive.end(), block_[k]);
+        if (at != survive.end() && *at == block_[k]) {
+            smaller->block_.push_back(at - survive.begin());
+            smaller->kept_.push_back(kept_[k]);
+        } else {
+            smaller->gone_.push_back(kept_[k]);
+        }
     }
-    Matrix H = H_(kept, kept);
-    // Erasing one index costs about p^2, factoring anew p^3 / 3 at several times the speed.
-    const auto erase_limit = static_cast<std::size_t>(theta_.size() / 32);
-    const bool erase = dropped.size() <= erase_limit;
-    CholeskyFactor factor = erase ? factor_ : CholeskyFactor(H);
-    if (erase)
-        for (auto i = dropped.rbegin(); i != dropped.rend(); ++i) factor.erase(*i);
-    return std::shared_ptr<const Anchor>(
-        new Anchor(theta_(kept), std::move(H), std::move(factor), largest_(kept)));
+    const Index m = held_->factor.size(), k = static_cast<Index>(smaller->gone_.size());
+    // k solves cost 2 k m^2, a new factor m^3 / 3; a small one is not worth the algebra.
+    constexpr Index small = 256;
+    if (m <= small || 8 * k > m) {
+        smaller->hold(held_->H(smaller->kept_, smaller->kept_));
+        return smaller;
+    }
+    smaller->held_ = held_;
+    if (k > 0) {
+        const Index old = W_.cols();
+        Matrix added = Matrix::Zero(m, k - old);
+        for (Index j = old; j < k; ++j) added(smaller->gone_[static_cast<std::size_t>(j)], j - old) = 1.0;
+        held_->factor.solve_in_place(added);
+        smaller->W_.resize(m, k);
+        smaller->W_.leftCols(old) = W_;
+        smaller->W_.rightCols(k - old) = added;
+        smaller->corner_ = std::make_shared<const CholeskyFactor>(smaller->W_(smaller->gone_, Eigen::all));
+    }
+    return smaller;
 }
 
 }  // namespace expunge

@@ -10,7 +10,7 @@ namespace expunge {
 
 namespace {
 
-using Panel = std::array<double, panel_rows>;
+using Panel = std::array<double, max_panel_rows>;
 
 constexpr Panel filled(double value) {
     Panel panel{};
@@ -18,6 +18,24 @@ constexpr Panel filled(double value) {
     return panel;
 }
 constexpr Panel zeros = filled(0.0), ones = filled(1.0);
+constexpr double u = 0x1p-53;
+
+// What a kernel reads in place of x_ij.
+struct Entry {};
+struct Magnitude {
+    double operator()(double x) const { return std::abs(x); }
+};
+struct Square {
+    double operator()(double x) const { return x * x; }
+};
+
+template <class Panel, class F>
+auto mapped(const Panel& panel, F f, Workspace& workspace) {
+    if constexpr (std::is_same_v<F, Entry>)
+        return panel;
+    else
+        return panel.map(f, workspace);
+}
 
 // value = s loss, r = s d1, w = s d2 for m rows: the one loop around a loss.
 template <class L>
@@ -36,8 +54,10 @@ auto as_vector(Panel& panel, Index m) { return Eigen::Map<Vector>(panel.data(), 
 
 }  // namespace
 
-Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept)
-    : blocks_(std::move(blocks)), loss_(loss), penalty_(penalty), fit_intercept_(fit_intercept) {
+Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
+                     double largest_norm)
+    : blocks_(std::move(blocks)), loss_(loss), penalty_(penalty), fit_intercept_(fit_intercept),
+      largest_norm_(largest_norm) {
     d_ = penalty_.size() - (fit_intercept ? 1 : 0);
     for (const Block& block : blocks_) {
         std::visit(
@@ -46,9 +66,39 @@ Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bo
                     throw std::invalid_argument("X has " + std::to_string(rows.columns()) +
                                                 " columns, expected " + std::to_string(d_));
                 n_ += rows.rows();
+                const auto p = static_cast<double>(rows.panel_rows()), n = static_cast<double>(rows.rows());
+                most_additions_ += std::min(n, p) + std::ceil(n / p);
+                if (std::isfinite(largest_norm))
+                    largest_row_ = std::max(largest_row_, static_cast<double>(rows.largest_row()));
             },
             block.rows);
     }
+}
+
+double Objective::entries() const {
+    double entries = 0.0;
+    for (const Block& block : blocks_)
+        entries += std::visit([](const auto& rows) { return rows.entries(); }, block.rows);
+    return entries;
+}
+
+double Objective::gram_cost() const {
+    double work = 0.0;
+    for (const Block& block : blocks_)
+        work += std::visit([](const auto& rows) { return rows.gram_work(); }, block.rows);
+    return work / (entries() + 1.0);
+}
+
+Objective Objective::select(const std::vector<Index>& coordinates) const {
+    std::vector<Index> columns = coordinates;
+    const bool intercept = fit_intercept_ && !columns.empty() && columns.back() == d_;
+    if (intercept) columns.pop_back();
+    std::vector<Block> blocks;
+    for (const Block& block : blocks_)
+        blocks.push_back(
+            {std::visit([&](const auto& rows) -> Rows { return rows.select(columns); }, block.rows), block.y,
+             block.s});
+    return {std::move(blocks), loss_, penalty_(coordinates), intercept};
 }
 
 bool Objective::same_rows(const Objective& other) const {
@@ -61,11 +111,11 @@ bool Objective::same_rows(const Objective& other) const {
         blocks_[0].rows, other.blocks_[0].rows);
 }
 
-// Calls visit(loss, panel, row number, m, eta, y, s, last): `last` says that panel_rows rows are through
-// (or the block ends), the moment to add a panel's sum to the total.
-template <class Visit>
-void Objective::for_each_panel(const VectorRef& theta, Visit&& visit) const {
-    thread_local Workspace packed;
+// Calls visit(loss, rows, panel of f(x_ij), row number, m, f(X) theta, y, s, last), for m rows at a time;
+// `last` says that panel_rows() rows are through (or the block ends): their sum joins the total.
+template <class F, class Visit>
+void Objective::for_each_panel(const VectorRef& theta, F f, Visit&& visit) const {
+    thread_local Workspace packed, image, wide;
     alignas(64) Panel eta;
     const VectorRef coef = theta.head(d_);
     const double intercept = fit_intercept_ ? theta(d_) : 0.0;
@@ -73,18 +123,19 @@ void Objective::for_each_panel(const VectorRef& theta, Visit&& visit) const {
     for (const Block& block : blocks_) {
         std::visit(
             [&](const auto& rows, auto loss) {
-                const Index step = rows.rows_in_cache();
-                for (Index start = 0; start < rows.rows(); start += panel_rows) {
-                    const Index stop = std::min(start + panel_rows, rows.rows());
+                const VectorRef spread = rows.spread(coef, wide);
+                const Index stride = rows.panel_rows(), step = rows.rows_in_cache();
+                for (Index start = 0; start < rows.rows(); start += stride) {
+                    const Index stop = std::min(start + stride, rows.rows());
                     for (Index first = start; first < stop; first += step) {
                         const Index m = std::min(step, stop - first);
-                        const auto panel = rows.panel(first, m, packed);
+                        const auto panel = mapped(rows.panel(first, m, packed), f, image);
                         auto x_theta = as_vector(eta, m);
-                        panel.multiply(coef, x_theta);
+                        panel.multiply(spread, x_theta);
                         x_theta.array() += intercept;
                         const double* y = block.y ? block.y + first : zeros.data();
                         const double* s = block.s ? block.s + first : ones.data();
-                        visit(loss, panel, row + first, m, eta, y, s, first + m == stop);
+                        visit(loss, rows, panel, row + first, m, eta, y, s, first + m == stop);
                     }
                 }
                 row += rows.rows();
@@ -93,24 +144,51 @@ void Objective::for_each_panel(const VectorRef& theta, Visit&& visit) const {
     }
 }
 
+// g (p,) += sign f(X)^T r, X extended by 1, where fill(loss, row number, m, f(X) theta, y, s, r) sets r.
+template <class F, class Fill>
+void Objective::add_transposed(const VectorRef& theta, F f, double sign, Vector& g, Fill&& fill) const {
+    thread_local Workspace memory;
+    alignas(64) Panel r;
+    double intercept_sum = 0.0;
+    bool first = true;
+    for_each_panel(theta, f,
+                   [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
+                       const double* y, const double* s, bool last) {
+                       Eigen::Map<Vector> sums(memory.take(rows.width()), rows.width());
+                       if (first) sums.setZero();
+                       fill(loss, row, m, eta, y, s, r);
+                       panel.add_transposed(as_vector(r, m), sums);
+                       if (fit_intercept_) intercept_sum += as_vector(r, m).sum();
+                       if (last) {
+                           rows.collect(sums, sign, g.head(d_));
+                           if (fit_intercept_) g(d_) += sign * intercept_sum;
+                           intercept_sum = 0.0;
+                       }
+                       first = last;
+                   });
+}
+
 void Objective::add_data(const VectorRef& theta, double sign, Evaluation& total, double* curvature) const {
-    alignas(64) Panel value, r, w;
-    double panel_value = 0.0;
-    Vector panel_gradient = Vector::Zero(parameters());
-    for_each_panel(theta, [&](auto loss, const auto& panel, Index row, Index m, const Panel& eta,
-                              const double* y, const double* s, bool last) {
-        weighted_loss<decltype(loss)>(m, eta.data(), y, s, value.data(), r.data(), w.data());
-        panel_value += as_vector(value, m).sum();
-        panel.add_transposed(as_vector(r, m), panel_gradient.head(d_));
-        if (fit_intercept_) panel_gradient(d_) += as_vector(r, m).sum();
-        if (curvature) std::copy_n(w.data(), m, curvature + row);
-        if (last) {
-            total.value += sign * panel_value;
-            total.gradient += sign * panel_gradient;
-            panel_value = 0.0;
-            panel_gradient.setZero();
-        }
-    });
+    alignas(64) Panel value, w;
+    // E19, with no more known of x_i than its largest norm R and number of entries: |x|^T |theta| <= R
+    // |theta|.
+    const double extended_norm = std::sqrt(largest_norm_ * largest_norm_ + (fit_intercept_ ? 1.0 : 0.0));
+    const double eta_rounding = (largest_row_ + 3.0) * extended_norm * theta.norm();
+    const bool bounded = std::isfinite(largest_norm_);
+    double rounding = 0.0;
+    add_transposed(
+        theta, Entry(), sign, total.gradient,
+        [&](auto loss, Index row, Index m, const Panel& eta, const double* y, const double* s, Panel& r) {
+            weighted_loss<decltype(loss)>(m, eta.data(), y, s, value.data(), r.data(), w.data());
+            total.value += sign * as_vector(value, m).sum();
+            if (curvature) std::copy_n(w.data(), m, curvature + row);
+            for (Index i = 0; bounded && i < m; ++i) {
+                const double d1 = s[i] > 0.0 ? r[i] / s[i] : 0.0;
+                rounding += s[i] * ((most_additions_ + 3.0) * std::abs(d1) +
+                                    loss.d1_rounding(d1, eta_rounding, y[i]));
+            }
+        });
+    if (bounded) total.floor = u * extended_norm * rounding;
 }
 
 Evaluation Objective::evaluate(const VectorRef& theta) const {
@@ -118,15 +196,17 @@ Evaluation Objective::evaluate(const VectorRef& theta) const {
     add_data(theta, 1.0, at, at.curvature.data());
     at.value += 0.5 * theta.dot(penalty_.cwiseProduct(theta));
     at.gradient += penalty_.cwiseProduct(theta);
+    at.floor += 4.0 * u * penalty_.cwiseProduct(theta).norm();
     return at;
 }
 
 Vector Objective::curvature(const VectorRef& theta) const {
     Vector curvature(n_);
-    for_each_panel(theta, [&](auto loss, const auto&, Index row, Index m, const Panel& eta, const double* y,
-                              const double* s, bool) {
-        for (Index i = 0; i < m; ++i) curvature(row + i) = s[i] * loss.d2(y[i], eta[i]);
-    });
+    for_each_panel(theta, Entry(),
+                   [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta,
+                       const double* y, const double* s, bool) {
+                       for (Index i = 0; i < m; ++i) curvature(row + i) = s[i] * loss.d2(y[i], eta[i]);
+                   });
     return curvature;
 }
 
@@ -134,10 +214,19 @@ void Objective::add_gram(const VectorRef& curvature, Matrix& H) const {
     Index row = 0;
     for (const Block& block : blocks_) {
         expunge::add_gram(block.rows, curvature.data() + row, H.topLeftCorner(d_, d_));
-        row += std::visit([](const auto& rows) { return rows.rows(); }, block.rows);
+        row += expunge::rows(block.rows);
     }
     // The column of ones: X^T w and sum w. The penalty of its unit vector is 0.
     if (fit_intercept_) H.row(d_) += hvp(curvature, Vector::Unit(parameters(), d_)).transpose();
+}
+
+Vector Objective::gram_diagonal(const VectorRef& curvature) const {
+    Vector diagonal = Vector::Zero(parameters());
+    add_transposed(diagonal, Square(), 1.0, diagonal,
+                   [&](auto, Index row, Index m, const Panel&, const double*, const double*, Panel& r) {
+                       as_vector(r, m) = curvature.segment(row, m);
+                   });
+    return diagonal;
 }
 
 Matrix Objective::hessian(const VectorRef& theta) const {
@@ -148,54 +237,80 @@ Matrix Objective::hessian(const VectorRef& theta) const {
 }
 
 Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
-    alignas(64) Panel r;
     Vector product = penalty_.cwiseProduct(v);
-    for_each_panel(v, [&](auto, const auto& panel, Index row, Index m, const Panel& x_v, const double*,
-                          const double*, bool) {
-        as_vector(r, m) = curvature.segment(row, m).cwiseProduct(as_vector(x_v, m));
-        panel.add_transposed(as_vector(r, m), product.head(d_));
-        if (fit_intercept_) product(d_) += as_vector(r, m).sum();
-    });
+    add_transposed(v, Entry(), 1.0, product,
+                   [&](auto, Index row, Index m, const Panel& x_v, const double*, const double*, Panel& r) {
+                       as_vector(r, m) = curvature.segment(row, m).cwiseProduct(as_vector(x_v, m));
+                   });
     return product;
 }
 
+double Objective::gram_norm_bound() const {
+    Vector sums = Vector::Zero(parameters());
+    add_transposed(Vector::Ones(parameters()), Magnitude(), 1.0, sums,
+                   [&](auto, Index, Index m, const Panel& x_ones, const double*, const double* s, Panel& r) {
+                       for (Index i = 0; i < m; ++i) r[i] = s[i] * x_ones[i];
+                   });
+    return sums.size() > 0 ? sums.maxCoeff() : 0.0;
+}
+
+// How many additions a term of each coordinate's sum goes through, at most (p,).
+Vector Objective::additions() const {
+    Vector k = Vector::Zero(parameters());
+    for (const Block& block : blocks_)
+        std::visit([&](const auto& rows) { rows.add_additions(k.head(d_)); }, block.rows);
+    if (fit_intercept_) k(d_) = most_additions_;
+    return k;
+}
+
 double Objective::rounding_floor(const VectorRef& theta) const {
-    constexpr double u = 0x1p-53;
+    Vector d1(n_), d1_rounding(n_);  // |s d1|, and what rounding in eta leaves in it
+    for_each_panel(theta, Entry(),
+                   [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta,
+                       const double* y, const double*, bool) {
+                       for (Index i = 0; i < m; ++i) d1(row + i) = loss.d1(y[i], eta[i]);
+                   });
     const double ones_column = fit_intercept_ ? 1.0 : 0.0;
-    const double intercept = fit_intercept_ ? std::abs(theta(d_)) : 0.0;
-    const double additions = static_cast<double>(panel_rows + (n_ + panel_rows - 1) / panel_rows + 3);
-    alignas(64) Panel norm2, x_theta, stored;
-    double sum = 0.0;
-    for_each_panel(theta, [&](auto loss, const auto& panel, Index, Index m, const Panel& eta, const double* y,
-                              const double* s, bool) {
-        panel.row_sizes(theta.head(d_), as_vector(norm2, m), as_vector(x_theta, m), as_vector(stored, m));
-        for (Index i = 0; i < m; ++i) {
-            const double r = loss.d1(y[i], eta[i]);
-            const double eta_rounding = (stored[i] + ones_column + 2.0) * (x_theta[i] + intercept);
-            sum += s[i] * std::sqrt(norm2[i] + ones_column) *
-                   (additions * std::abs(r) + loss.d1_rounding(r, eta_rounding, y[i]));
-        }
-    });
-    return u * (sum + 4.0 * penalty_.cwiseProduct(theta).norm());
+    Vector predictors = Vector::Zero(parameters()), sums = predictors;
+    for_each_panel(theta.cwiseAbs(), Magnitude(),
+                   [&](auto loss, const auto&, const auto& panel, Index row, Index m, const Panel& x_theta,
+                       const double* y, const double* s, bool) {
+                       for (Index i = 0; i < m; ++i) {
+                           const double stored = static_cast<double>(panel.stored(i)) + ones_column;
+                           const double r = d1(row + i);
+                           d1_rounding(row + i) =
+                               s[i] * loss.d1_rounding(r, (stored + 2.0) * x_theta[i], y[i]);
+                           d1(row + i) = s[i] * std::abs(r);
+                       }
+                   });
+    const auto weigh = [&](const Vector& rows, Vector& g) {  // g += |X|^T rows
+        add_transposed(Vector::Zero(parameters()), Magnitude(), 1.0, g,
+                       [&](auto, Index row, Index m, const Panel&, const double*, const double*, Panel& r) {
+                           as_vector(r, m) = rows.segment(row, m);
+                       });
+    };
+    weigh(d1, sums);
+    weigh(d1_rounding, predictors);
+    return u * ((additions().array() + 3.0).matrix().cwiseProduct(sums) + predictors).norm() +
+           4.0 * u * penalty_.cwiseProduct(theta).norm();
 }
 
 Evaluation Objective::difference(const Objective* before, const Objective* after, const VectorRef& theta) {
     Evaluation total{0.0, Vector::Zero(theta.size()), Vector()};
     if (before && after && before->same_rows(*after)) {
         const Block& old = before->blocks_[0];
-        alignas(64) Panel value, r, w, old_value, old_r;
-        after->for_each_panel(theta, [&](auto loss, const auto& panel, Index row, Index m, const Panel& eta,
-                                         const double* y, const double* s, bool) {
-            const double* old_y = old.y ? old.y + row : zeros.data();
-            const double* old_s = old.s ? old.s + row : ones.data();
-            using L = decltype(loss);
-            weighted_loss<L>(m, eta.data(), old_y, old_s, old_value.data(), old_r.data(), w.data());
-            weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), w.data());
-            total.value += (as_vector(value, m) - as_vector(old_value, m)).sum();
-            as_vector(r, m) -= as_vector(old_r, m);
-            panel.add_transposed(as_vector(r, m), total.gradient.head(after->d_));
-            if (after->fit_intercept_) total.gradient(after->d_) += as_vector(r, m).sum();
-        });
+        alignas(64) Panel value, w, old_value, old_r;
+        after->add_transposed(
+            theta, Entry(), 1.0, total.gradient,
+            [&](auto loss, Index row, Index m, const Panel& eta, const double* y, const double* s, Panel& r) {
+                const double* old_y = old.y ? old.y + row : zeros.data();
+                const double* old_s = old.s ? old.s + row : ones.data();
+                using L = decltype(loss);
+                weighted_loss<L>(m, eta.data(), old_y, old_s, old_value.data(), old_r.data(), w.data());
+                weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), w.data());
+                total.value += (as_vector(value, m) - as_vector(old_value, m)).sum();
+                as_vector(r, m) -= as_vector(old_r, m);
+            });
         return total;
     }
     if (after) after->add_data(theta, 1.0, total, nullptr);

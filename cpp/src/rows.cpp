@@ -2,21 +2,23 @@
 
 namespace expunge {
 
-namespace {
-// Rows scaled and rank-updated together: enough to amortise one sweep over H.
-constexpr Index gram_rows = 512;
-}  // namespace
-
-void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H) {
-    thread_local Workspace packed, scaled;
-    std::visit(
+double largest_norm(const Rows& X) {
+    thread_local Workspace packed, mapped, spread;
+    return std::sqrt(std::visit(
         [&](const auto& rows) {
-            for (Index first = 0; first < rows.rows(); first += gram_rows) {
-                const Index m = std::min(gram_rows, rows.rows() - first);
-                rows.panel(first, m, packed).add_gram(Eigen::Map<const Vector>(w + first, m), H, scaled);
+            const Vector ones = Vector::Ones(rows.columns());
+            const auto every = rows.spread(ones, spread);
+            Vector norm2(rows.rows_in_cache());
+            double largest = 0.0;
+            for (Index first = 0; first < rows.rows(); first += rows.rows_in_cache()) {
+                const Index m = std::min(rows.rows_in_cache(), rows.rows() - first);
+                const auto squares = rows.panel(first, m, packed).map([](double x) { return x * x; }, mapped);
+                squares.multiply(every, norm2.head(m));
+                largest = std::max(largest, norm2.head(m).maxCoeff());
             }
+            return largest;
         },
-        X);
+        X));
 }
 
 }  // namespace expunge

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -35,33 +36,48 @@ inline Eigen::Map<const RowMatrix> square(const Array& a, const char* name) {
 
 inline Array to_numpy(const Vector& v) { return Array(v.size(), v.data()); }
 
+// The upper triangle of a matrix becomes the mirror of its lower one, block by block to stay in cache.
+inline void mirror(Eigen::Map<Matrix> H) {
+    constexpr Index block = 32;
+    const Index p = H.rows();
+    for (Index j = 0; j < p; j += block) {
+        const Index columns = std::min(block, p - j);
+        auto corner = H.block(j, j, columns, columns);
+        corner.triangularView<Eigen::StrictlyUpper>() = corner.transpose();
+        for (Index i = j + columns; i < p; i += block) {
+            const Index rows = std::min(block, p - i);
+            H.block(j, i, columns, rows) = H.block(i, j, rows, columns).transpose();
+        }
+    }
+}
+
 // The full symmetric matrix of a lower triangle.
 inline Array to_numpy_symmetric(const Matrix& lower) {
-    const Index p = lower.rows();
-    Array full({p, p});
-    Eigen::Map<Matrix>(full.mutable_data(), p, p) = lower.selfadjointView<Eigen::Lower>();
+    Array full({lower.rows(), lower.rows()});
+    Eigen::Map<Matrix> H(full.mutable_data(), lower.rows(), lower.rows());
+    H.triangularView<Eigen::Lower>() = lower;
+    mirror(H);
     return full;
 }
 
+using Columns = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
+
 // Kept columns (ascending) as runs; all of them for None.
-inline Runs runs(const std::optional<py::array_t<std::int64_t, py::array::c_style>>& columns, Index width) {
+inline Runs runs(const Columns& columns, Index width) {
     if (!columns) return all_columns(width);
     Runs runs;
     Index next = 0;
+    const std::int64_t* kept = columns->data();
     for (py::ssize_t i = 0; i < columns->size(); ++i) {
-        const auto j = static_cast<Index>(columns->at(i));
+        const auto j = static_cast<Index>(kept[i]);
         if (j < next || j >= width) throw std::invalid_argument("columns must ascend within the width of X");
-        if (!runs.empty() && j == next)
-            ++runs.back().count;
-        else
-            runs.push_back({j, 1});
+        append(runs, j);
         next = j + 1;
     }
     return runs;
 }
 
-inline Rows rows(const py::array& X,
-                 const std::optional<py::array_t<std::int64_t, py::array::c_style>>& columns) {
+inline Rows dense_rows(const py::array& X, const Columns& columns) {
     if (X.ndim() != 2) throw std::invalid_argument("X has shape " + shape_text(X) + ", expected (n, d)");
     if (X.shape(0) > 0 && X.shape(1) > 0 &&
         (X.strides(0) % X.itemsize() != 0 || X.strides(1) % X.itemsize() != 0))
@@ -74,6 +90,57 @@ inline Rows rows(const py::array& X,
     if (py::isinstance<py::array_t<double>>(X)) return view(double{});
     if (py::isinstance<py::array_t<float>>(X)) return view(float{});
     throw py::type_error("X must hold float64 or float32");
+}
+
+// A SciPy matrix in canonical CSR (expunge._arrays sees to that) and what keeps its memory alive.
+struct Csr {
+    explicit Csr(const py::object& X)
+        : data(X.attr("data").cast<py::array>()), indices(X.attr("indices").cast<py::array>()),
+          indptr(X.attr("indptr").cast<py::array>()) {
+        const auto shape = X.attr("shape").cast<std::pair<Index, Index>>();
+        n = shape.first, width = shape.second;
+        for (const py::array& part : {data, indices, indptr})
+            if (part.ndim() != 1 || !(part.flags() & py::array::c_style))
+                throw std::invalid_argument("the parts of a CSR matrix must be contiguous");
+        if (indptr.shape(0) != n + 1 || indices.shape(0) != data.shape(0))
+            throw std::invalid_argument("the parts of a CSR matrix do not fit each other");
+    }
+
+    // visit(data, indices, indptr), typed
+    template <class Visit>
+    decltype(auto) visit(Visit&& visit) const {
+        const auto indexed = [&]<class T>(const T* values) {
+            if (py::isinstance<py::array_t<std::int32_t>>(indices) &&
+                py::isinstance<py::array_t<std::int32_t>>(indptr))
+                return visit(values, static_cast<const std::int32_t*>(indices.data()),
+                             static_cast<const std::int32_t*>(indptr.data()));
+            if (py::isinstance<py::array_t<std::int64_t>>(indices) &&
+                py::isinstance<py::array_t<std::int64_t>>(indptr))
+                return visit(values, static_cast<const std::int64_t*>(indices.data()),
+                             static_cast<const std::int64_t*>(indptr.data()));
+            throw py::type_error("a CSR matrix must be indexed by int32 or int64 alike");
+        };
+        if (py::isinstance<py::array_t<double>>(data))
+            return indexed(static_cast<const double*>(data.data()));
+        if (py::isinstance<py::array_t<float>>(data)) return indexed(static_cast<const float*>(data.data()));
+        throw py::type_error("X must hold float64 or float32");
+    }
+
+    py::array data, indices, indptr;
+    Index n, width;
+};
+
+// A view of an array or a CSR matrix. `owners` gets what must outlive it.
+inline Rows rows(const py::object& X, const Columns& columns, py::list& owners) {
+    if (py::isinstance<py::array>(X)) {
+        owners.append(X);
+        return dense_rows(py::reinterpret_borrow<py::array>(X), columns);
+    }
+    const Csr csr(X);
+    for (const py::array& part : {csr.data, csr.indices, csr.indptr}) owners.append(part);
+    return csr.visit([&]<class T, class I>(const T* data, const I* indices, const I* indptr) -> Rows {
+        return SparseRows<T, I>(data, indices, indptr, csr.n, csr.width, runs(columns, csr.width));
+    });
 }
 
 }  // namespace expunge::bindings

@@ -16,12 +16,12 @@ SharedAnchor shared(std::shared_ptr<const Anchor> anchor) { return std::const_po
 
 void bind_newton(py::module_& m) {
     py::class_<Anchor, SharedAnchor>(m, "Anchor", py::module_local())
-        .def(py::init([](const PyObjective& J, const Array& theta) {
+        .def(py::init([](const PyObjective& J, const Array& theta, std::optional<Index> block) {
                  const auto at = J.parameter(theta, "theta");
                  py::gil_scoped_release nogil;
-                 return std::make_shared<Anchor>(J.core, at);
+                 return std::make_shared<Anchor>(J.core, at, block.value_or(all_coordinates));
              }),
-             py::arg("objective"), py::arg("theta").noconvert())
+             py::arg("objective"), py::arg("theta").noconvert(), py::arg("block") = py::none())
         .def(
             "edit",
             [](const Anchor& anchor, const PyObjective* before, const PyObjective* after) {
@@ -43,11 +43,20 @@ void bind_newton(py::module_& m) {
                 Vector x;
                 {
                     py::gil_scoped_release nogil;
-                    x = anchor.factor().solve(rhs);
+                    x = anchor.solve(rhs);
                 }
                 return to_numpy(x);
             },
             py::arg("b").noconvert())
+        .def(
+            "multiply",
+            [](const Anchor& anchor, const Array& v) {
+                const auto factor = vector(v, "v", anchor.theta().size());
+                if (!anchor.complete()) throw std::invalid_argument("this anchor holds a block of H only");
+                return to_numpy(anchor.multiply(factor));
+            },
+            py::arg("v").noconvert())
+        .def_property_readonly("complete", &Anchor::complete)
         .def_property_readonly("theta", [](const Anchor& anchor) { return to_numpy(anchor.theta()); })
         .def_property_readonly("hessian",
                                [](const Anchor& anchor) { return to_numpy_symmetric(anchor.hessian()); });
@@ -65,16 +74,35 @@ void bind_newton(py::module_& m) {
     m.def(
         "minimize",
         [](const PyObjective& J, const Array& theta, double tolerance, int max_iter,
-           const std::optional<SharedAnchor>& anchor, const std::optional<Evaluation>& start) {
+           const std::optional<SharedAnchor>& anchor, const std::optional<Evaluation>& start,
+           std::optional<Index> block) {
             const Vector from = J.parameter(theta, "theta");
             py::gil_scoped_release nogil;
-            return minimize(J.core, from, tolerance, max_iter, anchor ? *anchor : nullptr, start, [] {
+            const auto checkpoint = [] {
                 py::gil_scoped_acquire gil;  // Ctrl-C is heard between iterations
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-            });
+            };
+            return minimize(J.core, from, tolerance, max_iter, anchor ? *anchor : nullptr, start, checkpoint,
+                            block.value_or(all_coordinates));
         },
         py::arg("objective"), py::arg("theta").noconvert(), py::arg("tolerance"), py::arg("max_iter"),
-        py::arg("anchor") = py::none(), py::arg("start") = py::none());
+        py::arg("anchor") = py::none(), py::arg("start") = py::none(), py::arg("block") = py::none());
+
+    m.def(
+        "solve",
+        [](const PyObjective& J, const Array& curvature, const Array& b, const SharedAnchor& anchor,
+           double tolerance, int max_products) {
+            const auto weights = vector(curvature, "curvature", J.core.rows());
+            const auto rhs = J.parameter(b, "b");
+            Solution solution;
+            {
+                py::gil_scoped_release nogil;
+                solution = solve(J.core, weights, rhs, *anchor, tolerance, max_products);
+            }
+            return py::make_tuple(to_numpy(solution.x), solution.products, solution.converged);
+        },
+        py::arg("objective"), py::arg("curvature").noconvert(), py::arg("b").noconvert(), py::arg("anchor"),
+        py::arg("tolerance"), py::arg("max_products"));
 }
 
 }  // namespace expunge::bindings

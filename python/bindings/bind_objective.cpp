@@ -1,5 +1,6 @@
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "expunge/newton.hpp"
 #include "objective.hpp"
 
 namespace expunge::bindings {
@@ -16,18 +17,49 @@ const double* column(const py::object& values, const char* name, Index n) {
 }  // namespace
 
 PyObjective::PyObjective(const py::list& blocks, const std::string& loss, const Array& penalty,
-                         bool fit_intercept, const Columns& columns)
-    : owners(blocks.attr("copy")()), core([&] {
+                         bool fit_intercept, const Columns& columns, std::optional<double> largest_norm)
+    : core([&] {
           std::vector<Block> views;
           for (const auto& item : blocks) {
               const auto block = item.cast<py::tuple>();
-              const auto X = block[0].cast<py::array>();
-              views.push_back({rows(X, columns), column(block[1], "y", X.shape(0)),
-                               column(block[2], "sample_weight", X.shape(0))});
+              owners.append(block);
+              const Rows X = rows(block[0], columns, owners);
+              const Index n = expunge::rows(X);
+              views.push_back({X, column(block[1], "y", n), column(block[2], "sample_weight", n)});
           }
           return Objective(std::move(views), loss_named(loss), vector(penalty, "penalty", penalty.size()),
-                           fit_intercept);
+                           fit_intercept, largest_norm.value_or(std::numeric_limits<double>::infinity()));
       }()) {}
+
+namespace {
+
+// One pass over the indices of a CSR matrix: raises unless they lie within it; returns whether every row
+// ascends without duplicates.
+bool is_canonical(const py::object& X) {
+    const Csr csr(X);
+    return csr.visit([&]<class T, class I>(const T*, const I* indices, const I* indptr) {
+        const py::ssize_t entries = csr.indices.shape(0);
+        py::gil_scoped_release nogil;
+        bool canonical = true, inside = indptr[0] == 0 && indptr[csr.n] <= entries;
+        for (Index i = 0; inside && i < csr.n; ++i) {
+            if (indptr[i] > indptr[i + 1] || indptr[i + 1] > entries) {
+                inside = false;
+                break;
+            }
+            I last = -1;
+            for (I k = indptr[i]; k < indptr[i + 1]; ++k) {
+                const I j = indices[k];
+                inside = inside && j >= 0 && j < csr.width;
+                canonical = canonical && j > last;
+                last = j;
+            }
+        }
+        if (!inside) throw std::invalid_argument("the indices of X point outside of it");
+        return canonical;
+    });
+}
+
+}  // namespace
 
 void bind_objective(py::module_& m) {
     py::class_<Evaluation>(m, "Evaluation", py::module_local())
@@ -40,9 +72,10 @@ void bind_objective(py::module_& m) {
         .def_property_readonly("residual", &Evaluation::residual);
 
     py::class_<PyObjective>(m, "Objective", py::module_local())
-        .def(py::init<const py::list&, const std::string&, const Array&, bool, const Columns&>(),
+        .def(py::init<const py::list&, const std::string&, const Array&, bool, const Columns&,
+                      std::optional<double>>(),
              py::arg("blocks"), py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
-             py::arg("columns").noconvert() = py::none())
+             py::arg("columns").noconvert() = py::none(), py::arg("largest_norm") = py::none())
         .def(
             "evaluate",
             [](const PyObjective& J, const Array& theta) {
@@ -77,6 +110,26 @@ void bind_objective(py::module_& m) {
             },
             py::arg("theta").noconvert(), py::arg("v").noconvert())
         .def(
+            "curvature",
+            [](const PyObjective& J, const Array& theta) {
+                const auto at = J.parameter(theta, "theta");
+                Vector curvature;
+                {
+                    py::gil_scoped_release nogil;
+                    curvature = J.core.curvature(at);
+                }
+                return to_numpy(curvature);
+            },
+            py::arg("theta").noconvert())
+        .def("gram_norm_bound",
+             [](const PyObjective& J) {
+                 py::gil_scoped_release nogil;
+                 return J.core.gram_norm_bound();
+             })
+        .def_property_readonly("anchor_cost",
+                               [](const PyObjective& J) { return anchor_cost(J.core, all_coordinates); })
+        .def_property_readonly("entries", [](const PyObjective& J) { return J.core.entries(); })
+        .def(
             "rounding_floor",
             [](const PyObjective& J, const Array& theta) {
                 const auto at = J.parameter(theta, "theta");
@@ -99,17 +152,52 @@ void bind_objective(py::module_& m) {
 
     m.def(
         "gram",
-        [](const py::array& X, const Array& w) {
-            const Rows view = rows(X, std::nullopt);
-            const auto weights = vector(w, "w", X.shape(0));
-            Matrix H = Matrix::Zero(X.shape(1), X.shape(1));
+        [](const py::object& X, const Array& w) {
+            py::list owners;
+            const Rows view = rows(X, std::nullopt, owners);
+            const auto weights = vector(w, "w", expunge::rows(view));
+            const Index d = std::visit([](const auto& v) { return v.columns(); }, view);
+            Array gram({d, d});
+            Eigen::Map<Matrix> H(gram.mutable_data(), d, d);
             {
                 py::gil_scoped_release nogil;
+                H.setZero();
                 add_gram(view, weights.data(), H);
+                mirror(H);
             }
-            return to_numpy_symmetric(H);
+            return gram;
         },
-        py::arg("X").noconvert(), py::arg("w").noconvert());
+        py::arg("X"), py::arg("w").noconvert());
+
+    m.def(
+        "largest_norm",
+        [](const py::object& X) {
+            py::list owners;
+            const Rows view = rows(X, std::nullopt, owners);
+            py::gil_scoped_release nogil;
+            return largest_norm(view);
+        },
+        py::arg("X"));
+
+    m.def(
+        "rows_with_values",
+        [](const py::object& X, const std::vector<Index>& columns) {
+            const Csr csr(X);
+            for (const Index j : columns)
+                if (j < 0 || j >= csr.width) throw std::out_of_range("a column is outside of X");
+            py::array_t<bool> found(csr.n);
+            bool* marks = found.mutable_data();
+            const Index entries =
+                csr.visit([&]<class T, class I>(const T* data, const I* indices, const I* indptr) {
+                    py::gil_scoped_release nogil;
+                    return SparseRows<T, I>(data, indices, indptr, csr.n, csr.width, {})
+                        .find_rows(columns, marks);
+                });
+            return py::make_tuple(found, entries);
+        },
+        py::arg("X"), py::arg("columns"));
+
+    m.def("is_canonical", &is_canonical, py::arg("X"));
 }
 
 }  // namespace expunge::bindings

@@ -5,18 +5,16 @@
 
 namespace expunge::bindings {
 
-using Columns = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
-
 // The core's Objective with the arrays it looks into kept alive.
 struct PyObjective {
     PyObjective(const py::list& blocks, const std::string& loss, const Array& penalty, bool fit_intercept,
-                const Columns& columns);
+                const Columns& columns, std::optional<double> largest_norm);
 
     Eigen::Map<const Vector> parameter(const Array& a, const char* name) const {
         return vector(a, name, core.parameters());
     }
 
-    py::object owners;
+    py::list owners;
     Objective core;
 };
 

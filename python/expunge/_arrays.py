@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.utils.validation import check_array
 
 from . import _core
@@ -14,11 +15,12 @@ from .losses import Loss, get_loss
 
 Float = NDArray[np.float64]
 _FLOATS = [np.dtype(np.float64), np.dtype(np.float32)]
-Blocks = list[tuple[NDArray[Any], Float | None, Float | None]]
+Blocks = list[tuple[Any, Float | None, Float | None]]
 
 
-def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bool = True) -> NDArray[Any]:
-    """(n, d) finite float32 or float64 in C or F order; such an array is returned as it is, uncopied.
+def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bool = True) -> Any:
+    """(n, d) finite float32 or float64, dense in C or F order or canonical CSR; such a matrix is returned as it
+    is, uncopied. Sparse stays sparse.
 
     finite=False leaves the search for NaN and infinity to the caller, who finds them in his result.
     """
@@ -27,11 +29,19 @@ def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bo
             raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
         if getattr(getattr(X, "dtype", None), "kind", "f") in "mM":
             raise ValueError(f"{name} must hold real numbers, got dtype {X.dtype}")
-        X = check_array(X, dtype=_FLOATS, ensure_min_samples=0, ensure_all_finite=False, input_name=name)
+        X = check_array(
+            X,
+            accept_sparse="csr",
+            dtype=_FLOATS,
+            ensure_min_samples=0,
+            ensure_min_features=0,
+            ensure_all_finite=False,
+            input_name=name,
+        )
     if columns is not None and X.shape[1] != columns:
         raise ValueError(f"{name} has {X.shape[1]} columns, expected {columns}")
     if finite:
-        require_finite(X, name)
+        require_finite(X.data if sparse.issparse(X) else X, name)
     return as_layout(X)
 
 
@@ -45,11 +55,34 @@ def require_finite(values: NDArray[Any], name: str) -> None:
         raise ValueError(f"{name} contains NaN or infinity: remove or impute those entries")
 
 
-def as_layout(X: NDArray[Any]) -> NDArray[Any]:
-    """C or F order, aligned; copied only where it is neither."""
+def as_layout(X: Any) -> Any:
+    """C or F order, aligned, or canonical CSR; copied only where it is not."""
+    if sparse.issparse(X):
+        return _as_canonical(X)
     if not (X.flags.c_contiguous or X.flags.f_contiguous) or not X.flags.aligned:
         return np.array(X, order="C")
     return X
+
+
+def _as_canonical(X: Any) -> Any:
+    """CSR whose rows ascend without duplicates, in contiguous arrays with one type of index."""
+    parts = (X.data, X.indices, X.indptr)
+    if X.indices.dtype != X.indptr.dtype or not all(
+        part.flags.c_contiguous and part.flags.aligned for part in parts
+    ):
+        X = sparse.csr_array(tuple(np.array(part, order="C") for part in parts), shape=X.shape)
+    if _core.is_canonical(X):
+        return X
+    X = X.copy()
+    X.sum_duplicates()
+    return X
+
+
+def stack(parts: Sequence[Any]) -> Any:
+    """Matrices of one kind, one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
 
 
 def as_real(values: Any, name: str) -> Float:
@@ -152,7 +185,7 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
 def frame_names(X: Any) -> list[str] | None:
     """Column names of a pandas or polars frame whose names are all strings; None for anything else."""
     columns = getattr(X, "columns", None)
-    if columns is None or isinstance(X, np.ndarray):
+    if columns is None or isinstance(X, np.ndarray) or sparse.issparse(X):
         return None
     names = list(columns)
     return names if names and all(isinstance(name, str) for name in names) else None

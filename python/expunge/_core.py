@@ -30,7 +30,11 @@ Minimum = _module.Minimum
 Objective = _module.Objective
 gradient_difference = _module.gradient_difference
 gram = _module.gram
+is_canonical = _module.is_canonical
+largest_norm = _module.largest_norm
 minimize = _module.minimize
+rows_with_values = _module.rows_with_values
+solve = _module.solve
 
 
 def build_info() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn import linear_model
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -67,12 +68,15 @@ def specification(model: Any) -> Specification:
         raise TypeError(
             "LogisticRegressionCV chose C on the data: fit LogisticRegression with its C_ and pass that"
         )
-    if isinstance(model, (Ridge, linear_model.Ridge)):
-        check_is_fitted(model)
-        return _ridge(model)
-    if isinstance(model, (LogisticRegression, linear_model.LogisticRegression)):
-        check_is_fitted(model)
-        return _logistic(model)
+    for kind, read in (
+        ((Ridge, linear_model.Ridge), _ridge),
+        ((LogisticRegression, linear_model.LogisticRegression), _logistic),
+    ):
+        if isinstance(model, kind):
+            check_is_fitted(model)
+            if sparse.issparse(model.coef_):
+                raise ValueError("coef_ is sparse: call model.densify() first")
+            return read(model)
     raise TypeError(
         f"{type(model).__name__} is not supported: pass a fitted Ridge or LogisticRegression of expunge or "
         "scikit-learn"

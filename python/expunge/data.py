@@ -9,10 +9,104 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from ._arrays import Blocks, Float, as_indices
+from . import _core
+from ._arrays import Blocks, Float, as_indices, stack
 
 Index = NDArray[np.int64]
+
+
+class Growing:
+    """An array that grows at its end; capacity doubles, so that a stream of rows stays linear."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._memory = values
+        self._size = values.shape[0]
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """What it holds; a view, until it grows."""
+        return self._memory[: self._size]
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return self.values[index]
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        self.values[index] = values
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Values join at the end."""
+        wanted = self._size + values.shape[0]
+        if wanted > self._memory.shape[0]:
+            grown = np.empty((max(wanted, 2 * self._size), *values.shape[1:]), dtype=self._memory.dtype)
+            grown[: self._size] = self.values
+            self._memory = grown
+        self._memory[self._size : wanted] = values
+        self._size = wanted
+
+    def truncate(self, size: int) -> None:
+        """What was appended since leaves."""
+        self._size = size
+
+
+class DenseRows:
+    """Rows of an overlay over a dense X."""
+
+    def __init__(self, like: NDArray[Any]) -> None:
+        self._X = Growing(np.empty((0, like.shape[1]), dtype=like.dtype))
+
+    def __len__(self) -> int:
+        return len(self._X)
+
+    def matrix(self) -> NDArray[Any]:
+        """(m, width), not a copy."""
+        return self._X.values
+
+    def append(self, X: NDArray[Any]) -> None:
+        """Rows join at the end."""
+        self._X.append(X)
+
+    def truncate(self, size: int) -> None:
+        """Rows appended since leave."""
+        self._X.truncate(size)
+
+
+class SparseRows:
+    """Rows of an overlay over a CSR X."""
+
+    def __init__(self, like: Any) -> None:
+        self._width = like.shape[1]
+        index = np.int32 if self._width <= np.iinfo(np.int32).max else np.int64
+        self._data = Growing(np.empty(0, dtype=like.dtype))
+        self._indices = Growing(np.empty(0, dtype=index))
+        self._indptr = Growing(np.zeros(1, dtype=index))
+
+    def __len__(self) -> int:
+        return len(self._indptr) - 1
+
+    def matrix(self) -> Any:
+        """(m, width) CSR, not a copy."""
+        parts = (self._data.values, self._indices.values, self._indptr.values)
+        return sparse.csr_array(parts, shape=(len(self), self._width))
+
+    def append(self, X: Any) -> None:
+        """Rows join at the end."""
+        end = int(self._indptr[-1])
+        if end + X.nnz > np.iinfo(self._indptr.values.dtype).max:
+            raise ValueError("more entries were corrected or added than their indices can count")
+        self._data.append(X.data)
+        self._indices.append(X.indices)
+        self._indptr.append(X.indptr[1:] + end)
+
+    def truncate(self, size: int) -> None:
+        """Rows appended since leave."""
+        self._indptr.truncate(size + 1)
+        self._data.truncate(int(self._indptr[-1]))
+        self._indices.truncate(int(self._indptr[-1]))
 
 
 class Touched:
@@ -20,22 +114,25 @@ class Touched:
 
     def __init__(self) -> None:
         self.rows: dict[int, None] = {}  # in the order of the arrays below
-        self.before: list[tuple[NDArray[Any], Float, Float]] = []
+        self.before: list[tuple[Any, Float, Float]] = []
         self.values_changed = False
         self.added: list[Index] = []
         self.revoked: list[int] = []
+        self.revoked_rows: list[Index] = []  # that hold anything but 0 in a revoked column
 
 
 class CorrectedData:
     """Rows, targets and weights of D', by row number.
 
     A row number is a position in the X that was handed over; added rows continue the count. Rows whose
-    values were corrected, and added rows, live in an overlay of full width; their weight in the base is 0.
-    Memory: the overlay, and one target, weight and flag for each row.
+    values were corrected, and added rows, live in an overlay; their weight in the base is 0. Memory: the
+    overlay, and one target, weight, flag and overlay position for each row; with `column_index` also one
+    integer for each stored entry. A sparse X is copied once revoked columns hold most of its entries: without
+    them.
 
     Parameters
     ----------
-    X : (n, width) array, held by reference
+    X : (n, width) array or CSR matrix, held by reference
     y : (n,) array
         Encoded targets.
     s : (n,) array or None
@@ -43,10 +140,19 @@ class CorrectedData:
     names : column names, or None
     classes : bool
         Whether y holds classes 0 and 1, both of which must keep weight.
+    column_index : bool
+        Whether to keep, for a sparse X, which rows each column has entries in.
     """
 
     def __init__(
-        self, X: NDArray[Any], y: Float, s: Float | None, names: Sequence[str] | None, *, classes: bool
+        self,
+        X: Any,
+        y: Float,
+        s: Float | None,
+        names: Sequence[str] | None,
+        *,
+        classes: bool,
+        column_index: bool = False,
     ) -> None:
         n, width = X.shape
         self.X = X
@@ -55,13 +161,18 @@ class CorrectedData:
         self.weighted = s is not None
         self.names = None if names is None else list(names)
         self.classes = classes
-        self.live = np.ones(n, dtype=bool)
         self.kept = np.ones(width, dtype=bool)
-        self.slot: dict[int, int] = {}  # row number -> overlay slot
-        self.overlay_X = np.empty((0, width), dtype=X.dtype)
-        self.overlay_y = np.empty(0)
-        self.overlay_s = np.empty(0)
+        self.stored = np.arange(width)  # which columns X and the overlay hold
+        self.live = Growing(np.ones(n, dtype=bool))
+        self.slot = Growing(np.full(n, -1))  # position in the overlay, or -1
+        self.overlay_X = _overlay(X)
+        self.overlay_y = Growing(np.empty(0))
+        self.overlay_s = Growing(np.empty(0))
         self.counts = self._count(self.y, self.s)
+        self.largest_norm = _core.largest_norm(X)
+        self._index = _column_index(X) if column_index and sparse.issparse(X) else None
+        self._replaced = 0  # overlay rows that were corrected again
+        self._revoked_entries = 0  # of a sparse X
         self._undo: list[Callable[[], None]] = []
         self._touched = Touched()
 
@@ -70,7 +181,12 @@ class CorrectedData:
     @property
     def n_rows(self) -> int:
         """Row numbers given out so far, removed rows included."""
-        return self.live.size
+        return len(self.live)
+
+    @property
+    def n_columns(self) -> int:
+        """How many columns survive."""
+        return int(np.count_nonzero(self.kept))
 
     def columns(self) -> Index:
         """Surviving columns."""
@@ -80,29 +196,38 @@ class CorrectedData:
         """Their names."""
         return None if self.names is None else [self.names[j] for j in self.columns()]
 
+    def stored_columns(self, mask: NDArray[np.bool_]) -> Index | None:
+        """Where the columns of a mask over all columns are stored, as the core takes it: None for all."""
+        chosen = mask[self.stored]
+        return None if chosen.all() else np.flatnonzero(chosen)
+
     def blocks(self) -> Blocks:
         """D' as the core takes it: the base, with weight 0 where the overlay or nothing stands instead."""
         base: Blocks = [(self.X, self.y, self.s)]
-        used = len(self.slot)
-        if used:
-            base.append((self.overlay_X[:used], self.overlay_y[:used], self.overlay_s[:used]))
+        if len(self.overlay_X):
+            base.append((self.overlay_X.matrix(), self.overlay_y.values, self.overlay_s.values))
         return base
 
-    def get(self, rows: Index) -> tuple[NDArray[Any], Float, Float]:
-        """Copies of rows: X (m, width), y (m,), s (m,)."""
-        slots = self._slots(rows)
+    def get(self, rows: Index) -> tuple[Any, Float, Float]:
+        """Copies of rows: X (m, stored columns), y (m,), s (m,)."""
+        slots = self.slot[rows]
         moved = slots >= 0
-        base = np.where(moved, 0, rows)
-        X, y, s = np.ascontiguousarray(self.X[base]), self.y[base], self.s[base]
-        if moved.any():
-            there = slots[moved]
-            X[moved], y[moved], s[moved] = self.overlay_X[there], self.overlay_y[there], self.overlay_s[there]
-        return X, y, s
+        if not moved.any():
+            return _take(self.X, rows), self.y[rows], self.s[rows]
+        there, here = slots[moved], rows[~moved]
+        X = stack([_take(self.overlay_X.matrix(), there), _take(self.X, here)])
+        order = np.argsort(np.concatenate([np.flatnonzero(moved), np.flatnonzero(~moved)]))
+        y = np.concatenate([self.overlay_y[there], self.y[here]])
+        s = np.concatenate([self.overlay_s[there], self.s[here]])
+        return _take(X, order), y[order], s[order]
 
-    def current(self) -> tuple[NDArray[Any], Float, Float | None]:
+    def current(self) -> tuple[Any, Float, Float | None]:
         """Copies of all live rows in the order of their numbers, surviving columns only."""
-        X, y, s = self.get(np.flatnonzero(self.live))
-        return np.ascontiguousarray(X[:, self.kept]), y, s if self.weighted else None
+        X, y, s = self.get(np.flatnonzero(self.live.values))
+        columns = self.stored_columns(self.kept)
+        if columns is not None:
+            X = X[:, columns] if sparse.issparse(X) else np.ascontiguousarray(X[:, columns])
+        return X, y, s if self.weighted else None
 
     def live_rows(self, given: Any) -> Index:
         """Row numbers from a request, all of them still in the data."""
@@ -115,7 +240,7 @@ class CorrectedData:
     def surviving_columns(self, given: Any) -> Index:
         """Positions in the X that was handed over, from positions or names, none of them revoked."""
         names = [given] if isinstance(given, str) else given
-        if not isinstance(names, slice) and any(isinstance(name, str) for name in np.ravel(names)):
+        if not isinstance(names, slice) and _holds_names(names):
             columns = self._named(names)
         else:
             columns = as_indices(given, self.kept.size, "column")
@@ -138,11 +263,6 @@ class CorrectedData:
     def _column_text(self, j: int) -> str:
         return repr(self.names[j]) if self.names is not None else str(j)
 
-    def _slots(self, rows: Index) -> Index:
-        if not self.slot:
-            return np.full(rows.size, -1)
-        return np.fromiter((self.slot.get(row, -1) for row in rows.tolist()), np.int64, rows.size)
-
     def _count(self, y: Float, s: Float) -> NDArray[np.int64]:
         """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
         weight = s > 0
@@ -154,6 +274,7 @@ class CorrectedData:
     @contextmanager
     def transaction(self) -> Iterator[Touched]:
         """Edits made inside stay only if the block ends without an exception."""
+        self._compact()
         self._undo, self._touched = [], Touched()
         try:
             yield self._touched
@@ -168,6 +289,11 @@ class CorrectedData:
         """Also done if the transaction fails."""
         self._undo.append(undo)
 
+    def _set(self, array: Any, index: Any, values: Any) -> None:
+        old = array[index]
+        self._undo.append(partial(array.__setitem__, index, old))
+        array[index] = values
+
     def _touch(self, rows: Index) -> None:
         first_added = int(self._touched.added[0][0]) if self._touched.added else self.n_rows
         seen = self._touched.rows
@@ -180,42 +306,29 @@ class CorrectedData:
 
     def _write(self, attribute: str, rows: Index, values: Any) -> None:
         """Targets (`y`) or weights (`s`) of rows, wherever they live."""
-        slots = self._slots(rows)
+        slots = self.slot[rows]
         for array, at, chosen in (
             (getattr(self, attribute), rows, slots < 0),
             (getattr(self, "overlay_" + attribute), slots, slots >= 0),
         ):
             index = at[chosen]
             if index.size:
-                self._undo.append(partial(array.__setitem__, index, array[index]))
-                array[index] = np.broadcast_to(values, rows.shape)[chosen]
+                self._set(array, index, np.broadcast_to(values, rows.shape)[chosen])
 
-    def _append(self, X: NDArray[Any], y: Float, s: Float, rows: Index) -> None:
-        """New overlay slots for rows; capacity doubles, so that a stream of rows stays linear."""
-        used, wanted = len(self.slot), len(self.slot) + rows.size
-        arrays = {"overlay_X": X, "overlay_y": y, "overlay_s": s}
-        if wanted > self.overlay_y.size:
-            for name in arrays:
-                old = getattr(self, name)
-                self._undo.append(partial(setattr, self, name, old))
-                grown = np.empty((max(wanted, 2 * used), *old.shape[1:]), dtype=old.dtype)
-                grown[:used] = old[:used]
-                setattr(self, name, grown)
-        for name, values in arrays.items():
-            getattr(self, name)[used:wanted] = values
-
-        def forget() -> None:
-            for row in rows.tolist():
-                self.slot.pop(row, None)
-
-        self._undo.append(forget)
-        self.slot.update(zip(rows.tolist(), range(used, wanted), strict=True))
+    def _append(self, X: Any, y: Float, s: Float) -> Index:
+        """New slots of the overlay."""
+        used = len(self.overlay_X)
+        for array, values in ((self.overlay_X, X), (self.overlay_y, y), (self.overlay_s, s)):
+            self._undo.append(partial(array.truncate, used))
+            array.append(values)
+        if y.size:
+            self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
+        return np.arange(used, used + y.size)
 
     def remove(self, rows: Index) -> None:
         """Rows leave: s -> 0."""
         self._touch(rows)
-        self._undo.append(lambda: self.live.__setitem__(rows, True))
-        self.live[rows] = False
+        self._set(self.live, rows, False)
         self._write("s", rows, 0.0)
 
     def set_targets(self, rows: Index, y: Float) -> None:
@@ -228,48 +341,52 @@ class CorrectedData:
         self._touch(rows)
         self._touched.values_changed = True
         X, y, s = self.get(rows)
-        X[:, columns] = values
-        slots = self._slots(rows)
-        moved = slots >= 0
-        if moved.any():
-            overlay, index = self.overlay_X, slots[moved]
-            old = overlay[index]
-            self._undo.append(lambda: overlay.__setitem__(index, old))
-            overlay[index] = X[moved]
-        base = ~moved
-        if base.any():
-            self._write("s", rows[base], 0.0)
-            self._append(X[base], y[base], s[base], rows[base])
+        X = _with_cells(X, np.searchsorted(self.stored, columns), values)
+        self._write("s", rows, 0.0)
+        self._undo.append(partial(setattr, self, "_replaced", self._replaced))
+        self._replaced += int(np.count_nonzero(self.slot[rows] >= 0))
+        self._set(self.slot, rows, self._append(X, y, s))
 
-    def add(self, X: NDArray[Any], y: Float, s: Float | None) -> None:
+    def add(self, X: Any, y: Float, s: Float | None) -> None:
         """New rows X (m, surviving columns), y (m,), s (m,)."""
         rows = np.arange(self.n_rows, self.n_rows + X.shape[0])
-        full = np.zeros((X.shape[0], self.kept.size), dtype=self.X.dtype)
-        full[:, self.kept] = X
-        live, weighted = self.live, self.weighted
-        self._append(full, y, np.ones(rows.size) if s is None else s, rows)
+        slots = self._append(self._widened(X), y, np.ones(rows.size) if s is None else s)
+        for array, values in ((self.slot, slots), (self.live, np.ones(rows.size, dtype=bool))):
+            self._undo.append(partial(array.truncate, len(array)))
+            array.append(values)
+        self._undo.append(partial(setattr, self, "weighted", self.weighted))
+        self.weighted = self.weighted or s is not None
         if rows.size:
             self._touched.added.append(rows)
 
-        def shrink() -> None:
-            self.live, self.weighted = live, weighted
-
-        self._undo.append(shrink)
-        self.live = np.append(live, np.ones(rows.size, dtype=bool))
-        self.weighted = weighted or s is not None
+    def _widened(self, X: Any) -> Any:
+        """X (m, surviving columns) as the overlay stores it."""
+        columns = self.stored_columns(self.kept)
+        if columns is None:
+            return X
+        shape = (X.shape[0], self.stored.size)
+        if sparse.issparse(X):
+            parts = (X.data, columns[X.indices].astype(X.indices.dtype, copy=False), X.indptr)
+            return sparse.csr_array(parts, shape=shape)
+        wide = np.zeros(shape, dtype=X.dtype)
+        wide[:, columns] = X
+        return wide
 
     def revoke(self, columns: Index) -> None:
         """Columns leave (E12)."""
-        if columns.size and np.count_nonzero(self.kept) == columns.size:
+        if columns.size and self.n_columns == columns.size:
             raise ValueError("every remaining column would be revoked: a model needs at least one")
-        self._undo.append(lambda: self.kept.__setitem__(columns, True))
-        self.kept[columns] = False
+        found, entries = self._rows_with_values_in(columns)
+        self._touched.revoked_rows.append(found)
+        self._undo.append(partial(setattr, self, "_revoked_entries", self._revoked_entries))
+        self._revoked_entries += entries
+        self._set(self.kept, columns, False)
         self._touched.revoked.extend(columns.tolist())
 
     # --- what one request came to
 
     def finish(self) -> tuple[Blocks | None, Blocks | None]:
-        """Touched rows before and after, of full width; raises if too little would be left.
+        """Touched rows before and after, over the stored columns; raises if too little would be left.
 
         Unless values changed, both sides hold the same array X.
         """
@@ -278,7 +395,8 @@ class CorrectedData:
         after: Blocks | None = None
         change = np.zeros(2, dtype=np.int64)
         if touched.rows:
-            X, y, s = (np.concatenate(parts) for parts in zip(*touched.before, strict=True))
+            Xs, ys, ss = zip(*touched.before, strict=True)
+            X, y, s = stack(Xs), np.concatenate(ys), np.concatenate(ss)
             before = [(X, y, s)]
             now_X, now_y, now_s = self.get(np.fromiter(touched.rows, np.int64, len(touched.rows)))
             after = [(now_X if touched.values_changed else X, now_y, now_s)]
@@ -296,12 +414,108 @@ class CorrectedData:
         self.counts = counts
         return before, after
 
-    def rows_with_values_in(self, columns: Sequence[int]) -> NDArray[np.bool_]:
-        """(n_rows,) which rows in the data hold anything but 0 in some of these columns."""
-        found = np.zeros(self.n_rows, dtype=bool)
-        base = self.X.shape[0]
-        for j in columns:
-            found[:base] |= self.X[:, j] != 0
-        moved = np.fromiter(self.slot, np.int64, len(self.slot))  # in the order of their slots
-        found[moved] = (self.overlay_X[: moved.size, list(columns)] != 0).any(axis=1)
-        return found & self.live
+    def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
+        """Rows in the data that hold anything but 0 in some of these columns, and how many entries of X do."""
+        at = np.searchsorted(self.stored, columns)
+        base = np.zeros(self.X.shape[0], dtype=bool)
+        entries = 0
+        if self._index is not None:
+            indices, indptr = self._index
+            for j in at:
+                base[indices[indptr[j] : indptr[j + 1]]] = True
+                entries += int(indptr[j + 1] - indptr[j])
+        else:
+            base, entries = _rows_with_values(self.X, at)
+        base &= self.live[: base.size]
+        if not len(self.overlay_X):
+            return np.flatnonzero(base), entries
+        moved = np.flatnonzero(self.slot.values >= 0)
+        base[moved[moved < base.size]] = False
+        found, _ = _rows_with_values(_take(self.overlay_X.matrix(), self.slot[moved]), at)
+        moved = moved[found & self.live[moved]]
+        return np.union1d(np.flatnonzero(base), moved), entries
+
+    # --- memory that nothing needs any more
+
+    def _compact(self) -> None:
+        """Leaves out overlay rows that were corrected again, and revoked columns of a sparse X, where they
+        are most of what is stored. The data stay what they are."""
+        few_columns = sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz
+        if not few_columns and 2 * self._replaced <= len(self.overlay_X):
+            return
+        moved = np.flatnonzero(self.slot.values >= 0)
+        slots = self.slot[moved]
+        X, overlay = self.X, _take(self.overlay_X.matrix(), slots)
+        columns = self.stored_columns(self.kept) if few_columns else None
+        changed: dict[str, Any] = {}
+        if columns is not None:
+            X, overlay = X[:, columns], overlay[:, columns]
+            changed.update(X=X, stored=self.stored[columns], _revoked_entries=0)
+            if self._index is not None:
+                changed.update(_index=_column_index(X))
+        rows = _overlay(X)
+        rows.append(overlay)
+        slot = self.slot.values.copy()
+        slot[moved] = np.arange(moved.size)
+        changed.update(
+            overlay_X=rows,
+            overlay_y=Growing(self.overlay_y[slots]),
+            overlay_s=Growing(self.overlay_s[slots]),
+            slot=Growing(slot),
+            _replaced=0,
+        )
+        self.__dict__.update(changed)  # all at once: an interrupt finds the data before or after
+
+
+def _overlay(X: Any) -> DenseRows | SparseRows:
+    return SparseRows(X) if sparse.issparse(X) else DenseRows(X)
+
+
+def _column_index(X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The rows of each column's entries, column after column, and where each column begins."""
+    pattern = sparse.csr_array((X.data != 0, X.indices, X.indptr), shape=X.shape)
+    if not pattern.data.all():
+        pattern = pattern.copy()
+        pattern.eliminate_zeros()
+    by_column = pattern.tocsc()
+    return by_column.indices, by_column.indptr
+
+
+def _rows_with_values(X: Any, columns: Index) -> tuple[NDArray[np.bool_], int]:
+    """(n,) which rows of X hold anything but 0 in some of these columns, and how many entries do."""
+    if sparse.issparse(X):
+        return _core.rows_with_values(X, columns)
+    values = np.zeros(X.shape[0], dtype=np.int64)
+    for j in columns:
+        values += X[:, j] != 0
+    return values > 0, int(values.sum())
+
+
+def _with_cells(X: Any, columns: Index, values: NDArray[Any]) -> Any:
+    """X (m, width), which may be overwritten, with `values` (m, k) in these columns; zeros are not stored."""
+    if not sparse.issparse(X):
+        X[:, columns] = values
+        return X
+    replaced = np.zeros(X.shape[1], dtype=bool)
+    replaced[columns] = True
+    stay = ~replaced[X.indices]
+    rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))[stay]
+    new_rows, position = np.nonzero(values)
+    entries = np.concatenate([X.data[stay], values[new_rows, position]])
+    where = (
+        np.concatenate([rows, new_rows]),
+        np.concatenate([X.indices[stay], columns[position]]),
+    )
+    return sparse.coo_array((entries, where), shape=X.shape).tocsr()
+
+
+def _take(X: Any, rows: Index) -> Any:
+    """A copy of rows of X, in C order or CSR."""
+    return X[rows] if sparse.issparse(X) else np.ascontiguousarray(X[rows])
+
+
+def _holds_names(given: Any) -> bool:
+    """Whether any of these columns is given by name."""
+    if isinstance(given, np.ndarray) and given.dtype.kind in "biuf":
+        return False
+    return any(isinstance(name, str) for name in np.ravel(given))

@@ -6,6 +6,8 @@ intercept unpenalised. It is scikit-learn's Ridge(alpha) and LogisticRegression(
 
 from __future__ import annotations
 
+import math
+import os
 import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -36,10 +38,11 @@ def minimize(
     *,
     anchor: _core.Anchor | None = None,
     start: _core.Evaluation | None = None,
+    block: int | None = None,
     stacklevel: int,
 ) -> _core.Minimum:
     """The core's E11, judged by :func:`check_converged`; `stacklevel` leads from here to the user's line."""
-    minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start)
+    minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start, block)
     check_converged(minimum, tol, stacklevel + 1)
     return minimum
 
@@ -72,6 +75,54 @@ def check_alpha(value: Any) -> float:
     if not (isinstance(value, Real) and 0 < float(value) < np.inf):
         raise ValueError(f"alpha must be a finite number > 0, got {value!r}")
     return float(value)
+
+
+SOLVERS = ("auto", "cholesky", "cg")
+PRECONDITIONER = 512  # coordinates of the block that solver="cg" factors
+FIT_PASSES = 40.0  # what a factor may cost beside a fit
+COPIES = 4  # of the Hessian, while a request is applied: old and new, each with its factor
+
+
+def check_solver(solver: Any, memory_limit: Any) -> None:
+    """The two parameters that choose how linear systems are solved."""
+    if solver not in SOLVERS:
+        raise ValueError(f"unknown solver {solver!r}: choose one of {', '.join(SOLVERS)}")
+    if memory_limit is not None and not (isinstance(memory_limit, Real) and float(memory_limit) >= 0):
+        raise ValueError(f"memory_limit must be None or a number of bytes >= 0, got {memory_limit!r}")
+
+
+def quarter_of_memory() -> float:
+    """A quarter of the machine's RAM in bytes, or 1 GiB where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+    except (AttributeError, OSError, ValueError):
+        return 2.0**30
+
+
+def choose_block(
+    solver: str, memory_limit: float | None, objective: _core.Objective, p: int, *, worthwhile: float
+) -> int | None:
+    """How many coordinates of the Hessian to factor: None, all of them, for Cholesky; else CG's block (E20).
+
+    `worthwhile` is what a factor may cost, in passes over the data, where solver="auto" chooses.
+
+    Raises
+    ------
+    ValueError
+        solver="cholesky" above the memory limit.
+    """
+    limit = quarter_of_memory() if memory_limit is None else float(memory_limit)
+    needed = COPIES * 8.0 * p * p
+    if solver == "cholesky" and needed > limit:
+        raise ValueError(
+            f"solver='cholesky' needs {needed:.3g} bytes for {p} parameters, above the memory limit of "
+            f"{limit:.3g}: raise memory_limit or use solver='cg'"
+        )
+    # One solve with the factor reads p^2 numbers; beside a few passes over the data that is nothing.
+    pays = objective.anchor_cost <= worthwhile and p * p <= 4.0 * objective.entries + 1e4
+    if solver == "cholesky" or (solver == "auto" and needed <= limit and pays):
+        return None
+    return min(p, PRECONDITIONER, math.isqrt(int(limit / (8 * COPIES))))
 
 
 def theta_of(model: Any) -> Float:
@@ -121,14 +172,23 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     residual_: float
 
     def __init__(
-        self, alpha: float = 1.0, *, fit_intercept: bool = True, tol: float = 1e-8, max_iter: int = 100
+        self,
+        alpha: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        tol: float = 1e-8,
+        max_iter: int = 100,
+        solver: str = "auto",
+        memory_limit: float | None = None,
     ) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
         self.tol = tol
         self.max_iter = max_iter
+        self.solver = solver
+        self.memory_limit = memory_limit
 
-    def _fit(self, X: NDArray[Any], targets: Float, sample_weight: ArrayLike | None) -> Self:
+    def _fit(self, X: Any, targets: Float, sample_weight: ArrayLike | None) -> Self:
         n, d = X.shape
         weights = as_weights(sample_weight, n)
         check_enough(targets, weights, classes=hasattr(self, "classes_"))
@@ -136,10 +196,15 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         tol = check_tolerance(self.tol, "tol")
         if not (isinstance(self.max_iter, Integral) and self.max_iter >= 1):
             raise ValueError(f"max_iter must be an integer >= 1, got {self.max_iter!r}")
-        blocks: Blocks = [(as_layout(X), targets, weights)]
-        objective = _core.Objective(blocks, self._loss, penalty, bool(self.fit_intercept))
+        check_solver(self.solver, self.memory_limit)
+        X = as_layout(X)
+        blocks: Blocks = [(X, targets, weights)]
+        objective = _core.Objective(
+            blocks, self._loss, penalty, bool(self.fit_intercept), None, _core.largest_norm(X)
+        )
         theta = np.zeros(penalty.size)
-        minimum = _core.minimize(objective, theta, tol, int(self.max_iter))
+        block = choose_block(self.solver, self.memory_limit, objective, penalty.size, worthwhile=FIT_PASSES)
+        minimum = _core.minimize(objective, theta, tol, int(self.max_iter), block=block)
         try:
             check_converged(minimum, tol, stacklevel=4)
         except ConvergenceError as error:
@@ -151,9 +216,14 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     def _eta(self, X: Any) -> Float:
         check_is_fitted(self)
         X = select_columns(X, getattr(self, "feature_names_in_", None))
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], accept_sparse="csr")
         eta: Float = X @ np.ravel(self.coef_) + np.ravel(self.intercept_)[0]
         return eta
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
 
 def check_enough(targets: Float, weights: Float | None, *, classes: bool) -> None:
@@ -181,6 +251,13 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
         Where rounding does not let it be reached (E19), the fit stops there and warns.
     max_iter : int, default=100
         Newton iterations.
+    solver : {"auto", "cholesky", "cg"}, default="auto"
+        How Newton's linear systems are solved. ``cholesky`` assembles and factors the whole Hessian, p x p.
+        ``cg`` never does: conjugate gradients on Hessian-vector products, preconditioned by a factor of the
+        block of the 512 coordinates that the data determine most and the diagonal of the others. ``auto`` takes
+        cholesky where it fits `memory_limit` and pays. An Unlearner of this model follows the same choice.
+    memory_limit : float, optional
+        Bytes that p x p matrices may take (four of them); by default a quarter of the machine's memory.
 
     Attributes
     ----------
@@ -210,7 +287,7 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
         ValueError
             NaN or infinity, shapes that do not match, alpha <= 0, negative weights.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], accept_sparse="csr", y_numeric=True)
         return self._fit(X, as_targets(y, get_loss(self._loss), X.shape[0]), sample_weight)
 
     def predict(self, X: Any) -> Float:
@@ -234,6 +311,13 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
         Where rounding does not let it be reached (E19), the fit stops there and warns.
     max_iter : int, default=100
         Newton iterations.
+    solver : {"auto", "cholesky", "cg"}, default="auto"
+        How Newton's linear systems are solved. ``cholesky`` assembles and factors the whole Hessian, p x p.
+        ``cg`` never does: conjugate gradients on Hessian-vector products, preconditioned by a factor of the
+        block of the 512 coordinates that the data determine most and the diagonal of the others. ``auto`` takes
+        cholesky where it fits `memory_limit` and pays. An Unlearner of this model follows the same choice.
+    memory_limit : float, optional
+        Bytes that p x p matrices may take (four of them); by default a quarter of the machine's memory.
 
     Attributes
     ----------
@@ -266,7 +350,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
             NaN or infinity, shapes that do not match, alpha <= 0, negative weights, one class or more than
             two.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], accept_sparse="csr")
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         if classes.size > 2:

@@ -372,10 +372,10 @@ def rounding_floor(
     n, p = A.shape
     s, penalty = _weights(sample_weight, n), _penalty(alpha, np.shape(X)[1], fit_intercept)
     r = get_loss(loss).d1(y, A @ theta)
-    sums = (PANEL + -(-n // PANEL) + 3) * np.abs(r)  # within a panel, across panels, the product s r x
+    additions = min(n, PANEL) + -(-n // PANEL) + 3  # within a panel, across panels, the product s r x
     eta_rounding = (p + 2) * (np.abs(A) @ np.abs(theta))
-    rows = np.linalg.norm(A, axis=1) * (sums + get_loss(loss).d1_rounding(r, eta_rounding, y))
-    floor = s @ rows + 4.0 * np.linalg.norm(penalty * theta)
+    rows = s * (additions * np.abs(r) + get_loss(loss).d1_rounding(r, eta_rounding, y))
+    floor = np.linalg.norm(np.abs(A).T @ rows) + 4.0 * np.linalg.norm(penalty * theta)
     return float(UNIT_ROUNDOFF * floor)
 
 

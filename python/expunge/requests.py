@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 
 from ._arrays import Float, as_matrix, as_real, as_weights, match_columns
 from .data import CorrectedData
@@ -91,7 +92,7 @@ class CorrectValues(Request):
     rows : sequence of int, boolean mask, slice or int
     columns : sequence of int or str, boolean mask, slice, int or str
     values : array that broadcasts to (m, k), or scalar
-        Finite; stored in the dtype of X.
+        Finite; stored in the dtype of X. In a sparse X zeros are not stored: entries come and go.
 
     Examples
     --------
@@ -109,17 +110,17 @@ class CorrectValues(Request):
         """Cells -> values."""
         rows, columns = data.live_rows(self.rows), data.surviving_columns(self.columns)
         values = as_real(self.values, "values")
+        with np.errstate(over="ignore"):
+            stored = values.astype(data.X.dtype)
         try:
-            values = np.broadcast_to(values, (rows.size, columns.size))
+            cells = np.broadcast_to(stored, (rows.size, columns.size))
         except ValueError:
             raise ValueError(
                 f"values have shape {values.shape}, expected what broadcasts to ({rows.size}, {columns.size})"
             ) from None
-        with np.errstate(over="ignore"):
-            stored = values.astype(data.X.dtype)
         if not np.isfinite(stored).all():
             raise ValueError(f"values contain NaN, infinity or what overflows {data.X.dtype}")
-        data.set_values(rows, columns, stored)
+        data.set_values(rows, columns, cells)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,7 @@ class AddRows(Request):
 
     Parameters
     ----------
-    X : (m, d) array or frame
+    X : (m, d) array, CSR matrix (or other sparse matrix, where the data are sparse) or frame
         As wide as the model is now, surviving columns in their original order; a frame may have more columns
         and is cut down by name.
     y : (m,) array or scalar
@@ -149,10 +150,14 @@ class AddRows(Request):
 
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """New rows under the next row numbers."""
-        X = as_matrix(match_columns(self.X, data.surviving_names()), columns=int(np.count_nonzero(data.kept)))
+        X = as_matrix(match_columns(self.X, data.surviving_names()), columns=data.n_columns)
+        if sparse.issparse(X) and not sparse.issparse(data.X):
+            raise TypeError("X is sparse but the data are dense: pass a dense X (it is never densified here)")
+        if sparse.issparse(data.X):
+            X = sparse.csr_array(X)
         with np.errstate(over="ignore"):
             stored = X.astype(data.X.dtype, copy=False)
-        if not np.isfinite(stored).all():
+        if not np.isfinite(stored.data if sparse.issparse(stored) else stored).all():
             raise ValueError(f"X holds values that overflow {data.X.dtype}")
         data.add(stored, encode(self.y, X.shape[0]), as_weights(self.sample_weight, X.shape[0]))
 

@@ -10,13 +10,24 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from . import _core
 from ._arrays import Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
 from .adopt import encode_targets, specification
 from .data import CorrectedData, Touched
 from .errors import ConvergenceError
-from .linear import LogisticRegression, Ridge, check_enough, check_tolerance, minimize, set_theta, theta_of
+from .linear import (
+    LogisticRegression,
+    Ridge,
+    check_enough,
+    check_solver,
+    check_tolerance,
+    choose_block,
+    minimize,
+    set_theta,
+    theta_of,
+)
 from .losses import Loss, get_loss
 from .requests import Request
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
@@ -27,6 +38,10 @@ Method = Literal["exact", "second_order", "first_order"]
 Hessian = Literal["corrected", "original"]
 
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
+REQUEST_PASSES = 120.0  # what a factor may cost beside the requests that share it
+LINEAR_TOLERANCE = 1e-3  # of a second-order step by conjugate gradients: what H cannot tell is more than that
+MAX_PRODUCTS = 5000  # Hessian-vector products of such a step
+SMALL = 256  # parameters up to which a factor is brought up to date with every request
 
 
 @dataclass(frozen=True)
@@ -94,13 +109,14 @@ class Update:
 
 @dataclass(frozen=True)
 class _State:
-    """theta with J and its gradient there, and the Hessian of the current data at an anchor (E8)."""
+    """theta with J and its gradient there, and a Hessian at an anchor (E8)."""
 
     theta: Float
     value: float
     gradient: Float
     residual: float
-    anchor: _core.Anchor
+    anchor: _core.Anchor | None  # None: to be assembled when it is needed
+    current: bool  # whether the anchor is the Hessian of the current data, at its own theta
     gram_norm: float | None = None  # upper bound of |S^1/2 X|^2 when a first-order update last asked for it,
     gram_added: float = 0.0  # and what requests since may have added to it
 
@@ -114,8 +130,36 @@ class _Edit:
     after: _core.Objective | None
     kept: NDArray[np.int64]  # coordinates of the old theta that survive
     dropped: NDArray[np.int64]  # and that are revoked
+    columns: NDArray[np.bool_]  # of X, before the request revoked any
+    revoked_rows: NDArray[np.int64]  # rows now in the data that are not 0 in a revoked column
     gram_added: float  # sum of s |x|^2 over rows that may add to the Gram matrix
     many_rows: bool  # so many that the Hessian is better assembled anew
+
+
+@dataclass
+class _Products:
+    """A Hessian known by its products: solves by conjugate gradients, counting passes over the data."""
+
+    objective: _core.Objective
+    curvature: Float
+    preconditioner: _core.Anchor
+    tolerance: float
+    relative: float
+    passes: int = 0
+
+    def solve(self, b: Float, /) -> Float:
+        """H^-1 b, to an absolute or a relative residual, whichever is the larger."""
+        target = max(self.tolerance, self.relative * float(np.linalg.norm(b)))
+        x, products, converged = _core.solve(
+            self.objective, self.curvature, b, self.preconditioner, target, MAX_PRODUCTS
+        )
+        self.passes += products
+        if not converged:
+            raise ConvergenceError(
+                f"conjugate gradients did not reach a residual of {target:.3g} in {products} products: raise "
+                "alpha, scale the columns of X, or use method='exact'"
+            )
+        return x
 
 
 class Unlearner:
@@ -126,16 +170,20 @@ class Unlearner:
     model : fitted Ridge or LogisticRegression
         Of expunge, or of scikit-learn (L2 penalty, binary, intercept not penalised; alpha or 1/C is lambda).
         It is updated in place, after a request has succeeded. Construction polishes it to `tolerance`.
-    X : (n, d) array or frame
-        What the model was fitted to. A NumPy array of float32 or float64 in C or F order is held by
-        reference: never copied whole, never modified, and not to be modified by others. Anything else is
-        copied once.
+    X : (n, d) array, sparse matrix or frame
+        What the model was fitted to. A NumPy array of float32 or float64 in C or F order, or a SciPy CSR matrix
+        of such numbers without duplicates, columns ascending in each row, is held by reference: never copied
+        whole, never modified, and not to be modified by others. Anything else is copied once. (A CSR matrix is
+        copied once more, without revoked columns, when these hold most of its entries.)
     y : (n,) array
         Targets or labels, in the form that the model was fitted to.
     sample_weight : (n,) array, optional
     tolerance : float, default=1e-8
         Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
         Where the rounding floor of the data (E19) is higher, iteration stops there and warns.
+    column_index : bool, default=False
+        For a sparse X: whether to keep which rows each column has entries in, one integer (4 or 8 bytes) for
+        each entry. Revocations then find their rows without a look at every index of X.
 
     Attributes
     ----------
@@ -176,8 +224,14 @@ class Unlearner:
         sample_weight: ArrayLike | None = None,
         *,
         tolerance: float = 1e-8,
+        column_index: bool = False,
     ) -> None:
         spec = specification(model)
+        self._solver = (
+            getattr(model, "solver", "auto") if isinstance(model, Ridge | LogisticRegression) else "auto"
+        )
+        self._memory_limit = getattr(model, "memory_limit", None)
+        check_solver(self._solver, self._memory_limit)
         self.tolerance = check_tolerance(tolerance, "tolerance")
         theta = theta_of(model)
         if not np.isfinite(theta).all():
@@ -190,7 +244,7 @@ class Unlearner:
             )
         matrix = as_matrix(X, columns=theta.size - spec.fit_intercept)
         names = frame_names(X) or fitted_names
-        if not isinstance(X, np.ndarray) and matrix.base is not None:
+        if isinstance(matrix, np.ndarray) and not isinstance(X, np.ndarray) and matrix.base is not None:
             matrix = matrix.copy()  # a view into a frame, which its owner may change
         n = matrix.shape[0]
         targets, weights = encode_targets(y, n, spec), as_weights(sample_weight, n)
@@ -201,13 +255,16 @@ class Unlearner:
         self.model = model
         self._spec = spec
         self._encode = partial(encode_targets, spec=spec)
-        self._data = CorrectedData(matrix, targets, weights, names, classes=spec.classes is not None)
+        self._data = CorrectedData(
+            matrix, targets, weights, names, classes=spec.classes is not None, column_index=column_index
+        )
         objective = self._objective()
+        block = self._block(objective, theta.size)
         at = objective.evaluate(theta)
         self.residual_on_entry = at.residual
-        minimum = minimize(objective, theta, self.tolerance, MAX_ITER, start=at, stacklevel=3)
-        anchor = _core.Anchor(objective, minimum.theta)
-        self._state = _State(minimum.theta, minimum.value, minimum.gradient, minimum.residual, anchor)
+        minimum = minimize(objective, theta, self.tolerance, MAX_ITER, start=at, block=block, stacklevel=3)
+        anchor = _core.Anchor(objective, minimum.theta, block)
+        self._state = _State(minimum.theta, minimum.value, minimum.gradient, minimum.residual, anchor, True)
         set_theta(model, minimum.theta, minimum.residual)
 
     # --- requests
@@ -255,7 +312,7 @@ class Unlearner:
         self._check_arguments(method, hessian, tau)
         self._check_model()
         started = perf_counter()
-        original = self._anchor_here() if hessian == "original" else None
+        original = self._hessian_here() if hessian == "original" else None
         with self._data.transaction() as touched:
             for r in requests:
                 r.edit(self._data, self._encode)
@@ -302,117 +359,122 @@ class Unlearner:
         added = sum(rows.size for rows in touched.added)
         if not touched.revoked:
             return len(touched.rows) + added
-        found = self._data.rows_with_values_in(touched.revoked)
-        found[list(touched.rows)] = True
-        for rows in touched.added:
-            found[rows] = True
-        return int(np.count_nonzero(found))
+        edited = np.fromiter(touched.rows, np.int64, len(touched.rows))
+        return np.unique(np.concatenate([edited, *touched.added, *touched.revoked_rows])).size
 
     def _stage(self, touched: Touched) -> _Edit:
         data, fit_intercept = self._data, self._spec.fit_intercept
         before, after = data.finish()
         width = data.kept.copy()
         width[touched.revoked] = True
-        columns = np.flatnonzero(width)
-        penalty = as_penalty(0.0, columns.size, fit_intercept)
-
-        def rows_alone(blocks: Blocks | None) -> _core.Objective | None:
-            if blocks is None:
-                return None
-            return _core.Objective(blocks, self._spec.loss, penalty, fit_intercept, columns)
-
-        survives = np.append(data.kept[columns], np.ones(int(fit_intercept), dtype=bool))
-        gram_added = sum(
-            float(s @ (np.square(X, dtype=np.float64).sum(axis=1) + fit_intercept))
-            for X, _, s in after or []
-            if s is not None
-        )
+        survives = np.append(data.kept[width], np.ones(int(fit_intercept), dtype=bool))
+        revoked_rows = np.empty(0, dtype=np.int64)
+        if touched.revoked:
+            revoked_rows = np.unique(np.concatenate(touched.revoked_rows))
+            revoked_rows = revoked_rows[data.live[revoked_rows]]
         count = len(touched.rows) + sum(rows.size for rows in touched.added)
         return _Edit(
             objective=self._objective(),
-            before=rows_alone(before),
-            after=rows_alone(after),
+            before=None if before is None else self._rows_alone(before, width),
+            after=None if after is None else self._rows_alone(after, width),
             kept=np.flatnonzero(survives),
             dropped=np.flatnonzero(~survives),
-            gram_added=gram_added,
+            columns=width,
+            revoked_rows=revoked_rows,
+            gram_added=sum(_weighted_norms(X, s, fit_intercept) for X, _, s in after or []),
             many_rows=4 * count > int(data.counts.sum()),
         )
 
+    def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
+        """E1 on some rows, over a mask of all columns, without a penalty."""
+        penalty = as_penalty(0.0, int(np.count_nonzero(columns)), self._spec.fit_intercept)
+        stored = self._data.stored_columns(columns)
+        return _core.Objective(blocks, self._spec.loss, penalty, self._spec.fit_intercept, stored)
+
     def _objective(self) -> _core.Objective:
         """E1 on the current data."""
-        spec, columns = self._spec, self._data.columns()
-        penalty = as_penalty(spec.alpha, columns.size, spec.fit_intercept)
-        return _core.Objective(self._data.blocks(), spec.loss, penalty, spec.fit_intercept, columns)
+        spec, data = self._spec, self._data
+        penalty = as_penalty(spec.alpha, data.n_columns, spec.fit_intercept)
+        columns = data.stored_columns(data.kept)
+        return _core.Objective(
+            data.blocks(), spec.loss, penalty, spec.fit_intercept, columns, data.largest_norm
+        )
+
+    def _block(self, objective: _core.Objective, p: int) -> int | None:
+        return choose_block(self._solver, self._memory_limit, objective, p, worthwhile=REQUEST_PASSES)
 
     # --- how theta is chosen for the corrected data
 
     def _choose(
-        self, edit: _Edit, method: Method, original: _core.Anchor | None, tau: float | None
+        self, edit: _Edit, method: Method, original: _core.Anchor | Float | None, tau: float | None
     ) -> tuple[_State, Update]:
-        old, objective, passes = self._state, edit.objective, 0
+        old, objective = self._state, edit.objective
         theta = np.ascontiguousarray(old.theta[edit.kept])  # E12: revoked coordinates drop
+        block = self._block(objective, theta.size)
         difference = _core.gradient_difference(edit.before, edit.after, old.theta)  # E3
-        whole = old.gradient + difference.gradient  # on the corrected rows, before coordinates drop
+        whole = _core.Evaluation(old.value + difference.value, old.gradient + difference.gradient)
+        edited, current = self._edited_anchor(edit, method)
+        anchor = edited
+        at, passes = whole, 0
         if edit.dropped.size:
-            at = objective.evaluate(theta)
-            passes += 1
-            g_Z = at.gradient - old.gradient[edit.kept]
-        else:
-            at, g_Z = _core.Evaluation(old.value + difference.value, whole), difference.gradient
-
-        # The Hessian of the corrected data at the anchor: up to date, or else good for preconditioning.
-        edited = self._edited_anchor(edit)
-        anchor = edited and (edited.drop(edit.dropped.tolist()) if edit.dropped.size else edited)
-        up_to_date = anchor is not None and (self._constant_hessian or not edit.dropped.size)
+            at, passes = self._truncate(edit, theta, whole, block)
+            anchor = edited and edited.drop(edit.dropped.tolist())
+            current = current and self._constant_hessian
+        g_Z = at.gradient - old.gradient[edit.kept]
 
         hessian: Hessian | None = None
         gram_norm, gram_added = old.gram_norm, old.gram_added + edit.gram_added
         measured: _core.Evaluation | _core.Minimum
         if method == "exact":
             start = theta
-            if edited is not None and anchor is not None and edit.dropped.size:
-                coupling = edited.hessian[np.ix_(edit.kept, edit.dropped)] @ old.theta[edit.dropped]
-                eliminated = theta + anchor.solve(coupling - whole[edit.kept])  # E13
+            if edited is not None and anchor is not None and edit.dropped.size and edited.complete:
+                revoked = np.zeros_like(old.theta)
+                revoked[edit.dropped] = old.theta[edit.dropped]
+                coupling = edited.multiply(revoked) - whole.gradient
+                eliminated = theta + anchor.solve(coupling[edit.kept])  # E13
                 there = objective.evaluate(eliminated)
                 passes += 1
                 if there.residual < at.residual:
                     start, at = eliminated, there
             measured = minimize(
-                objective, start, self.tolerance, MAX_ITER, anchor=anchor, start=at, stacklevel=4
+                objective, start, self.tolerance, MAX_ITER, anchor=anchor, start=at, block=block, stacklevel=4
             )
             passes += measured.passes
             new = measured.theta
-            if measured.anchor is not None and measured.anchor is not anchor:
-                anchor, up_to_date = measured.anchor, True
+            if measured.anchor is not anchor:
+                anchor, current = measured.anchor, True
         else:
             if method == "second_order" and original is None:
-                if anchor is None or not (up_to_date and self._is_hessian_at(theta, anchor)):
-                    anchor, up_to_date = _core.Anchor(objective, theta), True
+                if anchor is None or (
+                    anchor.complete and not (current and self._is_hessian_at(theta, anchor))
+                ):
+                    anchor, current = _core.Anchor(objective, theta, block), True
                     passes += 1
-                new = second_order_update(theta, at.gradient, anchor)  # E5
+                H: _core.Anchor | _Products = anchor
+                if not anchor.complete:
+                    H = self._products(objective, objective.curvature(theta), anchor)
+                new = second_order_update(theta, at.gradient, H)  # E5
+                passes += 0 if isinstance(H, _core.Anchor) else H.passes
                 hessian = "corrected"
             elif original is not None:
                 g = np.zeros_like(old.theta)
                 g[edit.kept] = at.gradient
                 g[edit.dropped] = self._spec.alpha * old.theta[edit.dropped]  # their data are gone (E12)
-                new = second_order_update(old.theta, g, original)[edit.kept]  # E5
-                passes += original is not old.anchor
+                H = self._original(original, edit)
+                new = second_order_update(old.theta, g, H)[edit.kept]  # E5
+                passes += int(H is not old.anchor) if isinstance(H, _core.Anchor) else H.passes
                 hessian = "original"
             else:
                 if tau is None:
                     if gram_norm is None or gram_added > gram_norm:
-                        gram_norm, gram_added = gram_norm_bound(self._gram(edit)), 0.0
+                        gram_norm, gram_added = self._gram_norm(edit, block), 0.0
                         passes += 1
                     tau = safe_tau(gram_norm + gram_added, self._spec.alpha, self._loss)
                 new = first_order_update(theta, at.gradient, tau)  # E4
             measured = objective.evaluate(new)
             passes += 1
-        if anchor is None or not up_to_date:
-            # At the minimum, or where the request started: a closed-form step may end where J is flat.
-            anchor = _core.Anchor(objective, new if method == "exact" else theta)
-            passes += 1
         state = _State(
-            new, measured.value, measured.gradient, measured.residual, anchor, gram_norm, gram_added
+            new, measured.value, measured.gradient, measured.residual, anchor, current, gram_norm, gram_added
         )
         update = Update(
             method=method,
@@ -425,6 +487,25 @@ class Unlearner:
         )
         return state, update
 
+    def _truncate(
+        self, edit: _Edit, theta: Float, whole: _core.Evaluation, block: int | None
+    ) -> tuple[_core.Evaluation, int]:
+        """J and its gradient at the theta that is left (E12), and passes made.
+
+        `whole` is what they were before coordinates dropped. Rows that are 0 in all revoked columns did not
+        change: where the others are few, only these are read.
+        """
+        data, old = self._data, self._state.theta
+        few = 4 * edit.revoked_rows.size <= int(data.counts.sum())
+        if not (few and block is None and sparse.issparse(data.X)):
+            return edit.objective.evaluate(theta), 1
+        rows: Blocks = [data.get(edit.revoked_rows)]
+        before = self._rows_alone(rows, edit.columns).evaluate(old)
+        after = self._rows_alone(rows, data.kept).evaluate(theta)
+        penalty = 0.5 * self._spec.alpha * float(old[edit.dropped] @ old[edit.dropped])
+        value = whole.value + after.value - before.value - penalty
+        return _core.Evaluation(value, (whole.gradient - before.gradient)[edit.kept] + after.gradient), 0
+
     @property
     def _loss(self) -> Loss:
         return get_loss(self._spec.loss)
@@ -436,26 +517,61 @@ class Unlearner:
     def _is_hessian_at(self, theta: Float, anchor: _core.Anchor) -> bool:
         return self._constant_hessian or np.array_equal(anchor.theta, theta)
 
-    def _edited_anchor(self, edit: _Edit) -> _core.Anchor | None:
-        """The anchor of the corrected rows, before coordinates drop; None if it must be assembled anew."""
-        if edit.many_rows:
-            return None
+    def _edited_anchor(self, edit: _Edit, method: Method) -> tuple[_core.Anchor | None, bool]:
+        """The anchor of the corrected rows, before coordinates drop, and whether it is their Hessian; None if
+        it must be assembled anew. An exact request needs a preconditioner only: a large one stays."""
+        anchor, current = self._state.anchor, self._state.current
+        if anchor is None or edit.many_rows:
+            return None, False
         if edit.before is None and edit.after is None:
-            return self._state.anchor
-        return self._state.anchor.edit(edit.before, edit.after)
+            return anchor, current
+        if method == "exact" and anchor.theta.size > SMALL:
+            return anchor, False
+        edited = anchor.edit(edit.before, edit.after)
+        return edited, current and edited is not None and edited.complete
 
-    def _anchor_here(self) -> _core.Anchor:
-        """H of the data before the request, at the model's theta."""
+    def _hessian_here(self) -> _core.Anchor | Float:
+        """H of the data before the request, at the model's theta: factored, or the curvature of its rows."""
         theta, anchor = self._state.theta, self._state.anchor
-        return anchor if self._is_hessian_at(theta, anchor) else _core.Anchor(self._objective(), theta)
+        objective = self._objective()
+        block = self._block(objective, theta.size)
+        if block is not None:
+            return objective.curvature(theta)
+        if anchor is not None and self._state.current and self._is_hessian_at(theta, anchor):
+            return anchor
+        return _core.Anchor(objective, theta)
 
-    def _gram(self, edit: _Edit) -> Float:
-        """X^T S X of the corrected data, X extended by 1 with an intercept: the squared loss's Hessian."""
-        fit_intercept, d = self._spec.fit_intercept, edit.kept.size - self._spec.fit_intercept
-        penalty = as_penalty(0.0, d, fit_intercept)
-        blocks, columns = self._data.blocks(), self._data.columns()
-        squared = _core.Objective(blocks, "squared", penalty, fit_intercept, columns)
-        return squared.hessian(np.zeros(edit.kept.size))
+    def _original(self, original: _core.Anchor | Float, edit: _Edit) -> _core.Anchor | _Products:
+        """What :meth:`_hessian_here` gave, as something that solves, once the data are corrected."""
+        if isinstance(original, _core.Anchor):
+            return original
+        data, spec = self._data, self._spec
+        penalty = as_penalty(spec.alpha, int(np.count_nonzero(edit.columns)), spec.fit_intercept)
+        objective = _core.Objective(
+            data.blocks(), spec.loss, penalty, spec.fit_intercept, data.stored_columns(edit.columns)
+        )
+        rows = sum(X.shape[0] for X, _, _ in data.blocks())
+        curvature = np.append(original, np.zeros(rows - original.size))  # rows of the request: not there yet
+        anchor = self._state.anchor
+        if anchor is None:
+            anchor = _core.Anchor(
+                objective, self._state.theta, self._block(objective, self._state.theta.size)
+            )
+        return self._products(objective, curvature, anchor)
+
+    def _products(self, objective: _core.Objective, curvature: Float, anchor: _core.Anchor) -> _Products:
+        relative = 0.0 if self._constant_hessian else LINEAR_TOLERANCE
+        return _Products(objective, curvature, anchor, self.tolerance, relative)
+
+    def _gram_norm(self, edit: _Edit, block: int | None) -> float:
+        """Upper bound of |S^1/2 X|^2 on the corrected data, X extended by 1 with an intercept."""
+        spec, data = self._spec, self._data
+        penalty = as_penalty(0.0, data.n_columns, spec.fit_intercept)
+        columns = data.stored_columns(data.kept)
+        squared = _core.Objective(data.blocks(), "squared", penalty, spec.fit_intercept, columns)
+        if block is not None:
+            return squared.gram_norm_bound()
+        return gram_norm_bound(squared.hessian(np.zeros(edit.kept.size)))
 
     # --- the current data
 
@@ -480,19 +596,24 @@ class Unlearner:
         """
         kind = Ridge if self._spec.classes is None else LogisticRegression
         fresh = kind(
-            self._spec.alpha, fit_intercept=self._spec.fit_intercept, tol=self.tolerance, max_iter=MAX_ITER
+            self._spec.alpha,
+            fit_intercept=self._spec.fit_intercept,
+            tol=self.tolerance,
+            max_iter=MAX_ITER,
+            solver=self._solver,
+            memory_limit=self._memory_limit,
         )
         fresh.fit(*self.corrected_data())
         if hasattr(self.model, "feature_names_in_"):
             set_theta(fresh, theta_of(fresh), fresh.residual_, names=self._data.surviving_names())
         return fresh
 
-    def corrected_data(self) -> tuple[NDArray[Any], NDArray[Any], Float | None]:
+    def corrected_data(self) -> tuple[Any, NDArray[Any], Float | None]:
         """The data that the model now stands for, as copies.
 
         Returns
         -------
-        X : (n, d) array
+        X : (n, d) array, or CSR matrix where X is sparse
             Rows in the order of their numbers, removed ones left out; surviving columns.
         y : (n,) array
             Targets, or labels in the model's classes.
@@ -517,3 +638,13 @@ class Unlearner:
         (n_features,) bool array, or positions of the surviving columns
         """
         return np.flatnonzero(self._data.kept) if indices else self._data.kept.copy()
+
+
+def _weighted_norms(X: Any, s: Float | None, fit_intercept: bool) -> float:
+    """sum of s |x|^2 over rows, X extended by 1 with an intercept."""
+    assert s is not None
+    if sparse.issparse(X):
+        squares = float(np.repeat(s, np.diff(X.indptr)) @ np.square(X.data, dtype=np.float64))
+    else:
+        squares = float(s @ np.square(X, dtype=np.float64).sum(axis=1))
+    return squares + float(s.sum()) * fit_intercept

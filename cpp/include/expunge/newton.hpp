@@ -7,6 +7,9 @@
 
 namespace expunge {
 
+// What a new anchor costs, in Hessian-vector products.
+double anchor_cost(const Objective& J, Index block);
+
 struct Minimum {
     Vector theta;
     Evaluation at;                         // at theta
@@ -19,10 +22,22 @@ struct Minimum {
 // E11: minimise J from theta until the residual |grad J| <= tolerance, or until rounding stops it.
 // `anchor` is any earlier factor of about this Hessian; `start` is J and its gradient at theta where
 // they are known. Where theta leads nowhere it starts again from 0. `checkpoint` is called before each
-// iteration and may throw.
+// iteration and may throw. `block` is that of the anchors made on the way.
 Minimum minimize(
     const Objective& J, const Vector& theta, double tolerance, int max_iter,
     std::shared_ptr<const Anchor> anchor = nullptr, const std::optional<Evaluation>& start = std::nullopt,
-    const std::function<void()>& checkpoint = [] {});
+    const std::function<void()>& checkpoint = [] {}, Index block = all_coordinates);
+
+struct Solution {
+    Vector x;
+    int products;
+    bool converged;
+};
+
+// H x = b by conjugate gradients to |H x - b| <= tolerance, H the Hessian of J where its rows have this
+// curvature, preconditioned by an anchor of about this Hessian. Every iterate is a direction of descent of
+// J where b = -grad J.
+Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& b, const Anchor& anchor,
+               double tolerance, int max_products);
 
 }  // namespace expunge

@@ -17,8 +17,9 @@ struct Block {
 // J, its gradient and s_i d2_i, row by row, at one theta.
 struct Evaluation {
     double value = std::numeric_limits<double>::infinity();
-    Vector gradient;   // (p,)
-    Vector curvature;  // (n,), or empty where the rows were not read
+    Vector gradient;                                         // (p,)
+    Vector curvature;                                        // (n,), or empty where the rows were not read
+    double floor = std::numeric_limits<double>::infinity();  // E19 from the largest row alone, if known
     double residual() const { return gradient.norm(); }
 };
 
@@ -26,11 +27,20 @@ struct Evaluation {
 // on the sum scale. p = d, or d + 1 with the intercept, unpenalised, as last coordinate.
 class Objective {
 public:
-    Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept);
+    // largest_norm: an upper bound of every |x_i|, or infinity where none is known.
+    Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
+              double largest_norm = std::numeric_limits<double>::infinity());
 
     Index rows() const { return n_; }
     Index parameters() const { return penalty_.size(); }
+    double entries() const;    // stored in X
+    double gram_cost() const;  // what add_gram costs, in Hessian-vector products
+    const Vector& penalty() const { return penalty_; }
+    bool fit_intercept() const { return fit_intercept_; }
     bool same_rows(const Objective& other) const;
+
+    // The same objective over some of its coordinates, ascending: the others are left out of X.
+    Objective select(const std::vector<Index>& coordinates) const;
 
     // One pass: J, gradient, curvature, summed by panels.
     Evaluation evaluate(const VectorRef& theta) const;
@@ -41,11 +51,17 @@ public:
     // H (p, p), lower triangle, += X^T diag(curvature) X; the penalty is not added.
     void add_gram(const VectorRef& curvature, Matrix& H) const;
 
+    // The diagonal of X^T diag(curvature) X (p,).
+    Vector gram_diagonal(const VectorRef& curvature) const;
+
     // Hessian at theta, lower triangle, penalty included.
     Matrix hessian(const VectorRef& theta) const;
 
     // X^T diag(curvature) X v + Lambda v
     Vector hvp(const VectorRef& curvature, const VectorRef& v) const;
+
+    // An upper bound of |S^1/2 X|^2, X extended by 1: the largest sum of a row of |X|^T S |X| (E4).
+    double gram_norm_bound() const;
 
     // E19: what rounding may hide in the gradient of `evaluate`.
     double rounding_floor(const VectorRef& theta) const;
@@ -55,15 +71,20 @@ public:
     static Evaluation difference(const Objective* before, const Objective* after, const VectorRef& theta);
 
 private:
-    template <class Visit>
-    void for_each_panel(const VectorRef& theta, Visit&& visit) const;
+    template <class F, class Visit>
+    void for_each_panel(const VectorRef& theta, F f, Visit&& visit) const;
+    template <class F, class Fill>
+    void add_transposed(const VectorRef& theta, F f, double sign, Vector& g, Fill&& fill) const;
     void add_data(const VectorRef& theta, double sign, Evaluation& total, double* curvature) const;
+    Vector additions() const;
 
     std::vector<Block> blocks_;
     Loss loss_;
     Vector penalty_;  // (p,), 0 at the intercept
     bool fit_intercept_;
+    double largest_norm_;
     Index n_ = 0, d_ = 0;
+    double most_additions_ = 0.0, largest_row_ = 0.0;  // over all columns, over all rows
 };
 
 }  // namespace expunge

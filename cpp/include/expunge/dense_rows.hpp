@@ -1,0 +1,160 @@
+#pragma once
+// X of float32 or float64 in C or F order, or any other two strides.
+#include <cmath>
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+#include "expunge/rows.hpp"
+
+namespace expunge {
+
+// m rows in float64, row-major, of which the columns in `runs` are seen: (m, d).
+class DensePanel {
+public:
+    // `runs` and `whole`, all of d columns, must outlive the panel.
+    DensePanel(const double* data, Index m, Index width, Index stride, const Runs& runs, const Runs& whole)
+        : x_(data, m, width, Eigen::OuterStride<>(stride)), runs_(runs), whole_(whole) {}
+
+    // eta (m,) = X theta
+    void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
+        eta.setZero();
+        each_run([&](auto x, Index j) { eta.noalias() += x * theta.segment(j, x.cols()); });
+    }
+
+    // g (d,) += X^T r
+    void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
+        each_run([&](auto x, Index j) { g.segment(j, x.cols()).noalias() += x.transpose() * r; });
+    }
+
+    // The panel of f(x_ij), in the workspace.
+    template <class F>
+    DensePanel map(F f, Workspace& workspace) const {
+        const Index m = x_.rows(), d = columns();
+        Eigen::Map<RowMatrix> mapped(workspace.take(m * d), m, d);
+        each_run([&](auto x, Index j) { mapped.middleCols(j, x.cols()) = x.unaryExpr(f); });
+        return {mapped.data(), m, d, d, whole_, whole_};
+    }
+
+    // Stored entries of row i.
+    Index stored(Index) const { return columns(); }
+
+    // Rows of weight w != 0, scaled by sqrt|w|: the positive ones from the top, the others from the bottom.
+    // Returns how many of each.
+    std::pair<Index, Index> scale_rows(const double* w, Eigen::Ref<RowMatrix> scaled) const {
+        const Index m = x_.rows();
+        Index positive = 0, negative = m;
+        for (Index i = 0; i < m; ++i) {
+            if (w[i] == 0.0) continue;
+            auto row = scaled.row(w[i] > 0.0 ? positive++ : --negative);
+            const double scale = std::sqrt(std::abs(w[i]));
+            each_run([&](auto x, Index j) { row.segment(j, x.cols()) = scale * x.row(i); });
+        }
+        return {positive, m - negative};
+    }
+
+private:
+    Index columns() const { return whole_.front().count; }
+
+    // visit(the columns of one run, the position of the first of them among all seen)
+    template <class Visit>
+    void each_run(Visit&& visit) const {
+        Index j = 0;
+        for (const Run& run : runs_) {
+            visit(x_.middleCols(run.first, run.count), j);
+            j += run.count;
+        }
+    }
+
+    Eigen::Map<const RowMatrix, 0, Eigen::OuterStride<>> x_;
+    const Runs &runs_, &whole_;
+};
+
+template <class T>
+class DenseRows {
+public:
+    DenseRows(const T* data, Index n, Index row_stride, Index column_stride, Runs columns)
+        : data_(data), n_(n), row_stride_(row_stride), column_stride_(column_stride),
+          columns_(std::move(columns)), d_(count(columns_)), whole_(all_columns(d_)) {}
+
+    Index rows() const { return n_; }
+    Index columns() const { return d_; }
+    Index width() const { return d_; }
+    double entries() const { return static_cast<double>(n_) * static_cast<double>(d_); }
+    double gram_work() const { return entries() * static_cast<double>(d_) / 32.0; }
+    bool same_rows(const DenseRows& other) const {
+        return data_ == other.data_ && n_ == other.n_ && row_stride_ == other.row_stride_ &&
+               column_stride_ == other.column_stride_ && columns_ == other.columns_;
+    }
+    DenseRows select(const std::vector<Index>& kept) const {
+        return {data_, n_, row_stride_, column_stride_, expunge::select(columns_, kept)};
+    }
+
+    Index panel_rows() const { return max_panel_rows; }
+
+    // So many that they fit the second-level cache together: a panel is read from memory once.
+    Index rows_in_cache() const {
+        return std::max<Index>(8, std::min<Index>(max_panel_rows, 32768 / std::max<Index>(1, d_)));
+    }
+
+    VectorRef spread(const VectorRef& theta, Workspace&) const { return theta; }
+    void collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const { g += sign * sums; }
+    void add_additions(Eigen::Ref<Vector> k) const {
+        const Index p = panel_rows();
+        k.array() += static_cast<double>(std::min(n_, p) + (n_ + p - 1) / p);
+    }
+    Index largest_row() const { return d_; }
+
+    // Rows [first, first + m): X itself where its layout allows, else packed into the workspace.
+    DensePanel panel(Index first, Index m, Workspace& workspace) const {
+        const T* rows = data_ + first * row_stride_;
+        if constexpr (std::is_same_v<T, double>) {
+            constexpr Index worthwhile = 8;  // columns in a run, below which packing pays
+            const auto runs = static_cast<Index>(columns_.size());
+            if (column_stride_ == 1 && d_ > 0 && runs * worthwhile <= d_ + worthwhile)
+                return {rows,        m,        columns_.back().first + columns_.back().count,
+                        row_stride_, columns_, whole_};
+        }
+        double* packed = workspace.take(m * d_);
+        Index to = 0;
+        for (const Run& run : columns_) {
+            const T* from = rows + run.first * column_stride_;
+            if (column_stride_ == 1) {
+                for (Index i = 0; i < m; ++i)
+                    for (Index j = 0; j < run.count; ++j)
+                        packed[i * d_ + to + j] = static_cast<double>(from[i * row_stride_ + j]);
+            } else {
+                for (Index j = 0; j < run.count; ++j)
+                    for (Index i = 0; i < m; ++i)
+                        packed[i * d_ + to + j] =
+                            static_cast<double>(from[i * row_stride_ + j * column_stride_]);
+            }
+            to += run.count;
+        }
+        return {packed, m, d_, d_, whole_, whole_};
+    }
+
+    // By panels, with one rank update for each sign. Rows of weight 0 cost nothing.
+    void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
+        constexpr Index gram_rows = 512;  // enough to amortise one sweep over H
+        thread_local Workspace packed, scratch;
+        if (d_ == 0) return;
+        auto lower = H.selfadjointView<Eigen::Lower>();
+        for (Index first = 0; first < n_; first += gram_rows) {
+            const Index m = std::min(gram_rows, n_ - first);
+            Eigen::Map<RowMatrix> scaled(scratch.take(m * d_), m, d_);
+            const auto [positive, negative] = panel(first, m, packed).scale_rows(w + first, scaled);
+            if (positive > 0) lower.rankUpdate(scaled.topRows(positive).transpose(), 1.0);
+            if (negative > 0) lower.rankUpdate(scaled.bottomRows(negative).transpose(), -1.0);
+        }
+    }
+
+private:
+    const T* data_;
+    Index n_, row_stride_, column_stride_;
+    Runs columns_;
+    Index d_;
+    Runs whole_;  // all d columns of a packed panel
+};
+
+}  // namespace expunge

@@ -1,0 +1,250 @@
+#pragma once
+// X in compressed sparse rows (CSR): entries data[k] in columns indices[k] for k in [indptr[i], indptr[i+1])
+// of row i, each row's columns ascending and none twice.
+#include <cmath>
+#include <cstdint>
+#include <utility>
+
+#include "expunge/rows.hpp"
+
+namespace expunge {
+
+// m rows over all columns of X as stored. A column that is not seen meets a 0 in theta, and its sum is not
+// collected: the loops over entries need not know.
+template <class T, class I>
+class SparsePanel {
+public:
+    SparsePanel(const T* data, const I* indices, const I* indptr, Index m)
+        : data_(data), indices_(indices), indptr_(indptr), m_(m) {}
+
+    // eta (m,) = X theta
+    void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
+        const double* __restrict t = theta.data();
+        for (Index i = 0; i < m_; ++i) {
+            double sum[4] = {};  // four chains, so that additions need not wait for each other
+            I k = indptr_[i];
+            const I stop = indptr_[i + 1];
+            for (; k + 4 <= stop; k += 4)
+                for (int c = 0; c < 4; ++c) sum[c] += static_cast<double>(x(k + c)) * t[column(k + c)];
+            for (; k < stop; ++k) sum[0] += static_cast<double>(x(k)) * t[column(k)];
+            eta(i) = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        }
+    }
+
+    // g (width,) += X^T r
+    void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
+        double* __restrict sums = g.data();
+        for (Index i = 0; i < m_; ++i) {
+            const double r_i = r(i);
+            if (r_i == 0.0) continue;
+            for (I k = indptr_[i]; k < indptr_[i + 1]; ++k)
+                sums[column(k)] += r_i * static_cast<double>(x(k));
+        }
+    }
+
+    // The panel of f(x_ij) over stored entries, in the workspace; f(0) must be 0.
+    template <class F>
+    SparsePanel<double, I> map(F f, Workspace& workspace) const {
+        const auto first = static_cast<Index>(indptr_[0]);
+        const Index size = static_cast<Index>(indptr_[m_]) - first;
+        double* mapped = workspace.take(size);
+        for (Index k = 0; k < size; ++k) mapped[k] = f(static_cast<double>(data_[first + k]));
+        return {mapped - first, indices_, indptr_, m_};
+    }
+
+    Index stored(Index i) const { return static_cast<Index>(indptr_[i + 1] - indptr_[i]); }
+
+private:
+    T x(I k) const { return data_[static_cast<std::size_t>(k)]; }
+    std::size_t column(I k) const { return static_cast<std::size_t>(indices_[static_cast<std::size_t>(k)]); }
+
+    const T* data_;
+    const I *indices_, *indptr_;
+    Index m_;
+};
+
+template <class T, class I>
+class SparseRows {
+public:
+    SparseRows(const T* data, const I* indices, const I* indptr, Index n, Index width, Runs columns)
+        : data_(data), indices_(indices), indptr_(indptr), n_(n), width_(width), columns_(std::move(columns)),
+          d_(count(columns_)) {}
+
+    Index rows() const { return n_; }
+    Index columns() const { return d_; }
+    Index width() const { return width_; }
+    double entries() const { return static_cast<double>(indptr_[n_] - indptr_[0]); }
+    double gram_work() const {
+        const double seen = entries() * static_cast<double>(d_) / static_cast<double>(width_ + 1);
+        return entries() * seen / static_cast<double>(n_ + 1) / 3.0;
+    }
+    bool same_rows(const SparseRows& other) const {
+        return data_ == other.data_ && indices_ == other.indices_ && indptr_ == other.indptr_ &&
+               n_ == other.n_ && width_ == other.width_ && columns_ == other.columns_;
+    }
+    SparseRows select(const std::vector<Index>& kept) const {
+        return {data_, indices_, indptr_, n_, width_, expunge::select(columns_, kept)};
+    }
+
+    // So many that adding a panel's sums to the total costs little beside the panel.
+    Index panel_rows() const {
+        constexpr double entries_per_column = 2.0;
+        const double wanted =
+            entries_per_column * static_cast<double>(width_) * static_cast<double>(n_) / (entries() + 1.0);
+        return wanted < static_cast<double>(n_) ? std::max<Index>(max_panel_rows, static_cast<Index>(wanted))
+                                                : std::max<Index>(max_panel_rows, n_);
+    }
+    Index rows_in_cache() const {
+        const double fit = 32768.0 * static_cast<double>(n_) / (entries() + 1.0);
+        return fit < max_panel_rows ? std::max<Index>(8, static_cast<Index>(fit)) : max_panel_rows;
+    }
+
+    VectorRef spread(const VectorRef& theta, Workspace& workspace) const {
+        if (d_ == width_) return theta;
+        Eigen::Map<Vector> wide(workspace.take(width_), width_);
+        wide.setZero();
+        each_run([&](const Run& run, Index j) {
+            wide.segment(run.first, run.count) = theta.segment(j, run.count);
+        });
+        return wide;
+    }
+    void collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const {
+        each_run([&](const Run& run, Index j) {
+            g.segment(j, run.count) += sign * sums.segment(run.first, run.count);
+        });
+    }
+
+    // A column's sum has as many terms as the column has entries.
+    void add_additions(Eigen::Ref<Vector> k) const {
+        Vector entries = Vector::Zero(width_);
+        for (I e = indptr_[0]; e < indptr_[n_]; ++e) entries(indices_[e]) += 1.0;
+        const auto p = static_cast<double>(panel_rows());
+        const double panels = std::ceil(static_cast<double>(n_) / p);
+        entries = (entries.array().min(p) + entries.array().min(panels)).matrix();
+        collect(entries, 1.0, k);
+    }
+    Index largest_row() const {
+        Index largest = 0;
+        for (Index i = 0; i < n_; ++i)
+            largest = std::max<Index>(largest, static_cast<Index>(indptr_[i + 1] - indptr_[i]));
+        return largest;
+    }
+
+    // found[i] (n,) becomes whether row i holds anything but 0 in some of these columns of X as stored.
+    // Returns how many entries do.
+    Index find_rows(const std::vector<Index>& columns, bool* found) const {
+        std::vector<char> wanted(static_cast<std::size_t>(width_), 0);
+        for (const Index j : columns) wanted[static_cast<std::size_t>(j)] = 1;
+        Index total = 0;
+        for (Index i = 0; i < n_; ++i) {
+            Index entries = 0;
+            for (I k = indptr_[i]; k < indptr_[i + 1]; ++k)
+                entries += wanted[static_cast<std::size_t>(indices_[k])] && data_[k] != T(0);
+            found[i] = entries > 0;
+            total += entries;
+        }
+        return total;
+    }
+
+    SparsePanel<T, I> panel(Index first, Index m, Workspace&) const {
+        return {data_, indices_, indptr_ + first, m};
+    }
+
+    // Row by row where H stays in the last cache; else column by column of H, so that one column does.
+    void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
+        if (d_ == 0 || n_ == 0) return;
+        constexpr Index in_cache = 2500;
+        if (d_ <= in_cache)
+            add_gram_by_rows(w, H);
+        else
+            add_gram_by_columns(w, H);
+    }
+
+private:
+    void add_gram_by_rows(const double* w, Eigen::Ref<Matrix> H) const {
+        const std::vector<I> position = positions();
+        std::vector<std::pair<Index, double>> row(static_cast<std::size_t>(largest_row()));
+        for (Index i = 0; i < n_; ++i) {
+            if (w[i] == 0.0) continue;
+            std::size_t m = 0;
+            for (I k = indptr_[i]; k < indptr_[i + 1]; ++k)
+                if (const I j = position[static_cast<std::size_t>(indices_[k])]; j >= 0)
+                    row[m++] = {j, static_cast<double>(data_[k])};
+            for (std::size_t a = 0; a < m; ++a) {
+                const double scale = w[i] * row[a].second;
+                double* column = &H(0, row[a].first);
+                for (std::size_t b = a; b < m; ++b) column[row[b].first] += scale * row[b].second;
+            }
+        }
+    }
+
+    // Every row waits in the list of the column that its next entry is in; when that column's turn has come,
+    // the rest of the row is added to it, and the row moves on to the list of its following entry.
+    void add_gram_by_columns(const double* w, Eigen::Ref<Matrix> H) const {
+        const std::vector<I> position = positions();
+        std::vector<I> next_entry(static_cast<std::size_t>(n_));
+        std::vector<I> first_row(static_cast<std::size_t>(d_), I(-1)), next_row(static_cast<std::size_t>(n_));
+        const auto wait = [&](I i, I k) {  // row i goes to the list of its first column seen from entry k on
+            const I stop = indptr_[i + 1];
+            while (k < stop && position[static_cast<std::size_t>(indices_[k])] < 0) ++k;
+            if (k == stop) return;
+            next_entry[static_cast<std::size_t>(i)] = k;
+            I& head = first_row[static_cast<std::size_t>(position[static_cast<std::size_t>(indices_[k])])];
+            next_row[static_cast<std::size_t>(i)] = std::exchange(head, i);
+        };
+        for (Index i = n_; i-- > 0;)  // so that lists ascend at first
+            if (w[i] != 0.0) wait(static_cast<I>(i), indptr_[i]);
+        Vector sums(width_);
+        const bool whole = d_ == width_;
+        for (Index j = 0; j < d_; ++j) {
+            I i = first_row[static_cast<std::size_t>(j)];
+            if (i < 0) continue;
+            double* __restrict column = whole ? &H(0, j) : sums.data();
+            if (!whole) sums.setZero();
+            while (i >= 0) {
+                const I following = next_row[static_cast<std::size_t>(i)];
+                const I k = next_entry[static_cast<std::size_t>(i)], stop = indptr_[i + 1];
+                const double scale = w[i] * static_cast<double>(data_[k]);
+                for (I e = k; e < stop; ++e) column[indices_[e]] += scale * static_cast<double>(data_[e]);
+                wait(i, k + 1);
+                i = following;
+            }
+            if (!whole) collect_below(sums, j, H);
+        }
+    }
+
+    // Where each stored column is among those seen; -1 where it is not.
+    std::vector<I> positions() const {
+        std::vector<I> position(static_cast<std::size_t>(width_), I(-1));
+        each_run([&](const Run& run, Index j) {
+            std::iota(position.begin() + run.first, position.begin() + run.first + run.count,
+                      static_cast<I>(j));
+        });
+        return position;
+    }
+
+    // H(j:, j) += the sums of the columns seen from the j-th on.
+    void collect_below(const Vector& sums, Index j, Eigen::Ref<Matrix> H) const {
+        each_run([&](const Run& run, Index at) {
+            const Index skip = std::clamp<Index>(j - at, 0, run.count), size = run.count - skip;
+            H.col(j).segment(at + skip, size) += sums.segment(run.first + skip, size);
+        });
+    }
+
+    template <class Visit>
+    void each_run(Visit&& visit) const {
+        Index j = 0;
+        for (const Run& run : columns_) {
+            visit(run, j);
+            j += run.count;
+        }
+    }
+
+    const T* data_;
+    const I *indices_, *indptr_;
+    Index n_, width_;
+    Runs columns_;
+    Index d_;
+};
+
+}  // namespace expunge
