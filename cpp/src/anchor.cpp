@@ -36,8 +36,14 @@ Matrix hessian_of(const Objective& objective, const VectorRef& curvature) {
 
 std::vector<Index> without(Index p, const std::vector<Index>& dropped) {
     std::vector<Index> kept;
-    const auto all = up_to(p);
-    std::set_difference(all.begin(), all.end(), dropped.begin(), dropped.end(), std::back_inserter(kept));
+    kept.reserve(static_cast<std::size_t>(p) - dropped.size());
+    auto next = dropped.begin();
+    for (Index i = 0; i < p; ++i) {
+        if (next != dropped.end() && *next == i)
+            ++next;
+        else
+            kept.push_back(i);
+    }
     return kept;
 }
 
@@ -49,10 +55,10 @@ void Anchor::hold(Matrix H) {
     held_ = std::make_shared<const Held>(std::move(H));
 }
 
-Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block)
-    : theta_(std::move(theta)) {
-    const Index p = theta_.size();
+Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block) {
+    const Index p = theta.size();
     if (block >= p) {
+        theta_ = std::move(theta);
         block_ = up_to(p);
         hold(hessian_of(objective, curvature));
         diagonal_ = held_->H.diagonal();
@@ -120,9 +126,9 @@ std::shared_ptr<const Anchor> Anchor::edit(const Objective* before, const Object
 }
 
 std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) const {
-    const std::vector<Index> survive = without(theta_.size(), dropped);
+    const std::vector<Index> survive = without(size(), dropped);
     std::shared_ptr<Anchor> smaller(new Anchor());
-    smaller->theta_ = theta_(survive);
+    if (complete()) smaller->theta_ = theta_(survive);
     smaller->diagonal_ = diagonal_(survive);
     smaller->gone_ = gone_;
     for (std::size_t k = 0; k < block_.size(); ++k) {

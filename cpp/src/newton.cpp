@@ -56,13 +56,14 @@ bool factor_pays(double before, double after, double tolerance, int passes, doub
 }
 
 void descend(Minimum& result, const Objective& J, Vector theta, double tolerance, int max_iter,
-             std::shared_ptr<const Anchor> anchor, const std::optional<Evaluation>& start,
+             std::shared_ptr<const Anchor> anchor, std::optional<Evaluation> start,
              const std::function<void()>& checkpoint, Index block) {
     auto evaluate = [&](const Vector& at) {
         ++result.passes;
         return J.evaluate(at);
     };
-    Evaluation at = start ? *start : evaluate(theta);
+    Evaluation at = start ? std::move(*start) : evaluate(theta);
+    start.reset();
     const double factor_cost = anchor_cost(J, block);
     const bool complete = block >= J.parameters();
     const int max_products = complete ? static_cast<int>(std::min(20.0, factor_cost)) : 1000;
@@ -106,7 +107,8 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
             // Quadratic convergence, never solving below what the tolerance asks (Eisenstat, Walker).
             const double ratio = residual / previous;
             const double forcing = std::max(std::min(0.1, ratio * ratio), 0.3 * tolerance / residual);
-            step = solve(J, at.curvature, -at.gradient, *anchor, forcing * residual, max_products);
+            step = solve(J, at.curvature, at.gradient, *anchor, forcing * residual, max_products);
+            step.x = -step.x;
             result.passes += step.products;
         }
         const double slope = at.gradient.dot(step.x);
@@ -192,13 +194,14 @@ Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& 
     return {std::move(x), max_products, false};
 }
 
-Minimum minimize(const Objective& J, const Vector& theta, double tolerance, int max_iter,
-                 std::shared_ptr<const Anchor> anchor, const std::optional<Evaluation>& start,
+Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_iter,
+                 std::shared_ptr<const Anchor> anchor, std::optional<Evaluation> start,
                  const std::function<void()>& checkpoint, Index block) {
     const bool from_zero = theta.isZero(0.0);
+    const Index p = theta.size();
     Minimum result;
     try {
-        descend(result, J, theta, tolerance, max_iter, std::move(anchor), start, checkpoint, block);
+        descend(result, J, std::move(theta), tolerance, max_iter, std::move(anchor), std::move(start), checkpoint, block);
         if (from_zero || result.at.residual() <= std::max(tolerance, result.floor)) return result;
     } catch (const NotPositiveDefinite&) {
         if (from_zero) throw;
@@ -206,7 +209,7 @@ Minimum minimize(const Objective& J, const Vector& theta, double tolerance, int 
     // A start so far out that J is flat there in floating point: 0 is a start that always works.
     if (result.theta.size() > 0 && result.iterations >= max_iter) return result;
     Minimum first = result;
-    descend(result, J, Vector::Zero(theta.size()), tolerance, max_iter, nullptr, std::nullopt, checkpoint,
+    descend(result, J, Vector::Zero(p), tolerance, max_iter, nullptr, std::nullopt, checkpoint,
             block);
     if (first.theta.size() > 0 && !(result.at.residual() < first.at.residual())) {
         first.iterations = result.iterations;

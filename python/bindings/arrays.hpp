@@ -60,20 +60,18 @@ inline Array to_numpy_symmetric(const Matrix& lower) {
     return full;
 }
 
-using Columns = std::optional<py::array_t<std::int64_t, py::array::c_style>>;
+using Columns = std::optional<py::array_t<bool, py::array::c_style>>;
 
-// Kept columns (ascending) as runs; all of them for None.
+// A mask of columns as runs; all of them for None.
 inline Runs runs(const Columns& columns, Index width) {
     if (!columns) return all_columns(width);
+    if (columns->ndim() != 1 || columns->shape(0) != width)
+        throw std::invalid_argument("columns has shape " + shape_text(*columns) + ", expected (" +
+                                    std::to_string(width) + ",) to match X");
     Runs runs;
-    Index next = 0;
-    const std::int64_t* kept = columns->data();
-    for (py::ssize_t i = 0; i < columns->size(); ++i) {
-        const auto j = static_cast<Index>(kept[i]);
-        if (j < next || j >= width) throw std::invalid_argument("columns must ascend within the width of X");
-        append(runs, j);
-        next = j + 1;
-    }
+    const bool* seen = columns->data();
+    for (Index j = 0; j < width; ++j)
+        if (seen[j]) append(runs, j);
     return runs;
 }
 

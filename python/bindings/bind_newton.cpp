@@ -39,7 +39,7 @@ void bind_newton(py::module_& m) {
         .def(
             "solve",
             [](const Anchor& anchor, const Array& b) {
-                const auto rhs = vector(b, "b", anchor.theta().size());
+                const auto rhs = vector(b, "b", anchor.size());
                 Vector x;
                 {
                     py::gil_scoped_release nogil;
@@ -51,11 +51,12 @@ void bind_newton(py::module_& m) {
         .def(
             "multiply",
             [](const Anchor& anchor, const Array& v) {
-                const auto factor = vector(v, "v", anchor.theta().size());
+                const auto factor = vector(v, "v", anchor.size());
                 if (!anchor.complete()) throw std::invalid_argument("this anchor holds a block of H only");
                 return to_numpy(anchor.multiply(factor));
             },
             py::arg("v").noconvert())
+        .def_property_readonly("size", &Anchor::size)
         .def_property_readonly("complete", &Anchor::complete)
         .def_property_readonly("theta", [](const Anchor& anchor) { return to_numpy(anchor.theta()); })
         .def_property_readonly("hessian",
@@ -74,19 +75,20 @@ void bind_newton(py::module_& m) {
     m.def(
         "minimize",
         [](const PyObjective& J, const Array& theta, double tolerance, int max_iter,
-           const std::optional<SharedAnchor>& anchor, const std::optional<Evaluation>& start,
+           const std::optional<SharedAnchor>& anchor, const Evaluation* start,
            std::optional<Index> block) {
-            const Vector from = J.parameter(theta, "theta");
+            const auto from = J.parameter(theta, "theta");
             py::gil_scoped_release nogil;
             const auto checkpoint = [] {
                 py::gil_scoped_acquire gil;  // Ctrl-C is heard between iterations
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
             };
-            return minimize(J.core, from, tolerance, max_iter, anchor ? *anchor : nullptr, start, checkpoint,
+            return minimize(J.core, Vector(from), tolerance, max_iter, anchor ? *anchor : nullptr,
+                            start ? std::optional(*start) : std::nullopt, checkpoint,
                             block.value_or(all_coordinates));
         },
         py::arg("objective"), py::arg("theta").noconvert(), py::arg("tolerance"), py::arg("max_iter"),
-        py::arg("anchor") = py::none(), py::arg("start") = py::none(), py::arg("block") = py::none());
+        py::arg("anchor") = py::none(), py::arg("start").none(true) = py::none(), py::arg("block") = py::none());
 
     m.def(
         "solve",

@@ -22,7 +22,7 @@ class Growing:
 
     def __init__(self, values: NDArray[Any]) -> None:
         self._memory = values
-        self._size = values.shape[0]
+        self._size: int = values.shape[0]
 
     def __len__(self) -> int:
         return self._size
@@ -33,7 +33,8 @@ class Growing:
         return self._memory[: self._size]
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        return self.values[index]
+        chosen: NDArray[Any] = self.values[index]
+        return chosen
 
     def __setitem__(self, index: Any, values: Any) -> None:
         self.values[index] = values
@@ -162,7 +163,7 @@ class CorrectedData:
         self.names = None if names is None else list(names)
         self.classes = classes
         self.kept = np.ones(width, dtype=bool)
-        self.stored = np.arange(width)  # which columns X and the overlay hold
+        self.stored: Index | None = None  # which columns X and the overlay hold; None: all
         self.live = Growing(np.ones(n, dtype=bool))
         self.slot = Growing(np.full(n, -1))  # position in the overlay, or -1
         self.overlay_X = _overlay(X)
@@ -196,10 +197,14 @@ class CorrectedData:
         """Their names."""
         return None if self.names is None else [self.names[j] for j in self.columns()]
 
-    def stored_columns(self, mask: NDArray[np.bool_]) -> Index | None:
-        """Where the columns of a mask over all columns are stored, as the core takes it: None for all."""
-        chosen = mask[self.stored]
-        return None if chosen.all() else np.flatnonzero(chosen)
+    def stored_columns(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """A mask over all columns as one over those that are stored, as the core takes it: None for all."""
+        chosen = mask if self.stored is None else mask[self.stored]
+        return None if chosen.all() else chosen
+
+    def _position(self, columns: Index) -> Index:
+        """Where columns are stored."""
+        return columns if self.stored is None else np.searchsorted(self.stored, columns)
 
     def blocks(self) -> Blocks:
         """D' as the core takes it: the base, with weight 0 where the overlay or nothing stands instead."""
@@ -341,7 +346,7 @@ class CorrectedData:
         self._touch(rows)
         self._touched.values_changed = True
         X, y, s = self.get(rows)
-        X = _with_cells(X, np.searchsorted(self.stored, columns), values)
+        X = _with_cells(X, self._position(columns), values)
         self._write("s", rows, 0.0)
         self._undo.append(partial(setattr, self, "_replaced", self._replaced))
         self._replaced += int(np.count_nonzero(self.slot[rows] >= 0))
@@ -361,10 +366,11 @@ class CorrectedData:
 
     def _widened(self, X: Any) -> Any:
         """X (m, surviving columns) as the overlay stores it."""
-        columns = self.stored_columns(self.kept)
-        if columns is None:
+        chosen = self.stored_columns(self.kept)
+        if chosen is None:
             return X
-        shape = (X.shape[0], self.stored.size)
+        shape = (X.shape[0], chosen.size)
+        columns = np.flatnonzero(chosen)
         if sparse.issparse(X):
             parts = (X.data, columns[X.indices].astype(X.indices.dtype, copy=False), X.indptr)
             return sparse.csr_array(parts, shape=shape)
@@ -416,7 +422,7 @@ class CorrectedData:
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
         """Rows in the data that hold anything but 0 in some of these columns, and how many entries of X do."""
-        at = np.searchsorted(self.stored, columns)
+        at = self._position(columns)
         base = np.zeros(self.X.shape[0], dtype=bool)
         entries = 0
         if self._index is not None:
@@ -450,7 +456,7 @@ class CorrectedData:
         changed: dict[str, Any] = {}
         if columns is not None:
             X, overlay = X[:, columns], overlay[:, columns]
-            changed.update(X=X, stored=self.stored[columns], _revoked_entries=0)
+            changed.update(X=X, stored=np.flatnonzero(self.kept), _revoked_entries=0)
             if self._index is not None:
                 changed.update(_index=_column_index(X))
         rows = _overlay(X)

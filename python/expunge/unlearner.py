@@ -126,14 +126,14 @@ class _Edit:
     """One request, staged in the data: D' is current, and nothing else has changed yet."""
 
     objective: _core.Objective  # D', surviving columns
-    before: _core.Objective | None  # the touched rows alone, columns as before the request
-    after: _core.Objective | None
-    kept: NDArray[np.int64]  # coordinates of the old theta that survive
-    dropped: NDArray[np.int64]  # and that are revoked
+    at: _core.Evaluation  # at the old theta, on the corrected rows, before coordinates drop (E3)
+    anchor: _core.Anchor | None  # of the corrected rows, before coordinates drop; None: to be assembled anew
+    current: bool  # whether it is their Hessian
+    kept: NDArray[np.bool_]  # which coordinates of the old theta survive
+    dropped: NDArray[np.int64]  # those that are revoked
     columns: NDArray[np.bool_]  # of X, before the request revoked any
     revoked_rows: NDArray[np.int64]  # rows now in the data that are not 0 in a revoked column
     gram_added: float  # sum of s |x|^2 over rows that may add to the Gram matrix
-    many_rows: bool  # so many that the Hessian is better assembled anew
 
 
 @dataclass
@@ -316,7 +316,7 @@ class Unlearner:
         with self._data.transaction() as touched:
             for r in requests:
                 r.edit(self._data, self._encode)
-            edit = self._stage(touched)
+            edit = self._stage(touched, method)
             state, update = self._choose(edit, method, original, tau)
             if not (np.isfinite(state.theta).all() and np.isfinite(state.value + state.residual)):
                 raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
@@ -362,8 +362,8 @@ class Unlearner:
         edited = np.fromiter(touched.rows, np.int64, len(touched.rows))
         return np.unique(np.concatenate([edited, *touched.added, *touched.revoked_rows])).size
 
-    def _stage(self, touched: Touched) -> _Edit:
-        data, fit_intercept = self._data, self._spec.fit_intercept
+    def _stage(self, touched: Touched, method: Method) -> _Edit:
+        data, old, fit_intercept = self._data, self._state, self._spec.fit_intercept
         before, after = data.finish()
         width = data.kept.copy()
         width[touched.revoked] = True
@@ -372,17 +372,28 @@ class Unlearner:
         if touched.revoked:
             revoked_rows = np.unique(np.concatenate(touched.revoked_rows))
             revoked_rows = revoked_rows[data.live[revoked_rows]]
-        count = len(touched.rows) + sum(rows.size for rows in touched.added)
+        value, gradient, anchor, current = old.value, old.gradient, old.anchor, old.current
+        if before or after:
+            was = None if before is None else self._rows_alone(before, width)
+            now = None if after is None else self._rows_alone(after, width)
+            difference = _core.gradient_difference(was, now, old.theta)
+            value, gradient = value + difference.value, gradient + difference.gradient
+            count = len(touched.rows) + sum(rows.size for rows in touched.added)
+            many = 4 * count > int(data.counts.sum())  # so many that H is better assembled anew
+            lag = method == "exact" and anchor is not None and anchor.size > SMALL  # it preconditions, no more
+            if anchor is not None and not lag:
+                anchor = None if many else anchor.edit(was, now)
+            current = current and not lag and anchor is not None and anchor.complete
         return _Edit(
             objective=self._objective(),
-            before=None if before is None else self._rows_alone(before, width),
-            after=None if after is None else self._rows_alone(after, width),
-            kept=np.flatnonzero(survives),
+            at=_core.Evaluation(value, gradient),
+            anchor=anchor,
+            current=current,
+            kept=survives,
             dropped=np.flatnonzero(~survives),
             columns=width,
             revoked_rows=revoked_rows,
             gram_added=sum(_weighted_norms(X, s, fit_intercept) for X, _, s in after or []),
-            many_rows=4 * count > int(data.counts.sum()),
         )
 
     def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
@@ -409,28 +420,22 @@ class Unlearner:
         self, edit: _Edit, method: Method, original: _core.Anchor | Float | None, tau: float | None
     ) -> tuple[_State, Update]:
         old, objective = self._state, edit.objective
-        theta = np.ascontiguousarray(old.theta[edit.kept])  # E12: revoked coordinates drop
+        theta = old.theta[edit.kept] if edit.dropped.size else old.theta  # E12: revoked coordinates drop
         block = self._block(objective, theta.size)
-        difference = _core.gradient_difference(edit.before, edit.after, old.theta)  # E3
-        whole = _core.Evaluation(old.value + difference.value, old.gradient + difference.gradient)
-        edited, current = self._edited_anchor(edit, method)
-        anchor = edited
-        at, passes = whole, 0
+        anchor, current = edit.anchor, edit.current
+        here, passes = self._truncate(edit, theta, block)
         if edit.dropped.size:
-            at, passes = self._truncate(edit, theta, whole, block)
-            anchor = edited and edited.drop(edit.dropped.tolist())
+            anchor = anchor and anchor.drop(edit.dropped.tolist())
             current = current and self._constant_hessian
-        g_Z = at.gradient - old.gradient[edit.kept]
-
         hessian: Hessian | None = None
         gram_norm, gram_added = old.gram_norm, old.gram_added + edit.gram_added
         measured: _core.Evaluation | _core.Minimum
         if method == "exact":
-            start = theta
-            if edited is not None and anchor is not None and edit.dropped.size and edited.complete:
+            start, at = theta, here
+            if edit.anchor is not None and anchor is not None and edit.dropped.size and anchor.complete:
                 revoked = np.zeros_like(old.theta)
                 revoked[edit.dropped] = old.theta[edit.dropped]
-                coupling = edited.multiply(revoked) - whole.gradient
+                coupling = edit.anchor.multiply(revoked) - edit.at.gradient
                 eliminated = theta + anchor.solve(coupling[edit.kept])  # E13
                 there = objective.evaluate(eliminated)
                 passes += 1
@@ -453,12 +458,12 @@ class Unlearner:
                 H: _core.Anchor | _Products = anchor
                 if not anchor.complete:
                     H = self._products(objective, objective.curvature(theta), anchor)
-                new = second_order_update(theta, at.gradient, H)  # E5
+                new = second_order_update(theta, here.gradient, H)  # E5
                 passes += 0 if isinstance(H, _core.Anchor) else H.passes
                 hessian = "corrected"
             elif original is not None:
                 g = np.zeros_like(old.theta)
-                g[edit.kept] = at.gradient
+                g[edit.kept] = here.gradient
                 g[edit.dropped] = self._spec.alpha * old.theta[edit.dropped]  # their data are gone (E12)
                 H = self._original(original, edit)
                 new = second_order_update(old.theta, g, H)[edit.kept]  # E5
@@ -470,7 +475,7 @@ class Unlearner:
                         gram_norm, gram_added = self._gram_norm(edit, block), 0.0
                         passes += 1
                     tau = safe_tau(gram_norm + gram_added, self._spec.alpha, self._loss)
-                new = first_order_update(theta, at.gradient, tau)  # E4
+                new = first_order_update(theta, here.gradient, tau)  # E4
             measured = objective.evaluate(new)
             passes += 1
         state = _State(
@@ -479,7 +484,7 @@ class Unlearner:
         update = Update(
             method=method,
             step=new - theta,
-            gradient_difference=g_Z,
+            gradient_difference=here.gradient - old.gradient[edit.kept],
             residual=measured.residual,
             passes=passes,
             hessian=hessian,
@@ -487,15 +492,15 @@ class Unlearner:
         )
         return state, update
 
-    def _truncate(
-        self, edit: _Edit, theta: Float, whole: _core.Evaluation, block: int | None
-    ) -> tuple[_core.Evaluation, int]:
+    def _truncate(self, edit: _Edit, theta: Float, block: int | None) -> tuple[_core.Evaluation, int]:
         """J and its gradient at the theta that is left (E12), and passes made.
 
-        `whole` is what they were before coordinates dropped. Rows that are 0 in all revoked columns did not
-        change: where the others are few, only these are read.
+        Rows that are 0 in all revoked columns are what they were: where the others are few, only these are
+        read.
         """
         data, old = self._data, self._state.theta
+        if not edit.dropped.size:
+            return edit.at, 0
         few = 4 * edit.revoked_rows.size <= int(data.counts.sum())
         if not (few and block is None and sparse.issparse(data.X)):
             return edit.objective.evaluate(theta), 1
@@ -503,8 +508,8 @@ class Unlearner:
         before = self._rows_alone(rows, edit.columns).evaluate(old)
         after = self._rows_alone(rows, data.kept).evaluate(theta)
         penalty = 0.5 * self._spec.alpha * float(old[edit.dropped] @ old[edit.dropped])
-        value = whole.value + after.value - before.value - penalty
-        return _core.Evaluation(value, (whole.gradient - before.gradient)[edit.kept] + after.gradient), 0
+        value = edit.at.value + after.value - before.value - penalty
+        return _core.Evaluation(value, (edit.at.gradient - before.gradient)[edit.kept] + after.gradient), 0
 
     @property
     def _loss(self) -> Loss:
@@ -516,19 +521,6 @@ class Unlearner:
 
     def _is_hessian_at(self, theta: Float, anchor: _core.Anchor) -> bool:
         return self._constant_hessian or np.array_equal(anchor.theta, theta)
-
-    def _edited_anchor(self, edit: _Edit, method: Method) -> tuple[_core.Anchor | None, bool]:
-        """The anchor of the corrected rows, before coordinates drop, and whether it is their Hessian; None if
-        it must be assembled anew. An exact request needs a preconditioner only: a large one stays."""
-        anchor, current = self._state.anchor, self._state.current
-        if anchor is None or edit.many_rows:
-            return None, False
-        if edit.before is None and edit.after is None:
-            return anchor, current
-        if method == "exact" and anchor.theta.size > SMALL:
-            return anchor, False
-        edited = anchor.edit(edit.before, edit.after)
-        return edited, current and edited is not None and edited.complete
 
     def _hessian_here(self) -> _core.Anchor | Float:
         """H of the data before the request, at the model's theta: factored, or the curvature of its rows."""
@@ -571,7 +563,7 @@ class Unlearner:
         squared = _core.Objective(data.blocks(), "squared", penalty, spec.fit_intercept, columns)
         if block is not None:
             return squared.gram_norm_bound()
-        return gram_norm_bound(squared.hessian(np.zeros(edit.kept.size)))
+        return gram_norm_bound(squared.hessian(np.zeros(penalty.size)))
 
     # --- the current data
 

@@ -38,8 +38,9 @@ public:
     // H v of a complete anchor; costs what v has entries.
     Vector multiply(const VectorRef& v) const;
 
-    const Vector& theta() const { return theta_; }
-    bool complete() const { return static_cast<Index>(block_.size()) == theta_.size(); }
+    Index size() const { return diagonal_.size(); }
+    const Vector& theta() const { return theta_; }  // if complete
+    bool complete() const { return static_cast<Index>(block_.size()) == size(); }
     Matrix hessian() const;  // of the block, lower triangle
 
 private:
@@ -51,7 +52,7 @@ private:
     Anchor() = default;
     void hold(Matrix H);
 
-    Vector theta_;
+    Vector theta_;  // (p,) if complete: nobody asks where a preconditioner was made
     Vector diagonal_;  // (p,) of H; if complete, at its largest since it was assembled: its rounding's scale
     std::vector<Index> block_;  // the block's coordinates, ascending
     std::shared_ptr<const Held> held_;

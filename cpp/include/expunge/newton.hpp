@@ -24,8 +24,8 @@ struct Minimum {
 // they are known. Where theta leads nowhere it starts again from 0. `checkpoint` is called before each
 // iteration and may throw. `block` is that of the anchors made on the way.
 Minimum minimize(
-    const Objective& J, const Vector& theta, double tolerance, int max_iter,
-    std::shared_ptr<const Anchor> anchor = nullptr, const std::optional<Evaluation>& start = std::nullopt,
+    const Objective& J, Vector theta, double tolerance, int max_iter,
+    std::shared_ptr<const Anchor> anchor = nullptr, std::optional<Evaluation> start = std::nullopt,
     const std::function<void()>& checkpoint = [] {}, Index block = all_coordinates);
 
 struct Solution {
@@ -35,8 +35,8 @@ struct Solution {
 };
 
 // H x = b by conjugate gradients to |H x - b| <= tolerance, H the Hessian of J where its rows have this
-// curvature, preconditioned by an anchor of about this Hessian. Every iterate is a direction of descent of
-// J where b = -grad J.
+// curvature, preconditioned by an anchor of about this Hessian. Where b = grad J,
+// every iterate is a direction of ascent.
 Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& b, const Anchor& anchor,
                double tolerance, int max_products);
 
