@@ -83,18 +83,6 @@ Vector Anchor::solve(const VectorRef& b) const {
     return x;
 }
 
-Vector Anchor::multiply(const VectorRef& v) const {
-    const Matrix& H = held_->H;
-    Vector product = Vector::Zero(H.rows());
-    for (Index j = 0; j < v.size(); ++j) {
-        if (v(j) == 0.0) continue;
-        const Index k = kept_[static_cast<std::size_t>(j)];
-        product.head(k) += v(j) * H.row(k).head(k).transpose();
-        product.tail(H.rows() - k) += v(j) * H.col(k).tail(H.rows() - k);
-    }
-    return product(kept_);
-}
-
 std::shared_ptr<const Anchor> Anchor::edit(const Objective* before, const Objective* after) const {
     if (!complete()) return shared_from_this();
     const bool same = before && after && before->same_rows(*after);

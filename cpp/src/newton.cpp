@@ -12,7 +12,8 @@ namespace expunge {
 namespace {
 
 constexpr double armijo = 1e-4;
-constexpr double direct_contraction = 0.3;  // go on with a factor while each step cuts the residual to this
+constexpr double direct_contraction = 0.5;  // go on with a factor while each step cuts the residual to this
+constexpr double direct_entries = 40.0;     // of X for each parameter, below which pairs take too much memory
 constexpr double endgame = 1e-10;           // below this share of J, differences of J are rounding
 constexpr int halvings = 40;
 
@@ -69,7 +70,9 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
     const int max_products = complete ? static_cast<int>(std::min(20.0, factor_cost)) : 1000;
     const bool always_factor = max_products < 2;
     bool refactor = !anchor || (complete && !anchor->complete());
-    bool direct = anchor && anchor->complete() && at.curvature.size() == 0;  // step with the factor as it is
+    // Step with a factor near the minimum as it is: each step tells it more.
+    bool direct =
+        anchor && (anchor->complete() || direct_entries * static_cast<double>(J.parameters()) <= J.entries());
     bool fresh = false;                       // the factor is that of H at this very theta
     double previous = at.residual();          // one step ago, for the forcing term
     bool measured = at.curvature.size() > 0;  // `at` was read off the data, not carried over
@@ -201,7 +204,8 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
     const Index p = theta.size();
     Minimum result;
     try {
-        descend(result, J, std::move(theta), tolerance, max_iter, std::move(anchor), std::move(start), checkpoint, block);
+        descend(result, J, std::move(theta), tolerance, max_iter, std::move(anchor), std::move(start),
+                checkpoint, block);
         if (from_zero || result.at.residual() <= std::max(tolerance, result.floor)) return result;
     } catch (const NotPositiveDefinite&) {
         if (from_zero) throw;
@@ -209,8 +213,7 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
     // A start so far out that J is flat there in floating point: 0 is a start that always works.
     if (result.theta.size() > 0 && result.iterations >= max_iter) return result;
     Minimum first = result;
-    descend(result, J, Vector::Zero(p), tolerance, max_iter, nullptr, std::nullopt, checkpoint,
-            block);
+    descend(result, J, Vector::Zero(p), tolerance, max_iter, nullptr, std::nullopt, checkpoint, block);
     if (first.theta.size() > 0 && !(result.at.residual() < first.at.residual())) {
         first.iterations = result.iterations;
         first.passes = result.passes;

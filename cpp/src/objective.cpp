@@ -37,11 +37,19 @@ auto mapped(const Panel& panel, F f, Workspace& workspace) {
         return panel.map(f, workspace);
 }
 
-// value = s loss, r = s d1, w = s d2 for m rows: the one loop around a loss.
+// Loops around a loss: all that they call is inlined into them, and they into nothing, or the compiler would
+// not vectorise them.
+#if defined(__GNUC__) || defined(__clang__)
+#define EXPUNGE_LOOP __attribute__((noinline, flatten))
+#else
+#define EXPUNGE_LOOP
+#endif
+
+// value = s loss, r = s d1, w = s d2 for m rows
 template <class L>
-void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y,
-                   const double* __restrict s, double* __restrict value, double* __restrict r,
-                   double* __restrict w) {
+EXPUNGE_LOOP void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y,
+                                const double* __restrict s, double* __restrict value, double* __restrict r,
+                                double* __restrict w) {
     for (Index i = 0; i < m; ++i) {
         value[i] = s[i] * L::value(y[i], eta[i]);
         r[i] = s[i] * L::d1(y[i], eta[i]);
@@ -49,10 +57,59 @@ void weighted_loss(Index m, const double* __restrict eta, const double* __restri
     }
 }
 
-auto as_vector(const Panel& panel, Index m) { return Eigen::Map<const Vector>(panel.data(), m); }
+// w = s d2
+template <class L>
+EXPUNGE_LOOP void weighted_d2(Index m, const double* __restrict eta, const double* __restrict y,
+                              const double* __restrict s, double* __restrict w) {
+    for (Index i = 0; i < m; ++i) w[i] = s[i] * L::d2(y[i], eta[i]);
+}
+
+// E19, in units of u |x_i|: what is left of rounding in r = s d1 after so many additions.
+template <class L>
+EXPUNGE_LOOP void rounding_of(Index m, const double* __restrict r, const double* __restrict y,
+                              const double* __restrict s, double additions, double eta_rounding,
+                              double* __restrict rounding) {
+    for (Index i = 0; i < m; ++i) {
+        const double d1 = r[i] / (s[i] > 0.0 ? s[i] : 1.0);
+        rounding[i] = s[i] * (additions * std::abs(d1) + L::d1_rounding(d1, eta_rounding, y[i]));
+    }
+}
+
 auto as_vector(Panel& panel, Index m) { return Eigen::Map<Vector>(panel.data(), m); }
 
 }  // namespace
+
+// Sums over the rows of a panel, on their way to g (p,).
+class Objective::PanelSums {
+public:
+    PanelSums(const Objective& J, double sign, Vector& g) : J_(J), sign_(sign), g_(g) {}
+
+    double intercept = 0.0;
+
+    // The sums of the columns, as panels of these rows take them.
+    template <class View>
+    Eigen::Map<Vector> of(const View& rows) {
+        thread_local Workspace memory;
+        Eigen::Map<Vector> columns(memory.take(rows.width()), rows.width());
+        if (fresh_) columns.setZero();
+        fresh_ = false;
+        return columns;
+    }
+
+    template <class View>
+    void collect(const View& rows) {
+        rows.collect(of(rows), sign_, g_.head(J_.d_));
+        if (J_.fit_intercept_) g_(J_.d_) += sign_ * intercept;
+        intercept = 0.0;
+        fresh_ = true;
+    }
+
+private:
+    const Objective& J_;
+    double sign_;
+    Vector& g_;
+    bool fresh_ = true;
+};
 
 Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
                      double largest_norm)
@@ -111,14 +168,13 @@ bool Objective::same_rows(const Objective& other) const {
         blocks_[0].rows, other.blocks_[0].rows);
 }
 
-// Calls visit(loss, rows, panel of f(x_ij), row number, m, f(X) theta, y, s, last), for m rows at a time;
-// `last` says that panel_rows() rows are through (or the block ends): their sum joins the total.
+// Calls visit(loss, rows, theta as panels take it, block, first, row number, panel of f(x_ij), m, last), for
+// m rows at a time; `last` says that panel_rows() rows are through (or the block ends): their sum joins the
+// total.
 template <class F, class Visit>
-void Objective::for_each_panel(const VectorRef& theta, F f, Visit&& visit) const {
+void Objective::walk(const VectorRef& theta, F f, Visit&& visit) const {
     thread_local Workspace packed, image, wide;
-    alignas(64) Panel eta;
     const VectorRef coef = theta.head(d_);
-    const double intercept = fit_intercept_ ? theta(d_) : 0.0;
     Index row = 0;
     for (const Block& block : blocks_) {
         std::visit(
@@ -129,13 +185,8 @@ void Objective::for_each_panel(const VectorRef& theta, F f, Visit&& visit) const
                     const Index stop = std::min(start + stride, rows.rows());
                     for (Index first = start; first < stop; first += step) {
                         const Index m = std::min(step, stop - first);
-                        const auto panel = mapped(rows.panel(first, m, packed), f, image);
-                        auto x_theta = as_vector(eta, m);
-                        panel.multiply(spread, x_theta);
-                        x_theta.array() += intercept;
-                        const double* y = block.y ? block.y + first : zeros.data();
-                        const double* s = block.s ? block.s + first : ones.data();
-                        visit(loss, rows, panel, row + first, m, eta, y, s, first + m == stop);
+                        visit(loss, rows, spread, block, first, row + first,
+                              mapped(rows.panel(first, m, packed), f, image), m, first + m == stop);
                     }
                 }
                 row += rows.rows();
@@ -144,33 +195,41 @@ void Objective::for_each_panel(const VectorRef& theta, F f, Visit&& visit) const
     }
 }
 
+// Calls visit(loss, rows, panel of f(x_ij), row number, m, f(X) theta, y, s, last).
+template <class F, class Visit>
+void Objective::for_each_panel(const VectorRef& theta, F f, Visit&& visit) const {
+    alignas(64) Panel eta;
+    const double intercept = fit_intercept_ ? theta(d_) : 0.0;
+    walk(theta, f,
+         [&](auto loss, const auto& rows, const VectorRef& spread, const Block& block, Index first, Index row,
+             const auto& panel, Index m, bool last) {
+             auto x_theta = as_vector(eta, m);
+             panel.multiply(spread, x_theta);
+             x_theta.array() += intercept;
+             const double* y = block.y ? block.y + first : zeros.data();
+             const double* s = block.s ? block.s + first : ones.data();
+             visit(loss, rows, panel, row, m, eta, y, s, last);
+         });
+}
+
 // g (p,) += sign f(X)^T r, X extended by 1, where fill(loss, row number, m, f(X) theta, y, s, r) sets r.
 template <class F, class Fill>
 void Objective::add_transposed(const VectorRef& theta, F f, double sign, Vector& g, Fill&& fill) const {
-    thread_local Workspace memory;
     alignas(64) Panel r;
-    double intercept_sum = 0.0;
-    bool first = true;
+    PanelSums sums(*this, sign, g);
     for_each_panel(theta, f,
                    [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
                        const double* y, const double* s, bool last) {
-                       Eigen::Map<Vector> sums(memory.take(rows.width()), rows.width());
-                       if (first) sums.setZero();
                        fill(loss, row, m, eta, y, s, r);
-                       panel.add_transposed(as_vector(r, m), sums);
-                       if (fit_intercept_) intercept_sum += as_vector(r, m).sum();
-                       if (last) {
-                           rows.collect(sums, sign, g.head(d_));
-                           if (fit_intercept_) g(d_) += sign * intercept_sum;
-                           intercept_sum = 0.0;
-                       }
-                       first = last;
+                       panel.add_transposed(as_vector(r, m), sums.of(rows));
+                       sums.intercept += as_vector(r, m).sum();
+                       if (last) sums.collect(rows);
                    });
 }
 
 void Objective::add_data(const VectorRef& theta, double sign, Evaluation& total, double* curvature) const {
     alignas(64) Panel value, w;
-    // E19, with no more known of x_i than its largest norm R and number of entries: |x|^T |theta| <= R
+    // E19 with no more known of x_i than bounds of its norm, R, and of its entries: |x|^T |theta| <= R
     // |theta|.
     const double extended_norm = std::sqrt(largest_norm_ * largest_norm_ + (fit_intercept_ ? 1.0 : 0.0));
     const double eta_rounding = (largest_row_ + 3.0) * extended_norm * theta.norm();
@@ -182,11 +241,9 @@ void Objective::add_data(const VectorRef& theta, double sign, Evaluation& total,
             weighted_loss<decltype(loss)>(m, eta.data(), y, s, value.data(), r.data(), w.data());
             total.value += sign * as_vector(value, m).sum();
             if (curvature) std::copy_n(w.data(), m, curvature + row);
-            for (Index i = 0; bounded && i < m; ++i) {
-                const double d1 = s[i] > 0.0 ? r[i] / s[i] : 0.0;
-                rounding += s[i] * ((most_additions_ + 3.0) * std::abs(d1) +
-                                    loss.d1_rounding(d1, eta_rounding, y[i]));
-            }
+            if (!bounded) return;
+            rounding_of<decltype(loss)>(m, r.data(), y, s, most_additions_ + 3.0, eta_rounding, value.data());
+            rounding += as_vector(value, m).sum();
         });
     if (bounded) total.floor = u * extended_norm * rounding;
 }
@@ -204,9 +261,8 @@ Vector Objective::curvature(const VectorRef& theta) const {
     Vector curvature(n_);
     for_each_panel(theta, Entry(),
                    [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta,
-                       const double* y, const double* s, bool) {
-                       for (Index i = 0; i < m; ++i) curvature(row + i) = s[i] * loss.d2(y[i], eta[i]);
-                   });
+                       const double* y, const double* s,
+                       bool) { weighted_d2<decltype(loss)>(m, eta.data(), y, s, curvature.data() + row); });
     return curvature;
 }
 
@@ -238,10 +294,14 @@ Matrix Objective::hessian(const VectorRef& theta) const {
 
 Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
     Vector product = penalty_.cwiseProduct(v);
-    add_transposed(v, Entry(), 1.0, product,
-                   [&](auto, Index row, Index m, const Panel& x_v, const double*, const double*, Panel& r) {
-                       as_vector(r, m) = curvature.segment(row, m).cwiseProduct(as_vector(x_v, m));
-                   });
+    const double offset = fit_intercept_ ? v(d_) : 0.0;
+    PanelSums sums(*this, 1.0, product);
+    walk(v, Entry(),
+         [&](auto, const auto& rows, const VectorRef& spread, const Block&, Index, Index row,
+             const auto& panel, Index m, bool last) {
+             sums.intercept += panel.add_product(curvature.segment(row, m), spread, offset, sums.of(rows));
+             if (last) sums.collect(rows);
+         });
     return product;
 }
 

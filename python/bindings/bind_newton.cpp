@@ -48,14 +48,6 @@ void bind_newton(py::module_& m) {
                 return to_numpy(x);
             },
             py::arg("b").noconvert())
-        .def(
-            "multiply",
-            [](const Anchor& anchor, const Array& v) {
-                const auto factor = vector(v, "v", anchor.size());
-                if (!anchor.complete()) throw std::invalid_argument("this anchor holds a block of H only");
-                return to_numpy(anchor.multiply(factor));
-            },
-            py::arg("v").noconvert())
         .def_property_readonly("size", &Anchor::size)
         .def_property_readonly("complete", &Anchor::complete)
         .def_property_readonly("theta", [](const Anchor& anchor) { return to_numpy(anchor.theta()); })
@@ -75,8 +67,7 @@ void bind_newton(py::module_& m) {
     m.def(
         "minimize",
         [](const PyObjective& J, const Array& theta, double tolerance, int max_iter,
-           const std::optional<SharedAnchor>& anchor, const Evaluation* start,
-           std::optional<Index> block) {
+           const std::optional<SharedAnchor>& anchor, const Evaluation* start, std::optional<Index> block) {
             const auto from = J.parameter(theta, "theta");
             py::gil_scoped_release nogil;
             const auto checkpoint = [] {
@@ -88,7 +79,8 @@ void bind_newton(py::module_& m) {
                             block.value_or(all_coordinates));
         },
         py::arg("objective"), py::arg("theta").noconvert(), py::arg("tolerance"), py::arg("max_iter"),
-        py::arg("anchor") = py::none(), py::arg("start").none(true) = py::none(), py::arg("block") = py::none());
+        py::arg("anchor") = py::none(), py::arg("start").none(true) = py::none(),
+        py::arg("block") = py::none());
 
     m.def(
         "solve",

@@ -78,8 +78,8 @@ def check_alpha(value: Any) -> float:
 
 
 SOLVERS = ("auto", "cholesky", "cg")
-PRECONDITIONER = 512  # coordinates of the block that solver="cg" factors
-FIT_PASSES = 40.0  # what a factor may cost beside a fit
+SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: for a fit, for many requests
+FIT_PASSES, REQUESTS_PASSES = 40.0, 120.0  # what a factor of the whole Hessian may cost, in passes over X
 COPIES = 4  # of the Hessian, while a request is applied: old and new, each with its factor
 
 
@@ -99,12 +99,17 @@ def quarter_of_memory() -> float:
         return 2.0**30
 
 
+def in_low_dimension(objective: _core.Objective, p: int) -> bool:
+    """Whether some vectors of p numbers are little beside X."""
+    return 40 * p <= objective.entries
+
+
 def choose_block(
-    solver: str, memory_limit: float | None, objective: _core.Objective, p: int, *, worthwhile: float
+    solver: str, memory_limit: float | None, objective: _core.Objective, p: int, *, requests: bool = False
 ) -> int | None:
     """How many coordinates of the Hessian to factor: None, all of them, for Cholesky; else CG's block (E20).
 
-    `worthwhile` is what a factor may cost, in passes over the data, where solver="auto" chooses.
+    `requests`: the factor is for many requests to come, and may cost more than one for a single fit.
 
     Raises
     ------
@@ -118,11 +123,13 @@ def choose_block(
             f"solver='cholesky' needs {needed:.3g} bytes for {p} parameters, above the memory limit of "
             f"{limit:.3g}: raise memory_limit or use solver='cg'"
         )
-    # One solve with the factor reads p^2 numbers; beside a few passes over the data that is nothing.
-    pays = objective.anchor_cost <= worthwhile and p * p <= 4.0 * objective.entries + 1e4
+    # A solve reads the factor, p^2 numbers; a pass reads the entries of X.
+    in_proportion = math.isqrt(int(1.5 * objective.entries) + 10_000)
+    pays = objective.anchor_cost <= (REQUESTS_PASSES if requests else FIT_PASSES) and p <= in_proportion
     if solver == "cholesky" or (solver == "auto" and needed <= limit and pays):
         return None
-    return min(p, PRECONDITIONER, math.isqrt(int(limit / (8 * COPIES))))
+    block = min(in_proportion, LARGE_BLOCK) if requests and in_low_dimension(objective, p) else SMALL_BLOCK
+    return min(p, block, math.isqrt(int(limit / (8 * COPIES))))
 
 
 def theta_of(model: Any) -> Float:
@@ -203,7 +210,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
             blocks, self._loss, penalty, bool(self.fit_intercept), None, _core.largest_norm(X)
         )
         theta = np.zeros(penalty.size)
-        block = choose_block(self.solver, self.memory_limit, objective, penalty.size, worthwhile=FIT_PASSES)
+        block = choose_block(self.solver, self.memory_limit, objective, penalty.size)
         minimum = _core.minimize(objective, theta, tol, int(self.max_iter), block=block)
         try:
             check_converged(minimum, tol, stacklevel=4)
@@ -253,8 +260,8 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"
         How Newton's linear systems are solved. ``cholesky`` assembles and factors the whole Hessian, p x p.
-        ``cg`` never does: conjugate gradients on Hessian-vector products, preconditioned by a factor of the
-        block of the 512 coordinates that the data determine most and the diagonal of the others. ``auto`` takes
+        ``cg`` never does: conjugate gradients on Hessian-vector products, preconditioned by the factor of a
+        block, of the coordinates that the data determine most, and the diagonal of the others. ``auto`` takes
         cholesky where it fits `memory_limit` and pays. An Unlearner of this model follows the same choice.
     memory_limit : float, optional
         Bytes that p x p matrices may take (four of them); by default a quarter of the machine's memory.
@@ -313,8 +320,8 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"
         How Newton's linear systems are solved. ``cholesky`` assembles and factors the whole Hessian, p x p.
-        ``cg`` never does: conjugate gradients on Hessian-vector products, preconditioned by a factor of the
-        block of the 512 coordinates that the data determine most and the diagonal of the others. ``auto`` takes
+        ``cg`` never does: conjugate gradients on Hessian-vector products, preconditioned by the factor of a
+        block, of the coordinates that the data determine most, and the diagonal of the others. ``auto`` takes
         cholesky where it fits `memory_limit` and pays. An Unlearner of this model follows the same choice.
     memory_limit : float, optional
         Bytes that p x p matrices may take (four of them); by default a quarter of the machine's memory.

@@ -24,6 +24,7 @@ from .linear import (
     check_solver,
     check_tolerance,
     choose_block,
+    in_low_dimension,
     minimize,
     set_theta,
     theta_of,
@@ -38,7 +39,6 @@ Method = Literal["exact", "second_order", "first_order"]
 Hessian = Literal["corrected", "original"]
 
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
-REQUEST_PASSES = 120.0  # what a factor may cost beside the requests that share it
 LINEAR_TOLERANCE = 1e-3  # of a second-order step by conjugate gradients: what H cannot tell is more than that
 MAX_PRODUCTS = 5000  # Hessian-vector products of such a step
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
@@ -360,7 +360,7 @@ class Unlearner:
         if not touched.revoked:
             return len(touched.rows) + added
         edited = np.fromiter(touched.rows, np.int64, len(touched.rows))
-        return np.unique(np.concatenate([edited, *touched.added, *touched.revoked_rows])).size
+        return _union([edited, *touched.added, *touched.revoked_rows], self._data.n_rows).size
 
     def _stage(self, touched: Touched, method: Method) -> _Edit:
         data, old, fit_intercept = self._data, self._state, self._spec.fit_intercept
@@ -370,7 +370,7 @@ class Unlearner:
         survives = np.append(data.kept[width], np.ones(int(fit_intercept), dtype=bool))
         revoked_rows = np.empty(0, dtype=np.int64)
         if touched.revoked:
-            revoked_rows = np.unique(np.concatenate(touched.revoked_rows))
+            revoked_rows = _union(touched.revoked_rows, data.n_rows)
             revoked_rows = revoked_rows[data.live[revoked_rows]]
         value, gradient, anchor, current = old.value, old.gradient, old.anchor, old.current
         if before or after:
@@ -380,7 +380,9 @@ class Unlearner:
             value, gradient = value + difference.value, gradient + difference.gradient
             count = len(touched.rows) + sum(rows.size for rows in touched.added)
             many = 4 * count > int(data.counts.sum())  # so many that H is better assembled anew
-            lag = method == "exact" and anchor is not None and anchor.size > SMALL  # it preconditions, no more
+            lag = (
+                method == "exact" and anchor is not None and anchor.size > SMALL
+            )  # it preconditions, no more
             if anchor is not None and not lag:
                 anchor = None if many else anchor.edit(was, now)
             current = current and not lag and anchor is not None and anchor.complete
@@ -412,7 +414,7 @@ class Unlearner:
         )
 
     def _block(self, objective: _core.Objective, p: int) -> int | None:
-        return choose_block(self._solver, self._memory_limit, objective, p, worthwhile=REQUEST_PASSES)
+        return choose_block(self._solver, self._memory_limit, objective, p, requests=True)
 
     # --- how theta is chosen for the corrected data
 
@@ -431,18 +433,15 @@ class Unlearner:
         gram_norm, gram_added = old.gram_norm, old.gram_added + edit.gram_added
         measured: _core.Evaluation | _core.Minimum
         if method == "exact":
-            start, at = theta, here
-            if edit.anchor is not None and anchor is not None and edit.dropped.size and anchor.complete:
-                revoked = np.zeros_like(old.theta)
-                revoked[edit.dropped] = old.theta[edit.dropped]
-                coupling = edit.anchor.multiply(revoked) - edit.at.gradient
-                eliminated = theta + anchor.solve(coupling[edit.kept])  # E13
-                there = objective.evaluate(eliminated)
-                passes += 1
-                if there.residual < at.residual:
-                    start, at = eliminated, there
             measured = minimize(
-                objective, start, self.tolerance, MAX_ITER, anchor=anchor, start=at, block=block, stacklevel=4
+                objective,
+                theta,
+                self.tolerance,
+                MAX_ITER,
+                anchor=anchor,
+                start=here,
+                block=block,
+                stacklevel=4,
             )
             passes += measured.passes
             new = measured.theta
@@ -502,7 +501,11 @@ class Unlearner:
         if not edit.dropped.size:
             return edit.at, 0
         few = 4 * edit.revoked_rows.size <= int(data.counts.sum())
-        if not (few and block is None and sparse.issparse(data.X)):
+        if not (
+            few
+            and sparse.issparse(data.X)
+            and (block is None or in_low_dimension(edit.objective, theta.size))
+        ):
             return edit.objective.evaluate(theta), 1
         rows: Blocks = [data.get(edit.revoked_rows)]
         before = self._rows_alone(rows, edit.columns).evaluate(old)
@@ -632,8 +635,16 @@ class Unlearner:
         return np.flatnonzero(self._data.kept) if indices else self._data.kept.copy()
 
 
+def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
+    """Row numbers below n that are in some of these lists, ascending."""
+    found = np.zeros(n, dtype=bool)
+    for some in rows:
+        found[some] = True
+    return np.flatnonzero(found)
+
+
 def _weighted_norms(X: Any, s: Float | None, fit_intercept: bool) -> float:
-    """sum of s |x|^2 over rows, X extended by 1 with an intercept."""
+    """Sum of s |x|^2 over rows, X extended by 1 with an intercept."""
     assert s is not None
     if sparse.issparse(X):
         squares = float(np.repeat(s, np.diff(X.indptr)) @ np.square(X.data, dtype=np.float64))

@@ -35,9 +35,6 @@ public:
     // H^-1 b if complete, else the block's and the diagonal's.
     Vector solve(const VectorRef& b) const;
 
-    // H v of a complete anchor; costs what v has entries.
-    Vector multiply(const VectorRef& v) const;
-
     Index size() const { return diagonal_.size(); }
     const Vector& theta() const { return theta_; }  // if complete
     bool complete() const { return static_cast<Index>(block_.size()) == size(); }
@@ -52,7 +49,7 @@ private:
     Anchor() = default;
     void hold(Matrix H);
 
-    Vector theta_;  // (p,) if complete: nobody asks where a preconditioner was made
+    Vector theta_;     // (p,) if complete: nobody asks where a preconditioner was made
     Vector diagonal_;  // (p,) of H; if complete, at its largest since it was assembled: its rounding's scale
     std::vector<Index> block_;  // the block's coordinates, ascending
     std::shared_ptr<const Held> held_;

@@ -27,6 +27,17 @@ public:
         each_run([&](auto x, Index j) { g.segment(j, x.cols()).noalias() += x.transpose() * r; });
     }
 
+    // g (d,) += X^T r, r = w (X theta + offset); returns the sum of r.
+    double add_product(const VectorRef& w, const VectorRef& theta, double offset,
+                       Eigen::Ref<Vector> g) const {
+        double memory[max_panel_rows];
+        Eigen::Map<Vector> r(memory, x_.rows());
+        multiply(theta, r);
+        r = w.cwiseProduct((r.array() + offset).matrix());
+        add_transposed(r, g);
+        return r.sum();
+    }
+
     // The panel of f(x_ij), in the workspace.
     template <class F>
     DensePanel map(F f, Workspace& workspace) const {

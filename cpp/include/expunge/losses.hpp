@@ -35,8 +35,9 @@ struct Logistic {
         const double e = exp_nonpositive(-std::abs(z));
         return sign * ((z > 0.0 ? 1.0 : e) / (1.0 + e));
     }
-    static double d2(double, double eta) {
-        const double e = exp_nonpositive(-std::abs(eta));
+    static double d2(double y, double eta) {
+        const double z = (1.0 - 2.0 * y) * eta;  // |z| = |eta|, and the exponential is that of the other two
+        const double e = exp_nonpositive(-std::abs(z));
         return e / ((1.0 + e) * (1.0 + e));
     }
     static double d1_rounding(double r, double eta_rounding, double) {

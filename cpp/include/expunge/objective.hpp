@@ -71,6 +71,9 @@ public:
     static Evaluation difference(const Objective* before, const Objective* after, const VectorRef& theta);
 
 private:
+    class PanelSums;
+    template <class F, class Visit>
+    void walk(const VectorRef& theta, F f, Visit&& visit) const;
     template <class F, class Visit>
     void for_each_panel(const VectorRef& theta, F f, Visit&& visit) const;
     template <class F, class Fill>

@@ -19,27 +19,25 @@ public:
 
     // eta (m,) = X theta
     void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
-        const double* __restrict t = theta.data();
-        for (Index i = 0; i < m_; ++i) {
-            double sum[4] = {};  // four chains, so that additions need not wait for each other
-            I k = indptr_[i];
-            const I stop = indptr_[i + 1];
-            for (; k + 4 <= stop; k += 4)
-                for (int c = 0; c < 4; ++c) sum[c] += static_cast<double>(x(k + c)) * t[column(k + c)];
-            for (; k < stop; ++k) sum[0] += static_cast<double>(x(k)) * t[column(k)];
-            eta(i) = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-        }
+        for (Index i = 0; i < m_; ++i) eta(i) = row_times(i, theta.data());
     }
 
     // g (width,) += X^T r
     void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
-        double* __restrict sums = g.data();
+        for (Index i = 0; i < m_; ++i) add_row(i, r(i), g.data());
+    }
+
+    // g (width,) += X^T r, r = w (X theta + offset); returns the sum of r. A row is still at hand when it is
+    // added.
+    double add_product(const VectorRef& w, const VectorRef& theta, double offset,
+                       Eigen::Ref<Vector> g) const {
+        double sum = 0.0;
         for (Index i = 0; i < m_; ++i) {
-            const double r_i = r(i);
-            if (r_i == 0.0) continue;
-            for (I k = indptr_[i]; k < indptr_[i + 1]; ++k)
-                sums[column(k)] += r_i * static_cast<double>(x(k));
+            const double r = w(i) * (row_times(i, theta.data()) + offset);
+            add_row(i, r, g.data());
+            sum += r;
         }
+        return sum;
     }
 
     // The panel of f(x_ij) over stored entries, in the workspace; f(0) must be 0.
@@ -55,6 +53,29 @@ public:
     Index stored(Index i) const { return static_cast<Index>(indptr_[i + 1] - indptr_[i]); }
 
 private:
+    double row_times(Index i, const double* __restrict theta) const {
+        double sum[4] = {};  // four chains, so that additions need not wait for each other
+        I k = indptr_[i];
+        const I stop = indptr_[i + 1];
+        for (; k + 4 <= stop; k += 4)
+            for (int c = 0; c < 4; ++c) sum[c] += static_cast<double>(x(k + c)) * theta[column(k + c)];
+        for (; k < stop; ++k) sum[0] += static_cast<double>(x(k)) * theta[column(k)];
+        return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    }
+
+    // A row's columns differ: four sums can be read before the first is written, and no read waits for a write.
+    void add_row(Index i, double r, double* __restrict g) const {
+        if (r == 0.0) return;
+        I k = indptr_[i];
+        const I stop = indptr_[i + 1];
+        for (; k + 4 <= stop; k += 4) {
+            double sum[4];
+            for (int c = 0; c < 4; ++c) sum[c] = g[column(k + c)] + r * static_cast<double>(x(k + c));
+            for (int c = 0; c < 4; ++c) g[column(k + c)] = sum[c];
+        }
+        for (; k < stop; ++k) g[column(k)] += r * static_cast<double>(x(k));
+    }
+
     T x(I k) const { return data_[static_cast<std::size_t>(k)]; }
     std::size_t column(I k) const { return static_cast<std::size_t>(indices_[static_cast<std::size_t>(k)]); }
 
@@ -88,7 +109,7 @@ public:
 
     // So many that adding a panel's sums to the total costs little beside the panel.
     Index panel_rows() const {
-        constexpr double entries_per_column = 2.0;
+        constexpr double entries_per_column = 8.0;
         const double wanted =
             entries_per_column * static_cast<double>(width_) * static_cast<double>(n_) / (entries() + 1.0);
         return wanted < static_cast<double>(n_) ? std::max<Index>(max_panel_rows, static_cast<Index>(wanted))
