@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import expunge
 
 LINES = []
+REMARKS = []
 
 
 @dataclass
@@ -66,6 +67,12 @@ def compare(benchmark, request):
     return run
 
 
+@pytest.fixture
+def record_line():
+    """record_line(text): a line of its own above the table."""
+    return REMARKS.append
+
+
 def machine():
     """What the figures depend on."""
     model = platform.processor() or platform.machine()
@@ -91,11 +98,15 @@ def machine():
 
 def pytest_terminal_summary(terminalreporter):
     write = terminalreporter.write_line
-    if not LINES:
+    if not (LINES or REMARKS):
         return
     write("")
     for line in machine():
         write(line)
+    for remark in REMARKS:
+        write(remark)
+    if not LINES:
+        return
     write("Ratio: the rival's time over ours, median over rounds; above 1 ours is faster.")
     write("")
     write("| case | ours, ms | rival | ratio | note |")

@@ -40,20 +40,21 @@ bool is_canonical(const py::object& X) {
     return csr.visit([&]<class T, class I>(const T*, const I* indices, const I* indptr) {
         const py::ssize_t entries = csr.indices.shape(0);
         py::gil_scoped_release nogil;
-        bool canonical = true, inside = indptr[0] == 0 && indptr[csr.n] <= entries;
+        bool inside = indptr[0] == 0 && indptr[csr.n] <= entries;
+        Index descents = 0;  // columns that do not follow the one before: right at the start of a row only
         for (Index i = 0; inside && i < csr.n; ++i) {
-            if (indptr[i] > indptr[i + 1] || indptr[i + 1] > entries) {
-                inside = false;
-                break;
-            }
-            I last = -1;
-            for (I k = indptr[i]; k < indptr[i + 1]; ++k) {
-                const I j = indices[k];
-                inside = inside && j >= 0 && j < csr.width;
-                canonical = canonical && j > last;
-                last = j;
-            }
+            const I k = indptr[i];
+            inside = k <= indptr[i + 1] && indptr[i + 1] <= entries;
+            if (inside && k > 0 && k < indptr[i + 1]) descents -= indices[k] <= indices[k - 1];
         }
+        const Index stored = inside ? static_cast<Index>(indptr[csr.n]) : 0;
+        bool outside = stored > 0 && (indices[0] < 0 || indices[0] >= csr.width);
+        for (Index k = 1; k < stored; ++k) {
+            outside |= (indices[k] < 0) | (indices[k] >= csr.width);
+            descents += indices[k] <= indices[k - 1];
+        }
+        inside = inside && !outside;
+        const bool canonical = descents == 0;
         if (!inside) throw std::invalid_argument("the indices of X point outside of it");
         return canonical;
     });

@@ -39,7 +39,7 @@ Method = Literal["exact", "second_order", "first_order"]
 Hessian = Literal["corrected", "original"]
 
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
-LINEAR_TOLERANCE = 1e-3  # of a second-order step by conjugate gradients: what H cannot tell is more than that
+LINEAR_TOLERANCE = 1e-2  # relative, of a second-order step by conjugate gradients: H leaves more than that open
 MAX_PRODUCTS = 5000  # Hessian-vector products of such a step
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
 

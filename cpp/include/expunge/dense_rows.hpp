@@ -1,11 +1,12 @@
 #pragma once
 // X of float32 or float64 in C or F order, or any other two strides.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <type_traits>
 #include <utility>
 
-#include "expunge/rows.hpp"
+#include "expunge/columns.hpp"
 
 namespace expunge {
 

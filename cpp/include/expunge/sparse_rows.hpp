@@ -1,11 +1,12 @@
 #pragma once
 // X in compressed sparse rows (CSR): entries data[k] in columns indices[k] for k in [indptr[i], indptr[i+1])
 // of row i, each row's columns ascending and none twice.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <utility>
 
-#include "expunge/rows.hpp"
+#include "expunge/columns.hpp"
 
 namespace expunge {
 
@@ -63,7 +64,8 @@ private:
         return (sum[0] + sum[1]) + (sum[2] + sum[3]);
     }
 
-    // A row's columns differ: four sums can be read before the first is written, and no read waits for a write.
+    // A row's columns differ: four sums can be read before the first is written, and no read waits for a
+    // write.
     void add_row(Index i, double r, double* __restrict g) const {
         if (r == 0.0) return;
         I k = indptr_[i];
