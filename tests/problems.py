@@ -1,13 +1,15 @@
 """Seeded problems, the retraining oracle and the real data that every test file shares."""
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import sparse
 
 Array = NDArray[np.float64]
 
@@ -68,6 +70,15 @@ def float32_values(values) -> Array:
     return np.asarray(values, dtype=np.float32).astype(np.float64)
 
 
+def sparse_values(rng, n: int, d: int) -> Array:
+    """(n, d), three in ten not 0, or three a row if d is large; the last row and the last column are 0."""
+    X = float32_values(rng.standard_normal((n, d)))
+    share = 3.0 / d if d >= 100 else 0.3
+    kept = rng.permuted(np.broadcast_to(np.arange(d) < round(share * d), (n, d)), axis=1)
+    kept[-1], kept[:, -1] = False, False
+    return np.where(kept, X, 0.0)
+
+
 def make_problem(shape: str, loss: str, fit_intercept: bool) -> Problem:
     n, d = SHAPES[shape]
     rng = np.random.default_rng([list(SHAPES).index(shape), len(loss), fit_intercept])
@@ -77,6 +88,8 @@ def make_problem(shape: str, loss: str, fit_intercept: bool) -> Problem:
     sample_weight = None
     if shape == "duplicate_columns":
         X[:, d // 2 :] = X[:, : d // 2]
+    if shape.startswith("sparse"):
+        X = sparse_values(rng, n, d)
     if shape == "margins_800":
         X[:, 0] = float32_values(np.linspace(-800.0, 800.0, n))
         theta[0] = 1.0
@@ -118,6 +131,9 @@ SHAPES = {
     "weights_with_zeros": (50, 6),
     "alpha_per_column": (40, 5),
     "several_panels": (1000, 37),  # of 256 rows, the last one partial
+    "sparse": (50, 9),
+    "sparse_several_panels": (600, 12),
+    "sparse_wide": (30, 400),
 }
 
 PROBLEMS = [
@@ -128,6 +144,137 @@ PROBLEMS = [
 ]
 
 each_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
+
+
+# Representations of X
+
+
+def read_only(X):
+    """The same, and no array of it can be written to."""
+    for part in parts_of(X):
+        part.flags.writeable = False
+    return X
+
+
+def strided(X):
+    """X as every second row and third column of a larger array; what lies between is poison."""
+    n, d = X.shape
+    larger = np.full((2 * n, 3 * d), np.nan, dtype=X.dtype)
+    larger[::2, ::3] = X
+    return larger[::2, ::3]
+
+
+def entries_of(X):
+    """Values, rows and columns of what is not 0, row by row."""
+    rows, columns = np.nonzero(X)
+    return X[rows, columns], rows, columns
+
+
+def csr(X, *, kind=sparse.csr_array, dtype=np.float64, index=np.int32, stored=None):
+    """X in CSR, indexed as it says; of `stored` (n, d) also the zeros are entries."""
+    rows, columns = np.nonzero((X != 0) | (np.zeros(X.shape, dtype=bool) if stored is None else stored))
+    data = X[rows, columns].astype(dtype)
+    matrix = kind((data, columns, np.searchsorted(rows, np.arange(len(X) + 1))), shape=X.shape)
+    matrix.indices, matrix.indptr = matrix.indices.astype(index), matrix.indptr.astype(index)
+    assert (matrix.indices.dtype, matrix.indptr.dtype) == (index, index)
+    return matrix
+
+
+def every_third_row(X):
+    """Mask (n, d)."""
+    return np.broadcast_to((np.arange(len(X)) % 3 == 0)[:, None], X.shape)
+
+
+def csr_with_duplicates(X):
+    """Each entry in two halves, one far from the other, columns descending."""
+    data, rows, columns = (np.tile(part, 2) for part in entries_of(X))
+    order = np.lexsort((-columns, np.arange(data.size) < data.size // 2, rows))
+    indptr = np.searchsorted(rows[order], np.arange(len(X) + 1))
+    return sparse.csr_array((data[order] / 2, columns[order], indptr), shape=X.shape)
+
+
+def coo_with_duplicates(X):
+    """Each entry in two halves, the rows descending."""
+    data, rows, columns = (np.tile(part[::-1], 2) for part in entries_of(X))
+    return sparse.coo_array((data / 2, (rows, columns)), shape=X.shape)
+
+
+DENSE = {
+    "float64_c": lambda X: np.array(X, dtype=np.float64, order="C"),
+    "float64_f": lambda X: np.array(X, dtype=np.float64, order="F"),
+    "float32_c": lambda X: np.array(X, dtype=np.float32, order="C"),
+    "float32_f": lambda X: np.array(X, dtype=np.float32, order="F"),
+    "read_only": lambda X: read_only(np.array(X, dtype=np.float64)),
+    "strided": strided,
+    "float32_strided": lambda X: strided(X.astype(np.float32)),
+    "reversed": lambda X: np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1],
+}
+SPARSE = {
+    "csr_int32": csr,
+    "csr_int64": partial(csr, index=np.int64),
+    "csr_float32": partial(csr, dtype=np.float32),
+    "csr_matrix": partial(csr, kind=sparse.csr_matrix),
+    "csr_read_only": lambda X: read_only(csr(X)),
+    "csr_explicit_zeros": lambda X: csr(X, stored=every_third_row(X)),
+    "csr_duplicates": csr_with_duplicates,
+    "csc": lambda X: sparse.csc_array((lambda v, i, j: (v, (i, j)))(*entries_of(X)), shape=X.shape),
+    "coo_duplicates": coo_with_duplicates,
+}
+REPRESENTATIONS = DENSE | SPARSE
+INTEGERS = {  # of whole numbers
+    "int64": lambda X: X.astype(np.int64),
+    "int8": lambda X: X.astype(np.int8),
+    "list": lambda X: X.tolist(),
+    "csr_int8": partial(csr, dtype=np.int8),
+}
+
+# What the costly tests cross with their other parameters.
+REQUIRED = ["float64_c", "float64_f", "float32_c", "read_only", "csr_int32", "csr_int64", "csc"]
+in_required_forms = pytest.mark.parametrize("represent", REQUIRED, indirect=True)
+in_sparse_forms = pytest.mark.parametrize("represent", SPARSE, indirect=True)
+
+
+def parts_of(X) -> list:
+    """The arrays that X consists of."""
+    if not sparse.issparse(X):
+        return [X]
+    return [X.data, X.row, X.col] if X.format == "coo" else [X.data, X.indices, X.indptr]
+
+
+def bits_of(X) -> list[bytes]:
+    """Equal only if no array of X changed."""
+    return [np.asarray(part).tobytes() for part in parts_of(X)]
+
+
+def dense(X) -> Array:
+    """A copy of X as an array, entry by entry: under `nothing_densifies` no sparse matrix gives one."""
+    if not sparse.issparse(X):
+        return np.array(X, dtype=np.float64)
+    copy = np.zeros(X.shape)
+    entries = X.tocoo()
+    np.add.at(copy, (entries.row, entries.col), entries.data.astype(np.float64))
+    return copy
+
+
+@contextmanager
+def nothing_densifies():
+    """Inside, whoever asks a sparse matrix for all of its cells fails."""
+
+    def densified(*_, **__):
+        raise AssertionError("densified")
+
+    formats = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (getattr(sparse, f"{name}_{kind}") for name in formats for kind in ("array", "matrix")):
+            for method in ("toarray", "todense", "__array__"):
+                if hasattr(kind, method):  # without __array__ NumPy takes the matrix for one object
+                    patch.setattr(kind, method, densified)
+            if hasattr(kind, "A"):
+                patch.setattr(kind, "A", property(densified))
+        yield
+
+
+# Oracles
 
 
 def central_difference(function_at, step: float):
@@ -222,20 +369,25 @@ class Adult:
     sensitive_features: list[str]  # 15 one-hot columns
 
 
+def data_file(name: str) -> Path:
+    """A file of $EXPUNGE_DATA; skips the calling test without it."""
+    folder = os.environ.get("EXPUNGE_DATA")
+    if folder is None:
+        pytest.skip(f"EXPUNGE_DATA is not set: it names the folder with {name}")
+    path = Path(folder) / name
+    if not path.exists():
+        pytest.skip(f"{path} does not exist")
+    return path
+
+
 @cache
 def adult() -> Adult:
     """Adult from $EXPUNGE_DATA/adult.npz; skips the calling test without it."""
-    folder = os.environ.get("EXPUNGE_DATA")
-    if folder is None:
-        pytest.skip("EXPUNGE_DATA is not set: it names the folder with adult.npz")
-    path = Path(folder) / "adult.npz"
-    if not path.exists():
-        pytest.skip(f"{path} does not exist")
 
     def unit_rows(X):
         return X / np.linalg.norm(X, axis=1, keepdims=True)
 
-    with np.load(path) as data:
+    with np.load(data_file("adult.npz")) as data:
         return Adult(
             X=unit_rows(data["X_train"]),
             y=(data["y_train"] > 0).astype(np.float64),
@@ -243,4 +395,32 @@ def adult() -> Adult:
             y_test=(data["y_test"] > 0).astype(np.float64),
             feature_names=data["feature_names"].tolist(),
             sensitive_features=data["sensitive_features"].tolist(),
+        )
+
+
+@dataclass(frozen=True)
+class Drebin:
+    """Drebin, binary CSR; rows of Euclidean norm 1, targets in {0, 1}."""
+
+    X: sparse.csr_array  # (39380, 2081)
+    y: Array
+    feature_names: list[str]
+    url_features: NDArray[np.intp]  # positions of the 1,197 columns that are URLs
+
+
+@cache
+def drebin() -> Drebin:
+    """Drebin's training rows from $EXPUNGE_DATA/drebin.npz; skips the calling test without it."""
+    with np.load(data_file("drebin.npz")) as data:
+        parts = (data["train_data"].astype(np.float64), data["train_indices"], data["train_indptr"])
+        X = sparse.csr_array(parts, shape=tuple(data["train_shape"]))
+        X.sum_duplicates()
+        norms = np.sqrt(X.multiply(X).sum(axis=1))
+        X.data /= np.repeat(np.where(norms > 0, norms, 1.0), np.diff(X.indptr))
+        names = data["feature_names"].tolist()
+        return Drebin(
+            X=X,
+            y=(data["y_train"] > 0).astype(np.float64),
+            feature_names=names,
+            url_features=np.flatnonzero(np.isin(names, data["sensitive_features"])),
         )

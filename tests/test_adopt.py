@@ -7,7 +7,8 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import retrain
+from problems import csr, float32_values, in_required_forms, nothing_densifies, retrain
+from scipy import sparse
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -41,7 +42,7 @@ each_loss = pytest.mark.parametrize("loss", ["squared", "logistic"])
 def data(loss, weighted=False):
     """X (n, d), targets (n,), s (n,) or None; targets are 0 and 1 for the logistic loss."""
     rng = np.random.default_rng(7)
-    X = rng.standard_normal((N, D)) + 0.5
+    X = float32_values(rng.standard_normal((N, D)) + 0.5)
     eta = X @ np.linspace(1.0, -1.0, D) + 0.3 + rng.logistic(size=N)
     s = rng.integers(1, 9, N) / 4.0 if weighted else None
     return X, (eta > 0).astype(float) if loss == "logistic" else eta, s
@@ -117,6 +118,19 @@ def test_adoption_measures_and_polishes_what_each_solver_left(loss, solver, fit_
         assert_array_equal(model.intercept_, 0.0)
 
 
+@with_and_without_intercept
+@each_loss
+def test_a_model_is_adopted_in_every_representation(loss, fit_intercept, represent):
+    X, y, s = data(loss, weighted=True)
+    X[:, 3] = 0.0
+    model = fit(sklearn_model(loss, "sag", fit_intercept=fit_intercept, tol=1e-3), X, y, s)
+    residual = np.linalg.norm(gradient(loss, X, y, theta(model), ALPHA, s, fit_intercept))
+    assert_allclose(ex.residual(model, represent(X), y, s), residual, rtol=0, atol=1e-10)
+    un = ex.Unlearner(model, represent(X), y, s)
+    assert_allclose(un.residual_on_entry, residual, rtol=0, atol=1e-10)
+    assert np.linalg.norm(gradient(loss, X, y, theta(model), ALPHA, s, fit_intercept)) <= 1.001e-8
+
+
 @pytest.mark.parametrize("alpha", [0.01, 1.0, 30.0])
 @each_loss
 @with_and_without_weights
@@ -177,7 +191,7 @@ def requests():
     """name -> request, and D' from (X, y, s, labels) by NumPy indexing; labels: targets -> y as given."""
     rng = np.random.default_rng(11)
     kept = np.setdiff1d(np.arange(N), [3, 7, 50])
-    X_new, y_new = rng.standard_normal((4, D)), np.array([0.0, 1.0, 1.0, 0.0])
+    X_new, y_new = float32_values(rng.standard_normal((4, D))), np.array([0.0, 1.0, 1.0, 0.0])
 
     def labels_corrected(X, y, s):
         y = y.copy()
@@ -232,24 +246,26 @@ def requests():
 @with_and_without_intercept
 @with_and_without_weights
 @pytest.mark.parametrize(
-    ("loss", "solver", "labels"),
+    ("loss", "solver", "labels", "represent"),
     [
-        ("squared", "auto", None),
-        ("squared", "sag", None),
-        ("logistic", "lbfgs", "0_1"),
-        ("logistic", "newton-cholesky", "strings"),
-        ("logistic", "saga", "signs"),
+        ("squared", "auto", None, "float64_c"),
+        ("squared", "sag", None, "csr_int32"),
+        ("squared", "svd", None, "csr_float32"),
+        ("logistic", "lbfgs", "0_1", "float64_f"),
+        ("logistic", "newton-cholesky", "strings", "csr_int64"),
+        ("logistic", "saga", "signs", "csc"),
     ],
+    indirect=["represent"],
 )
 def test_after_a_request_the_model_is_what_scikit_learn_would_have_fitted(
-    loss, solver, labels, weighted, fit_intercept, make_request, corrected
+    loss, solver, labels, weighted, fit_intercept, make_request, corrected, represent
 ):
     def label(y):
         return y if labels is None else np.array(LABELS[labels])[np.asarray(y, dtype=int)]
 
     X, y, s = data(loss, weighted)
     model = fit(sklearn_model(loss, solver, fit_intercept=fit_intercept), X, label(y), s)
-    un = ex.Unlearner(model, X, label(y), s)
+    un = ex.Unlearner(model, represent(X), label(y), s)
     update = un.apply(make_request(label))
     assert un.model is model
 
@@ -279,6 +295,53 @@ def test_after_a_request_the_model_is_what_scikit_learn_would_have_fitted(
         assert_allclose(model.predict_proba(X), rival.predict_proba(X), atol=1e-6)
         assert_allclose(model.decision_function(X), rival.decision_function(X), atol=1e-5)
     assert_allclose(model.score(X, label(y)), rival.score(X, label(y)), atol=1e-6)
+
+
+SPARSE_SOLVERS = [
+    *(("squared", solver, False) for solver in ("cholesky", "lsqr")),
+    *(("squared", solver, True) for solver in ("auto", "sparse_cg", "sag")),
+    *(("logistic", solver, True) for solver in ("lbfgs", "newton-cg", "sag", "saga")),
+    *(("logistic", solver, False) for solver in ("lbfgs", "newton-cg", "liblinear", "saga")),
+]
+
+
+@pytest.mark.parametrize(("loss", "solver", "fit_intercept"), SPARSE_SOLVERS)
+@pytest.mark.parametrize("kind", [sparse.csr_array, sparse.csr_matrix], ids=["array", "matrix"])
+def test_models_that_scikit_learn_fitted_to_sparse_data_are_adopted(loss, solver, fit_intercept, kind):
+    X, y, _ = data(loss)
+    X[np.add.outer(np.arange(N), np.arange(D)) % 3 > 0] = 0.0
+    given = kind(csr(X))
+    model = fit(sklearn_model(loss, solver, fit_intercept=fit_intercept), given, y)
+    with nothing_densifies():
+        un = ex.Unlearner(model, given, y)
+    assert un.model is model
+    for make_request, corrected in (requests()[name] for name in ("CorrectValues", "RemoveRows", "AddRows")):
+        with nothing_densifies():
+            un.apply(make_request(lambda y: y))
+        X, y, _ = corrected(X, y, None)
+    with nothing_densifies():
+        un.apply(ex.CorrectLabels([5, 12], [1.0, 0.0]))
+        un.apply(ex.RevokeFeatures([1, 4]))
+    X, y = X[:, [0, 2, 3]], y.copy()
+    y[[np.flatnonzero(np.setdiff1d(np.arange(N), [3, 7, 50]) == row)[0] for row in (5, 12)]] = [1.0, 0.0]
+    expected = retrain(X, y, alpha=ALPHA, loss=loss, fit_intercept=fit_intercept)
+    r = profile_residual(loss, X, y, theta(model), ALPHA, None, fit_intercept)
+    assert np.linalg.norm((theta(model) - expected)[:3]) <= 2.0 * r / ALPHA
+    assert 2.0 * r / ALPHA < 1e-6
+    rival = fresh(loss, X, y, None, fit_intercept=fit_intercept)
+    assert_allclose(theta(model), theta(rival), atol=1e-6)
+    assert_allclose(model.predict(kind(csr(X))), rival.predict(X), atol=1e-6)
+
+
+def test_a_model_of_sparse_coefficients_is_refused_with_advice():
+    X, y, _ = data("logistic")
+    model = fit(sklearn_model("logistic", "lbfgs"), csr(X), y).sparsify()
+    before = pickle.dumps(model)
+    for refused in (lambda: ex.Unlearner(model, csr(X), y), lambda: ex.residual(model, X, y)):
+        with pytest.raises(ValueError, match=r"coef_ is sparse: call model\.densify\(\) first"):
+            refused()
+    assert pickle.dumps(model) == before
+    assert ex.Unlearner(model.densify(), csr(X), y).residual() <= 1e-8
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
@@ -444,6 +507,7 @@ def test_what_is_no_model_is_refused(model):
         ex.Unlearner(model, np.ones((2, 3)), np.ones(2))
 
 
+@in_required_forms
 @each_loss
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -455,12 +519,14 @@ def test_what_is_no_model_is_refused(model):
         (lambda X, y: (X[:0], y[:0]), "no rows"),
     ],
 )
-def test_data_that_do_not_fit_the_model_leave_it_unchanged(loss, change, message):
+def test_data_that_do_not_fit_the_model_leave_it_unchanged(loss, change, message, represent):
     X, y, _ = data(loss)
     model = fit(sklearn_model(loss, "sag"), X, y)
     before = theta(model)
+    X, y = change(X, y)
+    X = represent(X) if X.ndim == 2 else X
     with pytest.raises(ValueError, match=message):
-        ex.Unlearner(model, *change(X, y))
+        ex.Unlearner(model, X, y)
     assert_array_equal(theta(model), before)
 
 

@@ -6,41 +6,22 @@ import time
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import PROBLEMS, each_problem, exact_gradient, float32_values, jacobian
+from problems import (
+    PROBLEMS,
+    bits_of,
+    each_problem,
+    exact_gradient,
+    float32_values,
+    in_required_forms,
+    jacobian,
+)
+from scipy import sparse
 
 import expunge
 from expunge import kernels, reference
 from expunge.losses import LOSSES
 
 pytestmark = pytest.mark.isa
-
-
-def strided(X):
-    """X as every second row and third column of a larger array; what lies between is poison."""
-    n, d = X.shape
-    larger = np.full((2 * n, 3 * d), np.nan, dtype=X.dtype)
-    larger[::2, ::3] = X
-    return larger[::2, ::3]
-
-
-def read_only(X):
-    X = X.copy()
-    X.flags.writeable = False
-    return X
-
-
-REPRESENTATIONS = {
-    "float64_c": lambda X: np.array(X, dtype=np.float64, order="C"),
-    "float64_f": lambda X: np.array(X, dtype=np.float64, order="F"),
-    "float32_c": lambda X: np.array(X, dtype=np.float32, order="C"),
-    "float32_f": lambda X: np.array(X, dtype=np.float32, order="F"),
-    "read_only": read_only,
-    "strided": strided,
-    "float32_strided": lambda X: strided(X.astype(np.float32)),
-    "reversed": lambda X: np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1],
-}
-
-each_representation = pytest.mark.parametrize("represent", REPRESENTATIONS.values(), ids=REPRESENTATIONS)
 
 
 class Tolerance:
@@ -74,7 +55,6 @@ def floor_of(rows, theta, loss, fit_intercept):
 # Against the reference
 
 
-@each_representation
 @each_problem
 def test_kernels_equal_the_reference(problem, represent):
     X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
@@ -96,10 +76,12 @@ def test_kernels_equal_the_reference(problem, represent):
 
     floor = kernels.rounding_floor(given, y, theta, **objective)
     assert isinstance(floor, float)
-    assert_allclose(floor, reference.rounding_floor(X, y, theta, **objective), rtol=1e-9)
+    floor_reference = reference.rounding_floor(X, y, theta, **objective)
+    assert floor <= floor_reference * (1.0 + 1e-9)
+    if not sparse.issparse(given):  # which has fewer terms to add than cells
+        assert_allclose(floor, floor_reference, rtol=1e-9)
 
 
-@each_representation
 @each_problem
 def test_gram_takes_weights_of_any_sign(problem, represent):
     X = problem.X
@@ -130,7 +112,6 @@ def test_results_are_fresh_float64_arrays(problem):
         assert_array_equal(kernel(), second)  # and the same arguments give the same bits
 
 
-@each_representation
 def test_inputs_are_not_modified(represent):
     problem = next(problem for problem in PROBLEMS if problem.name == "several_panels-logistic-intercept")
     rng = np.random.default_rng(2)
@@ -144,7 +125,7 @@ def test_inputs_are_not_modified(represent):
         "alpha": rng.uniform(0.1, 1.0, p - 1),
         "w": rng.standard_normal(n),
     }
-    before = {name: array.tobytes() for name, array in arguments.items()}
+    before = {name: bits_of(array) for name, array in arguments.items()}
     X, y, theta, v, s, alpha, w = arguments.values()
     objective = {"alpha": alpha, "sample_weight": s, "fit_intercept": True}
     kernels.hessian(X, theta, **objective)
@@ -154,7 +135,7 @@ def test_inputs_are_not_modified(represent):
     kernels.rounding_floor(X, y, theta, **objective)
     kernels.gradient_difference((X, y, s), (X, 1.0 - y, s), theta, fit_intercept=True)
     kernels.gram(X, w)
-    assert {name: array.tobytes() for name, array in arguments.items()} == before
+    assert {name: bits_of(array) for name, array in arguments.items()} == before
 
     H = np.eye(3) + 1.0
     b = np.ones((3, 2))
@@ -212,43 +193,41 @@ def test_gradient_and_hessian_by_finite_differences(problem):
     assert_allclose(H, jacobian(gradient_at, theta, step), rtol=0, atol=1e-8 * scale)
 
 
+@in_required_forms
 @each_problem
-def test_rounding_floor_bounds_the_error_of_the_gradient(problem):  # E19
-    X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
-    for represent in (REPRESENTATIONS["float64_c"], REPRESENTATIONS["float32_f"]):
-        g = kernels.gradient(represent(X), y, theta, **objective)
-        error = np.linalg.norm((g - exact_gradient(problem.name)).astype(np.float64))
-        assert error <= kernels.rounding_floor(represent(X), y, theta, **objective)
+def test_rounding_floor_bounds_the_error_of_the_gradient(problem, represent):  # E19
+    X, y, theta, objective = represent(problem.X), problem.y, problem.theta, problem.objective
+    g = kernels.gradient(X, y, theta, **objective)
+    error = np.linalg.norm((g - exact_gradient(problem.name)).astype(np.float64))
+    assert error <= kernels.rounding_floor(X, y, theta, **objective)
 
 
 # Gradient difference (E3)
 
 
-@each_representation
-@pytest.mark.parametrize("weighted", [False, True])
+@in_required_forms
 @each_problem
-def test_gradient_difference_equals_the_reference(problem, weighted, represent):
+def test_gradient_difference_equals_the_reference(problem, represent):
     X, y, theta = problem.X, problem.y, problem.theta
     options = {"loss": problem.loss, "fit_intercept": problem.fit_intercept}
     rng = np.random.default_rng(4)
     n, m = len(y), (len(y) + 2) // 3
     X_after, s, s_after = float32_values(X[:m] + 1.0), rng.uniform(0.0, 2.0, n), rng.uniform(0.0, 2.0, m)
     y_after = 1.0 - y[:m]
-    before = (X, y, s) if weighted else (X, y)
-    after = (X_after, y_after, s_after) if weighted else (X_after, y_after)
 
     def given(rows):
         return None if rows is None else (represent(rows[0]), *rows[1:])
 
-    floor = floor_of(before, theta, **options) + floor_of(after, theta, **options)
-    for old, new in ((before, after), (after, before), (before, None), (None, after), (None, None)):
-        change = kernels.gradient_difference(given(old), given(new), theta, **options)
-        expected = reference.gradient_difference(old, new, theta, **options)
-        assert change.shape == theta.shape
-        assert np.linalg.norm(change - expected) <= 2.0 * floor
+    for before, after in (((X, y), (X_after, y_after)), ((X, y, s), (X_after, y_after, s_after))):
+        floor = floor_of(before, theta, **options) + floor_of(after, theta, **options)
+        for old, new in ((before, after), (after, before), (before, None), (None, after), (None, None)):
+            change = kernels.gradient_difference(given(old), given(new), theta, **options)
+            expected = reference.gradient_difference(old, new, theta, **options)
+            assert change.shape == theta.shape
+            assert np.linalg.norm(change - expected) <= 2.0 * floor
 
 
-@each_representation
+@in_required_forms
 @each_problem
 def test_gradient_difference_of_rows_that_share_X(problem, represent):
     X, y, theta = problem.X, problem.y, problem.theta
@@ -507,13 +486,18 @@ def test_non_finite_numbers_are_refused(kernel, argument, bad):
 
 
 @each_kernel
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_non_finite_rows_are_refused_in_every_layout(kernel, dtype):
-    X = arguments()["X"].astype(dtype)
-    X[57, 1] = np.nan
-    for layout in (X, np.asfortranarray(X), X[::-1]):
-        with pytest.raises(ValueError, match="X"):
-            call(kernel, X=layout)
+def test_non_finite_rows_are_refused_in_every_representation(kernel, represent):
+    """Also where nothing else of the result would show it: a margin of +inf has a derivative of 0."""
+    given = arguments()
+    X, y = float32_values(given["X"]), given["y"]
+    for bad in (np.nan, np.inf, -np.inf):
+        for row in np.flatnonzero(y == 0)[-1], np.flatnonzero(y == 1)[-1]:
+            spoiled, weightless = X.copy(), np.ones(100)
+            spoiled[row, 1], weightless[row] = bad, 0.0
+            for theta in (np.ones(3), -np.ones(3)):
+                for s in (None, weightless):
+                    with pytest.raises(ValueError, match="X contains NaN or infinity"):
+                        call(kernel, X=represent(spoiled), theta=theta, sample_weight=s)
 
 
 @each_kernel

@@ -3,15 +3,51 @@
 import copy
 import itertools
 import tracemalloc
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
-from problems import adult, float32_values, retrain
+from numpy.testing import assert_allclose, assert_array_equal
+from problems import (
+    DENSE,
+    REPRESENTATIONS,
+    SPARSE,
+    adult,
+    bits_of,
+    in_required_forms,
+    in_sparse_forms,
+    parts_of,
+    read_only,
+    retrain,
+)
+from scipy import sparse
+from unlearning import (
+    ALPHA,
+    METHODS,
+    TOLERANCE,
+    Data,
+    assert_corrected_data,
+    assert_retrained,
+    each_intercept,
+    each_kind,
+    each_loss,
+    each_method,
+    each_weighting,
+    gradient_and_floor,
+    histories,
+    make_data,
+    objective_of,
+    profile_residual,
+    represented,
+    request_from,
+    requests_for,
+    surviving,
+    theta_of,
+    unlearner,
+)
 
 import expunge as ex
 from expunge import reference
@@ -19,228 +55,100 @@ from expunge.losses import LOSSES
 
 pytestmark = pytest.mark.isa
 
-ALPHA = 0.5
-TOLERANCE = 1e-8  # the default of Unlearner
-METHODS = {
-    "exact": {"method": "exact"},
-    "corrected": {"method": "second_order"},
-    "original": {"method": "second_order", "hessian": "original"},
-    "first_order": {"method": "first_order"},
-}
-
-each_loss = pytest.mark.parametrize("loss", LOSSES)
-each_intercept = pytest.mark.parametrize("fit_intercept", [False, True], ids=["plain", "intercept"])
-each_weighting = pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-
-
-@dataclass(frozen=True)
-class Data:
-    """Every row and column ever handed over, and which of them are still in the data."""
-
-    X: np.ndarray
-    y: np.ndarray
-    s: np.ndarray
-    live: np.ndarray
-    kept: np.ndarray
-    weighted: bool
-
-    def after(self, *requests):
-        """The data with these requests granted."""
-        data = copy.deepcopy(self)
-        for request in requests:
-            data = data.granted(request)
-        return data
-
-    def granted(self, request):
-        match request:
-            case ex.RemoveRows():
-                self.live[request.rows] = False
-            case ex.CorrectLabels():
-                self.y[request.rows] = request.labels
-            case ex.CorrectValues():
-                self.X[np.ix_(np.arange(len(self.X))[request.rows], request.columns)] = request.values
-            case ex.RevokeFeatures():
-                self.kept[request.columns] = False
-            case ex.AddRows():
-                X = np.zeros((len(request.X), self.X.shape[1]))
-                X[:, self.kept] = request.X
-                s = np.ones(len(X)) if request.sample_weight is None else request.sample_weight
-                return Data(
-                    np.vstack([self.X, X]),
-                    np.append(self.y, request.y),
-                    np.append(self.s, s),
-                    np.append(self.live, np.ones(len(X), dtype=bool)),
-                    self.kept,
-                    self.weighted or request.sample_weight is not None,
-                )
-        return self
-
-    @property
-    def rows(self):
-        """X (n, d), y (n,), sample_weight (n,) or None."""
-        s = self.s[self.live] if self.weighted else None
-        return self.X[self.live][:, self.kept], self.y[self.live], s
-
-
-def make_data(loss, *, weighted=False, n=60, d=6, seed=0):
-    rng = np.random.default_rng([seed, n, d, len(loss)])
-    X = float32_values(rng.standard_normal((n, d)))
-    eta = X @ rng.standard_normal(d) + 0.5
-    if loss == "squared":
-        y = float32_values(eta + 0.5 * rng.standard_normal(n))
-    else:
-        y = (rng.uniform(size=n) < 1.0 / (1.0 + np.exp(-eta))).astype(np.float64)
-        y[:2] = 0.0, 1.0
-    s = np.ones(n)
-    if weighted:
-        s = float32_values(rng.uniform(0.5, 2.0, n))
-        s[5::13] = 0.0
-    return Data(X, y, s, np.ones(n, dtype=bool), np.ones(d, dtype=bool), weighted)
-
-
-def unlearner(data, loss, fit_intercept, *, alpha=ALPHA, tolerance=TOLERANCE, dtype=np.float64, order="C"):
-    X, y, s = data.rows
-    X = np.array(X, dtype=dtype, order=order)
-    kind = ex.Ridge if loss == "squared" else ex.LogisticRegression
-    model = kind(alpha, fit_intercept=fit_intercept, tol=tolerance).fit(X, y, s)
-    return ex.Unlearner(model, X, y, s, tolerance=tolerance)
-
-
-def theta_of(model):
-    coef = np.ravel(model.coef_)
-    return np.append(coef, model.intercept_) if model.fit_intercept else coef.copy()
-
-
-def surviving(before, after, fit_intercept):
-    """Which coordinates of theta on `before` are still there on `after`."""
-    return np.append(after.kept[before.kept], np.full(int(fit_intercept), True))
-
-
-def objective_of(un, s):
-    """The keyword arguments of the reference for the model's objective with these weights."""
-    model = un.model
-    loss = "logistic" if hasattr(model, "classes_") else "squared"
-    fit_intercept = bool(model.fit_intercept)
-    return {"alpha": model.alpha, "loss": loss, "sample_weight": s, "fit_intercept": fit_intercept}
-
-
-def gradient_and_floor(un, data, theta):
-    """The gradient on `data` at theta by the reference, and a bound on its rounding error (E19)."""
-    X, y, s = data.rows
-    objective = objective_of(un, s)
-    return (
-        reference.gradient(X, y, theta, **objective),
-        reference.rounding_floor(X, y, theta, **objective),
-    )
-
-
-def profile_residual(un, data, theta):
-    """Norm of the gradient of min over the intercept of J, which is alpha-strongly convex; and the floor."""
-    g, floor = gradient_and_floor(un, data, theta)
-    if not un.model.fit_intercept:
-        return np.linalg.norm(g), floor
-    longest = np.linalg.norm(data.rows[0], axis=1).max()
-    return np.linalg.norm(g[:-1]) + longest * abs(g[-1]), (1.0 + longest) * floor
-
-
-def assert_retrained(un, data):
-    """The model is the minimiser on `data`, as `retrain` finds it."""
-    theta, d = theta_of(un.model), data.kept.sum()
-    X, y, s = data.rows
-    retrained = retrain(X, y, **objective_of(un, s))
-    r, floor = np.add(profile_residual(un, data, theta), profile_residual(un, data, retrained))
-    g, gradient_floor = gradient_and_floor(un, data, theta)
-    assert theta.shape == retrained.shape
-    assert np.linalg.norm(g) <= un.tolerance + gradient_floor
-    if hasattr(un.model, "classes_"):
-        # Strong convexity: each of the two points is within its own residual / alpha of the minimiser.
-        assert np.linalg.norm((theta - retrained)[:d]) <= (r + floor) / un.model.alpha
-    else:
-        assert np.linalg.norm(theta - retrained) <= 1e-10 * np.linalg.norm(retrained)
-
-
-def requests_for(loss, d=6, seed=9):
-    """Every kind of request, and lists of them, for `make_data(loss)` of 60 rows and d columns."""
-    rng = np.random.default_rng(seed)
-
-    def targets(m):
-        return (
-            float32_values(rng.standard_normal(m))
-            if loss == "squared"
-            else rng.integers(0, 2, m).astype(float)
-        )
-
-    def values(*shape):
-        return float32_values(rng.standard_normal(shape))
-
-    mask = np.zeros(60, dtype=bool)
-    mask[[4, 40]] = True
-    return {
-        "remove_rows": [ex.RemoveRows([3, 7, 20])],
-        "remove_by_mask": [ex.RemoveRows(mask)],
-        "remove_many_rows": [ex.RemoveRows(slice(10, 40))],
-        "add_rows": [ex.AddRows(values(4, d), targets(4))],
-        "add_weighted_rows": [ex.AddRows(values(4, d), targets(4), np.array([0.5, 2.0, 0.0, 1.0]))],
-        "correct_labels": [ex.CorrectLabels([2, 30, 59], targets(3))],
-        "correct_labels_to_one_value": [ex.CorrectLabels(np.arange(20, 50), 1.0)],
-        "correct_values": [ex.CorrectValues([1, 8, 50], [0, 4], values(3, 2))],
-        "correct_values_to_one_row": [ex.CorrectValues(slice(0, 20), [1, 5], values(2))],
-        "correct_a_column": [ex.CorrectValues(slice(None), [2], 0.25)],
-        "revoke_feature": [ex.RevokeFeatures([2])],
-        "revoke_features": [ex.RevokeFeatures([5, 0, 3])],
-        "mixed_rows": [
-            ex.RemoveRows([0, 11]),
-            ex.CorrectLabels([12, 13], targets(2)),
-            ex.CorrectValues([13, 14], [3], values(2, 1)),
-            ex.AddRows(values(3, d), targets(3)),
-            ex.CorrectValues([13, 60], [3, 1], values(2, 2)),
-            ex.CorrectLabels([61], targets(1)),
-            ex.RemoveRows([14, 60]),
-        ],
-        "mixed": [
-            ex.AddRows(values(2, d), targets(2)),
-            ex.RevokeFeatures([4]),
-            ex.CorrectValues([61, 5], [0], values(2, 1)),
-            ex.AddRows(values(2, d - 1), targets(2)),
-            ex.RemoveRows([5, 6, 60]),
-            ex.RevokeFeatures([1, 5]),
-            ex.CorrectLabels([63, 2], targets(2)),
-        ],
-    }
-
-
-KINDS = list(requests_for("squared"))
-each_kind = pytest.mark.parametrize("kind", KINDS)
-
-
 # Exact unlearning
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+weighted_with_intercept_and_neither = pytest.mark.parametrize(
+    ("fit_intercept", "weighted"), [(False, False), (True, True)], ids=["plain", "weighted-intercept"]
+)
+
+
+@in_required_forms
+@weighted_with_intercept_and_neither
+@each_loss
+@each_kind
+def test_exact_unlearning_equals_retraining(kind, loss, fit_intercept, weighted, represent):
+    data, requests = make_data(loss, weighted=weighted, zeros=True), requests_for(loss)[kind]
+    un = unlearner(data, loss, fit_intercept, represent=represent)
+    update = un.apply(represented(requests, represent))
+    assert update.residual <= un.tolerance
+    assert_retrained(un, data.after(*requests))
+
+
 @each_weighting
 @each_intercept
 @each_loss
 @each_kind
-def test_exact_unlearning_equals_retraining(kind, loss, fit_intercept, weighted, dtype, order):
+def test_exact_unlearning_of_cells_that_are_not_0_equals_retraining(kind, loss, fit_intercept, weighted):
     data, requests = make_data(loss, weighted=weighted), requests_for(loss)[kind]
-    un = unlearner(data, loss, fit_intercept, dtype=dtype, order=order)
-    update = un.apply(requests)
-    assert update.residual <= un.tolerance
+    un = unlearner(data, loss, fit_intercept)
+    assert un.apply(requests).residual <= un.tolerance
     assert_retrained(un, data.after(*requests))
 
 
 @each_intercept
 @each_loss
-def test_a_stream_of_exact_requests_equals_retraining(loss, fit_intercept):
-    data = make_data(loss)
-    un = unlearner(data, loss, fit_intercept)
+def test_a_stream_of_exact_requests_equals_retraining(loss, fit_intercept, represent):
+    data = make_data(loss, zeros=True)
+    un = unlearner(data, loss, fit_intercept, represent=represent)
     for kind in ("mixed_rows", "revoke_feature", "correct_labels"):
         requests = requests_for(loss)[kind]
-        un.apply(requests)
+        un.apply(requests)  # a sparse X takes dense rows
         data = data.after(*requests)
+        assert_corrected_data(un, data)
         assert_retrained(un, data)
+
+
+@cache
+def in_C_order(kind, loss, method, fit_intercept):
+    """What :func:`outcome` must be in every representation."""
+    return outcome(kind, loss, method, fit_intercept, REPRESENTATIONS["float64_c"])
+
+
+def outcome(kind, loss, method, fit_intercept, represent):
+    """The numbers that a fit, a request and the model after it come to."""
+    data, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)[kind]
+    X_test = represent(make_data(loss, seed=1, zeros=True).X[:, data.after(*requests).kept])
+    un = unlearner(data, loss, fit_intercept, tolerance=1e-13, represent=represent)
+    fitted = theta_of(un.model)
+    update = un.apply(represented(requests, represent), **METHODS[method])
+    predict = un.model.predict if loss == "squared" else un.model.decision_function
+    return {
+        "fit": fitted,
+        "step": update.step,
+        "gradient_difference": update.gradient_difference,
+        "residual": [update.residual, un.residual()],
+        "predictions": predict(X_test),
+        "tau": 0.0 if update.tau is None else update.tau,
+        "counts": [update.rows_touched, update.features_revoked],
+    }
+
+
+EACH_REQUEST = ["remove_rows", "add_weighted_rows", "correct_labels", "correct_values_to_0"]
+
+
+@pytest.mark.filterwarnings("ignore:the tolerance")  # all go as far as rounding lets them
+@each_loss
+@pytest.mark.parametrize("kind", [*EACH_REQUEST, "revoke_features", "mixed"])
+def test_every_representation_gives_the_same_numbers(kind, loss, represent):
+    for method, fit_intercept in [("exact", False), *((method, True) for method in METHODS)]:
+        expected = in_C_order(kind, loss, method, fit_intercept)
+        for name, value in outcome(kind, loss, method, fit_intercept, represent).items():
+            assert_allclose(value, expected[name], rtol=0, atol=1e-10, err_msg=f"{name}, {method}")
+
+
+@pytest.mark.parametrize("form", ["csr_int32", "csc", "coo_duplicates"])
+def test_sparse_rows_do_not_join_dense_data(form, represent):
+    data = make_data("squared")
+    un = unlearner(data, "squared", True, represent=represent)
+    new = ex.AddRows(SPARSE[form](data.X[:2]), data.y[:2])
+    if sparse.issparse(represent(data.X)):
+        un.apply(new)
+        assert_retrained(un, data.after(new))
+    else:
+        with pytest.raises(TypeError, match="X is sparse but the data are dense: pass a dense X"):
+            un.apply([ex.RemoveRows([0]), new])
+        assert_corrected_data(un, data)
 
 
 @each_loss
@@ -358,16 +266,16 @@ def newton_step(un, before, data, theta, hessian):
 each_hessian = pytest.mark.parametrize("hessian", ["corrected", "original"])
 
 
+@in_required_forms
 @each_hessian
-@each_weighting
-@each_intercept
+@weighted_with_intercept_and_neither
 @each_loss
 @each_kind
-def test_second_order_is_one_newton_step(kind, loss, fit_intercept, weighted, hessian):
-    before, requests = make_data(loss, weighted=weighted), requests_for(loss)[kind]
-    un = unlearner(before, loss, fit_intercept)
+def test_second_order_is_one_newton_step(kind, loss, fit_intercept, weighted, hessian, represent):
+    before, requests = make_data(loss, weighted=weighted, zeros=True), requests_for(loss)[kind]
+    un = unlearner(before, loss, fit_intercept, represent=represent)
     theta = theta_of(un.model)
-    update = un.apply(requests, method="second_order", hessian=hessian)
+    update = un.apply(represented(requests, represent), method="second_order", hessian=hessian)
     step, tolerance = newton_step(un, before, before.after(*requests), theta, hessian)
     assert np.linalg.norm(update.step - step) <= tolerance
 
@@ -478,12 +386,13 @@ def assert_safe(un, before, data, theta, update):
     assert update.residual < np.linalg.norm(g)
 
 
+@in_required_forms
 @each_intercept
 @each_loss
 @each_kind
-def test_first_order_with_its_own_tau_reduces_the_residual(kind, loss, fit_intercept):
-    data, requests = make_data(loss, weighted=True), requests_for(loss)
-    un = unlearner(data, loss, fit_intercept)
+def test_first_order_with_its_own_tau_reduces_the_residual(kind, loss, fit_intercept, represent):
+    data, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)
+    un = unlearner(data, loss, fit_intercept, represent=represent)
     for sequence in ([ex.CorrectLabels([0, 1], 1.0)], requests[kind]):
         before, data, theta = data, data.after(*sequence), theta_of(un.model)
         assert_safe(un, before, data, theta, un.apply(sequence, method="first_order"))
@@ -567,46 +476,16 @@ def test_an_exact_request_recovers_from_any_first_order_step(loss, fit_intercept
     assert_retrained(un, data.after(request))
 
 
-@st.composite
-def histories(draw):
-    """Up to four steps of up to three requests each, as functions of the data so far, each with a method."""
-    index = st.integers(0, 10**6)
-    request = st.tuples(st.sampled_from(["remove", "add", "label", "value", "revoke"]), index, index, index)
-    step = st.tuples(st.lists(request, max_size=3), st.sampled_from(list(METHODS)))
-    return draw(st.lists(step, min_size=1, max_size=4))
-
-
-def request_from(data, loss, kind, i, j, k):
-    """A valid request. Rows 0 and 1 hold one class each and stay as they are, and so does column 0."""
-    rows, columns = np.flatnonzero(data.live)[2:], np.flatnonzero(data.kept)
-    rng = np.random.default_rng([i, j, k])
-    if kind == "add" or rows.size == 0:
-        m = i % 3
-        s = float32_values(rng.uniform(0.0, 2.0, m)) if j % 2 else None
-        X = float32_values(rng.standard_normal((m, columns.size)))
-        return ex.AddRows(X, rng.integers(0, 2, m).astype(float), s)
-    some = rng.permutation(rows)[: 1 + i % 3]
-    if kind == "remove":
-        return ex.RemoveRows(some)
-    if kind == "label":
-        y = rng.integers(0, 2, some.size).astype(float)
-        return ex.CorrectLabels(some, y if loss == "logistic" else y + float32_values(rng.normal()))
-    if kind == "value":
-        chosen = rng.permutation(columns)[: 1 + j % 2]
-        return ex.CorrectValues(some, chosen, float32_values(rng.standard_normal((some.size, chosen.size))))
-    return ex.RevokeFeatures(rng.permutation(columns[1:])[: k % 2 + 1])
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("form", ["float64_c", "float32_c"])
 @each_intercept
 @each_loss
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(history=histories(), n=st.integers(2, 40), d=st.integers(1, 5))
-def test_random_histories_equal_retraining(loss, fit_intercept, dtype, history, n, d):
+def test_random_histories_equal_retraining(loss, fit_intercept, form, history, n, d):
     data = make_data(loss, n=n, d=d)
     data = replace(data, y=np.where(data.y > 0, 1.0, 0.0))
     data.y[:2] = 0.0, 1.0
-    un = unlearner(data, loss, fit_intercept, alpha=1.0, dtype=dtype)
+    un = unlearner(data, loss, fit_intercept, alpha=1.0, represent=DENSE[form])
     for kinds, method in history:
         sequence = []
         for chosen in kinds:
@@ -616,8 +495,7 @@ def test_random_histories_equal_retraining(loss, fit_intercept, dtype, history, 
         update = un.apply(sequence, **METHODS[method])
         assert update.residual == un.residual()
         assert_array_equal(un.get_support(), data.kept)
-        for corrected, expected in zip(un.corrected_data(), data.rows, strict=True):
-            assert_array_equal(corrected, expected)
+        assert_corrected_data(un, data)
     un.apply([])
     assert_retrained(un, data)
 
@@ -691,13 +569,14 @@ def idle_requests(data):
     }
 
 
+@pytest.mark.parametrize("represent", ["float64_c", "csr_explicit_zeros"], indirect=True)
 @each_method
 @each_intercept
 @each_loss
 @pytest.mark.parametrize("kind", idle_requests(make_data("squared")))
-def test_requests_that_change_nothing_leave_theta(kind, loss, fit_intercept, method):
-    data = make_data(loss)
-    un = unlearner(data, loss, fit_intercept)
+def test_requests_that_change_nothing_leave_theta(kind, loss, fit_intercept, method, represent):
+    data = make_data(loss, zeros=True)
+    un = unlearner(data, loss, fit_intercept, represent=represent)
     theta = theta_of(un.model)
     r, floor = profile_residual(un, data, theta)
     update = un.apply(idle_requests(data)[kind], **method)
@@ -705,8 +584,7 @@ def test_requests_that_change_nothing_leave_theta(kind, loss, fit_intercept, met
     assert update.residual <= un.tolerance
     assert np.linalg.norm(update.gradient_difference) <= 2.0 * floor
     assert update.rows_touched == {"same_labels": 3, "same_values": 3, "all_values": 60}.get(kind, 0)
-    for corrected, expected in zip(un.corrected_data(), data.rows, strict=True):
-        assert_array_equal(corrected, expected)
+    assert_corrected_data(un, data)
 
 
 # What an Update says
@@ -754,16 +632,16 @@ def test_an_update_can_be_checked(kind, loss, fit_intercept, method):
         ([ex.CorrectValues([0], [0], 2.0), ex.RevokeFeatures([0]), ex.CorrectLabels([1], 1.0)], 60),
     ],
 )
-def test_rows_touched_counts_each_row_once(requests, rows):
+def test_rows_touched_counts_each_row_once(requests, rows, represent):
     data = make_data("squared")
     data.X[:2, 0] = 0.0
-    assert unlearner(data, "squared", True).apply(requests).rows_touched == rows
+    assert unlearner(data, "squared", True, represent=represent).apply(requests).rows_touched == rows
 
 
-def test_rows_touched_by_a_revoked_column_are_those_of_the_corrected_data():
+def test_rows_touched_by_a_revoked_column_are_those_of_the_corrected_data(represent):
     data = make_data("squared")
     data.X[:2, 0] = 0.0
-    un = unlearner(data, "squared", True)
+    un = unlearner(data, "squared", True, represent=represent)
     un.apply([ex.CorrectValues([0, 2, 3], [0], [[1.0], [0.0], [0.0]]), ex.RemoveRows([4])])
     assert un.apply(ex.RevokeFeatures([0])).rows_touched == 56  # all but 1, 2, 3 and the removed 4
 
@@ -816,12 +694,12 @@ def test_corrected_data_are_copies_in_the_users_labels_without_weights_that_nobo
 
 
 @each_loss
-def test_added_rows_continue_the_count_and_may_be_corrected_and_removed(loss):
-    data = make_data(loss)
-    un = unlearner(data, loss, True)
+def test_added_rows_continue_the_count_and_may_be_corrected_and_removed(loss, represent):
+    data = make_data(loss, zeros=True)
+    un = unlearner(data, loss, True, represent=represent)
     for request in (
         ex.RemoveRows([59]),
-        ex.AddRows(data.X[:2] + 1.0, data.y[:2]),  # 60, 61: removed rows keep their numbers
+        ex.AddRows(-data.X[:2], data.y[:2]),  # 60, 61: removed rows keep their numbers
         ex.RevokeFeatures([3]),
         ex.AddRows(data.X[2:5, :5], data.y[2:5]),  # 62 to 64
         ex.CorrectValues([61, 64, 2], [5, 0], 0.5),
@@ -830,10 +708,9 @@ def test_added_rows_continue_the_count_and_may_be_corrected_and_removed(loss):
         ex.CorrectValues([64], [5], 0.125),
         ex.RemoveRows([60, 64]),
     ):
-        un.apply(request)
+        un.apply(represented([request], represent))
         data = data.after(request)
-        for corrected, expected in zip(un.corrected_data(), data.rows, strict=True):
-            assert_array_equal(corrected, expected)
+        assert_corrected_data(un, data)
         assert_retrained(un, data)
 
 
@@ -882,15 +759,15 @@ def test_names_and_positions_name_the_same_columns_after_others_were_revoked():
 # Only the touched rows are read, nothing is copied, nothing is modified
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("represent", ["float64_c", "float64_f", "csr_int32"], indirect=True)
 @pytest.mark.parametrize("method", ["corrected", "original", "first_order"])
 @each_loss
 @pytest.mark.parametrize(
     "kind", ["remove_rows", "add_rows", "correct_labels", "correct_values", "mixed_rows"]
 )
-def test_the_step_reads_the_touched_rows_only(kind, loss, method, order, monkeypatch):
+def test_the_step_reads_the_touched_rows_only(kind, loss, method, represent, monkeypatch):
     """With NaN in all other rows the step has the same bits; the residual, measured after it, is refused."""
-    data, requests = make_data(loss), requests_for(loss)[kind]
+    data, requests = make_data(loss, zeros=True), requests_for(loss)[kind]
     options = METHODS[method] | ({"tau": 0.01} if method == "first_order" else {})
     touched = np.concatenate([r.rows for r in requests if not isinstance(r, ex.AddRows)] or [[0]])
     steps = []
@@ -904,11 +781,15 @@ def test_the_step_reads_the_touched_rows_only(kind, loss, method, order, monkeyp
         monkeypatch.setattr("expunge.unlearner." + update.__name__, recorded)
     for poison in (False, True):
         X, y, _ = data.rows
-        X = np.array(X, order=order)
+        X = represent(X)
         kind_of_model = ex.Ridge if loss == "squared" else ex.LogisticRegression
         un = ex.Unlearner(kind_of_model(ALPHA).fit(X, y), X, y)
         if poison:
-            X[np.setdiff1d(np.arange(60), touched)] = np.nan  # held by reference
+            others = np.setdiff1d(np.arange(60), touched)
+            if sparse.issparse(X):  # held by reference, as all are
+                X.data[np.isin(np.repeat(np.arange(60), np.diff(X.indptr)), others)] = np.nan
+            else:
+                X[others] = np.nan
             with pytest.raises(ex.ConvergenceError, match="range of floating point"):
                 un.apply(requests, **options)
         else:
@@ -918,21 +799,38 @@ def test_the_step_reads_the_touched_rows_only(kind, loss, method, order, monkeyp
     assert_array_equal(poisoned, whole)
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    "represent",
+    [
+        *("float64_c", "float64_f", "float32_c", "float32_f"),
+        *("csr_int32", "csr_int64", "csr_float32", "csr_matrix", "csr_explicit_zeros"),
+    ],
+    indirect=True,
+)
 @each_method
 @each_loss
-def test_X_is_held_by_reference_and_never_modified(loss, method, dtype, order):
+def test_X_is_held_by_reference_and_never_modified(loss, method, represent):
     data = make_data(loss)
-    X, y = np.array(data.X, dtype=dtype, order=order), data.y.copy()
-    bits = X.tobytes()
-    X.flags.writeable = y.flags.writeable = False
+    X, y = read_only(represent(data.X)), read_only(data.y.copy())
+    bits = bits_of(X)
     kind_of_model = ex.Ridge if loss == "squared" else ex.LogisticRegression
     un = ex.Unlearner(kind_of_model(ALPHA).fit(X, y), X, y)
-    un.apply(requests_for(loss)["mixed"], **method)
-    assert np.shares_memory(un._data.X, X)
-    assert X.tobytes() == bits
+    un.apply(represented(requests_for(loss)["mixed"], represent), **method)
+    assert all(np.shares_memory(*parts) for parts in zip(parts_of(un._data.X), parts_of(X), strict=True))
+    assert bits_of(X) == bits
     assert_array_equal(y, data.y)
+
+
+@in_sparse_forms
+@each_method
+@each_loss
+def test_what_is_copied_once_is_not_modified_either(loss, method, represent):
+    data = make_data(loss, zeros=True)
+    X = read_only(represent(data.X))
+    bits = bits_of(X)
+    kind_of_model = ex.Ridge if loss == "squared" else ex.LogisticRegression
+    ex.Unlearner(kind_of_model(ALPHA).fit(X, data.y), X, data.y).apply(requests_for(loss)["mixed"], **method)
+    assert bits_of(X) == bits
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -136,13 +136,16 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
         return smaller;
     }
     smaller->held_ = held_;
-    if (k > 0) {
-        const Index old = W_.cols();
+    const Index old = W_.cols();
+    if (k == old) {
+        smaller->W_ = W_;
+        smaller->corner_ = corner_;
+    } else {
         Matrix added = Matrix::Zero(m, k - old);
         for (Index j = old; j < k; ++j) added(smaller->gone_[static_cast<std::size_t>(j)], j - old) = 1.0;
         held_->factor.solve_in_place(added);
         smaller->W_.resize(m, k);
-        smaller->W_.leftCols(old) = W_;
+        if (old > 0) smaller->W_.leftCols(old) = W_;
         smaller->W_.rightCols(k - old) = added;
         smaller->corner_ = std::make_shared<const CholeskyFactor>(smaller->W_(smaller->gone_, Eigen::all));
     }

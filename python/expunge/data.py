@@ -279,7 +279,6 @@ class CorrectedData:
     @contextmanager
     def transaction(self) -> Iterator[Touched]:
         """Edits made inside stay only if the block ends without an exception."""
-        self._compact()
         self._undo, self._touched = [], Touched()
         try:
             yield self._touched
@@ -443,7 +442,7 @@ class CorrectedData:
 
     # --- memory that nothing needs any more
 
-    def _compact(self) -> None:
+    def compact(self) -> None:
         """Leaves out overlay rows that were corrected again, and revoked columns of a sparse X, where they
         are most of what is stored. The data stay what they are."""
         few_columns = sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz

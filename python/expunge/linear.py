@@ -129,7 +129,7 @@ def choose_block(
     if solver == "cholesky" or (solver == "auto" and needed <= limit and pays):
         return None
     block = min(in_proportion, LARGE_BLOCK) if requests and in_low_dimension(objective, p) else SMALL_BLOCK
-    return min(p, block, math.isqrt(int(limit / (8 * COPIES))))
+    return min(p, block, math.isqrt(int(min(limit, 2.0**60) / (8 * COPIES))))
 
 
 def theta_of(model: Any) -> Float:
@@ -224,6 +224,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         X = select_columns(X, getattr(self, "feature_names_in_", None))
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], accept_sparse="csr")
+        X = as_layout(X)  # SciPy does not look where indices point
         eta: Float = X @ np.ravel(self.coef_) + np.ravel(self.intercept_)[0]
         return eta
 

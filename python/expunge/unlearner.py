@@ -312,6 +312,7 @@ class Unlearner:
         self._check_arguments(method, hessian, tau)
         self._check_model()
         started = perf_counter()
+        self._data.compact()
         original = self._hessian_here() if hessian == "original" else None
         with self._data.transaction() as touched:
             for r in requests:

@@ -37,7 +37,7 @@ public:
 
     Index size() const { return diagonal_.size(); }
     const Vector& theta() const { return theta_; }  // if complete
-    bool complete() const { return static_cast<Index>(block_.size()) == size(); }
+    bool complete() const { return theta_.size() == size(); }
     Matrix hessian() const;  // of the block, lower triangle
 
 private:

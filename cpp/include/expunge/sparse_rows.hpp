@@ -46,7 +46,7 @@ public:
     SparsePanel<double, I> map(F f, Workspace& workspace) const {
         const auto first = static_cast<Index>(indptr_[0]);
         const Index size = static_cast<Index>(indptr_[m_]) - first;
-        double* mapped = workspace.take(size);
+        double* mapped = workspace.take(std::max<Index>(size, 1));
         for (Index k = 0; k < size; ++k) mapped[k] = f(static_cast<double>(data_[first + k]));
         return {mapped - first, indices_, indptr_, m_};
     }
@@ -67,7 +67,6 @@ private:
     // A row's columns differ: four sums can be read before the first is written, and no read waits for a
     // write.
     void add_row(Index i, double r, double* __restrict g) const {
-        if (r == 0.0) return;
         I k = indptr_[i];
         const I stop = indptr_[i + 1];
         for (; k + 4 <= stop; k += 4) {

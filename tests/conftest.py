@@ -1,0 +1,14 @@
+"""Fixtures that every test file shares."""
+
+import pytest
+from problems import INTEGERS, REPRESENTATIONS, nothing_densifies
+
+
+@pytest.fixture(params=REPRESENTATIONS)
+def represent(request):
+    """A function from a float64 array of float32 numbers to the same X in one representation.
+
+    None of them is made dense while the test runs: make an array of X before, or by `problems.dense`.
+    """
+    with nothing_densifies():
+        yield (REPRESENTATIONS | INTEGERS)[request.param]

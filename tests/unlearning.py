@@ -1,0 +1,272 @@
+"""What unlearning is judged by: the data after requests, by NumPy indexing, and retraining on them."""
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from problems import dense, float32_values, retrain, sparse_values
+from scipy import sparse
+
+import expunge as ex
+from expunge import reference
+from expunge.losses import LOSSES
+
+ALPHA = 0.5
+TOLERANCE = 1e-8  # the default of Unlearner
+METHODS = {
+    "exact": {"method": "exact"},
+    "corrected": {"method": "second_order"},
+    "original": {"method": "second_order", "hessian": "original"},
+    "first_order": {"method": "first_order"},
+}
+
+each_loss = pytest.mark.parametrize("loss", LOSSES)
+each_intercept = pytest.mark.parametrize("fit_intercept", [False, True], ids=["plain", "intercept"])
+each_weighting = pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Every row and column ever handed over, and which of them are still in the data."""
+
+    X: np.ndarray
+    y: np.ndarray
+    s: np.ndarray
+    live: np.ndarray
+    kept: np.ndarray
+    weighted: bool
+
+    def after(self, *requests):
+        """The data with these requests granted."""
+        data = copy.deepcopy(self)
+        for request in requests:
+            data = data.granted(request)
+        return data
+
+    def granted(self, request):
+        match request:
+            case ex.RemoveRows():
+                self.live[request.rows] = False
+            case ex.CorrectLabels():
+                self.y[request.rows] = request.labels
+            case ex.CorrectValues():
+                rows, columns = map(np.arange, self.X.shape)
+                self.X[np.ix_(rows[request.rows], columns[request.columns])] = request.values
+            case ex.RevokeFeatures():
+                self.kept[request.columns] = False
+            case ex.AddRows():
+                X = np.zeros((request.X.shape[0], self.X.shape[1]))
+                X[:, self.kept] = dense(request.X)
+                s = np.ones(len(X)) if request.sample_weight is None else request.sample_weight
+                return Data(
+                    np.vstack([self.X, X]),
+                    np.append(self.y, request.y),
+                    np.append(self.s, s),
+                    np.append(self.live, np.ones(len(X), dtype=bool)),
+                    self.kept,
+                    self.weighted or request.sample_weight is not None,
+                )
+        return self
+
+    @property
+    def rows(self):
+        """X (n, d), y (n,), sample_weight (n,) or None."""
+        s = self.s[self.live] if self.weighted else None
+        return self.X[self.live][:, self.kept], self.y[self.live], s
+
+
+def make_data(loss, *, weighted=False, n=60, d=6, seed=0, zeros=False):
+    """With `zeros` most of X is 0."""
+    rng = np.random.default_rng([seed, n, d, len(loss)])
+    X = sparse_values(rng, n, d) if zeros else float32_values(rng.standard_normal((n, d)))
+    eta = X @ rng.standard_normal(d) + 0.5
+    if loss == "squared":
+        y = float32_values(eta + 0.5 * rng.standard_normal(n))
+    else:
+        y = (rng.uniform(size=n) < 1.0 / (1.0 + np.exp(-eta))).astype(np.float64)
+        y[:2] = 0.0, 1.0
+    s = np.ones(n)
+    if weighted:
+        s = float32_values(rng.uniform(0.5, 2.0, n))
+        s[5::13] = 0.0
+    return Data(X, y, s, np.ones(n, dtype=bool), np.ones(d, dtype=bool), weighted)
+
+
+def unlearner(
+    data,
+    loss,
+    fit_intercept,
+    *,
+    alpha=ALPHA,
+    tolerance=TOLERANCE,
+    represent=np.array,
+    column_index=False,
+    **parameters,
+):
+    X, y, s = data.rows
+    X = represent(X)
+    kind = ex.Ridge if loss == "squared" else ex.LogisticRegression
+    model = kind(alpha, fit_intercept=fit_intercept, tol=tolerance, **parameters).fit(X, y, s)
+    return ex.Unlearner(model, X, y, s, tolerance=tolerance, column_index=column_index)
+
+
+def represented(requests, represent):
+    """The same requests, rows that join in that representation."""
+    return [
+        replace(request, X=represent(request.X)) if isinstance(request, ex.AddRows) else request
+        for request in requests
+    ]
+
+
+def assert_corrected_data(un, data):
+    """They are `data`, bit for bit, and in CSR where X is sparse."""
+    X, y, s = un.corrected_data()
+    assert X.dtype == un._data.X.dtype
+    assert sparse.issparse(X) == sparse.issparse(un._data.X)
+    if sparse.issparse(X):
+        assert X.format == "csr"
+        assert sparse.csr_array((X.data, X.indices, X.indptr), shape=X.shape).has_canonical_format
+    for corrected, expected in zip((dense(X), y, s), data.rows, strict=True):
+        assert_array_equal(corrected, expected)
+
+
+def theta_of(model):
+    coef = np.ravel(model.coef_)
+    return np.append(coef, model.intercept_) if model.fit_intercept else coef.copy()
+
+
+def surviving(before, after, fit_intercept):
+    """Which coordinates of theta on `before` are still there on `after`."""
+    return np.append(after.kept[before.kept], np.full(int(fit_intercept), True))
+
+
+def objective_of(un, s):
+    """The keyword arguments of the reference for the model's objective with these weights."""
+    model = un.model
+    loss = "logistic" if hasattr(model, "classes_") else "squared"
+    fit_intercept = bool(model.fit_intercept)
+    return {"alpha": model.alpha, "loss": loss, "sample_weight": s, "fit_intercept": fit_intercept}
+
+
+def gradient_and_floor(un, data, theta):
+    """The gradient on `data` at theta by the reference, and a bound on its rounding error (E19)."""
+    X, y, s = data.rows
+    objective = objective_of(un, s)
+    return (
+        reference.gradient(X, y, theta, **objective),
+        reference.rounding_floor(X, y, theta, **objective),
+    )
+
+
+def profile_residual(un, data, theta):
+    """Norm of the gradient of min over the intercept of J, which is alpha-strongly convex; and the floor."""
+    g, floor = gradient_and_floor(un, data, theta)
+    if not un.model.fit_intercept:
+        return np.linalg.norm(g), floor
+    longest = np.linalg.norm(data.rows[0], axis=1).max()
+    return np.linalg.norm(g[:-1]) + longest * abs(g[-1]), (1.0 + longest) * floor
+
+
+def assert_retrained(un, data):
+    """The model is the minimiser on `data`, as `retrain` finds it."""
+    theta, d = theta_of(un.model), data.kept.sum()
+    X, y, s = data.rows
+    retrained = retrain(X, y, **objective_of(un, s))
+    r, floor = np.add(profile_residual(un, data, theta), profile_residual(un, data, retrained))
+    g, gradient_floor = gradient_and_floor(un, data, theta)
+    assert theta.shape == retrained.shape
+    assert np.linalg.norm(g) <= un.tolerance + gradient_floor
+    if hasattr(un.model, "classes_") or getattr(un.model, "solver", None) == "cg":
+        # Strong convexity: each of the two points is within its own residual / alpha of the minimiser.
+        assert np.linalg.norm((theta - retrained)[:d]) <= (r + floor) / un.model.alpha
+    else:
+        assert np.linalg.norm(theta - retrained) <= 1e-10 * np.linalg.norm(retrained)
+
+
+def requests_for(loss, d=6, seed=9):
+    """Every kind of request, and lists of them, for `make_data(loss)` of 60 rows and d columns."""
+    rng = np.random.default_rng(seed)
+
+    def targets(m):
+        return (
+            float32_values(rng.standard_normal(m))
+            if loss == "squared"
+            else rng.integers(0, 2, m).astype(float)
+        )
+
+    def values(*shape):
+        return float32_values(rng.standard_normal(shape))
+
+    mask = np.zeros(60, dtype=bool)
+    mask[[4, 40]] = True
+    return {
+        "remove_rows": [ex.RemoveRows([3, 7, 20])],
+        "remove_by_mask": [ex.RemoveRows(mask)],
+        "remove_many_rows": [ex.RemoveRows(slice(10, 40))],
+        "add_rows": [ex.AddRows(values(4, d), targets(4))],
+        "add_weighted_rows": [ex.AddRows(values(4, d), targets(4), np.array([0.5, 2.0, 0.0, 1.0]))],
+        "correct_labels": [ex.CorrectLabels([2, 30, 59], targets(3))],
+        "correct_labels_to_one_value": [ex.CorrectLabels(np.arange(20, 50), 1.0)],
+        "correct_values": [ex.CorrectValues([1, 8, 50], [0, 4], values(3, 2))],
+        "correct_values_to_one_row": [ex.CorrectValues(slice(0, 20), [1, 5], values(2))],
+        "correct_a_column": [ex.CorrectValues(slice(None), [2], 0.25)],
+        "correct_values_to_0": [ex.CorrectValues(slice(0, 20), [0, 1, 5], [0.0, 1.5, 0.0])],
+        "revoke_feature": [ex.RevokeFeatures([2])],
+        "revoke_features": [ex.RevokeFeatures([5, 0, 3])],
+        "mixed_rows": [
+            ex.RemoveRows([0, 11]),
+            ex.CorrectLabels([12, 13], targets(2)),
+            ex.CorrectValues([13, 14], [3], values(2, 1)),
+            ex.AddRows(values(3, d), targets(3)),
+            ex.CorrectValues([13, 60], [3, 1], values(2, 2)),
+            ex.CorrectLabels([61], targets(1)),
+            ex.RemoveRows([14, 60]),
+        ],
+        "mixed": [
+            ex.AddRows(values(2, d), targets(2)),
+            ex.RevokeFeatures([4]),
+            ex.CorrectValues([61, 5], [0], values(2, 1)),
+            ex.AddRows(values(2, d - 1), targets(2)),
+            ex.RemoveRows([5, 6, 60]),
+            ex.RevokeFeatures([1, 5]),
+            ex.CorrectLabels([63, 2], targets(2)),
+        ],
+    }
+
+
+KINDS = list(requests_for("squared"))
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@st.composite
+def histories(draw):
+    """Up to four steps of up to three requests each, as functions of the data so far, each with a method."""
+    index = st.integers(0, 10**6)
+    request = st.tuples(st.sampled_from(["remove", "add", "label", "value", "revoke"]), index, index, index)
+    step = st.tuples(st.lists(request, max_size=3), st.sampled_from(list(METHODS)))
+    return draw(st.lists(step, min_size=1, max_size=4))
+
+
+def request_from(data, loss, kind, i, j, k):
+    """A valid request. Rows 0 and 1 hold one class each and stay as they are, and so does column 0."""
+    rows, columns = np.flatnonzero(data.live)[2:], np.flatnonzero(data.kept)
+    rng = np.random.default_rng([i, j, k])
+    if kind == "add" or rows.size == 0:
+        m = i % 3
+        s = float32_values(rng.uniform(0.0, 2.0, m)) if j % 2 else None
+        X = float32_values(rng.standard_normal((m, columns.size)))
+        return ex.AddRows(X, rng.integers(0, 2, m).astype(float), s)
+    some = rng.permutation(rows)[: 1 + i % 3]
+    if kind == "remove":
+        return ex.RemoveRows(some)
+    if kind == "label":
+        y = rng.integers(0, 2, some.size).astype(float)
+        return ex.CorrectLabels(some, y if loss == "logistic" else y + float32_values(rng.normal()))
+    if kind == "value":
+        chosen = rng.permutation(columns)[: 1 + j % 2]
+        return ex.CorrectValues(some, chosen, float32_values(rng.standard_normal((some.size, chosen.size))))
+    return ex.RevokeFeatures(rng.permutation(columns[1:])[: k % 2 + 1])
