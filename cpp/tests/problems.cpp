@@ -2,6 +2,14 @@
 
 namespace expunge::testing {
 
+RowMatrix mostly_zeros(RowMatrix X) {
+    Random random(static_cast<unsigned>(X.size()));
+    X = X.unaryExpr([&](double x) { return random.uniform() < 0.7 ? 0.0 : x; }).eval();
+    X.row(X.rows() / 2).setZero();
+    X.col(X.cols() / 2).setZero();
+    return X;
+}
+
 Problem make_problem(const std::string& shape, Index n, Index d, const Loss& loss, bool fit_intercept) {
     Random random(
         static_cast<unsigned>(1000 * n + 10 * d + 2 * static_cast<Index>(loss.index()) + fit_intercept));
@@ -16,6 +24,7 @@ Problem make_problem(const std::string& shape, Index n, Index d, const Loss& los
         loss,
         fit_intercept};
     if (shape == "duplicate columns") problem.X.rightCols(d / 2) = problem.X.leftCols(d / 2).eval();
+    if (shape == "mostly zeros") problem.X = mostly_zeros(problem.X);
     if (shape == "margins of 800") {
         problem.X.col(0) = Vector::LinSpaced(n, -800.0, 800.0).cast<float>().cast<double>();
         problem.theta(0) = 1.0;
@@ -51,6 +60,7 @@ void for_each_problem(const std::function<void(const Problem&)>& visit) {
                                {"duplicate columns", 30, 6},
                                {"margins of 800", 24, 4},
                                {"weights", 50, 6},
+                               {"mostly zeros", 300, 11},
                                {"several panels", 1000, 37}}) {
         for (const Loss& loss : {Loss(Squared{}), Loss(Logistic{})}) {
             for (const bool fit_intercept : {false, true}) {
@@ -72,8 +82,8 @@ Derivatives exact_loss(const Loss& loss, Real y, Real eta) {
 
 Exact exact(const Problem& problem, const Vector& theta) {
     const Index n = problem.X.rows(), d = problem.X.cols(), p = theta.size();
-    const auto A = [&](Index i, Index j) { return j < d ? Real(problem.X(i, j)) : Real(1); };
-    Exact e{0, RealVector(p), RealVector(n), RealMatrix::Zero(p, p), 0, 0};
+    RealVector x = RealVector::Ones(p);
+    Exact e{0, RealVector(p), RealVector(n), RealMatrix::Zero(p, p), RealVector(n), RealVector(n), 0, 0};
     for (Index j = 0; j < p; ++j) {
         const Real penalty = problem.penalty(j);
         e.value += penalty * theta(j) * theta(j) / 2;
@@ -83,23 +93,28 @@ Exact exact(const Problem& problem, const Vector& theta) {
     }
     e.value_scale = e.value;
     for (Index i = 0; i < n; ++i) {
-        Real eta = 0, eta_size = 0, norm2 = 0;
+        Real eta = 0, norm2 = 0, &eta_size = e.eta_size(i) = 0;
         for (Index j = 0; j < p; ++j) {
-            eta += A(i, j) * theta(j);
-            eta_size += std::abs(A(i, j) * theta(j));
-            norm2 += A(i, j) * A(i, j);
+            if (j < d) x(j) = problem.X(i, j);
+            eta += x(j) * theta(j);
+            eta_size += std::abs(x(j) * theta(j));
+            norm2 += x(j) * x(j);
         }
         const Real s = problem.s(i);
         const Derivatives at = exact_loss(problem.loss, problem.y(i), eta);
         e.value += s * at.value;
         e.curvature(i) = s * at.d2;
+        e.d1(i) = at.d1;
         for (Index j = 0; j < p; ++j) {
-            e.gradient(j) += s * at.d1 * A(i, j);
-            for (Index k = 0; k < p; ++k) e.hessian(j, k) += s * at.d2 * A(i, j) * A(i, k);
+            if (x(j) == 0) continue;
+            e.gradient(j) += s * at.d1 * x(j);
+            const Real weight = s * at.d2 * x(j);
+            for (Index k = 0; k <= j; ++k) e.hessian(j, k) += weight * x(k);
         }
         e.value_scale += s * (at.value + std::abs(at.d1) * eta_size);
         e.hessian_scale += s * at.d2 * norm2 * (1 + eta_size);  // |d3| <= d2
     }
+    e.hessian.triangularView<Eigen::StrictlyUpper>() = e.hessian.transpose();
     return e;
 }
 
@@ -117,19 +132,77 @@ Stored stored(const std::string& name, const RowMatrix& X, Index row_stride, Ind
             for (Index i = 0; i < n; ++i)
                 origin[i * row_stride + c * column_stride] = static_cast<T>(X(i, j));
     return {name + (sizeof(T) == 4 ? " float32" : " float64"), memory,
-            DenseRows<T>(origin, n, row_stride, column_stride, runs)};
+            DenseRows<T>(origin, n, row_stride, column_stride, runs),
+            Vector::Constant(n, static_cast<double>(X.cols())),
+            Vector::Constant(X.cols(), static_cast<double>(n))};
 }
 
 template Stored stored<double>(const std::string&, const RowMatrix&, Index, Index, Index, const Runs&);
 template Stored stored<float>(const std::string&, const RowMatrix&, Index, Index, Index, const Runs&);
 
+template <class T, class I>
+Csr<T, I> csr(const RowMatrix& X, Index width, const Runs& runs, double unseen, bool store_zeros) {
+    constexpr Index nowhere = -1;
+    std::vector<Index> position(static_cast<std::size_t>(width), nowhere);
+    Index j = 0;
+    for (const Run& run : runs)
+        for (Index c = run.first; c < run.first + run.count; ++c) position[static_cast<std::size_t>(c)] = j++;
+    Csr<T, I> matrix{{}, {}, {}, width};
+    const auto store = [&](double x, Index column) {
+        matrix.data.push_back(static_cast<T>(x));
+        matrix.indices.push_back(static_cast<I>(column));
+    };
+    if (unseen != 0.0) store(poison, width);  // of rows before the first
+    matrix.indptr.push_back(static_cast<I>(matrix.data.size()));
+    for (Index i = 0; i < X.rows(); ++i) {
+        for (Index c = 0; c < width; ++c) {
+            const Index at = position[static_cast<std::size_t>(c)];
+            const double x = at == nowhere ? (i % 3 == 1 ? 0.0 : unseen) : X(i, at);
+            if (x != 0.0 || (store_zeros && at != nowhere)) store(x, c);
+        }
+        matrix.indptr.push_back(static_cast<I>(matrix.data.size()));
+    }
+    return matrix;
+}
+
+template <class T, class I>
+Stored stored_csr(const std::string& name, const RowMatrix& X, Index width, const Runs& runs,
+                  bool store_zeros) {
+    constexpr double large = sizeof(T) == 4 ? 1e30 : 1e100;
+    const auto memory = std::make_shared<const Csr<T, I>>(csr<T, I>(X, width, runs, large, store_zeros));
+    Vector row_entries(X.rows());
+    for (std::size_t i = 0; i + 1 < memory->indptr.size(); ++i)
+        row_entries(static_cast<Index>(i)) = static_cast<double>(memory->indptr[i + 1] - memory->indptr[i]);
+    Vector column_entries(X.cols());
+    for (Index j = 0; j < X.cols(); ++j)
+        column_entries(j) = static_cast<double>(store_zeros ? X.rows() : (X.col(j).array() != 0.0).count());
+    return {name + (sizeof(T) == 4 ? " float32" : " float64") + (sizeof(I) == 4 ? " int32" : " int64"),
+            memory, memory->rows(runs), std::move(row_entries), std::move(column_entries)};
+}
+
+#define EXPUNGE_CSR(T, I)                                                             \
+    template Csr<T, I> csr<T, I>(const RowMatrix&, Index, const Runs&, double, bool); \
+    template Stored stored_csr<T, I>(const std::string&, const RowMatrix&, Index, const Runs&, bool)
+EXPUNGE_CSR(double, std::int32_t);
+EXPUNGE_CSR(double, std::int64_t);
+EXPUNGE_CSR(float, std::int32_t);
+EXPUNGE_CSR(float, std::int64_t);
+#undef EXPUNGE_CSR
+
 namespace {
-template <class T>
-void add_layouts(const RowMatrix& X, std::vector<Stored>& all) {
-    const Index n = X.rows(), d = X.cols(), half = d / 2;
-    const Runs whole = all_columns(d), inner{{2, d}};
+
+// All but the first, the last two and two in the middle, of d + 5 columns.
+Runs several_runs(Index d) {
+    const Index half = d / 2;
     Runs several{{1, d - half}};
     if (half > 0) several.push_back({d - half + 3, half});
+    return several;
+}
+
+template <class T>
+void add_dense(const RowMatrix& X, std::vector<Stored>& all) {
+    const Index n = X.rows(), d = X.cols();
+    const Runs whole = all_columns(d), inner{{2, d}}, several = several_runs(d);
     all.push_back(stored<T>("C", X, d, 1, d, whole));
     all.push_back(stored<T>("F", X, 1, n, d, whole));
     all.push_back(stored<T>("padded", X, d + 3, 1, d, whole));
@@ -140,12 +213,28 @@ void add_layouts(const RowMatrix& X, std::vector<Stored>& all) {
     all.push_back(stored<T>("runs of columns, F", X, 1, n, d + 5, several));
 }
 
+template <class T, class I>
+void add_csr(const RowMatrix& X, std::vector<Stored>& all) {
+    const Index d = X.cols();
+    all.push_back(stored_csr<T, I>("CSR", X, d, all_columns(d)));
+    all.push_back(stored_csr<T, I>("CSR, runs of columns", X, d + 5, several_runs(d)));
+    all.push_back(stored_csr<T, I>("CSR, zeros stored", X, d, all_columns(d), true));
+}
+
 }  // namespace
+
+Stored masked_csr(const RowMatrix& X) {
+    return stored_csr<double, std::int32_t>("CSR, runs of columns", X, X.cols() + 5, several_runs(X.cols()));
+}
 
 std::vector<Stored> layouts(const RowMatrix& X) {
     std::vector<Stored> all;
-    add_layouts<double>(X, all);
-    add_layouts<float>(X, all);
+    add_dense<double>(X, all);
+    add_dense<float>(X, all);
+    add_csr<double, std::int32_t>(X, all);
+    add_csr<double, std::int64_t>(X, all);
+    add_csr<float, std::int32_t>(X, all);
+    add_csr<float, std::int64_t>(X, all);
     return all;
 }
 

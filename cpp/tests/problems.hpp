@@ -38,6 +38,9 @@ private:
     std::mt19937_64 engine_;
 };
 
+// X with 7 of 10 entries 0, and all of its middle row and column.
+RowMatrix mostly_zeros(RowMatrix X);
+
 // X C-ordered and whole.
 inline Rows rows_of(const RowMatrix& X) {
     return DenseRows<double>(X.data(), X.rows(), X.cols(), 1, all_columns(X.cols()));
@@ -81,6 +84,7 @@ struct Exact {
     Real value;
     RealVector gradient, curvature;
     RealMatrix hessian;
+    RealVector d1, eta_size;          // of each row: the loss's slope, |x|^T |theta|
     Real value_scale, hessian_scale;  // what relative rounding errors of the sums are relative to
 };
 
@@ -107,12 +111,37 @@ struct Stored {
     std::string name;
     std::shared_ptr<const void> memory;
     Rows rows;
+    Vector row_entries, column_entries;  // stored, (n,) of every row and (d,) of every column that is seen
 };
 
 // `width` columns from `origin`, of which `runs` are X; whatever is not X is poison.
 template <class T>
 Stored stored(const std::string& name, const RowMatrix& X, Index row_stride, Index column_stride, Index width,
               const Runs& runs);
+
+template <class T, class I>
+struct Csr {
+    std::vector<T> data;
+    std::vector<I> indices, indptr;
+    Index width;
+
+    SparseRows<T, I> rows(const Runs& runs) const {
+        return {data.data(), indices.data(), indptr.data(), static_cast<Index>(indptr.size()) - 1, width,
+                runs};
+    }
+};
+
+// `width` columns, of which `runs` are X; the others hold `unseen`, or nothing where that is 0.
+template <class T, class I>
+Csr<T, I> csr(const RowMatrix& X, Index width, const Runs& runs, double unseen = 0.0,
+              bool store_zeros = false);
+
+template <class T, class I>
+Stored stored_csr(const std::string& name, const RowMatrix& X, Index width, const Runs& runs,
+                  bool store_zeros = false);
+
+// X in CSR, between columns that are not seen.
+Stored masked_csr(const RowMatrix& X);
 
 // X, of values that float32 holds exactly, in every layout that a view takes.
 std::vector<Stored> layouts(const RowMatrix& X);

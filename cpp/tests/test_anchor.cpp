@@ -2,6 +2,7 @@
 #include "expunge/anchor.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "expunge/errors.hpp"
 #include "problems.hpp"
@@ -34,26 +35,35 @@ std::vector<Index> range(Index first, Index last, Index step = 1) {
     return all;
 }
 
-double factor_error(const Anchor& anchor) {
-    const Matrix L = anchor.factor().lower().triangularView<Eigen::Lower>(), H = symmetric(anchor.hessian());
-    return (L * L.transpose() - H).norm() / H.norm();
+std::vector<Index> without(const std::vector<Index>& all, const std::vector<Index>& dropped) {
+    std::vector<Index> kept;
+    for (const Index i : all)
+        if (std::find(dropped.begin(), dropped.end(), i) == dropped.end()) kept.push_back(i);
+    return kept;
+}
+
+// |H x - b| for the solution x of a complete anchor, relative to |H| |x|.
+double solve_error(const Anchor& anchor, unsigned seed = 51) {
+    const Matrix H = symmetric(anchor.hessian());
+    const Vector b = Random(seed).vector(H.rows()), x = anchor.solve(b);
+    return (H * x - b).norm() / (H.norm() * x.norm());
 }
 
 void check_equal(const Anchor& anchor, const Problem& problem, double scale) {
     CHECK_AT_MOST(
         (symmetric(anchor.hessian()) - symmetric(problem.objective().hessian(anchor.theta()))).norm(),
         1e-13 * scale);
-    CHECK_AT_MOST(factor_error(anchor), 1e-13);
+    CHECK_AT_MOST(solve_error(anchor), 1e-13);
 }
 
 }  // namespace
 
-TEST("an anchor holds theta, the Hessian there and its factor") {
+TEST("an anchor holds theta and the Hessian there, and solves with it") {
     for_each_problem([](const Problem& problem) {
         if (problem.fit_intercept && problem.name.starts_with("margins"))
             return;  // singular in floating point
         const Shared anchor = anchor_at(problem, 0.1 * problem.theta);
-        CHECK(anchor->theta() == 0.1 * problem.theta);
+        CHECK(anchor->theta() == 0.1 * problem.theta && anchor->complete());
         check_equal(*anchor, problem, 0.0);
     });
 }
@@ -107,32 +117,72 @@ TEST("corrected labels return the same anchor") {  // E6
     });
 }
 
-TEST("coordinates dropped, few or many, leave the factor of the others") {
-    const Problem problem = make_problem("several panels", 400, 150, Logistic{}, true);
-    const Index p = problem.penalty.size();  // up to p / 32 = 4 by erasing, more by factoring anew
-    const Shared anchor = anchor_at(problem, problem.theta);
-    const Matrix H = symmetric(anchor->hessian());
-    for (const std::vector<Index>& dropped : {std::vector<Index>{},
-                                              {0},
-                                              {77},
-                                              {p - 1},
-                                              {3, 4},
-                                              {0, 50, 99, p - 1},
-                                              {0, 1, 2, 3, 4},
-                                              range(0, p, 2),
-                                              range(0, p - 1),
-                                              range(0, p)}) {
-        about = std::to_string(dropped.size()) + " dropped";
-        std::vector<Index> kept;
-        for (Index i = 0; i < p; ++i)
-            if (std::find(dropped.begin(), dropped.end(), i) == dropped.end()) kept.push_back(i);
-        const Shared narrow = anchor->drop(dropped);
-        CHECK(narrow->theta() == problem.theta(kept));
-        CHECK(symmetric(narrow->hessian()) == H(kept, kept));
-        if (!kept.empty()) CHECK_AT_MOST(factor_error(*narrow), 1e-14);
-        CHECK(narrow->factor().size() == static_cast<Index>(kept.size()));
+TEST("coordinates dropped, few or many, leave an anchor of the others") {
+    // The factor of a large Hessian is shared while no more than an eighth is gone.
+    for (const auto& [n, d] : {std::pair<Index, Index>{400, 150}, {330, 300}}) {
+        const Problem problem = make_problem("mostly zeros", n, d, Logistic{}, true);
+        const Index p = problem.penalty.size();
+        const Shared anchor = anchor_at(problem, problem.theta);
+        const Matrix H = symmetric(anchor->hessian());
+        for (const std::vector<Index>& dropped : {std::vector<Index>{},
+                                                  {0},
+                                                  {77},
+                                                  {p - 1},
+                                                  {3, 4},
+                                                  {0, 50, 99, p - 1},
+                                                  {0, 1, 2, 3, 4},
+                                                  range(0, p / 8),
+                                                  range(0, p, 2),
+                                                  range(0, p - 1),
+                                                  range(0, p)}) {
+            about = std::to_string(dropped.size()) + " dropped of " + std::to_string(p);
+            const std::vector<Index> kept = without(range(0, p), dropped);
+            const Shared narrow = anchor->drop(dropped);
+            CHECK(narrow->theta() == problem.theta(kept) && narrow->complete());
+            CHECK(symmetric(narrow->hessian()) == H(kept, kept));
+            CHECK(narrow->size() == static_cast<Index>(kept.size()));
+            if (!kept.empty()) CHECK_AT_MOST(solve_error(*narrow), 1e-13);
+        }
+        CHECK_AT_MOST(solve_error(*anchor), 1e-14);
     }
-    CHECK_AT_MOST(factor_error(*anchor), 1e-14);
+}
+
+TEST("drops one after the other solve as a factor of what is left, and are edited like it") {
+    Problem problem = make_problem("mostly zeros", 340, 299, Logistic{}, true);
+    problem.theta.head(250).setZero();  // what is dropped is 0, so that eta stays
+    problem.theta(299) = 0.0;
+    const Problem first_five = subset(problem, range(0, 5)), others = subset(problem, range(5, 340));
+    const Objective J_five = first_five.objective(), J_others = others.objective();
+    Shared anchor = anchor_at(problem, problem.theta);
+    const Matrix H = symmetric(anchor->hessian());
+    Matrix inverse = Matrix::Identity(300, 300);
+    CholeskyFactor(H).solve_in_place(inverse);
+    const double condition = H.norm() * inverse.norm();
+    std::vector<Index> kept = range(0, 300);
+    // Of 300, 37 may be gone before a factor is made anew.
+    for (const std::vector<Index>& dropped :
+         {std::vector<Index>{299}, {0, 17}, {}, range(30, 60), {5, 9}, {8, 20, 100, 200}, range(0, 3)}) {
+        about = std::to_string(dropped.size()) + " dropped of " + std::to_string(kept.size());
+        std::vector<Index> names;
+        for (const Index i : dropped) names.push_back(kept[static_cast<std::size_t>(i)]);
+        kept = without(kept, names);
+        anchor = anchor->drop(dropped);
+        CHECK(anchor->complete() && anchor->theta() == problem.theta(kept));
+        const Matrix left = H(kept, kept);
+        const CholeskyFactor fresh(left);
+        for (const unsigned seed : {54u, 55u}) {
+            const Vector b = Random(seed).vector(left.rows()), x = fresh.solve(b);
+            CHECK_AT_MOST((anchor->solve(b) - x).norm(), 1e-15 * condition * x.norm());
+        }
+        if (dropped.size() != 2 && dropped.size() != 3) continue;
+        const Objective before = J_five.select(kept), after = J_others.select(kept);
+        const Shared edited = anchor->edit(&before, nullptr);
+        CHECK(edited->complete() && edited->theta() == anchor->theta());
+        CHECK_AT_MOST((symmetric(edited->hessian()) - symmetric(after.hessian(edited->theta()))).norm(),
+                      1e-14 * left.norm());
+        CHECK_AT_MOST(solve_error(*edited), 1e-14);
+        CHECK_AT_MOST(solve_error(*edited->drop({1, 2})), 1e-14);
+    }
 }
 
 TEST("an edit that leaves H indefinite gives null, and the anchor stays in use") {
@@ -171,4 +221,144 @@ TEST("a Hessian that is singular is refused") {
     const Objective J({{rows_of(X), nullptr, nullptr}}, Squared{}, Vector::Zero(2), false);
     CHECK(thrown<NotPositiveDefinite>([&] { Anchor anchor(J, Vector::Zero(2)); }) ==
           "Hessian is not positive definite (pivot 1): raise alpha above 0");
+}
+
+// ---- A block of H and its diagonal elsewhere ----
+
+namespace {
+
+// An anchor at problem.theta that is complete or not, and what it has to be.
+struct Preconditioner {
+    Shared anchor;
+    std::vector<Index> block;  // coordinates of it, ascending
+    Matrix H;                  // all of the Hessian
+
+    // M^-1 b
+    Vector solve(const Vector& b) const {
+        Vector x = b.cwiseQuotient(H.diagonal());
+        if (!block.empty()) x(block) = CholeskyFactor(H(block, block)).solve(b(block));
+        return x;
+    }
+    void check(unsigned seed = 61) const {
+        CHECK(anchor->size() == H.rows());
+        CHECK(anchor->hessian().rows() == static_cast<Index>(block.size()));
+        CHECK_AT_MOST((symmetric(anchor->hessian()) - H(block, block)).norm(), 1e-13 * H.norm());
+        const Vector b = Random(seed).vector(H.rows()), x = solve(b);
+        CHECK_AT_MOST((anchor->solve(b) - x).norm(), 1e-11 * x.norm());
+    }
+    Preconditioner drop(const std::vector<Index>& dropped) const {
+        const std::vector<Index> kept = without(range(0, H.rows()), dropped);
+        std::vector<Index> left;
+        for (Index j = 0; j < static_cast<Index>(kept.size()); ++j)
+            if (std::binary_search(block.begin(), block.end(), kept[static_cast<std::size_t>(j)]))
+                left.push_back(j);
+        return {anchor->drop(dropped), left, H(kept, kept)};
+    }
+};
+
+// Of `size` coordinates, an unpenalised one first, then those where the data outweigh the penalty most.
+Preconditioner preconditioner(const Problem& problem, const Objective& J, Index size) {
+    const Matrix H = symmetric(J.hessian(problem.theta));
+    const Vector share = (H.diagonal() - problem.penalty).cwiseQuotient(problem.penalty);
+    std::vector<Index> order = range(0, H.rows());
+    std::sort(order.begin(), order.end(), [&](Index i, Index j) { return share(i) > share(j); });
+    order.resize(static_cast<std::size_t>(std::min(size, H.rows())));
+    std::sort(order.begin(), order.end());
+    return {std::make_shared<const Anchor>(J, problem.theta, size), order, H};
+}
+
+Problem of_unlike_columns(const std::string& shape, Index n, Index d, bool fit_intercept) {
+    Problem problem = make_problem(shape, n, d, Logistic{}, fit_intercept);
+    for (Index j = 0; j < d; ++j) {
+        problem.X.col(j) *= static_cast<double>(1 + (7 * j) % d) / static_cast<double>(d);
+        problem.penalty(j) = 0.5 * static_cast<double>(1 + (5 * j) % 13);
+    }
+    return problem;
+}
+
+}  // namespace
+
+TEST("a block holds the coordinates that the data determine most, always the intercept") {
+    for (const bool fit_intercept : {false, true}) {
+        const Problem problem = of_unlike_columns("mostly zeros", 120, 23, fit_intercept);
+        const Stored sparse = masked_csr(problem.X);
+        for (const Objective& J : {problem.objective(), problem.on(sparse.rows)}) {
+            for (const Index size : {0, 1, 2, 7, 22, 23, 24, 1000}) {
+                about = problem.name + ", block of " + std::to_string(size);
+                const Preconditioner expected = preconditioner(problem, J, size);
+                if (fit_intercept && size > 0) CHECK(expected.block.back() == 23);
+                CHECK(expected.anchor->complete() == (size >= expected.H.rows()));
+                expected.check();
+            }
+        }
+    }
+}
+
+TEST("coordinates dropped inside and outside of a block leave the block of the others") {
+    const Problem problem = of_unlike_columns("mostly zeros", 120, 23, true);
+    const Preconditioner whole = preconditioner(problem, problem.objective(), 7);
+    const std::vector<Index> outside = without(range(0, 24), whole.block);
+    for (const std::vector<Index>& dropped : {std::vector<Index>{},
+                                              {whole.block[0], whole.block[3]},
+                                              {outside[1], outside[4]},
+                                              {23},
+                                              range(0, 24, 2),
+                                              whole.block,
+                                              outside,
+                                              range(0, 24)}) {
+        about = std::to_string(dropped.size()) + " dropped, first " +
+                std::to_string(dropped.empty() ? -1 : dropped[0]);
+        whole.drop(dropped).check();
+    }
+    about = "twice";
+    whole.drop({whole.block[1], outside.back()}).drop({0, 11, 20}).check();
+    whole.check();
+}
+
+TEST("coordinates dropped of a large block leave the block of the others") {
+    Problem problem = of_unlike_columns("mostly zeros", 200, 320, true);
+    Preconditioner some = preconditioner(problem, problem.objective(), 290);
+    for (const std::vector<Index>& dropped :
+         {range(0, 20, 2), {}, range(5, 300, 25), {309 - 12}, range(40, 120)}) {
+        some = some.drop(dropped);
+        about = std::to_string(some.H.rows()) + " left";
+        some.check();
+    }
+}
+
+TEST("a block of the Hessian serves whatever rows there are, and is not edited") {
+    const Problem problem = of_unlike_columns("more rows than columns", 60, 9, true);
+    const Problem gone = subset(problem, range(0, 10));
+    const Objective first_ten = gone.objective();
+    const Shared anchor = std::make_shared<const Anchor>(problem.objective(), problem.theta, 4);
+    CHECK(anchor->edit(&first_ten, nullptr) == anchor);
+    CHECK(anchor->edit(nullptr, &first_ten) == anchor);
+}
+
+TEST("a block that drops have left alone is not taken for the Hessian of the current data") {
+    const Problem problem = of_unlike_columns("more rows than columns", 60, 9, true);
+    const Problem gone = subset(problem, range(0, 10)), rest = subset(problem, range(10, 60));
+    const Preconditioner some = preconditioner(problem, problem.objective(), 4);
+    const Objective first_ten = gone.objective();
+    const Shared left = some.anchor->edit(&first_ten, nullptr)->drop(without(range(0, 10), some.block));
+    CHECK(left->size() == 4);
+    const Matrix H = symmetric(rest.objective().hessian(problem.theta));
+    CHECK(!left->complete() ||
+          (symmetric(left->hessian()) - H(some.block, some.block)).norm() <= 1e-13 * H.norm());
+    CHECK(!left->complete() || left->theta().size() == 4);
+}
+
+TEST("an anchor takes the curvature that it is given") {
+    const Problem problem = of_unlike_columns("weights", 50, 6, true);
+    const Objective J = problem.objective();
+    const Vector curvature = J.curvature(problem.theta);
+    for (const Index block : {Index(0), Index(3), all_coordinates}) {
+        const Anchor own(J, problem.theta, block), given(J, problem.theta, 2.0 * curvature, block);
+        const Vector b = Random(62).vector(7);
+        Problem twice = problem;
+        twice.s *= 2.0;
+        const Anchor expected(twice.objective(), problem.theta, block);
+        CHECK_AT_MOST((given.solve(b) - expected.solve(b)).norm(), 1e-13 * b.norm());
+        CHECK_AT_MOST(0.01 * b.norm(), (given.solve(b) - own.solve(b)).norm());
+    }
 }

@@ -1,4 +1,5 @@
-// minimize (E11): the residual asked for, or the rounding floor, from any start and with any old factor.
+// minimize (E11): the residual asked for, or the rounding floor, from any start and with any old factor, and
+// the linear systems on the way.
 #include "expunge/newton.hpp"
 
 #include <stdexcept>
@@ -15,13 +16,24 @@ constexpr double tolerance = 1e-8;
 constexpr int max_iter = 200;
 
 // Converged, and honest: the residual that it reports is that of theta in long double.
-void check_minimum(const Problem& problem, const Minimum& minimum, double asked = tolerance) {
+void check_minimum(const Problem& problem, const Objective& J, const Minimum& minimum,
+                   double asked = tolerance) {
     CHECK_AT_MOST(minimum.at.residual(), std::max(asked, minimum.floor));
     CHECK_AT_MOST(std::abs(exact(problem, minimum.theta).gradient.norm() - minimum.at.residual()),
                   minimum.floor);
-    CHECK(minimum.floor == problem.objective().rounding_floor(minimum.theta));
+    CHECK(minimum.floor == J.rounding_floor(minimum.theta));
     CHECK(minimum.iterations < max_iter);
     CHECK(minimum.passes > minimum.iterations);
+}
+
+void check_minimum(const Problem& problem, const Minimum& minimum, double asked = tolerance) {
+    check_minimum(problem, problem.objective(), minimum, asked);
+}
+
+// The distance of two minimisers, in multiples of what their residuals allow (E9).
+double parted(const Problem& problem, const Minimum& a, const Minimum& b) {
+    return (a.theta - b.theta).norm() * problem.penalty.head(problem.X.cols()).minCoeff() /
+           (a.at.residual() + b.at.residual() + a.floor + b.floor);
 }
 
 template <class Visit>
@@ -59,10 +71,7 @@ TEST("minimize reaches the same minimiser from far away") {
         const Minimum near = minimize(J, origin(problem), tolerance, max_iter);
         const Minimum far = minimize(J, 20.0 * problem.theta, tolerance, max_iter);
         check_minimum(problem, far);
-        const double modulus = problem.penalty.head(problem.X.cols()).minCoeff();
-        if (!problem.fit_intercept)
-            CHECK_AT_MOST((near.theta - far.theta).norm(),
-                          (near.at.residual() + far.at.residual() + near.floor + far.floor) / modulus);
+        if (!problem.fit_intercept) CHECK_AT_MOST(parted(problem, near, far), 1.0);
     });
 }
 
@@ -122,6 +131,87 @@ TEST("a tolerance below the rounding floor ends at the floor, and soon") {
     });
 }
 
+TEST("a known largest norm tells the floor without a pass") {
+    const Problem problem = make_problem("more rows than columns", 60, 5, Logistic{}, false);
+    const Rows X = rows_of(problem.X);
+    const Objective J({{X, problem.y.data(), problem.s.data()}}, problem.loss, problem.penalty, false,
+                      largest_norm(X));
+    const Minimum minimum = minimize(J, origin(problem), 1e-12, max_iter);
+    CHECK_AT_MOST(minimum.at.residual(), 1e-12);
+    CHECK(minimum.floor == minimum.at.floor);
+    CHECK_AT_MOST(J.rounding_floor(minimum.theta), minimum.floor);
+    const Minimum again = minimize(J, minimum.theta, tolerance, max_iter);
+    CHECK(again.iterations == 0 && again.passes == 1);
+    // A bound above the tolerance says nothing: the floor itself is asked for.
+    const Minimum exactly = minimize(J, minimum.theta, 0.5 * minimum.at.floor, max_iter);
+    CHECK(exactly.floor == J.rounding_floor(exactly.theta));
+}
+
+TEST("anchors of any block lead to the same minimiser, on dense rows and on sparse") {
+    for_each_minimiser([](const Problem& problem) {
+        const Objective dense = problem.objective();
+        const Minimum complete = minimize(dense, origin(problem), tolerance, max_iter);
+        const Stored csr = masked_csr(problem.X);
+        const Objective sparse = problem.on(csr.rows);
+        const Index p = problem.penalty.size();
+        for (const Objective* J : {&dense, &sparse}) {
+            for (const Index block : {Index(0), Index(1), p / 2, p}) {
+                about = problem.name + (J == &dense ? ", dense" : ", sparse") + ", block of " +
+                        std::to_string(block);
+                const Minimum minimum =
+                    minimize(*J, origin(problem), tolerance, max_iter, nullptr, std::nullopt, [] {}, block);
+                check_minimum(problem, *J, minimum);
+                CHECK(minimum.anchor != nullptr && minimum.anchor->complete() == (block >= p));
+                if (!problem.fit_intercept) CHECK_AT_MOST(parted(problem, complete, minimum), 1.0);
+                const Minimum floor =
+                    minimize(*J, origin(problem), 0.0, max_iter, nullptr, std::nullopt, [] {}, block);
+                check_minimum(problem, *J, floor, 0.0);
+                CHECK_AT_MOST(minimum.passes, 200);
+                CHECK_AT_MOST(floor.passes, 300);
+            }
+        }
+    });
+}
+
+TEST("an old anchor of any block leads to the minimiser with anchors of any other") {
+    const Problem problem = make_problem("mostly zeros", 300, 11, Logistic{}, true);
+    Problem other = problem;
+    other.X = Random(42).matrix(300, 11);
+    const Objective J = problem.objective(), J_other = other.objective();
+    Evaluation known = J.evaluate(problem.theta);
+    known.curvature.resize(0);
+    for (const Index old : {Index(0), Index(5), all_coordinates}) {
+        const auto anchor = std::make_shared<const Anchor>(J_other, 0.1 * problem.theta, old);
+        for (const Index block : {Index(0), Index(5), all_coordinates}) {
+            about = std::to_string(old) + " to " + std::to_string(block);
+            for (const std::optional<Evaluation>& start : {std::optional<Evaluation>(), {known}})
+                check_minimum(problem,
+                              minimize(J, problem.theta, tolerance, max_iter, anchor, start, [] {}, block));
+        }
+    }
+}
+
+TEST("steps with an old factor learn from each other") {
+    Problem old = make_problem("several panels", 1000, 37, Squared{}, false), problem = old;
+    const auto anchor = std::make_shared<const Anchor>(old.objective(), origin(problem));
+    const Vector row = problem.X.row(0);
+    problem.s(0) += 0.45 / row.dot(anchor->solve(row));  // a fixed factor leaves 0.45 of it every time
+    const Objective J = problem.objective();
+    Vector theta = origin(problem);
+    int steps = 0;
+    for (Vector g = J.evaluate(theta).gradient; g.norm() > tolerance; g = J.evaluate(theta).gradient) {
+        theta -= anchor->solve(g);
+        ++steps;
+    }
+    Evaluation known = J.evaluate(origin(problem));
+    known.curvature.resize(0);
+    const Minimum minimum = minimize(J, origin(problem), tolerance, max_iter, anchor, known);
+    check_minimum(problem, minimum);
+    CHECK(minimum.anchor == anchor);
+    CHECK_AT_MOST(20, steps);
+    CHECK_AT_MOST(minimum.iterations, 10);
+}
+
 TEST("max_iter is obeyed and what was reached is returned") {
     const Problem problem = make_problem("margins of 800", 24, 4, Logistic{}, false);
     const Objective J = problem.objective();
@@ -167,4 +257,74 @@ TEST("without a penalty, columns that repeat are refused, not regularised") {
     const Objective J({{rows_of(X), y.data(), nullptr}}, Squared{}, Vector::Zero(2), false);
     CHECK(thrown<NotPositiveDefinite>([&] { minimize(J, Vector::Zero(2), tolerance, max_iter); }) ==
           "Hessian is not positive definite (pivot 1): raise alpha above 0");
+}
+
+// ---- solve ----
+
+TEST("solve reaches the tolerance with an anchor of any block, on dense rows and on sparse") {
+    for_each_problem([](const Problem& problem) {
+        if (problem.name.starts_with("margins") || problem.name.starts_with("separable")) return;
+        const Objective dense = problem.objective();
+        const Stored csr = masked_csr(problem.X);
+        const Objective sparse = problem.on(csr.rows);
+        const Vector theta = 0.1 * problem.theta, b = Random(71).vector(theta.size());
+        const Matrix H = exact(problem, theta).hessian.cast<double>();
+        for (const Objective* J : {&dense, &sparse}) {
+            const Vector curvature = J->curvature(theta);
+            for (const Index block : {Index(0), Index(2), all_coordinates}) {
+                const Anchor anchor(*J, theta, block);
+                for (const double asked : {0.1, 1e-6, 1e-10}) {
+                    const double bound = asked * b.norm();
+                    const Solution solution = solve(*J, curvature, b, anchor, bound, 1000);
+                    CHECK(solution.converged);
+                    CHECK_AT_MOST((H * solution.x - b).norm(), bound + 1e-13 * H.norm() * solution.x.norm());
+                    CHECK(solution.products > 0);
+                    if (anchor.complete()) CHECK_AT_MOST(solution.products, 2);
+                }
+            }
+        }
+    });
+}
+
+TEST("solve stops at the products allowed, says so, and what it has is a direction of ascent") {
+    const Problem problem = make_problem("several panels", 1000, 37, Logistic{}, true);
+    const Objective J = problem.objective();
+    const Evaluation at = J.evaluate(problem.theta);
+    const Anchor anchor(J, problem.theta, 3);
+    const Solution whole = solve(J, at.curvature, at.gradient, anchor, 1e-9 * at.residual(), 1000);
+    CHECK(whole.converged && whole.products > 3);
+    double ascent = 0.0;
+    for (int allowed = 1; allowed <= whole.products; ++allowed) {
+        const Solution part = solve(J, at.curvature, at.gradient, anchor, 1e-9 * at.residual(), allowed);
+        CHECK(part.products == allowed);
+        CHECK(part.converged == (allowed == whole.products));
+        CHECK(part.x.dot(at.gradient) > ascent);
+        ascent = part.x.dot(at.gradient);
+    }
+    CHECK(solve(J, at.curvature, at.gradient, anchor, 0.0, 5).products == 5);
+}
+
+TEST("solve does nothing where nothing is asked") {
+    const Problem problem = make_problem("more rows than columns", 60, 5, Logistic{}, true);
+    const Objective J = problem.objective();
+    const Vector curvature = J.curvature(problem.theta), b = Random(72).vector(6);
+    const Anchor anchor(J, problem.theta);
+    for (const Vector& asked : {Vector(Vector::Zero(6)), b}) {
+        const Solution nothing = solve(J, curvature, asked, anchor, asked.norm(), 10);
+        CHECK(nothing.converged && nothing.products == 0 && nothing.x == Vector::Zero(6));
+    }
+    const Solution none = solve(J, curvature, b, anchor, 0.1 * b.norm(), 0);
+    CHECK(!none.converged && none.products == 0);
+}
+
+TEST("solve gives up where the Hessian is not positive definite or not finite") {
+    const Problem problem = make_problem("more rows than columns", 60, 5, Logistic{}, true);
+    const Objective J = problem.objective();
+    const Vector curvature = J.curvature(problem.theta), b = Random(73).vector(6);
+    const Anchor anchor(J, problem.theta);
+    for (const double scale : {-10.0, poison}) {
+        const Solution solution = solve(J, scale * curvature, b, anchor, 1e-9, 100);
+        CHECK(!solution.converged && solution.products == 1);
+        CHECK(solution.x.allFinite());
+    }
 }

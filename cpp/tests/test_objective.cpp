@@ -1,4 +1,5 @@
 // J, its gradient and Hessian (E1), the gradient difference (E3) and the rounding floor (E19).
+#include <numeric>
 #include <thread>
 
 #include "problems.hpp"
@@ -6,22 +7,196 @@
 using namespace expunge;
 using namespace expunge::testing;
 
-TEST("value, gradient, curvature and Hessian are those of E1 in long double, in every layout of X") {
-    for_each_problem([](const Problem& problem) {
-        const Exact e = exact(problem, problem.theta);
-        const double floor = problem.objective().rounding_floor(problem.theta);
-        for (const Stored& layout : layouts(problem.X)) {
+namespace {
+
+struct Case {
+    Problem problem;
+    Exact e;  // at problem.theta
+    std::vector<Stored> layouts;
+};
+
+// Calls visit(problem, e, layout, J) with X in every layout.
+template <class Visit>
+void for_each_objective(Visit&& visit) {
+    static const auto cases = [] {
+        std::vector<Case> all;
+        for_each_problem([&](const Problem& problem) {
+            all.push_back({problem, exact(problem, problem.theta), layouts(problem.X)});
+        });
+        return all;
+    }();
+    for (const auto& [problem, e, layouts] : cases) {
+        for (const Stored& layout : layouts) {
             about = problem.name + ", " + layout.name;
-            const Objective J = problem.on(layout.rows);
-            const Evaluation at = J.evaluate(problem.theta);
-            CHECK_AT_MOST(std::abs(at.value - e.value), 1e-13 * e.value_scale);
-            CHECK_AT_MOST(distance(at.gradient, e.gradient), floor);  // E19 bounds the true error
-            CHECK_AT_MOST(distance(at.curvature, e.curvature), 1e-13 * e.hessian_scale);
-            CHECK(J.curvature(problem.theta) == at.curvature);
-            CHECK_AT_MOST(distance(symmetric(J.hessian(problem.theta)), e.hessian), 1e-13 * e.hessian_scale);
-            CHECK_AT_MOST(std::abs(J.rounding_floor(problem.theta) - floor), 1e-13 * floor);
+            visit(problem, e, layout, problem.on(layout.rows));
         }
+    }
+    about.clear();
+}
+
+double panel_rows(const Rows& X) {
+    return std::visit([](const auto& view) { return static_cast<double>(view.panel_rows()); }, X);
+}
+
+// What rounding in eta leaves in d1 of row i, in units of u.
+double d1_rounding(const Problem& problem, const Exact& e, Index i, double eta_rounding) {
+    const double d1 = static_cast<double>(e.d1(i)), y = problem.y(i);
+    return std::visit([&](auto loss) { return loss.d1_rounding(d1, eta_rounding, y); }, problem.loss);
+}
+
+// E19 by its formula.
+Real floor_by_columns(const Problem& problem, const Exact& e, const Stored& layout) {
+    const Index n = problem.X.rows(), d = problem.X.cols(), p = problem.penalty.size();
+    const double most = panel_rows(layout.rows), panels = std::ceil(double(n) / most);
+    RealVector in_d1(n);
+    for (Index i = 0; i < n; ++i) {
+        const double stored = layout.row_entries(i) + problem.fit_intercept;
+        in_d1(i) = d1_rounding(problem, e, i, (stored + 2.0) * double(e.eta_size(i)));
+    }
+    Real norm2 = 0, penalty2 = 0;
+    for (Index j = 0; j < p; ++j) {
+        const double terms = j < d ? layout.column_entries(j) : double(n);
+        const double k = std::min(terms, most) + std::min(terms, panels) + 3.0;
+        Real error = 0;
+        for (Index i = 0; i < n; ++i)
+            error +=
+                (j < d ? std::abs(problem.X(i, j)) : 1.0) * problem.s(i) * (k * std::abs(e.d1(i)) + in_d1(i));
+        norm2 += error * error;
+        penalty2 += Real(problem.penalty(j)) * problem.penalty(j) * problem.theta(j) * problem.theta(j);
+    }
+    return u * (std::sqrt(norm2) + 4 * std::sqrt(penalty2));
+}
+
+// The same with no more known of a row than that it is no longer than any other.
+Real floor_by_largest_row(const Problem& problem, const Exact& e, const Stored& layout) {
+    const Index n = problem.X.rows();
+    const double most = panel_rows(layout.rows);
+    const double k = std::min(double(n), most) + std::ceil(double(n) / most) + 3.0;
+    const double norm = std::hypot(problem.X.rowwise().norm().maxCoeff(), double(problem.fit_intercept));
+    const double eta_rounding = (layout.row_entries.maxCoeff() + 3.0) * norm * problem.theta.norm();
+    Real sum = 0;
+    for (Index i = 0; i < n; ++i)
+        sum += problem.s(i) * (k * std::abs(e.d1(i)) + d1_rounding(problem, e, i, eta_rounding));
+    return u * (norm * sum + 4.0 * problem.penalty.cwiseProduct(problem.theta).norm());
+}
+
+}  // namespace
+
+TEST("value, gradient, curvature and Hessian are those of E1 in long double, in every layout of X") {
+    for_each_objective([](const Problem& problem, const Exact& e, const Stored&, const Objective& J) {
+        const Evaluation at = J.evaluate(problem.theta);
+        CHECK_AT_MOST(std::abs(at.value - e.value), 1e-13 * e.value_scale);
+        CHECK_AT_MOST(distance(at.gradient, e.gradient), J.rounding_floor(problem.theta));  // E19
+        CHECK_AT_MOST(distance(at.curvature, e.curvature), 1e-13 * e.hessian_scale);
+        CHECK(J.curvature(problem.theta) == at.curvature);
+        CHECK_AT_MOST(distance(symmetric(J.hessian(problem.theta)), e.hessian), 1e-13 * e.hessian_scale);
     });
+}
+
+TEST("products with the Hessian and its diagonal are those of E1, in every layout of X") {
+    for_each_objective([](const Problem& problem, const Exact& e, const Stored&, const Objective& J) {
+        const Vector curvature = J.curvature(problem.theta), v = Random(24).vector(J.parameters());
+        const RealVector Hv = e.hessian * v.cast<Real>();
+        CHECK_AT_MOST(distance(J.hvp(curvature, v), Hv), 1e-13 * e.hessian_scale * v.norm());
+        const RealVector diagonal = e.hessian.diagonal() - problem.penalty.cast<Real>();
+        CHECK_AT_MOST(distance(J.gram_diagonal(curvature), diagonal), 1e-13 * e.hessian_scale);
+        const Matrix G = J.hessian(problem.theta) - Matrix(problem.penalty.asDiagonal());
+        for (Index j = 0; j < J.parameters(); ++j) CHECK(G.col(j).head(j).isZero(0.0));
+    });
+}
+
+TEST("the bound of the gram matrix's norm is its largest row sum for weights and the intercept") {
+    for_each_objective([](const Problem& problem, const Exact&, const Stored&, const Objective& J) {
+        RowMatrix X = RowMatrix::Ones(problem.X.rows(), J.parameters());
+        X.leftCols(problem.X.cols()) = problem.X.cwiseAbs();
+        const double expected = (X.transpose() * problem.s.cwiseProduct(X.rowwise().sum())).maxCoeff();
+        CHECK_AT_MOST(std::abs(J.gram_norm_bound() - expected), 1e-13 * expected);
+    });
+}
+
+TEST("a gram matrix is added, for curvatures of either sign") {
+    for_each_objective([](const Problem& problem, const Exact& e, const Stored&, const Objective& J) {
+        if (!problem.name.starts_with("mostly zeros")) return;
+        const Vector curvature = J.curvature(problem.theta);
+        Matrix H = Matrix::Zero(J.parameters(), J.parameters());
+        J.add_gram(2.0 * curvature, H);
+        J.add_gram(-curvature, H);
+        H.diagonal() += problem.penalty;
+        CHECK_AT_MOST(distance(symmetric(H), e.hessian), 3e-13 * e.hessian_scale);
+    });
+}
+
+// ---- E19 ----
+
+TEST("the rounding floor is that of E19, and one number for all dense layouts") {
+    for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
+        const Real expected = floor_by_columns(problem, e, layout);
+        const double floor = J.rounding_floor(problem.theta);
+        CHECK_AT_MOST(std::abs(floor - expected), 1e-12 * expected);
+        const double dense = problem.objective().rounding_floor(problem.theta);
+        if (layout.name.starts_with("CSR float") || layout.name.starts_with("CSR, zeros"))
+            CHECK_AT_MOST(floor, (1.0 + 1e-13) * dense);
+        else if (!layout.name.starts_with("CSR"))
+            CHECK_AT_MOST(std::abs(floor - dense), 1e-13 * dense);
+    });
+}
+
+TEST("a known largest norm gives a bound of the rounding floor with the gradient") {
+    for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
+        const Objective bounded({{layout.rows, problem.y.data(), problem.s.data()}}, problem.loss,
+                                problem.penalty, problem.fit_intercept, largest_norm(layout.rows));
+        const Evaluation at = bounded.evaluate(problem.theta), plain = J.evaluate(problem.theta);
+        CHECK(plain.floor == std::numeric_limits<double>::infinity());
+        CHECK(at.value == plain.value && at.gradient == plain.gradient && at.curvature == plain.curvature);
+        CHECK_AT_MOST(distance(at.gradient, e.gradient), at.floor);
+        CHECK_AT_MOST(J.rounding_floor(problem.theta), (1.0 + 1e-13) * at.floor);
+        CHECK(bounded.rounding_floor(problem.theta) == J.rounding_floor(problem.theta));
+        const Real expected = floor_by_largest_row(problem, e, layout);
+        CHECK_AT_MOST(std::abs(at.floor - expected), 1e-12 * expected);
+    });
+}
+
+TEST("a few entries of many columns are summed in longer panels, within the rounding floor") {
+    for (const bool fit_intercept : {false, true}) {
+        for (const Loss& loss : {Loss(Squared{}), Loss(Logistic{})}) {
+            const Problem problem = make_problem("mostly zeros", 900, 40, loss, fit_intercept);
+            const Exact e = exact(problem, problem.theta);
+            Runs filled;
+            std::vector<Index> coordinates;
+            for (Index j = 0; j < 40; ++j) coordinates.push_back(5 * j + 2);
+            for (const Index column : coordinates) append(filled, column);
+            const auto few = csr<double, std::int32_t>(problem.X, 200, filled);
+            bool between = false;
+            Index longest = 0;
+            for (Index width = 200; width < 200000; width *= 2) {  // the same entries
+                about = problem.name + ", " + std::to_string(width) + " columns";
+                const SparseRows<double, std::int32_t> X(few.data.data(), few.indices.data(),
+                                                         few.indptr.data(), 900, width, all_columns(width));
+                longest = X.panel_rows();
+                between = between || (longest > max_panel_rows && longest < 900);
+
+                std::vector<Index> at_hand = coordinates;
+                Vector theta = Vector::Constant(width + fit_intercept, 0.5);
+                Vector penalty = Vector::Constant(width + fit_intercept, 0.75);
+                if (fit_intercept) {
+                    at_hand.push_back(width);
+                    penalty(width) = 0.0;
+                }
+                theta(at_hand) = problem.theta;
+                const Objective J({{X, problem.y.data(), problem.s.data()}}, loss, penalty, fit_intercept,
+                                  largest_norm(X));
+                const Evaluation at = J.evaluate(theta);
+                const double floor = J.rounding_floor(theta);
+                CHECK_AT_MOST(distance(at.gradient(at_hand), e.gradient), floor);
+                CHECK_AT_MOST(floor, (1.0 + 1e-13) * at.floor);
+                Vector elsewhere = at.gradient;
+                elsewhere(at_hand).setConstant(0.375);
+                CHECK((elsewhere.array() == 0.375).all());
+            }
+            CHECK(between && longest == 900);
+        }
+    }
+    about.clear();
 }
 
 TEST("the rounding floor covers terms of eta that cancel, in any order") {
@@ -39,6 +214,7 @@ TEST("the rounding floor covers terms of eta that cancel, in any order") {
 TEST("the residual is the norm of the gradient, and infinite values stand for nothing measured") {
     CHECK((Evaluation{1.0, Vector::Constant(4, 3.0), Vector()}.residual() == 6.0));
     CHECK(Evaluation{}.value == std::numeric_limits<double>::infinity());
+    CHECK(Evaluation{}.floor == std::numeric_limits<double>::infinity());
 }
 
 TEST("a Hessian-vector product is the Hessian times the vector") {
@@ -67,22 +243,29 @@ TEST("the gradient is the finite difference of the value, the Hessian of the gra
     });
 }
 
-TEST("several blocks, of either type of number and one of them empty, equal one") {
+TEST("several blocks, dense and sparse, of either type of number and one of them empty, equal one") {
     for_each_problem([](const Problem& problem) {
-        const Index n = problem.X.rows(), d = problem.X.cols(), cut = n / 3;
+        const Index n = problem.X.rows(), d = problem.X.cols(), cut = n / 3, sparse = n / 4;
         const Eigen::Matrix<float, -1, -1, Eigen::RowMajor> second =
-            problem.X.bottomRows(n - cut).cast<float>();
+            problem.X.middleRows(cut, n - cut - sparse).cast<float>();
+        const Stored third = masked_csr(problem.X.bottomRows(sparse));
         const Rows first = DenseRows<double>(problem.X.data(), cut, d, 1, all_columns(d));
-        const Rows rest = DenseRows<float>(second.data(), n - cut, d, 1, all_columns(d));
+        const Rows rest = DenseRows<float>(second.data(), second.rows(), d, 1, all_columns(d));
         const Rows none = DenseRows<double>(nullptr, 0, d, 1, all_columns(d));
         const Objective whole = problem.objective();
+        const double norm = largest_norm(rows_of(problem.X));
         const Objective blocks({{first, problem.y.data(), problem.s.data()},
                                 {none, nullptr, nullptr},
-                                {rest, problem.y.data() + cut, problem.s.data() + cut}},
-                               problem.loss, problem.penalty, problem.fit_intercept);
+                                {rest, problem.y.data() + cut, problem.s.data() + cut},
+                                {third.rows, problem.y.data() + n - sparse, problem.s.data() + n - sparse}},
+                               problem.loss, problem.penalty, problem.fit_intercept, norm);
         CHECK(blocks.rows() == n && blocks.parameters() == whole.parameters());
         const Evaluation a = whole.evaluate(problem.theta), b = blocks.evaluate(problem.theta);
-        CHECK_AT_MOST((a.gradient - b.gradient).norm(), 2.0 * whole.rounding_floor(problem.theta));
+        CHECK_AT_MOST((a.gradient - b.gradient).norm(),
+                      whole.rounding_floor(problem.theta) + blocks.rounding_floor(problem.theta));
+        CHECK_AT_MOST(blocks.rounding_floor(problem.theta), (1.0 + 1e-13) * b.floor);
+        CHECK_AT_MOST((whole.gram_diagonal(a.curvature) - blocks.gram_diagonal(a.curvature)).norm(),
+                      1e-13 * whole.gram_diagonal(a.curvature).norm());
         CHECK_AT_MOST(std::abs(a.value - b.value), 2e-13 * exact(problem, problem.theta).value_scale);
         CHECK_AT_MOST((a.curvature - b.curvature).norm(),
                       1e-13 * exact(problem, problem.theta).hessian_scale);
@@ -131,8 +314,10 @@ TEST("weight 0 is a row removed, weight 2 a row twice") {
 
 TEST("an objective without rows is its penalty") {
     const Vector penalty = Vector::Constant(3, 2.0), theta = Vector::LinSpaced(3, 1.0, 3.0);
+    const auto sparse = csr<double, std::int32_t>(RowMatrix(0, 3), 3, all_columns(3));
     for (const Objective& J :
          {Objective({}, Logistic{}, penalty, false),
+          Objective({{sparse.rows(all_columns(3)), nullptr, nullptr}}, Logistic{}, penalty, false, 0.0),
           Objective({{DenseRows<double>(nullptr, 0, 3, 1, all_columns(3)), nullptr, nullptr}}, Logistic{},
                     penalty, false)}) {
         const Evaluation at = J.evaluate(theta);
@@ -146,6 +331,38 @@ TEST("rows of the wrong width are refused with both widths") {
     CHECK(thrown<std::invalid_argument>([&] {
               Objective J({{rows_of(X), nullptr, nullptr}}, Squared{}, Vector::Ones(3), true);
           }) == "X has 3 columns, expected 2");
+}
+
+TEST("some of the coordinates are the objective over those columns") {
+    for_each_objective([](const Problem& problem, const Exact&, const Stored&, const Objective& J) {
+        if (problem.name.starts_with("several panels")) return;  // to save time
+        const Index d = problem.X.cols();
+        std::vector<Index> all(static_cast<std::size_t>(d)), odd;
+        std::iota(all.begin(), all.end(), Index(0));
+        for (Index j = 1; j < d; j += 2) odd.push_back(j);
+        for (const std::vector<Index>& columns : {all, odd, {d - 1}, {}}) {
+            for (const bool intercept : {false, true}) {
+                if (intercept && !problem.fit_intercept) continue;
+                std::vector<Index> coordinates = columns;
+                if (intercept) coordinates.push_back(d);
+                Problem narrow = problem;
+                narrow.X = problem.X(Eigen::all, columns);
+                narrow.penalty = problem.penalty(coordinates);
+                narrow.theta = problem.theta(coordinates);
+                narrow.fit_intercept = intercept;
+                const Exact e = exact(narrow, narrow.theta);
+                const Objective selected = J.select(coordinates);
+                CHECK(selected.fit_intercept() == intercept && selected.penalty() == narrow.penalty);
+                CHECK(selected.rows() == J.rows());
+                const Evaluation at = selected.evaluate(narrow.theta);
+                CHECK_AT_MOST(std::abs(at.value - e.value), 1e-13 * e.value_scale);
+                CHECK_AT_MOST(distance(at.gradient, e.gradient), selected.rounding_floor(narrow.theta));
+                CHECK_AT_MOST(distance(at.curvature, e.curvature), 1e-13 * e.hessian_scale);
+                CHECK_AT_MOST(distance(symmetric(selected.hessian(narrow.theta)), e.hessian),
+                              1e-13 * e.hessian_scale);
+            }
+        }
+    });
 }
 
 // ---- E3 ----
@@ -184,6 +401,27 @@ TEST("the penalty does not enter a gradient difference") {
         CHECK(Objective::difference(nullptr, &J, problem.theta).gradient ==
               Objective::difference(nullptr, &J_free, problem.theta).gradient);
     });
+}
+
+TEST("the gradient difference of rows in any layout is that of dense rows") {
+    for_each_objective(
+        [](const Problem& problem, const Exact&, const Stored& layout, const Objective& before) {
+            Problem after = problem;
+            after.y = 1.0 - problem.y.array();
+            after.s = 0.5 * problem.s.array() + 0.25;
+            const Objective shared = after.on(layout.rows), dense_before = problem.objective(),
+                            dense_after = after.objective();
+            const Evaluation expected = Objective::difference(&dense_before, &dense_after, problem.theta);
+            const double floor = before.rounding_floor(problem.theta) + shared.rounding_floor(problem.theta) +
+                                 dense_before.rounding_floor(problem.theta) +
+                                 dense_after.rounding_floor(problem.theta);
+            CHECK(before.same_rows(shared));
+            for (const Objective* old : {&before, &dense_before})
+                CHECK_AT_MOST(
+                    (Objective::difference(old, &shared, problem.theta).gradient - expected.gradient).norm(),
+                    floor);
+            CHECK(Objective::difference(&before, &before, problem.theta).gradient.isZero(0.0));
+        });
 }
 
 TEST("rows shared by before and after give the difference of rows apart, and of themselves exactly 0") {
@@ -225,20 +463,27 @@ TEST("corrected labels change the gradient by s (y - y') x, at every theta") {  
 
 TEST("threads may evaluate one objective at the same time") {
     const Problem problem = make_problem("several panels", 1000, 37, Logistic{}, true);
-    const Stored X = stored<float>("F", problem.X, 1, 1000, 37, all_columns(37));  // packed by each thread
-    const Objective J = problem.on(X.rows);
-    const Evaluation alone = J.evaluate(problem.theta);
-    const Matrix H = symmetric(J.hessian(problem.theta));
-    std::vector<char> equal(4, 0);
-    std::vector<std::thread> threads;
-    for (char& result : equal)
-        threads.emplace_back([&] {
-            bool all = true;
-            for (int k = 0; k < 5; ++k)
-                all = all && J.evaluate(problem.theta).gradient == alone.gradient &&
-                      symmetric(J.hessian(problem.theta)) == H;
-            result = all;
-        });
-    for (std::thread& thread : threads) thread.join();
-    for (const char result : equal) CHECK(result);
+    for (const Stored& X :
+         {stored<float>("F", problem.X, 1, 1000, 37, all_columns(37)),  // packed by each thread
+          masked_csr(problem.X)}) {
+        about = X.name;
+        const Objective J = problem.on(X.rows);
+        const Evaluation alone = J.evaluate(problem.theta);
+        const double floor = J.rounding_floor(problem.theta);
+        const Matrix H = symmetric(J.hessian(problem.theta));
+        std::vector<char> equal(4, 0);
+        std::vector<std::thread> threads;
+        for (char& result : equal)
+            threads.emplace_back([&] {
+                bool all = true;
+                for (int k = 0; k < 5; ++k)
+                    all = all && J.evaluate(problem.theta).gradient == alone.gradient &&
+                          J.rounding_floor(problem.theta) == floor &&
+                          symmetric(J.hessian(problem.theta)) == H;
+                result = all;
+            });
+        for (std::thread& thread : threads) thread.join();
+        for (const char result : equal) CHECK(result);
+    }
+    about.clear();
 }
