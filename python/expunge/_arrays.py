@@ -19,8 +19,9 @@ Blocks = list[tuple[Any, Float | None, Float | None]]
 
 
 def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bool = True) -> Any:
-    """(n, d) finite float32 or float64, dense in C or F order or canonical CSR; such a matrix is returned as it
-    is, uncopied. Sparse stays sparse.
+    """(n, d) finite float32 or float64, dense in C or F order or canonical CSR.
+
+    Such a matrix is returned as it is, uncopied. Sparse stays sparse.
 
     finite=False leaves the search for NaN and infinity to the caller, who finds them in his result.
     """

@@ -420,7 +420,7 @@ class CorrectedData:
         return before, after
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
-        """Rows in the data that hold anything but 0 in some of these columns, and how many entries of X do."""
+        """Rows now in the data that are not 0 in all of these columns, and how many entries of X are in them."""
         at = self._position(columns)
         base = np.zeros(self.X.shape[0], dtype=bool)
         entries = 0
@@ -443,8 +443,10 @@ class CorrectedData:
     # --- memory that nothing needs any more
 
     def compact(self) -> None:
-        """Leaves out overlay rows that were corrected again, and revoked columns of a sparse X, where they
-        are most of what is stored. The data stay what they are."""
+        """Leaves out overlay rows corrected again, and revoked columns of a sparse X, where they are most.
+
+        The data stay what they are.
+        """
         few_columns = sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz
         if not few_columns and 2 * self._replaced <= len(self.overlay_X):
             return

@@ -39,7 +39,7 @@ Method = Literal["exact", "second_order", "first_order"]
 Hessian = Literal["corrected", "original"]
 
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
-LINEAR_TOLERANCE = 1e-2  # relative, of a second-order step by conjugate gradients: H leaves more than that open
+LINEAR_TOLERANCE = 1e-2  # relative, of a second-order step by conjugate gradients
 MAX_PRODUCTS = 5000  # Hessian-vector products of such a step
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
 
@@ -171,10 +171,10 @@ class Unlearner:
         Of expunge, or of scikit-learn (L2 penalty, binary, intercept not penalised; alpha or 1/C is lambda).
         It is updated in place, after a request has succeeded. Construction polishes it to `tolerance`.
     X : (n, d) array, sparse matrix or frame
-        What the model was fitted to. A NumPy array of float32 or float64 in C or F order, or a SciPy CSR matrix
-        of such numbers without duplicates, columns ascending in each row, is held by reference: never copied
-        whole, never modified, and not to be modified by others. Anything else is copied once. (A CSR matrix is
-        copied once more, without revoked columns, when these hold most of its entries.)
+        What the model was fitted to. A NumPy array of float32 or float64 in C or F order, or a SciPy CSR
+        matrix of such numbers, columns ascending in each row and none twice, is held by reference: never
+        copied whole, never modified, and not to be modified by others. Anything else is copied once. (A CSR
+        matrix is copied without revoked columns once these hold most of its entries.)
     y : (n,) array
         Targets or labels, in the form that the model was fitted to.
     sample_weight : (n,) array, optional
