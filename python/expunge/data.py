@@ -420,7 +420,7 @@ class CorrectedData:
         return before, after
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
-        """Rows now in the data that are not 0 in all of these columns, and how many entries of X are in them."""
+        """Rows now in the data that are not 0 in all of these columns; how many entries of X these hold."""
         at = self._position(columns)
         base = np.zeros(self.X.shape[0], dtype=bool)
         entries = 0
