@@ -1,6 +1,7 @@
 #include "expunge/anchor.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -19,9 +20,11 @@ std::vector<Index> up_to(Index p) {
 // The `size` coordinates where the data's curvature is largest beside the penalty, ascending.
 std::vector<Index> heaviest(const Vector& diagonal, const Vector& penalty, Index size) {
     std::vector<Index> order = up_to(diagonal.size());
-    std::nth_element(order.begin(), order.begin() + size, order.end(), [&](Index i, Index j) {
-        return diagonal(i) * penalty(j) > diagonal(j) * penalty(i);  // an unpenalised one before any other
-    });
+    const auto weight = [&](Index i) {
+        return penalty(i) > 0.0 ? diagonal(i) / penalty(i) : std::numeric_limits<double>::infinity();
+    };
+    std::nth_element(order.begin(), order.begin() + size, order.end(),
+                     [&](Index i, Index j) { return weight(i) > weight(j); });
     order.resize(static_cast<std::size_t>(size));
     std::sort(order.begin(), order.end());
     return order;

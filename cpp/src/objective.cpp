@@ -375,6 +375,7 @@ Evaluation Objective::difference(const Objective* before, const Objective* after
     }
     if (after) after->add_data(theta, 1.0, total, nullptr);
     if (before) before->add_data(theta, -1.0, total, nullptr);
+    total.floor = std::numeric_limits<double>::infinity();  // of neither side alone
     return total;
 }
 

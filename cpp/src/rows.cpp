@@ -1,5 +1,9 @@
 #include "expunge/rows.hpp"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 namespace expunge {
 
 double largest_norm(const Rows& X) {
@@ -14,7 +18,9 @@ double largest_norm(const Rows& X) {
                 const Index m = std::min(rows.rows_in_cache(), rows.rows() - first);
                 const auto squares = rows.panel(first, m, packed).map([](double x) { return x * x; }, mapped);
                 squares.multiply(every, norm2.head(m));
-                largest = std::max(largest, norm2.head(m).maxCoeff());
+                for (Index i = 0; i < m; ++i)  // what overflows has no known bound
+                    if (!(norm2(i) <= largest))
+                        largest = std::isnan(norm2(i)) ? std::numeric_limits<double>::infinity() : norm2(i);
             }
             return largest;
         },

@@ -242,10 +242,10 @@ TEST("the largest norm is that of the longest row") {
     CHECK(largest_norm(DenseRows<double>(nullptr, 0, 3, 1, all_columns(3))) == 0.0);
 }
 
-TEST("columns that are not seen do not enter the largest norm, though their squares are infinite") {
+TEST("where squares overflow no largest norm is known, even in columns that are not seen") {
     const RowMatrix X = RowMatrix::Constant(9, 2, 3.0);
     const auto matrix = csr<double, std::int32_t>(X, 5, {{1, 1}, {3, 1}}, 1e200);
-    CHECK_AT_MOST(std::abs(largest_norm(matrix.rows({{1, 1}, {3, 1}})) - std::sqrt(18.0)), 1e-14);
+    CHECK(std::isinf(largest_norm(matrix.rows({{1, 1}, {3, 1}}))));
 }
 
 TEST("add_gram adds X^T diag(w) X for weights of either sign and zero, in the lower triangle only") {

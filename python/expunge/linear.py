@@ -80,7 +80,7 @@ def check_alpha(value: Any) -> float:
 SOLVERS = ("auto", "cholesky", "cg")
 SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: for a fit, for many requests
 FIT_PASSES, REQUESTS_PASSES = 40.0, 120.0  # what a factor of the whole Hessian may cost, in passes over X
-COPIES = 4  # of the Hessian, while a request is applied: old and new, each with its factor
+COPIES = 6  # of the Hessian, while a request is applied: kept, asked for and new, each with its factor
 
 
 def check_solver(solver: Any, memory_limit: Any) -> None:
@@ -261,11 +261,12 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"
         How Newton's linear systems are solved. ``cholesky`` assembles and factors the whole Hessian, p x p.
-        ``cg`` never does: conjugate gradients on Hessian-vector products, preconditioned by the factor of a
-        block, of the coordinates that the data determine most, and the diagonal of the others. ``auto`` takes
+        ``cg`` takes conjugate gradients on Hessian-vector products, preconditioned by the factor of a block,
+        of the coordinates that the data determine most (512 or fewer; 1536 in an Unlearner), and the diagonal
+        of the others. ``auto`` takes
         cholesky where it fits `memory_limit` and pays. An Unlearner of this model follows the same choice.
     memory_limit : float, optional
-        Bytes that p x p matrices may take (four of them); by default a quarter of the machine's memory.
+        Bytes that p x p matrices may take (six of them); by default a quarter of the machine's memory.
 
     Attributes
     ----------
@@ -321,11 +322,12 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"
         How Newton's linear systems are solved. ``cholesky`` assembles and factors the whole Hessian, p x p.
-        ``cg`` never does: conjugate gradients on Hessian-vector products, preconditioned by the factor of a
-        block, of the coordinates that the data determine most, and the diagonal of the others. ``auto`` takes
+        ``cg`` takes conjugate gradients on Hessian-vector products, preconditioned by the factor of a block,
+        of the coordinates that the data determine most (512 or fewer; 1536 in an Unlearner), and the diagonal
+        of the others. ``auto`` takes
         cholesky where it fits `memory_limit` and pays. An Unlearner of this model follows the same choice.
     memory_limit : float, optional
-        Bytes that p x p matrices may take (four of them); by default a quarter of the machine's memory.
+        Bytes that p x p matrices may take (six of them); by default a quarter of the machine's memory.
 
     Attributes
     ----------

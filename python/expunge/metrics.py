@@ -21,7 +21,7 @@ def residual(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     ----------
     model : fitted Ridge or LogisticRegression, of expunge or of scikit-learn
         See :class:`expunge.Unlearner` for what is accepted.
-    X : (n, d) array or frame
+    X : (n, d) array, sparse matrix or frame
     y : (n,) array
     sample_weight : (n,) array, optional
 

@@ -381,9 +381,8 @@ class Unlearner:
             value, gradient = value + difference.value, gradient + difference.gradient
             count = len(touched.rows) + sum(rows.size for rows in touched.added)
             many = 4 * count > int(data.counts.sum())  # so many that H is better assembled anew
-            lag = (
-                method == "exact" and anchor is not None and anchor.size > SMALL
-            )  # it preconditions, no more
+            # A large factor is edited only for a step that uses it; else it preconditions as it is.
+            lag = anchor is not None and anchor.size > SMALL and not (method == "second_order" and current)
             if anchor is not None and not lag:
                 anchor = None if many else anchor.edit(was, now)
             current = current and not lag and anchor is not None and anchor.complete

@@ -33,7 +33,7 @@ inline void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H) {
     std::visit([&](const auto& view) { view.add_gram(w, H); }, X);
 }
 
-// The largest Euclidean norm of a row.
+// The largest Euclidean norm of a row; infinity where a square overflows, be its column seen or not.
 double largest_norm(const Rows& X);
 
 }  // namespace expunge

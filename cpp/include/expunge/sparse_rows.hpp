@@ -58,7 +58,7 @@ private:
         double sum[4] = {};  // four chains, so that additions need not wait for each other
         I k = indptr_[i];
         const I stop = indptr_[i + 1];
-        for (; k + 4 <= stop; k += 4)
+        for (; stop - k >= 4; k += 4)
             for (int c = 0; c < 4; ++c) sum[c] += static_cast<double>(x(k + c)) * theta[column(k + c)];
         for (; k < stop; ++k) sum[0] += static_cast<double>(x(k)) * theta[column(k)];
         return (sum[0] + sum[1]) + (sum[2] + sum[3]);
@@ -69,7 +69,7 @@ private:
     void add_row(Index i, double r, double* __restrict g) const {
         I k = indptr_[i];
         const I stop = indptr_[i + 1];
-        for (; k + 4 <= stop; k += 4) {
+        for (; stop - k >= 4; k += 4) {
             double sum[4];
             for (int c = 0; c < 4; ++c) sum[c] = g[column(k + c)] + r * static_cast<double>(x(k + c));
             for (int c = 0; c < 4; ++c) g[column(k + c)] = sum[c];
