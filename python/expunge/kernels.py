@@ -2,8 +2,8 @@
 
 Everything is on the sum scale of E1, ``J(theta) = sum_i s_i loss(y_i, eta_i) + 1/2 sum_j alpha_j theta_j**2``
 with ``eta = X @ theta``; with ``fit_intercept`` theta has one more coordinate, the last, which is the
-unpenalised intercept. `X` may be float32 or float64, in C or F order or canonical CSR; it is neither copied nor changed.
-Arithmetic is float64 and the GIL is released.
+unpenalised intercept. `X` may be float32 or float64, in C or F order or canonical CSR; it is neither copied
+nor changed. Arithmetic is float64 and the GIL is released.
 """
 
 from __future__ import annotations
