@@ -47,11 +47,19 @@ bool is_canonical(const py::object& X) {
             inside = k <= indptr[i + 1] && indptr[i + 1] <= entries;
             if (inside && k > 0 && k < indptr[i + 1]) descents -= indices[k] <= indices[k - 1];
         }
+        // In stretches whose counts fit an index: the compiler then compares many indices at once.
         const Index stored = inside ? static_cast<Index>(indptr[csr.n]) : 0;
-        bool outside = stored > 0 && (indices[0] < 0 || indices[0] >= csr.width);
-        for (Index k = 1; k < stored; ++k) {
-            outside |= (indices[k] < 0) | (indices[k] >= csr.width);
-            descents += indices[k] <= indices[k - 1];
+        const auto width = static_cast<I>(std::min<Index>(csr.width, std::numeric_limits<I>::max()));
+        bool outside = stored > 0 && (indices[0] < 0 || indices[0] >= width);
+        for (Index first = 1; first < stored; first += 4096) {
+            const Index stop = std::min<Index>(first + 4096, stored);
+            I down = 0, out = 0;
+            for (Index k = first; k < stop; ++k) {
+                down += static_cast<I>(indices[k] <= indices[k - 1]);
+                out |= static_cast<I>(indices[k] < 0) | static_cast<I>(indices[k] >= width);
+            }
+            descents += static_cast<Index>(down);
+            outside = outside || out != 0;
         }
         inside = inside && !outside;
         const bool canonical = descents == 0;

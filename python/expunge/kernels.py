@@ -170,8 +170,12 @@ def hvp(
     >>> hvp([[1.0], [2.0]], [0.0], [2.0], alpha=1.0)
     array([4.5])
     """
-    J = as_objective(X, None, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept)
-    return J.hvp(_theta(theta, X, fit_intercept), _theta(v, X, fit_intercept, "v"))
+    J = as_objective(
+        X, None, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
+    )
+    product = J.hvp(_theta(theta, X, fit_intercept), _theta(v, X, fit_intercept, "v"))
+    _explain(product, X)
+    return product
 
 
 def rounding_floor(
