@@ -1,6 +1,7 @@
 #include "expunge/anchor.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -37,7 +38,9 @@ Matrix hessian_of(const Objective& objective, const VectorRef& curvature) {
     return H;
 }
 
-std::vector<Index> without(Index p, const std::vector<Index>& dropped) {
+}  // namespace
+
+std::vector<Index> complement(Index p, const std::vector<Index>& dropped) {
     std::vector<Index> kept;
     kept.reserve(static_cast<std::size_t>(p) - dropped.size());
     auto next = dropped.begin();
@@ -50,12 +53,19 @@ std::vector<Index> without(Index p, const std::vector<Index>& dropped) {
     return kept;
 }
 
-}  // namespace
+Anchor::Held::Held(Matrix hessian) : H(std::move(hessian)) {
+    double squares = H.diagonal().squaredNorm();
+    for (Index j = 0; j < H.cols(); ++j) squares += 2.0 * H.col(j).tail(H.rows() - j - 1).squaredNorm();
+    norm = std::sqrt(squares);
+}
 
 void Anchor::hold(Matrix H) {
     kept_ = up_to(H.rows());
     gone_.clear();
-    held_ = std::make_shared<const Held>(std::move(H));
+    A_.reset();
+    edits_ = 0;
+    edited_ = 0.0;
+    held_ = std::make_shared<Held>(std::move(H));
 }
 
 Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block) {
@@ -65,62 +75,168 @@ Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvat
         block_ = up_to(p);
         hold(hessian_of(objective, curvature));
         diagonal_ = held_->H.diagonal();
+        largest_ = diagonal_;
     } else {
         diagonal_ = objective.gram_diagonal(curvature);
         block_ = heaviest(diagonal_, objective.penalty(), block);
         diagonal_ += objective.penalty();
         hold(hessian_of(objective.select(block_), curvature));
     }
+    factor();
 }
 
-Matrix Anchor::hessian() const { return gone_.empty() ? held_->H : Matrix(held_->H(kept_, kept_)); }
+Anchor::Anchor(Vector theta, Matrix H) : theta_(std::move(theta)), diagonal_(H.diagonal()), largest_(diagonal_) {
+    block_ = up_to(theta_.size());
+    hold(std::move(H));
+}
+
+Matrix Anchor::held_hessian() const {
+    Matrix H = held_->H;
+    for (const double sign : {1.0, -1.0}) {  // one rank update for each sign
+        std::vector<Index> columns;
+        for (Index k = 0; k < edits_; ++k)
+            if (A_->signs(k) == sign) columns.push_back(k);
+        if (!columns.empty())
+            H.selfadjointView<Eigen::Lower>().rankUpdate(A_->rows(Eigen::all, columns).eval(), sign);
+    }
+    return H;
+}
+
+Matrix Anchor::hessian() const {
+    Matrix H = held_hessian();
+    return gone_.empty() ? H : Matrix(H(kept_, kept_));
+}
+
+double Anchor::frobenius() const { return held_->norm + edited_; }
+
+bool Anchor::cancelled() const {
+    constexpr double digits_left = 1e-3;
+    return !(diagonal_.array() > digits_left * largest_.array()).all();
+}
+
+// E18: (H_0 + A S A^T)^-1 b = x - V C^-1 A^T x, x = H_0^-1 b
+Vector Anchor::correct(Vector x) const {
+    if (edits_ == 0) return x;
+    Vector t = A_->rows.leftCols(edits_).transpose() * x;
+    const auto L = A_->L.topLeftCorner(edits_, edits_).triangularView<Eigen::UnitLower>();
+    L.solveInPlace(t);
+    t = t.cwiseQuotient(A_->pivots.head(edits_));
+    L.transpose().solveInPlace(t);
+    x.noalias() -= A_->solutions.leftCols(edits_) * t;
+    return x;
+}
 
 Vector Anchor::solve(const VectorRef& b) const {
-    if (complete() && gone_.empty()) return held_->factor.solve(b);
+    if (complete() && gone_.empty()) return correct(held_->factor().solve(b));
     Vector x = b.cwiseQuotient(diagonal_);
-    Vector u = Vector::Zero(held_->factor.size());
+    Vector u = Vector::Zero(held_->H.rows());
     u(kept_) = b(block_);
-    u = held_->factor.solve(u);
+    u = correct(held_->factor().solve(u));
     if (!gone_.empty()) u -= W_ * corner_->solve(u(gone_));
     x(block_) = u(kept_);
     return x;
 }
 
-std::shared_ptr<const Anchor> Anchor::edit(const Objective* before, const Objective* after) const {
+Vector Anchor::multiply(const VectorRef& v) const {
+    Vector wide;
+    if (!gone_.empty()) {
+        wide = Vector::Zero(held_->H.rows());
+        wide(kept_) = v;
+    }
+    const VectorRef u = gone_.empty() ? v : VectorRef(wide);
+    Vector product = held_->H.selfadjointView<Eigen::Lower>() * u;
+    if (edits_ > 0) {
+        const auto A = A_->rows.leftCols(edits_);
+        const Vector t = A_->signs.head(edits_).cwiseProduct(A.transpose() * u);
+        product.noalias() += A * t;
+    }
+    if (gone_.empty()) return product;
+    return product(kept_);
+}
+
+// `count` rows of nonzero weight join A, those that come first. False where C loses its pivots' signs, or
+// all their digits.
+bool Anchor::append(const std::vector<Change>& changes, Index count) {
+    Index used = edits_;
+    if (!A_ || !A_->used.compare_exchange_strong(used, edits_ + count)) {  // another anchor went on from here
+        auto copy = std::make_shared<Edits>(size(), capacity());
+        copy->used = edits_ + count;
+        if (edits_ > 0) {
+            copy->rows.leftCols(edits_) = A_->rows.leftCols(edits_);
+            copy->solutions.leftCols(edits_) = A_->solutions.leftCols(edits_);
+            copy->L.topLeftCorner(edits_, edits_) = A_->L.topLeftCorner(edits_, edits_);
+            copy->pivots.head(edits_) = A_->pivots.head(edits_);
+            copy->signs.head(edits_) = A_->signs.head(edits_);
+        }
+        A_ = std::move(copy);
+    }
+    Edits& E = *A_;
+    Index k = edits_;
+    for (const double sign : {1.0, -1.0}) {
+        for (const Change& change : changes) {
+            const Vector weights = (sign * change.weights).cwiseMax(0.0);
+            const Index m = (weights.array() > 0.0).count();
+            if (m == 0) continue;
+            change.rows->scaled_rows(weights, E.rows.middleCols(k, m));
+            E.signs.segment(k, m).setConstant(sign);
+            k += m;
+        }
+    }
+    auto V = E.solutions.middleCols(edits_, count);
+    V = E.rows.middleCols(edits_, count);
+    if (count == 1)
+        V = held_->factor().solve(V.col(0));
+    else
+        held_->factor().solve_in_place(V);
+    for (k = edits_; k < edits_ + count; ++k) {
+        const auto a = E.rows.col(k);
+        Vector y = E.solutions.leftCols(k).transpose() * a;
+        E.L.topLeftCorner(k, k).triangularView<Eigen::UnitLower>().solveInPlace(y);
+        const Vector l = y.cwiseQuotient(E.pivots.head(k));
+        E.L.row(k).head(k) = l.transpose();
+        E.pivots(k) = E.signs(k) + a.dot(E.solutions.col(k)) - y.dot(l);
+        constexpr double smallest = 1e-8;  // of 1 - h: below it, H_0 and A are worth no more than their sum
+        if (!(E.signs(k) * E.pivots(k) > smallest)) return false;
+        const Vector squares = a.cwiseAbs2();
+        diagonal_ += E.signs(k) * squares;
+        edited_ += squares.sum();
+    }
+    edits_ += count;
+    largest_ = largest_.cwiseMax(diagonal_);
+    return true;
+}
+
+std::shared_ptr<const Anchor> Anchor::edit(const Objective* before, const Objective* after, bool fold) const {
     if (!complete()) return shared_from_this();
-    const bool same = before && after && before->same_rows(*after);
-    Vector change;
-    if (same) {
-        change = after->curvature(theta_) - before->curvature(theta_);
-        if ((change.array() == 0.0).all()) return shared_from_this();
+    std::vector<Change> changes;
+    if (before && after && before->same_rows(*after)) {
+        changes.push_back({after, after->curvature(theta_) - before->curvature(theta_)});
+    } else {
+        if (before) changes.push_back({before, -before->curvature(theta_)});
+        if (after) changes.push_back({after, after->curvature(theta_)});
+    }
+    Index count = 0;
+    for (const Change& change : changes) count += (change.weights.array() != 0.0).count();
+    if (count == 0) return shared_from_this();
+    constexpr Index pays = 12;  // rows beyond p / 12 cost more one by one than a new factor does
+    if (!fold && gone_.empty() && factored() && edits_ + count <= capacity() &&
+        count <= std::max<Index>(1, size() / pays)) {
+        std::shared_ptr<Anchor> appended(new Anchor(*this));
+        if (appended->append(changes, count)) return appended;
     }
     Matrix H = hessian();
-    if (same) {
-        after->add_gram(change, H);
-    } else {
-        if (before) before->add_gram(-before->curvature(theta_), H);
-        if (after) after->add_gram(after->curvature(theta_), H);
-    }
-    constexpr double digits_left = 1e-3;
-    Vector largest = diagonal_.cwiseMax(H.diagonal());
-    if (!(H.diagonal().array() > digits_left * largest.array()).all()) return nullptr;
-    std::shared_ptr<Anchor> edited(new Anchor());
-    edited->theta_ = theta_;
-    edited->diagonal_ = std::move(largest);
-    edited->block_ = block_;
-    try {
-        edited->hold(std::move(H));
-    } catch (const NotPositiveDefinite&) {
-        return nullptr;
-    }
-    return edited;
+    for (const Change& change : changes) change.rows->add_gram(change.weights, H);
+    auto folded = std::make_shared<Anchor>(theta_, std::move(H));
+    folded->largest_ = largest_.cwiseMax(folded->diagonal_);
+    return folded;
 }
 
 std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) const {
-    const std::vector<Index> survive = without(size(), dropped);
+    const std::vector<Index> survive = complement(size(), dropped);
     std::shared_ptr<Anchor> smaller(new Anchor());
     if (complete()) smaller->theta_ = theta_(survive);
     smaller->diagonal_ = diagonal_(survive);
+    if (complete()) smaller->largest_ = largest_(survive);
     smaller->gone_ = gone_;
     for (std::size_t k = 0; k < block_.size(); ++k) {
         const auto at = std::lower_bound(survive.begin(), survive.end(), block_[k]);
@@ -131,14 +247,18 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
             smaller->gone_.push_back(kept_[k]);
         }
     }
-    const Index m = held_->factor.size(), k = static_cast<Index>(smaller->gone_.size());
+    const Index m = held_->H.rows(), k = static_cast<Index>(smaller->gone_.size());
     // k solves cost 2 k m^2, a new factor m^3 / 3; a small one is not worth the algebra.
     constexpr Index small = 256;
     if (m <= small || 8 * k > m) {
-        smaller->hold(held_->H(smaller->kept_, smaller->kept_));
+        const std::vector<Index> kept = smaller->kept_;
+        smaller->hold(held_hessian()(kept, kept));
         return smaller;
     }
     smaller->held_ = held_;
+    smaller->A_ = A_;
+    smaller->edits_ = edits_;
+    smaller->edited_ = edited_;
     const Index old = W_.cols();
     if (k == old) {
         smaller->W_ = W_;
@@ -146,7 +266,8 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
     } else {
         Matrix added = Matrix::Zero(m, k - old);
         for (Index j = old; j < k; ++j) added(smaller->gone_[static_cast<std::size_t>(j)], j - old) = 1.0;
-        held_->factor.solve_in_place(added);
+        held_->factor().solve_in_place(added);
+        for (Index j = 0; edits_ > 0 && j < k - old; ++j) added.col(j) = correct(added.col(j));
         smaller->W_.resize(m, k);
         if (old > 0) smaller->W_.leftCols(old) = W_;
         smaller->W_.rightCols(k - old) = added;

@@ -18,7 +18,6 @@ constexpr Panel filled(double value) {
     return panel;
 }
 constexpr Panel zeros = filled(0.0), ones = filled(1.0);
-constexpr double u = 0x1p-53;
 
 // What a kernel reads in place of x_ij.
 struct Entry {};
@@ -276,6 +275,27 @@ void Objective::add_gram(const VectorRef& curvature, Matrix& H) const {
     if (fit_intercept_) H.row(d_) += hvp(curvature, Vector::Unit(parameters(), d_)).transpose();
 }
 
+void Objective::scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) const {
+    thread_local Workspace packed, memory;
+    columns.setZero();
+    Index row = 0, k = 0;
+    for (const Block& block : blocks_)
+        std::visit(
+            [&](const auto& rows) {
+                Eigen::Map<Vector> wide(memory.take(rows.width()), rows.width());
+                for (Index i = 0; i < rows.rows(); ++i, ++row) {
+                    if (!(w(row) > 0.0)) continue;
+                    const double scale = std::sqrt(w(row));
+                    auto column = columns.col(k++);
+                    wide.setZero();
+                    rows.panel(i, 1, packed).add_transposed(Vector::Constant(1, scale), wide);
+                    rows.collect(wide, 1.0, column.head(d_));
+                    if (fit_intercept_) column(d_) = scale;
+                }
+            },
+            block.rows);
+}
+
 Vector Objective::gram_diagonal(const VectorRef& curvature) const {
     Vector diagonal = Vector::Zero(parameters());
     add_transposed(diagonal, Square(), 1.0, diagonal,
@@ -315,7 +335,7 @@ double Objective::gram_norm_bound() const {
 }
 
 // How many additions a term of each coordinate's sum goes through, at most (p,).
-Vector Objective::additions() const {
+Vector Objective::additions_by_coordinate() const {
     Vector k = Vector::Zero(parameters());
     for (const Block& block : blocks_)
         std::visit([&](const auto& rows) { rows.add_additions(k.head(d_)); }, block.rows);
@@ -351,8 +371,49 @@ double Objective::rounding_floor(const VectorRef& theta) const {
     };
     weigh(d1, sums);
     weigh(d1_rounding, predictors);
-    return u * ((additions().array() + 3.0).matrix().cwiseProduct(sums) + predictors).norm() +
+    return u * ((additions_by_coordinate().array() + 3.0).matrix().cwiseProduct(sums) + predictors).norm() +
            4.0 * u * penalty_.cwiseProduct(theta).norm();
+}
+
+Tally Objective::count() const {
+    Tally tally;
+    for (const Block& block : blocks_) {
+        const Index n = expunge::rows(block.rows);
+        for (Index i = 0; i < n; ++i) {
+            const double s = block.s ? block.s[i] : 1.0;
+            tally.rows += s > 0.0;
+            tally.weight += s;
+        }
+    }
+    return tally;
+}
+
+// E10: each row brings u s |x| (k |d1| + d2 d |x|^T |theta|) to a gradient, k the additions that it goes
+// through, and u s |x|^2 (k d2 + max d3 d |x|^T |theta|) to a Hessian.
+Tally Objective::tally(const VectorRef& theta) const {
+    thread_local Workspace squares, magnitudes, wide_ones, wide_theta;
+    Tally tally = count();
+    const Vector ones = Vector::Ones(d_), sizes = theta.head(d_).cwiseAbs();
+    const double one = fit_intercept_ ? 1.0 : 0.0, offset = fit_intercept_ ? std::abs(theta(d_)) : 0.0;
+    const double additions = most_additions_ + 3.0, d = static_cast<double>(parameters()) + 2.0;
+    alignas(64) Panel norm, size;
+    for_each_panel(theta, Entry(),
+                   [&](auto loss, const auto& rows, const auto& panel, Index, Index m, const Panel& eta,
+                       const double* y, const double* s, bool) {
+                       auto norms = as_vector(norm, m), sizes_of = as_vector(size, m);
+                       panel.map(Square(), squares).multiply(rows.spread(ones, wide_ones), norms);
+                       panel.map(Magnitude(), magnitudes).multiply(rows.spread(sizes, wide_theta), sizes_of);
+                       for (Index i = 0; i < m; ++i) {
+                           if (!(s[i] > 0.0)) continue;
+                           const double x = std::sqrt(norm[i] + one), x_theta = d * (size[i] + offset);
+                           const double d1 = loss.d1(y[i], eta[i]), d2 = loss.d2(y[i], eta[i]);
+                           tally.largest_norm = std::max(tally.largest_norm, x);
+                           tally.gradient_rounding +=
+                               s[i] * x * (additions * std::abs(d1) + loss.d1_rounding(d1, x_theta, y[i]));
+                           tally.hessian_rounding += s[i] * x * x * (additions * d2 + loss.max_d3 * x_theta);
+                       }
+                   });
+    return tally;
 }
 
 Evaluation Objective::difference(const Objective* before, const Objective* after, const VectorRef& theta) {

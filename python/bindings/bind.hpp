@@ -7,5 +7,6 @@ void bind_build(pybind11::module_& m);
 void bind_cholesky(pybind11::module_& m);
 void bind_objective(pybind11::module_& m);
 void bind_newton(pybind11::module_& m);
+void bind_statistics(pybind11::module_& m);
 
 }  // namespace expunge::bindings

@@ -16,12 +16,16 @@ SharedAnchor shared(std::shared_ptr<const Anchor> anchor) { return std::const_po
 
 void bind_newton(py::module_& m) {
     py::class_<Anchor, SharedAnchor>(m, "Anchor", py::module_local())
-        .def(py::init([](const PyObjective& J, const Array& theta, std::optional<Index> block) {
-                 const auto at = J.parameter(theta, "theta");
+        .def(py::init([](const PyObjective& J, const Array& theta, std::optional<Index> block,
+                         const Evaluation* at) {
+                 const auto from = J.parameter(theta, "theta");
+                 const bool known = at && at->curvature.size() == J.core.rows();
                  py::gil_scoped_release nogil;
-                 return std::make_shared<Anchor>(J.core, at, block.value_or(all_coordinates));
+                 return std::make_shared<Anchor>(J.core, from, known ? at->curvature : J.core.curvature(from),
+                                                 block.value_or(all_coordinates));
              }),
-             py::arg("objective"), py::arg("theta").noconvert(), py::arg("block") = py::none())
+             py::arg("objective"), py::arg("theta").noconvert(), py::arg("block") = py::none(),
+             py::arg("at").none(true) = py::none())
         .def(
             "edit",
             [](const Anchor& anchor, const PyObjective* before, const PyObjective* after) {
@@ -49,6 +53,8 @@ void bind_newton(py::module_& m) {
             },
             py::arg("b").noconvert())
         .def_property_readonly("size", &Anchor::size)
+        .def_property_readonly("factored", &Anchor::factored)
+        .def_property_readonly("cancelled", &Anchor::cancelled)
         .def_property_readonly("complete", &Anchor::complete)
         .def_property_readonly("theta", [](const Anchor& anchor) { return to_numpy(anchor.theta()); })
         .def_property_readonly("hessian",
@@ -56,6 +62,7 @@ void bind_newton(py::module_& m) {
 
     py::class_<Minimum>(m, "Minimum", py::module_local())
         .def_property_readonly("theta", [](const Minimum& min) { return to_numpy(min.theta); })
+        .def_readonly("at", &Minimum::at)
         .def_property_readonly("value", [](const Minimum& min) { return min.at.value; })
         .def_property_readonly("gradient", [](const Minimum& min) { return to_numpy(min.at.gradient); })
         .def_property_readonly("residual", [](const Minimum& min) { return min.at.residual(); })

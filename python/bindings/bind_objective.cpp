@@ -16,7 +16,7 @@ const double* column(const py::object& values, const char* name, Index n) {
 
 }  // namespace
 
-PyObjective::PyObjective(const py::list& blocks, const std::string& loss, const Array& penalty,
+PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm)
     : core([&] {
           std::vector<Block> views;
@@ -27,8 +27,8 @@ PyObjective::PyObjective(const py::list& blocks, const std::string& loss, const 
               const Index n = expunge::rows(X);
               views.push_back({X, column(block[1], "y", n), column(block[2], "sample_weight", n)});
           }
-          return Objective(std::move(views), loss_named(loss), vector(penalty, "penalty", penalty.size()),
-                           fit_intercept, largest_norm.value_or(std::numeric_limits<double>::infinity()));
+          return Objective(std::move(views), loss, penalty, fit_intercept,
+                           largest_norm.value_or(std::numeric_limits<double>::infinity()));
       }()) {}
 
 namespace {
@@ -81,8 +81,12 @@ void bind_objective(py::module_& m) {
         .def_property_readonly("residual", &Evaluation::residual);
 
     py::class_<PyObjective>(m, "Objective", py::module_local())
-        .def(py::init<const py::list&, const std::string&, const Array&, bool, const Columns&,
-                      std::optional<double>>(),
+        .def(py::init([](const py::list& blocks, const std::string& loss, const Array& penalty,
+                         bool fit_intercept, const Columns& columns, std::optional<double> largest_norm) {
+                 return std::make_unique<PyObjective>(blocks, loss_named(loss),
+                                                      vector(penalty, "penalty", penalty.size()),
+                                                      fit_intercept, columns, largest_norm);
+             }),
              py::arg("blocks"), py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
              py::arg("columns").noconvert() = py::none(), py::arg("largest_norm") = py::none())
         .def(

@@ -20,4 +20,5 @@ PYBIND11_MODULE(EXPUNGE_MODULE, m) {
     bind_cholesky(m);
     bind_objective(m);
     bind_newton(m);
+    bind_statistics(m);
 }

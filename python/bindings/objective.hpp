@@ -1,14 +1,12 @@
 #pragma once
-#include <string>
-
 #include "arrays.hpp"
 
 namespace expunge::bindings {
 
 // The core's Objective with the arrays it looks into kept alive.
 struct PyObjective {
-    PyObjective(const py::list& blocks, const std::string& loss, const Array& penalty, bool fit_intercept,
-                const Columns& columns, std::optional<double> largest_norm);
+    PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty, bool fit_intercept,
+                const Columns& columns, std::optional<double> largest_norm = std::nullopt);
 
     Eigen::Map<const Vector> parameter(const Array& a, const char* name) const {
         return vector(a, name, core.parameters());

@@ -1,6 +1,10 @@
 #pragma once
+#include <algorithm>
+#include <atomic>
 #include <limits>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -11,10 +15,34 @@ namespace expunge {
 
 constexpr Index all_coordinates = std::numeric_limits<Index>::max();
 
-// The Hessian of the current data at a fixed anchor theta_a (E8): all of it and its factor where it is
-// complete; else, in high dimension, its block over the coordinates that the data determine most and its
-// diagonal elsewhere, which is a preconditioner. Immutable: an edit gives a new anchor, so that a request
-// which fails has changed nothing.
+// The positions below p that are not in `dropped`, which ascends.
+std::vector<Index> complement(Index p, const std::vector<Index>& dropped);
+
+// A value made when it is first asked for, by whichever thread asks; made again if that fails.
+template <class T>
+class Lazy {
+public:
+    template <class Make>
+    const T& get(Make&& make) {
+        const std::lock_guard lock(mutex_);
+        if (!value_) value_.emplace(make());
+        return *value_;
+    }
+    // Null if it was not made yet.
+    const T* peek() {
+        const std::lock_guard lock(mutex_);
+        return value_ ? &*value_ : nullptr;
+    }
+
+private:
+    std::mutex mutex_;
+    std::optional<T> value_;
+};
+
+// The Hessian of the current data at a fixed anchor theta_a (E8), complete: H_a = H_0 + A S A^T, H_0
+// factored once, A the few rows that came and went since (E18). In high dimension instead its block over the
+// coordinates that the data determine most and its diagonal elsewhere, which is a preconditioner. Immutable:
+// an edit gives a new anchor, so that a request which fails has changed nothing.
 class Anchor : public std::enable_shared_from_this<Anchor> {
 public:
     // Complete if `block`, how many coordinates the block has, is no less than there are. `curvature` (n,) is
@@ -22,37 +50,90 @@ public:
     Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block);
     explicit Anchor(const Objective& objective, Vector theta, Index block = all_coordinates)
         : Anchor(objective, theta, objective.curvature(theta), block) {}
+    // H (p, p), lower triangle, at theta; factored when that is asked for.
+    Anchor(Vector theta, Matrix H);
 
     // Rows before -> after: H changes by their Gram matrices at theta_a; either may be null. Where the
-    // curvature stays, as under corrected labels (E6), so does the anchor. Null if what is left of H would
-    // be mostly the rounding of what has left it: then H has to be assembled anew. A preconditioner stays as
-    // it is: it need not be that of the current data.
-    std::shared_ptr<const Anchor> edit(const Objective* before, const Objective* after) const;
+    // curvature stays, as under corrected labels (E6), so does the anchor. Few rows join A, many rows are
+    // folded into H_0, which is then factored when that is asked for, and throws if H is not positive
+    // definite any more; `fold` asks for the latter. A preconditioner stays as it is: it need not be that of
+    // the current data.
+    std::shared_ptr<const Anchor> edit(const Objective* before, const Objective* after,
+                                       bool fold = false) const;
 
     // Without the coordinates in `dropped` (ascending). A large factor is shared, not made anew.
     std::shared_ptr<const Anchor> drop(const std::vector<Index>& dropped) const;
 
+    // Makes the factor now: throws NotPositiveDefinite.
+    void factor() const { held_->factor(); }
+    bool factored() const { return held_->factored.peek() != nullptr; }
+
     // H^-1 b if complete, else the block's and the diagonal's.
     Vector solve(const VectorRef& b) const;
 
+    // If complete:
+    Vector multiply(const VectorRef& v) const;  // H v
+    Matrix hessian() const;                     // of the block, lower triangle
+    const Vector& theta() const { return theta_; }
+    const Vector& diagonal() const { return diagonal_; }
+    bool cancelled() const;        // whether what is left of H is mostly the rounding of what has left it
+    double frobenius() const;      // an upper bound of the norms of H_0 and of all that came and went
+    Index edits() const { return edits_; }  // columns of A
+
+    // H^-1 b = correct(H_0^-1 b), unless coordinates were eliminated: one factor serves a stream of edits.
+    Vector solve_unedited(const VectorRef& b) const { return held_->factor().solve(b); }
+    Vector correct(Vector x) const;
+    bool eliminated() const { return !gone_.empty(); }
+    bool same_factor(const Anchor& other) const { return held_ == other.held_; }
+    // The last column of A, and H_0^-1 times it.
+    auto last_edit() const { return A_->rows.col(edits_ - 1); }
+    auto last_solution() const { return A_->solutions.col(edits_ - 1); }
+
     Index size() const { return diagonal_.size(); }
-    const Vector& theta() const { return theta_; }  // if complete
     bool complete() const { return theta_.size() == size(); }
-    Matrix hessian() const;  // of the block, lower triangle
 
 private:
     struct Held {
-        explicit Held(Matrix hessian) : H(std::move(hessian)), factor(H) {}
+        explicit Held(Matrix hessian);
+        const CholeskyFactor& factor() {
+            return factored.get([&] { return CholeskyFactor(H); });
+        }
         Matrix H;  // lower triangle
-        CholeskyFactor factor;
+        double norm = 0.0;  // Frobenius
+        Lazy<CholeskyFactor> factored;
     };
+
+    // A and V = H_0^-1 A (p, r); C = S^-1 + A^T V = L D L^T, bordered: its pivots are 1 + h for a row that
+    // came and -(1 - h) for one that went, h its leverage. Columns only ever join; an anchor sees its first
+    // `edits_`, so that one store serves a stream of anchors.
+    struct Edits {
+        Edits(Index p, Index capacity)
+            : rows(p, capacity), solutions(p, capacity), L(capacity, capacity), pivots(capacity),
+              signs(capacity) {}
+        Matrix rows, solutions, L;
+        Vector pivots, signs;
+        std::atomic<Index> used = 0;
+    };
+    struct Change {  // rows of an objective, and what their weights in H change by
+        const Objective* rows;
+        Vector weights;
+    };
+
     Anchor() = default;
+    Anchor(const Anchor&) = default;
     void hold(Matrix H);
+    Matrix held_hessian() const;  // of what is held, edits included
+    Index capacity() const { return std::max<Index>(8, size() / 8); }
+    bool append(const std::vector<Change>& changes, Index count);
 
     Vector theta_;     // (p,) if complete: nobody asks where a preconditioner was made
-    Vector diagonal_;  // (p,) of H; if complete, at its largest since it was assembled: its rounding's scale
+    Vector diagonal_;  // (p,) of H
+    Vector largest_;   // (p,) if complete, the largest that it has been since it was assembled
     std::vector<Index> block_;  // the block's coordinates, ascending
-    std::shared_ptr<const Held> held_;
+    std::shared_ptr<Held> held_;
+    std::shared_ptr<Edits> A_;
+    Index edits_ = 0;
+    double edited_ = 0.0;  // sum of squared norms of the columns of A
     std::vector<Index> kept_, gone_;  // positions in what is held: the block's, and those dropped since
     // H_JJ^-1 b = (H^-1 b)_J - W_J (W_K)^-1 (H^-1 b)_K for K gone, J kept, b zero on K, W = H^-1 E_K.
     Matrix W_;

@@ -23,6 +23,14 @@ struct Evaluation {
     double residual() const { return gradient.norm(); }
 };
 
+// What a bound needs to know of rows beside their sums (E10), in units of u = 2^-53 where it is rounding.
+struct Tally {
+    double rows = 0.0, weight = 0.0;  // of positive weight, and the sum of weights
+    double largest_norm = 0.0;        // of a row, extended by 1 with an intercept
+    double gradient_rounding = 0.0;   // in their part of a gradient
+    double hessian_rounding = 0.0;    // and of a Hessian
+};
+
 // E1: J(theta; D) = sum_i s_i loss(y_i, eta_i) + 1/2 theta^T Lambda theta, eta_i = x_i^T theta + theta_0,
 // on the sum scale. p = d, or d + 1 with the intercept, unpenalised, as last coordinate.
 class Objective {
@@ -37,6 +45,8 @@ public:
     double gram_cost() const;  // what add_gram costs, in Hessian-vector products
     const Vector& penalty() const { return penalty_; }
     bool fit_intercept() const { return fit_intercept_; }
+    const Loss& loss() const { return loss_; }
+    double additions() const { return most_additions_; }  // that a term of a sum over rows goes through
     bool same_rows(const Objective& other) const;
 
     // The same objective over some of its coordinates, ascending: the others are left out of X.
@@ -50,6 +60,9 @@ public:
 
     // H (p, p), lower triangle, += X^T diag(curvature) X; the penalty is not added.
     void add_gram(const VectorRef& curvature, Matrix& H) const;
+
+    // Columns sqrt(w_i) x_i, x_i extended by 1, for every w_i > 0: (p, m).
+    void scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) const;
 
     // The diagonal of X^T diag(curvature) X (p,).
     Vector gram_diagonal(const VectorRef& curvature) const;
@@ -66,6 +79,10 @@ public:
     // E19: what rounding may hide in the gradient of `evaluate`.
     double rounding_floor(const VectorRef& theta) const;
 
+    // Of its rows at theta, and the two of its numbers that need no look at X.
+    Tally tally(const VectorRef& theta) const;
+    Tally count() const;
+
     // E3, on the data alone (penalties do not enter): J_after - J_before and its gradient. The two
     // may share their rows, as when only labels or weights change; then each row is one difference.
     static Evaluation difference(const Objective* before, const Objective* after, const VectorRef& theta);
@@ -79,7 +96,7 @@ private:
     template <class F, class Fill>
     void add_transposed(const VectorRef& theta, F f, double sign, Vector& g, Fill&& fill) const;
     void add_data(const VectorRef& theta, double sign, Evaluation& total, double* curvature) const;
-    Vector additions() const;
+    Vector additions_by_coordinate() const;
 
     std::vector<Block> blocks_;
     Loss loss_;

@@ -1,0 +1,187 @@
+#include "expunge/statistics.hpp"
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace expunge {
+
+namespace {
+
+// psi(rho) / rho^2, psi(rho) = e^rho - 1 - rho: 1/2, and growing.
+double psi_ratio(double rho) {
+    if (rho > 1.0) return (std::expm1(rho) - rho) / (rho * rho);
+    double sum = 0.0, term = 0.5;  // sum of rho^k / (k + 2)!
+    for (int k = 3; term > 0x1p-60; ++k) {
+        sum += term;
+        term *= rho / k;
+    }
+    return sum;
+}
+
+double max_d3(const Loss& loss) {
+    return std::visit([](auto l) { return l.max_d3; }, loss);
+}
+
+// A norm that was computed from p numbers, rounded up.
+double rounded_up(double norm, Index p) { return norm * (1.0 + 4.0 * u * static_cast<double>(p + 4)); }
+
+}  // namespace
+
+AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const Anchor> anchor,
+                                       const Evaluation& at, double floor, double largest_norm)
+    : state_{.anchor = std::move(anchor),
+             .loss = J.loss(),
+             .penalty = J.penalty(),
+             .fit_intercept = J.fit_intercept(),
+             .gradient = at.gradient,
+             .value = at.value,
+             .gradient_rounding = floor} {
+    const Tally count = J.count();
+    const Index p = J.parameters();
+    state_.rows = count.rows;
+    state_.weight = count.weight;
+    state_.largest_norm =
+        rounded_up(std::sqrt(largest_norm * largest_norm + (J.fit_intercept() ? 1.0 : 0.0)), p);
+    // A sum of s d2 x x^T, and d2 at a rounded eta: |d3| <= d2. Its norm is at most the trace.
+    const Vector curvature = state_.anchor->diagonal() - J.penalty();
+    const double eta_rounding = max_d3(J.loss()) > 0.0 ? static_cast<double>(p + 3) * state_.largest_norm *
+                                                             state_.anchor->theta().norm()
+                                                       : 0.0;
+    state_.hessian_rounding =
+        u * (2.0 * J.additions() + 5.0 + eta_rounding) * curvature.cwiseAbs().sum();
+}
+
+double AnchoredStatistics::gradient_error() const {
+    return state_.gradient_rounding + u * state_.gradient_norm;
+}
+
+double AnchoredStatistics::hessian_error() const {
+    const auto p = static_cast<double>(state_.anchor->size() + state_.anchor->edits());
+    return state_.hessian_rounding + (p + 2.0) * u * state_.anchor->frobenius();
+}
+
+AnchoredStatistics AnchoredStatistics::edit(const Objective* before, const Objective* after) const {
+    const Vector& theta = state_.anchor->theta();
+    AnchoredStatistics edited(state_);
+    State& s = edited.state_;
+    for (const auto& [rows, sign] : {std::pair(before, -1.0), std::pair(after, 1.0)}) {
+        if (!rows) continue;
+        const Tally tally = rows->tally(theta);
+        s.rows += sign * tally.rows;
+        s.weight += sign * tally.weight;
+        s.edits += static_cast<double>(rows->rows());
+        s.largest_norm = std::max(s.largest_norm, rounded_up(tally.largest_norm, theta.size()));
+        s.gradient_rounding += u * tally.gradient_rounding;
+        s.hessian_rounding += u * tally.hessian_rounding;
+    }
+    if (s.rows < 0.0)
+        throw std::invalid_argument("more rows would leave than the statistics hold (" +
+                                    std::to_string(static_cast<long long>(state_.rows)) +
+                                    "): were all of them in the data?");
+    if (s.weight < -1e-9 * state_.weight)
+        throw std::invalid_argument("more weight would leave than the statistics hold (" +
+                                    std::to_string(state_.weight) + "): were all of these rows in the data?");
+    const Evaluation change = Objective::difference(before, after, theta);
+    s.gradient += change.gradient;
+    s.value += change.value;
+    s.gradient_norm += s.gradient.norm();
+    const Anchor& old = *state_.anchor;
+    s.anchor = old.edit(before, after);
+    const Anchor& H = *s.anchor;
+    if (!H.same_factor(old)) {  // H + Gram of the rows, rounded
+        s.hessian_rounding += 3.0 * u * H.frobenius();
+        return edited;
+    }
+    // One row: its change of g_a is along its column of A.
+    const Vector* solution = solution_->peek();
+    if (solution && H.edits() == old.edits() + 1) {
+        const auto a = H.last_edit();
+        const double norm2 = a.squaredNorm(), along = a.dot(change.gradient) / norm2;
+        if (norm2 > 1e-200 && (change.gradient - along * a).norm() <= 1e-13 * change.gradient.norm())
+            edited.solution_->get([&]() -> Vector { return *solution + along * H.last_solution(); });
+    }
+    return edited;
+}
+
+AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) const {
+    const State& t = other.state_;
+    if (state_.anchor->theta() != t.anchor->theta())
+        throw std::invalid_argument("the statistics have different anchors: make them at the same theta");
+    if (state_.loss.index() != t.loss.index() || state_.penalty != t.penalty ||
+        state_.fit_intercept != t.fit_intercept)
+        throw std::invalid_argument(
+            "the statistics are of different objectives: loss, alpha and intercept must be the same");
+    const Vector& theta = state_.anchor->theta();
+    const Vector pull = state_.penalty.cwiseProduct(theta);
+    AnchoredStatistics merged(state_);
+    State& s = merged.state_;
+    Matrix H = state_.anchor->hessian() + t.anchor->hessian();
+    H.diagonal() -= state_.penalty;
+    s.anchor = std::make_shared<const Anchor>(theta, std::move(H));
+    s.gradient += t.gradient - pull;
+    s.value += t.value - 0.5 * theta.dot(pull);
+    s.rows += t.rows;
+    s.weight += t.weight;
+    s.largest_norm = std::max(s.largest_norm, t.largest_norm);
+    s.gradient_rounding += t.gradient_rounding + 3.0 * u * (t.gradient.norm() + pull.norm());
+    s.gradient_norm += t.gradient_norm + s.gradient.norm();
+    s.hessian_rounding += t.hessian_rounding + 3.0 * u * (s.anchor->frobenius() + t.anchor->frobenius());
+    s.edits += t.edits;
+    return merged;
+}
+
+AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) const {
+    if (max_d3(state_.loss) > 0.0)
+        throw std::invalid_argument("coordinates drop only where the Hessian does not depend on theta");
+    const Anchor& H = *state_.anchor;
+    Vector gone = Vector::Zero(H.size());  // theta_K
+    gone(dropped) = H.theta()(dropped);
+    const Vector change = H.multiply(gone);
+    const std::vector<Index> kept = complement(H.size(), dropped);
+    AnchoredStatistics smaller(state_);
+    State& s = smaller.state_;
+    s.value += 0.5 * gone.dot(change) - gone.dot(state_.gradient);
+    s.gradient = (state_.gradient - change)(kept);
+    s.gradient_rounding += (hessian_error() + u * H.frobenius()) * gone.norm();
+    s.gradient_norm += s.gradient.norm();
+    s.penalty = state_.penalty(kept);
+    s.anchor = H.drop(dropped);
+    return smaller;
+}
+
+AnchoredStatistics::Step AnchoredStatistics::step() const {
+    const Anchor& H = *state_.anchor;
+    const Vector& g = state_.gradient;
+    Vector delta = H.eliminated() ? Vector(-H.solve(g))  // E9
+                                  : Vector(-H.correct(solution_->get([&] { return H.solve_unedited(g); })));
+    Vector product = H.multiply(delta);
+    double linear = (g + product).norm();
+    const auto p = static_cast<double>(g.size());
+    const auto error = [&] {  // e of E10
+        return gradient_error() + hessian_error() * delta.norm() +
+               u * H.frobenius() * (H.theta() + delta).norm() + p * u * g.norm();
+    };
+    if (linear > 0.5 * error()) {  // one refinement, where rounding leaves it room
+        const Vector refined = delta - H.solve(g + product);
+        const Vector refined_product = H.multiply(refined);
+        if ((g + refined_product).norm() < linear) {
+            delta = refined;
+            product = refined_product;
+            linear = (g + product).norm();
+        }
+    }
+    const double length = delta.norm(), e = error();
+    double nonlinear = 0.0;
+    if (max_d3(state_.loss) > 0.0) {
+        const double R = state_.largest_norm;
+        // delta^T (H_a - Lambda) delta, and what rounding may hide in it
+        const double q = delta.dot(product) - delta.dot(state_.penalty.cwiseProduct(delta)) +
+                         (hessian_error() + (p + 4.0) * u * state_.penalty.maxCoeff()) * length * length;
+        nonlinear = R * psi_ratio(R * length) * std::max(0.0, q);
+    }
+    return {H.theta() + delta, nonlinear + linear + e};  // E10
+}
+
+}  // namespace expunge

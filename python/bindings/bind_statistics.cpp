@@ -1,0 +1,126 @@
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "bind.hpp"
+#include "expunge/statistics.hpp"
+#include "objective.hpp"
+
+namespace expunge::bindings {
+
+namespace {
+
+using Blocks = std::optional<py::list>;
+
+// Rows of a request, to which no penalty belongs.
+struct RowsAlone {
+    RowsAlone(const Blocks& blocks, const AnchoredStatistics& statistics, const Columns& columns) {
+        const auto& s = statistics.state();
+        if (blocks)
+            objective.emplace(*blocks, s.loss, Vector::Zero(s.penalty.size()), s.fit_intercept, columns);
+    }
+    const Objective* get() const { return objective ? &objective->core : nullptr; }
+    std::optional<PyObjective> objective;
+};
+
+std::string name_of(const Loss& loss) {
+    return std::visit([](auto l) -> std::string { return l.name; }, loss);
+}
+
+}  // namespace
+
+void bind_statistics(py::module_& m) {
+    py::class_<AnchoredStatistics>(m, "AnchoredStatistics", py::module_local())
+        .def(py::init([](const PyObjective& J, const std::shared_ptr<Anchor>& anchor, const Evaluation& at,
+                         double floor, double largest_norm) {
+                 if (!anchor->complete() || anchor->size() != J.core.parameters())
+                     throw std::invalid_argument("the anchor holds no whole Hessian of this objective");
+                 py::gil_scoped_release nogil;
+                 return AnchoredStatistics(J.core, anchor, at, floor, largest_norm);
+             }),
+             py::arg("objective"), py::arg("anchor"), py::arg("at"), py::arg("floor"),
+             py::arg("largest_norm"))
+        .def(py::init([](const Array& theta, const Array& hessian, const Array& gradient,
+                         const std::string& loss, const Array& penalty, bool fit_intercept,
+                         const std::vector<double>& numbers) {
+                 const Index p = theta.size();
+                 if (numbers.size() != 8) throw std::invalid_argument("numbers must be 8");
+                 const auto H = square(hessian, "hessian");
+                 if (H.rows() != p) throw std::invalid_argument("hessian does not fit theta");
+                 auto anchor = std::make_shared<const Anchor>(vector(theta, "theta", p), Matrix(H));
+                 return AnchoredStatistics(AnchoredStatistics::State{
+                     anchor, loss_named(loss), vector(penalty, "penalty", p), fit_intercept,
+                     vector(gradient, "gradient", p), numbers[0], numbers[1], numbers[2], numbers[3],
+                     numbers[4], numbers[5], numbers[6], numbers[7]});
+             }),
+             py::arg("theta").noconvert(), py::arg("hessian").noconvert(), py::arg("gradient").noconvert(),
+             py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("numbers"))
+        .def(
+            "edit",
+            [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
+               const Columns& columns, const Array& theta) {
+                const auto here = vector(theta, "theta", statistics.state().penalty.size());
+                const RowsAlone was(before, statistics, columns), now(after, statistics, columns);
+                py::gil_scoped_release nogil;
+                return std::pair(statistics.edit(was.get(), now.get()),
+                                 Objective::difference(was.get(), now.get(), here));
+            },
+            py::arg("before").none(true), py::arg("after").none(true), py::arg("columns").noconvert(),
+            py::arg("theta").noconvert())
+        .def(
+            "merge",
+            [](const AnchoredStatistics& statistics, const AnchoredStatistics& other) {
+                py::gil_scoped_release nogil;
+                return statistics.merge(other);
+            },
+            py::arg("other"))
+        .def(
+            "drop",
+            [](const AnchoredStatistics& statistics, const std::vector<Index>& dropped) {
+                py::gil_scoped_release nogil;
+                return statistics.drop(dropped);
+            },
+            py::arg("dropped"))
+        .def("step",
+             [](const AnchoredStatistics& statistics) {
+                 AnchoredStatistics::Step step;
+                 {
+                     py::gil_scoped_release nogil;
+                     step = statistics.step();
+                 }
+                 return std::pair(to_numpy(step.theta), step.bound);
+             })
+        .def_property_readonly("anchor",
+                               [](const AnchoredStatistics& statistics) {
+                                   return std::const_pointer_cast<Anchor>(statistics.state().anchor);
+                               })
+        .def_property_readonly(
+            "at",
+            [](const AnchoredStatistics& statistics) {
+                const auto& s = statistics.state();
+                return Evaluation{s.value, s.gradient, Vector()};
+            })
+        .def_property_readonly("gradient_error", &AnchoredStatistics::gradient_error)
+        .def_property_readonly("loss",
+                               [](const AnchoredStatistics& statistics) {
+                                   return name_of(statistics.state().loss);
+                               })
+        .def_property_readonly(
+            "penalty",
+            [](const AnchoredStatistics& statistics) { return to_numpy(statistics.state().penalty); })
+        .def_property_readonly(
+            "fit_intercept",
+            [](const AnchoredStatistics& statistics) { return statistics.state().fit_intercept; })
+        .def_property_readonly(
+            "edits", [](const AnchoredStatistics& statistics) { return statistics.state().edits; })
+        // In the order of AnchoredStatistics::State: what the constructor takes.
+        .def_property_readonly("numbers", [](const AnchoredStatistics& statistics) {
+            const auto& s = statistics.state();
+            return std::vector<double>{s.value,        s.rows,
+                                       s.weight,       s.largest_norm,
+                                       s.gradient_rounding, s.gradient_norm,
+                                       s.hessian_rounding, s.edits};
+        });
+}
+
+}  // namespace expunge::bindings
