@@ -5,10 +5,10 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import cycle
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -416,7 +416,7 @@ def fitted(model):
 
 
 def answers_during(ask, changes):
-    """What two threads were answered while this one made the changes, one after the other."""
+    """What two threads were answered while this one made the changes, some of it after each one."""
     answers, done, interval = [], threading.Event(), sys.getswitchinterval()
 
     def ask_on():
@@ -425,12 +425,14 @@ def answers_during(ask, changes):
 
     with ThreadPoolExecutor(2) as pool:
         askers = [pool.submit(ask_on) for _ in range(2)]
-        sys.setswitchinterval(1e-6)  # let them be interrupted anywhere
+        sys.setswitchinterval(1e-5)  # let them be interrupted anywhere
         try:
             for change in changes:
-                if len(answers) >= 1000 or any(asker.done() for asker in askers):
-                    break
                 change()
+                before = len(answers)
+                # two may have been on the way, the third was asked for after the change
+                while len(answers) < before + 3 and not any(asker.done() for asker in askers):
+                    time.sleep(0)
         finally:
             sys.setswitchinterval(interval)
             done.set()
@@ -460,9 +462,7 @@ def test_threads_predict_with_the_theta_before_or_after_a_change(Estimator, fit_
     for to in thetas:
         change(to)
         expected.append(getattr(model, method)(X))
-    answers = answers_during(
-        lambda: getattr(model, method)(X), (lambda to=to: change(to) for to in cycle(thetas))
-    )
+    answers = answers_during(lambda: getattr(model, method)(X), 300 * [partial(change, to) for to in thetas])
     assert distinct(answers) == distinct(expected)
 
 
@@ -478,7 +478,7 @@ def test_threads_predict_with_the_columns_before_or_after_a_change(Estimator):
     def change(to):
         set_theta(model, theta(to), 0.0, names=list(to.feature_names_in_))
 
-    answers = answers_during(lambda: model.predict(X), (lambda to=to: change(to) for to in cycle(models)))
+    answers = answers_during(lambda: model.predict(X), 100 * [partial(change, to) for to in models])
     assert distinct(answers) == distinct(to.predict(X) for to in models)
 
 
@@ -494,13 +494,12 @@ def test_threads_predict_while_requests_are_applied(Estimator):
         un.apply(request)
         expected.append(un.model.predict(X))
 
-    requests = [request for i in range(7) for request in (ex.RemoveRows([i]), ex.RevokeFeatures([i]))]
-    answers = answers_during(
-        lambda: un.model.predict(X), (lambda request=request: change(request) for request in requests)
-    )
-    assert answers
-    assert distinct(answers) <= distinct(expected)
-    assert un.model.n_features_in_ < 8
+    requests = [request for i in range(2) for request in (ex.RemoveRows([i]), ex.RevokeFeatures([i]))]
+    answers = answers_during(lambda: un.model.predict(X), [partial(change, request) for request in requests])
+    assert distinct(answers) | distinct(expected[:1]) == distinct(
+        expected
+    )  # the first may have been too short
+    assert un.model.n_features_in_ == 6
 
 
 def test_threads_predict_labels_of_the_fit_before_or_after():
@@ -508,7 +507,7 @@ def test_threads_predict_labels_of_the_fit_before_or_after():
     fits = [(X, np.where(y, "yes", "no")), (1.0 - X[:60], y[:60]), (X, np.where(y, 3, 7))]
     expected = [ex.LogisticRegression().fit(*to).predict(X) for to in fits]
     model = ex.LogisticRegression().fit(*fits[0])
-    answers = answers_during(lambda: model.predict(X), (lambda to=to: model.fit(*to) for to in cycle(fits)))
+    answers = answers_during(lambda: model.predict(X), 100 * [partial(model.fit, *to) for to in fits])
     assert distinct(answers) == distinct(expected)
 
 
