@@ -1,9 +1,14 @@
 """Ridge and LogisticRegression: scikit-learn's contract, the minimiser of E1, the residual they report."""
 
+import copy
 import pickle
 import signal
+import sys
+import threading
+import time
 import warnings
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -22,6 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import expunge as ex
 from expunge import reference
+from expunge.linear import set_theta
 
 # No fit stops short of its tolerance unless a test says so.
 pytestmark = pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
@@ -106,12 +112,12 @@ def test_clone_parameters_and_pickle_round_trip(Estimator):
     }
     model = Estimator(**parameters).fit(X, y)
     assert model.get_params() == parameters
-    copy = clone(model)
-    assert copy.get_params() == parameters
-    assert not hasattr(copy, "coef_")
-    assert_array_equal(copy.fit(X, y).coef_, model.coef_)
+    twin = clone(model)
+    assert twin.get_params() == parameters
+    assert not hasattr(twin, "coef_")
+    assert_array_equal(twin.fit(X, y).coef_, model.coef_)
     assert_array_equal(pickle.loads(pickle.dumps(model)).predict(X), model.predict(X))
-    changed = copy.set_params(alpha=8.0, fit_intercept=True).fit(X, y)
+    changed = twin.set_params(alpha=8.0, fit_intercept=True).fit(X, y)
     assert_array_equal(theta(changed), theta(Estimator(8.0, tol=1e-9, max_iter=50).fit(X, y)))
 
 
@@ -393,6 +399,231 @@ def test_ridge_predicts_the_linear_predictor_and_scores_r2():
     assert_allclose(model.predict(X), eta, rtol=1e-12, atol=1e-12)
     spread = np.average((y - np.average(y, weights=s)) ** 2, weights=s)
     assert_allclose(model.score(X, y, s), 1.0 - np.average((y - eta) ** 2, weights=s) / spread, rtol=1e-12)
+
+
+# One fitted state after another
+
+FITTED = ("coef_", "intercept_", "n_iter_", "residual_", "n_features_in_", "feature_names_in_", "classes_")
+
+each_copy = pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
+)
+
+
+def fitted(model):
+    """The fitted attributes that a model has."""
+    return {name: getattr(model, name) for name in FITTED if hasattr(model, name)}
+
+
+def answers_during(ask, changes):
+    """What two threads were answered while this one made the changes, some of it after each one."""
+    answers, done, interval = [], threading.Event(), sys.getswitchinterval()
+
+    def ask_on():
+        while not done.is_set():
+            answers.append(ask())
+
+    with ThreadPoolExecutor(2) as pool:
+        askers = [pool.submit(ask_on) for _ in range(2)]
+        sys.setswitchinterval(1e-5)  # let them be interrupted anywhere
+        try:
+            for change in changes:
+                change()
+                before = len(answers)
+                # two may have been on the way, the third was asked for after the change
+                while len(answers) < before + 3 and not any(asker.done() for asker in askers):
+                    time.sleep(0)
+        finally:
+            sys.setswitchinterval(interval)
+            done.set()
+    for asker in askers:
+        asker.result()
+    return answers
+
+
+def distinct(arrays):
+    return {(array.shape, array.tobytes()) for array in arrays}
+
+
+@each_estimator
+@with_and_without_intercept
+@pytest.mark.parametrize("method", ["predict", "decision_function", "predict_proba"])
+def test_threads_predict_with_the_theta_before_or_after_a_change(Estimator, fit_intercept, method):
+    X, y, _ = data(Estimator)
+    model = Estimator(fit_intercept=fit_intercept).fit(X, y)
+    if not hasattr(model, method):
+        return
+    thetas = theta(model), 1.0 - theta(model)
+
+    def change(to):
+        set_theta(model, to, 0.0)
+
+    expected = []
+    for to in thetas:
+        change(to)
+        expected.append(getattr(model, method)(X))
+    answers = answers_during(lambda: getattr(model, method)(X), 300 * [partial(change, to) for to in thetas])
+    assert distinct(answers) == distinct(expected)
+
+
+@each_estimator
+def test_threads_predict_with_the_columns_before_or_after_a_change(Estimator):
+    pd = pytest.importorskip("pandas")
+    X, y, _ = data(Estimator)
+    X = pd.DataFrame(X, columns=list("abcd"))
+    model = Estimator()
+    models = [Estimator().fit(X[list(names)], y) for names in ("abcd", "ac", "bcd")]
+    model.fit(X, y)
+
+    def change(to):
+        set_theta(model, theta(to), 0.0, names=list(to.feature_names_in_))
+
+    answers = answers_during(lambda: model.predict(X), 100 * [partial(change, to) for to in models])
+    assert distinct(answers) == distinct(to.predict(X) for to in models)
+
+
+@each_estimator
+def test_threads_predict_while_requests_are_applied(Estimator):
+    pd = pytest.importorskip("pandas")
+    X, y, _ = data(Estimator, d=8)
+    X = pd.DataFrame(X, columns=list("abcdefgh"))
+    un = ex.Unlearner(Estimator().fit(X, y), X, y)
+    expected = [un.model.predict(X)]
+
+    def change(request):
+        un.apply(request)
+        expected.append(un.model.predict(X))
+
+    requests = [request for i in range(2) for request in (ex.RemoveRows([i]), ex.RevokeFeatures([i]))]
+    answers = answers_during(lambda: un.model.predict(X), [partial(change, request) for request in requests])
+    assert distinct(answers) | distinct(expected[:1]) == distinct(
+        expected
+    )  # the first may have been too short
+    assert un.model.n_features_in_ == 6
+
+
+def test_threads_predict_labels_of_the_fit_before_or_after():
+    X, y, _ = data(ex.LogisticRegression)
+    fits = [(X, np.where(y, "yes", "no")), (1.0 - X[:60], y[:60]), (X, np.where(y, 3, 7))]
+    expected = [ex.LogisticRegression().fit(*to).predict(X) for to in fits]
+    model = ex.LogisticRegression().fit(*fits[0])
+    answers = answers_during(lambda: model.predict(X), 100 * [partial(model.fit, *to) for to in fits])
+    assert distinct(answers) == distinct(expected)
+
+
+@each_estimator
+@pytest.mark.parametrize(
+    ("change", "parameters"),
+    [
+        (lambda X, y: (spoil(X, np.nan), y), {}),
+        (lambda X, y: (X, spoil(y, np.nan)), {}),
+        (lambda X, y: (X, np.full(len(y), "a word")), {}),
+        (lambda X, y: (X, y, -1.0), {}),
+        (lambda X, y: (X, y, np.zeros(len(y))), {}),
+        (lambda X, y: (X, y), {"alpha": -1.0}),
+        (lambda X, y: (X, y), {"max_iter": 0}),
+        (lambda X, y: (X, y), {"tol": 1e-30}),  # warns, which is an error here
+    ],
+)
+def test_a_fit_that_fails_leaves_the_model(Estimator, change, parameters):
+    pd = pytest.importorskip("pandas")
+    X, y, _ = data(Estimator)
+    model = Estimator().fit(pd.DataFrame(X, columns=list("abcd")), y)
+    before = fitted(model)
+    assert set(before) == set(FITTED) - ({"classes_"} if Estimator is ex.Ridge else set())
+    again = change(*data(Estimator, n=60, d=3, seed=1)[:2])
+    model.set_params(**parameters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises((ValueError, ConvergenceWarning)):
+            model.fit(*again)
+        with pytest.raises((ValueError, ConvergenceWarning)):
+            (fresh := Estimator(**parameters)).fit(*again)
+    after = fitted(model)
+    assert all(after.pop(name) is value for name, value in before.items())
+    assert not after
+    assert not fitted(fresh)
+
+
+@each_estimator
+def test_fit_after_columns_were_revoked_is_a_first_fit(Estimator):
+    pd = pytest.importorskip("pandas")
+    X, y, _ = data(Estimator)
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    un = ex.Unlearner(Estimator().fit(frame, y), frame, y)
+    un.apply(ex.RevokeFeatures(["b", "d"]))
+    assert list(un.model.feature_names_in_) == ["a", "c"]
+    for given in (frame, X):
+        now, expected = fitted(un.model.fit(given, y)), fitted(Estimator().fit(given, y))
+        assert set(now) == set(expected)
+        for name, value in expected.items():
+            assert_array_equal(now[name], value)
+
+
+@each_estimator
+def test_a_model_has_no_fitted_attribute_before_fit(Estimator):
+    model = Estimator()
+    assert not fitted(model)
+    for name in FITTED:
+        for touch in (getattr, delattr):
+            with pytest.raises(
+                AttributeError, match=f"'{Estimator.__name__}' object has no attribute '{name}'"
+            ):
+                touch(model, name)
+
+
+@each_estimator
+@with_and_without_intercept
+def test_coefficients_are_written_without_a_copy_and_read_only(Estimator, fit_intercept):
+    X, y, _ = data(Estimator)
+    model = Estimator(fit_intercept=fit_intercept).fit(X, y)
+    new = theta(model)[1:]
+    set_theta(model, new, None)
+    assert np.shares_memory(model.coef_, new)
+    assert np.shares_memory(model.intercept_, new) == (fit_intercept and Estimator is ex.LogisticRegression)
+    assert_array_equal(theta(model), new)
+    assert model.n_features_in_ == 3
+    assert model.residual_ is None
+    with pytest.raises(ValueError, match="read-only"):
+        new[0] = 0.0
+
+
+@each_estimator
+@each_copy
+@with_and_without_intercept
+def test_a_copy_is_read_only_too_and_goes_its_own_way(Estimator, duplicate, fit_intercept):
+    X, y, _ = data(Estimator)
+    model = Estimator(fit_intercept=fit_intercept).fit(X, y)
+    before, twin = fitted(model), duplicate(model)
+    for name, value in before.items():
+        assert_array_equal(getattr(twin, name), value)
+        assert type(getattr(twin, name)) is type(value)
+    for some in (model, twin):
+        for array in (some.coef_, some.intercept_):
+            if np.ndim(array):
+                with pytest.raises(ValueError, match="read-only"):
+                    array[...] = 0.0
+    twin.fit(X[:50, :2], y[:50])
+    assert all(getattr(model, name) is value for name, value in before.items())
+    assert twin.n_features_in_ == 2
+
+
+@each_estimator
+def test_coefficients_may_be_assigned_by_hand(Estimator):
+    X, _, _ = data(Estimator)
+    shape = (4,) if Estimator is ex.Ridge else (1, 4)
+    model, coef = Estimator(), np.arange(4.0).reshape(shape)
+    model.coef_, model.intercept_, model.classes_ = coef, np.ones(1), np.array([0, 1])
+    predictor = model.predict if Estimator is ex.Ridge else model.decision_function
+    assert_array_equal(predictor(X), X @ np.arange(4.0) + 1.0)
+    coef *= 2.0  # still the user's own
+    assert model.coef_ is coef
+    assert copy.copy(model).coef_ is coef
+    assert coef.flags.writeable
+    del model.coef_
+    assert set(fitted(model)) == {"intercept_", "classes_"}
+    with pytest.raises(NotFittedError):
+        predictor(X)
 
 
 # Convergence

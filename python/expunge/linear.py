@@ -6,11 +6,15 @@ intercept unpenalised. It is scikit-learn's Ridge(alpha) and LogisticRegression(
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -139,44 +143,88 @@ def theta_of(model: Any) -> Float:
     return theta.astype(np.float64)
 
 
-def set_theta(model: Any, theta: Float, residual: float, *, names: Sequence[str] | None = None) -> None:
+def set_theta(
+    model: Any, theta: Float, residual: float | None, *, names: Sequence[str] | None = None
+) -> None:
     """Writes theta into a linear model's public attributes, in scikit-learn's shapes.
 
-    With `names`, feature_names_in_ becomes them; n_features_in_ follows the length of theta. `residual` goes
-    to residual_, which scikit-learn's models do not have.
+    With `names`, feature_names_in_ becomes them; n_features_in_ follows the length of theta. A model of ours
+    changes by one assignment, takes theta without a copy, which makes it read-only, and `residual` as its
+    residual_. One of scikit-learn's gets copies, and back what it had where not all can be written.
     """
+    if isinstance(model, _LinearModel):
+        model._publish(theta, residual, names)
+        return
     d = theta.size - bool(model.fit_intercept)
-    leading = (1,) if hasattr(model, "classes_") else ()
-    intercept = np.full(np.shape(getattr(model, "intercept_", np.empty(leading))), 0.0)
+    intercept = np.full(np.shape(model.intercept_), 0.0)
     if model.fit_intercept:
         intercept[...] = theta[d]
     fitted: dict[str, Any] = {
-        "coef_": theta[:d]
-        .reshape(*np.shape(getattr(model, "coef_", np.empty((*leading, d))))[:-1], d)
-        .copy(),
+        "coef_": theta[:d].reshape(*np.shape(model.coef_)[:-1], d).copy(),
         "intercept_": intercept if intercept.ndim else float(intercept),
         "n_features_in_": d,
     }
-    if isinstance(model, _LinearModel):
-        fitted["residual_"] = residual
     if names is not None:
         fitted["feature_names_in_"] = np.asarray(names, dtype=object)
     before = {name: getattr(model, name) for name in fitted if hasattr(model, name)}
     try:
-        for name, value in fitted.items():
-            setattr(model, name, value)
+        _set_all(model, fitted)
     except BaseException:
-        for name, value in before.items():
-            setattr(model, name, value)
+        _set_all(model, before)
         raise
 
 
+def _set_all(model: Any, values: Mapping[str, Any]) -> None:
+    """Sets attributes in one call, during which Python runs no signal handler (Ctrl-C)."""
+    deque(map(setattr, repeat(model), values, values.values()), 0)
+
+
+def _entry(name: str) -> property:
+    """A fitted attribute, kept in `_fitted`, which is replaced as a whole and never changed."""
+
+    def missing(self: _LinearModel) -> AttributeError:
+        return AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+        )
+
+    def read(self: _LinearModel) -> Any:
+        try:
+            return self._fitted[name]
+        except KeyError:
+            raise missing(self) from None
+
+    def write(self: _LinearModel, value: Any) -> None:
+        self._fitted = {**self._fitted, name: value}
+
+    def delete(self: _LinearModel) -> None:
+        if name not in self._fitted:
+            raise missing(self)
+        self._fitted = {key: value for key, value in self._fitted.items() if key != name}
+
+    return property(read, write, delete, f"The fitted attribute {name}.")
+
+
+_NO_INTERCEPT = np.zeros(1)
+_NO_INTERCEPT.flags.writeable = False
+
+
 class _LinearModel(BaseEstimator):  # type: ignore[misc]
-    """What the two estimators share: the parameters, the fit, the linear predictor."""
+    """What the two estimators share: the parameters, the fit, the linear predictor.
+
+    One assignment, of `_fitted`, takes a model from one fitted state to another, and a copy keeps the state
+    that it was made in: threads may predict while another changes the model.
+    """
+
+    _fitted: Mapping[str, Any] = MappingProxyType({})
+    coef_ = _entry("coef_")
+    intercept_ = _entry("intercept_")
+    n_iter_ = _entry("n_iter_")
+    residual_ = _entry("residual_")
+    n_features_in_ = _entry("n_features_in_")
+    feature_names_in_ = _entry("feature_names_in_")
+    classes_ = _entry("classes_")
 
     _loss: ClassVar[str]
-    n_iter_: int
-    residual_: float
 
     def __init__(
         self,
@@ -195,10 +243,41 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         self.solver = solver
         self.memory_limit = memory_limit
 
-    def _fit(self, X: Any, targets: Float, sample_weight: ArrayLike | None) -> Self:
+    def __copy__(self) -> Self:
+        model = object.__new__(type(self))
+        model.__dict__.update(self.__dict__)
+        return model
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for name in ("coef_", "intercept_"):  # neither pickle nor deepcopy keeps arrays read-only
+            if isinstance(self._fitted.get(name), np.ndarray):
+                self._fitted[name].flags.writeable = False
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "coef_" in self._fitted
+
+    def _publish(self, theta: Float, residual: float | None, names: Sequence[str] | None) -> None:
+        theta.flags.writeable = False  # and so are views from here on
+        d = theta.size - bool(self.fit_intercept)
+        fitted = dict(self._fitted)
+        if "classes_" in fitted:
+            fitted["coef_"] = theta[None, :d]
+            fitted["intercept_"] = theta[d:] if self.fit_intercept else _NO_INTERCEPT
+        else:
+            fitted["coef_"] = theta[:d]
+            fitted["intercept_"] = theta.item(d) if self.fit_intercept else 0.0
+        fitted["n_features_in_"] = d
+        fitted["residual_"] = residual
+        if names is not None:
+            fitted["feature_names_in_"] = np.asarray(names, dtype=object)
+        self._fitted = fitted
+
+    def _fit(self, fresh: Self, X: Any, targets: Float, sample_weight: ArrayLike | None) -> Self:
+        """Fits `fresh`, a copy that took what was learnt while checking the data; self follows at the end."""
         n, d = X.shape
         weights = as_weights(sample_weight, n)
-        check_enough(targets, weights, classes=hasattr(self, "classes_"))
+        check_enough(targets, weights, classes=hasattr(fresh, "classes_"))
         penalty = as_penalty(check_alpha(self.alpha), d, self.fit_intercept)
         tol = check_tolerance(self.tol, "tol")
         if not (isinstance(self.max_iter, Integral) and self.max_iter >= 1):
@@ -216,16 +295,18 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
             check_converged(minimum, tol, stacklevel=4)
         except ConvergenceError as error:
             warnings.warn(str(error), ConvergenceWarning, stacklevel=3)
-        set_theta(self, minimum.theta, minimum.residual)
-        self.n_iter_ = max(1, minimum.iterations)
+        fresh.n_iter_ = max(1, minimum.iterations)
+        set_theta(fresh, minimum.theta, minimum.residual)
+        self._fitted = vars(fresh)["_fitted"]
         return self
 
     def _eta(self, X: Any) -> Float:
-        check_is_fitted(self)
-        X = select_columns(X, getattr(self, "feature_names_in_", None))
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], accept_sparse="csr")
+        model = copy.copy(self)  # so that all below is of one state
+        check_is_fitted(model)
+        X = select_columns(X, getattr(model, "feature_names_in_", None))
+        X = validate_data(model, X, reset=False, dtype=[np.float64, np.float32], accept_sparse="csr")
         X = as_layout(X)  # SciPy does not look where indices point
-        eta: Float = X @ np.ravel(self.coef_) + np.ravel(self.intercept_)[0]
+        eta: Float = X @ np.ravel(model.coef_) + np.ravel(model.intercept_)[0]
         return eta
 
     def __sklearn_tags__(self) -> Tags:
@@ -270,13 +351,18 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
 
     Attributes
     ----------
-    coef_ : (n_features,) array
+    coef_ : (n_features,) array, read-only
     intercept_ : float
     n_iter_ : int
-    residual_ : float
-        Norm of the gradient at the solution.
+    residual_ : float or None
+        Norm of the gradient at the solution; None where a proven bound vouches instead, see Unlearner.
     n_features_in_ : int
     feature_names_in_ : (n_features,) array of str, where X was a frame with string names
+
+    Notes
+    -----
+    Threads may predict while another one fits the model again or applies requests to it: each prediction is
+    that of the model before or after.
 
     Examples
     --------
@@ -296,8 +382,9 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
         ValueError
             NaN or infinity, shapes that do not match, alpha <= 0, negative weights.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], accept_sparse="csr", y_numeric=True)
-        return self._fit(X, as_targets(y, get_loss(self._loss), X.shape[0]), sample_weight)
+        fresh = copy.copy(self)
+        X, y = validate_data(fresh, X, y, dtype=[np.float64, np.float32], accept_sparse="csr", y_numeric=True)
+        return self._fit(fresh, X, as_targets(y, get_loss(self._loss), X.shape[0]), sample_weight)
 
     def predict(self, X: Any) -> Float:
         """``X @ coef_ + intercept_`` (n,), for X (n, n_features) or a frame that holds the features."""
@@ -333,13 +420,18 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
     ----------
     classes_ : (2,) array
         Sorted class labels; coef_ points to the second.
-    coef_ : (1, n_features) array
-    intercept_ : (1,) array
+    coef_ : (1, n_features) array, read-only
+    intercept_ : (1,) array, read-only
     n_iter_ : int
-    residual_ : float
-        Norm of the gradient at the solution.
+    residual_ : float or None
+        Norm of the gradient at the solution; None where a proven bound vouches instead, see Unlearner.
     n_features_in_ : int
     feature_names_in_ : (n_features,) array of str, where X was a frame with string names
+
+    Notes
+    -----
+    Threads may predict while another one fits the model again or applies requests to it: each prediction is
+    that of the model before or after.
 
     Examples
     --------
@@ -360,7 +452,8 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
             NaN or infinity, shapes that do not match, alpha <= 0, negative weights, one class or more than
             two.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], accept_sparse="csr")
+        fresh = copy.copy(self)
+        X, y = validate_data(fresh, X, y, dtype=[np.float64, np.float32], accept_sparse="csr")
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         if classes.size > 2:
@@ -370,8 +463,8 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
             )
         if classes.size < 2:
             raise ValueError(f"y holds one class, {classes[0]!r}: two classes are needed")
-        self.classes_ = classes
-        return self._fit(X, codes.astype(np.float64), sample_weight)
+        fresh.classes_ = classes
+        return self._fit(fresh, X, codes.astype(np.float64), sample_weight)
 
     def decision_function(self, X: Any) -> Float:
         """Linear predictor eta (n,): positive where classes_[1] is predicted."""
@@ -379,8 +472,9 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Class labels (n,) for X (n, n_features) or a frame that holds the features."""
-        above = self.decision_function(X) > 0
-        labels: NDArray[Any] = self.classes_[above.astype(np.intp)]
+        model = copy.copy(self)  # its classes_ go with its coef_
+        above = model.decision_function(X) > 0
+        labels: NDArray[Any] = model.classes_[above.astype(np.intp)]
         return labels
 
     def predict_proba(self, X: Any) -> Float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -42,6 +43,7 @@ def residual(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     >>> ex.residual(ex.Ridge(alpha=1.0).fit(X, y), X, y) < 1e-8
     True
     """
+    model = copy.copy(model)  # which another thread may be changing
     spec = specification(model)
     theta = theta_of(model)
     X = as_matrix(
