@@ -6,7 +6,7 @@ __all__ = ["ConvergenceError", "NotPositiveDefiniteError"]
 
 
 class NotPositiveDefiniteError(LinAlgError):
-    """A matrix has no Cholesky factor; the message names the first pivot that is not positive."""
+    """A matrix has no Cholesky factor; the message names the pivot or eigenvalue that is not positive."""
 
 
 class ConvergenceError(RuntimeError):

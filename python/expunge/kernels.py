@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
-from ._arrays import Float, as_matrix, as_objective, as_vector
+from ._arrays import Float, as_matrix, as_objective, as_real, as_vector, require_finite
 
 __all__ = [
     "CholeskyFactor",
@@ -294,7 +294,9 @@ def gram(X: Any, w: ArrayLike) -> Float:
 
 
 class CholeskyFactor:
-    """H = L L^T, factored once and solved many times.
+    """H = L L^T, factored once, solved many times and edited with H (E22).
+
+    An edit that raises has changed nothing. Edits are not safe beside another thread's use of the factor.
 
     Parameters
     ----------
@@ -312,6 +314,9 @@ class CholeskyFactor:
     --------
     >>> factor = CholeskyFactor([[4.0, 2.0], [2.0, 3.0]])
     >>> factor.solve([8.0, 8.0])
+    array([1., 2.])
+    >>> factor.update([1.0, 0.0])
+    >>> factor.solve([9.0, 8.0])
     array([1., 2.])
     >>> factor.delete(0)
     >>> factor.solve([3.0])
@@ -346,6 +351,87 @@ class CholeskyFactor:
         if not np.isfinite(b).all():
             raise ValueError("b contains NaN or infinity")
         return self._factor.solve(b)
+
+    def update(self, V: ArrayLike) -> None:
+        """H becomes H + V V^T, in place, by plane rotations (E22).
+
+        Parameters
+        ----------
+        V : (p,) or (p, k) array
+            A row of the data that comes in, times the root of its weight; or k of them as columns.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not match, NaN or infinity.
+
+        Examples
+        --------
+        >>> factor = CholeskyFactor([[9.0]])
+        >>> factor.update([4.0])
+        >>> factor.lower
+        array([[5.]])
+        """
+        self._factor.update(self._columns(V))
+
+    def downdate(self, V: ArrayLike) -> None:
+        """H becomes H - V V^T, in place, by hyperbolic rotations in Chambers' order (E22).
+
+        It loses the digits that ``1 - v^T H^-1 v`` is below 1.
+
+        Parameters
+        ----------
+        V : (p,) or (p, k) array
+            A row of the data that goes, times the root of its weight; or k of them as columns.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not match, NaN or infinity.
+        NotPositiveDefiniteError
+            ``1 - v^T H^-1 v``, or for k columns an eigenvalue of ``I - V^T H^-1 V``, is not above 1e-8:
+            nothing is left of H along v but rounding, or less.
+
+        Examples
+        --------
+        >>> factor = CholeskyFactor([[25.0]])
+        >>> factor.downdate([4.0])
+        >>> factor.lower
+        array([[3.]])
+        """
+        self._factor.downdate(self._columns(V))
+
+    def append(self, h: ArrayLike) -> None:
+        """H gets one more row and column at its end, in place, by one triangular solve (E22).
+
+        :meth:`delete` of the last index takes it back.
+
+        Parameters
+        ----------
+        h : (p + 1,) array
+            The new row of H, the diagonal entry last.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not match, NaN or infinity.
+        NotPositiveDefiniteError
+            The new pivot is not positive by more than its rounding.
+
+        Examples
+        --------
+        >>> factor = CholeskyFactor([[4.0]])
+        >>> factor.append([2.0, 10.0])
+        >>> factor.lower
+        array([[2., 0.],
+               [1., 3.]])
+        """
+        self._factor.append(as_vector(h, "h", self.shape[0] + 1))
+
+    def _columns(self, V: ArrayLike) -> Float:
+        array = np.asarray(as_real(V, "V"), order="C")
+        require_finite(array, "V")
+        return array
 
     def delete(self, i: int) -> None:
         """Removes row and column i of H, in place: a rank-1 update of the trailing block of L.

@@ -447,6 +447,81 @@ class CholeskyFactor:
         solution: Array = cho_solve((self._lower, True), _float(b))
         return solution
 
+    def update(self, V: ArrayLike) -> None:
+        """H becomes H + V V' (E22), in place, factored anew.
+
+        Parameters
+        ----------
+        V : array_like, shape (p,) or (p, k)
+
+        Examples
+        --------
+        >>> from expunge import reference
+        >>> factor = reference.CholeskyFactor([[9.0]])
+        >>> factor.update([4.0])
+        >>> factor.lower.tolist()
+        [[5.0]]
+        """
+        V = _float(V).reshape(len(self._lower), -1)
+        self._lower = CholeskyFactor(self._lower @ self._lower.T + V @ V.T)._lower
+
+    def downdate(self, V: ArrayLike) -> None:
+        """H becomes H - V V' (E22), in place, factored anew.
+
+        Parameters
+        ----------
+        V : array_like, shape (p,) or (p, k)
+
+        Raises
+        ------
+        NotPositiveDefiniteError
+            If an eigenvalue of I - V' H^-1 V is not above 1e-8; the factor is unchanged.
+
+        Examples
+        --------
+        >>> from expunge import reference
+        >>> factor = reference.CholeskyFactor([[25.0]])
+        >>> factor.downdate([4.0])
+        >>> factor.lower.tolist()
+        [[3.0]]
+        """
+        V = _float(V).reshape(len(self._lower), -1)
+        k = V.shape[1]
+        left = min(np.linalg.eigvalsh(np.eye(k) - V.T @ self.solve(V)), default=1.0)
+        if not left > 1e-8:
+            name = "1 - v^T H^-1 v" if k == 1 else "smallest eigenvalue of I - V^T H^-1 V"
+            raise NotPositiveDefiniteError(
+                f"the factor would lose positive definiteness ({name} = {left:.6g}): "
+                "factor the changed matrix anew, or check that these rows were in it"
+            )
+        self._lower = CholeskyFactor(self._lower @ self._lower.T - V @ V.T)._lower
+
+    def append(self, h: ArrayLike) -> None:
+        """H gets one more row and column at its end (E22), in place, factored anew.
+
+        Parameters
+        ----------
+        h : array_like, shape (p + 1,)
+            The new row of H, the diagonal entry last.
+
+        Raises
+        ------
+        NotPositiveDefiniteError
+            If H would not be positive definite; the factor is unchanged.
+
+        Examples
+        --------
+        >>> from expunge import reference
+        >>> factor = reference.CholeskyFactor([[4.0]])
+        >>> factor.append([2.0, 10.0])
+        >>> factor.lower.tolist()
+        [[2.0, 0.0], [1.0, 3.0]]
+        """
+        h, p = _float(h), len(self._lower)
+        H = np.empty((p + 1, p + 1))
+        H[:p, :p], H[p], H[:, p] = self._lower @ self._lower.T, h, h
+        self._lower = CholeskyFactor(H)._lower
+
     def delete(self, i: int) -> None:
         """Remove coordinate i, in place: L becomes the factor of H without row and column i.
 

@@ -3,7 +3,8 @@
 
 namespace expunge {
 
-// H = L L^T: factored once, solved many times; an inverse is never formed.
+// H = L L^T: factored once, solved many times, edited with H; an inverse is never formed. An edit that throws
+// has changed nothing.
 class CholeskyFactor {
 public:
     // H (p, p), lower triangle read. Throws NotPositiveDefinite with the pivot that fails.
@@ -17,6 +18,12 @@ public:
     void solve_in_place(Eigen::Ref<Matrix> b) const;
     Vector solve(const VectorRef& b) const;
 
+    // H becomes H + V V^T, V (p, k).
+    void update(Matrix V);
+    // H becomes H - V V^T. Throws NotPositiveDefinite unless I - V^T H^-1 V is, by more than rounding.
+    void downdate(Matrix V);
+    // H gets one more row and column, at the end: h (p + 1,). Throws NotPositiveDefinite with pivot p.
+    void append(const VectorRef& h);
     // Removes row and column i of H: a rank-1 update of the trailing block, hence never indefinite.
     void erase(Index i);
 

@@ -10,6 +10,7 @@ public:
     explicit NotPositiveDefinite(long pivot)
         : std::runtime_error("Hessian is not positive definite (pivot " + std::to_string(pivot) +
                              "): raise alpha above 0") {}
+    explicit NotPositiveDefinite(const std::string& message) : std::runtime_error(message) {}
 };
 
 }  // namespace expunge
