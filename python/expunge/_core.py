@@ -24,6 +24,7 @@ def _choose() -> tuple[Any, tuple[str, ...]]:
 _module, _available = _choose()
 
 Anchor = _module.Anchor
+AnchoredStatistics = _module.AnchoredStatistics
 CholeskyFactor = _module.CholeskyFactor
 Evaluation = _module.Evaluation
 Minimum = _module.Minimum
