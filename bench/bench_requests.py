@@ -81,7 +81,7 @@ def test_exact(compare, problem, name, tolerance):
         return ex.Unlearner(copy_of(model), X, y, tolerance=tolerance)
 
     un = unlearner()
-    residual = un.apply(request).residual
+    residual = un.apply(request, method="exact").residual
     corrected, labels, _ = un.corrected_data()
     start = model.coef_[:, un.get_support()]
 

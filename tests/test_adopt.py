@@ -270,7 +270,7 @@ def test_after_a_request_the_model_is_what_scikit_learn_would_have_fitted(
     assert un.model is model
 
     X, y, s = corrected(X, y, s)
-    assert update.residual <= 1e-8
+    assert update.residual_bound <= 1e-8
     g = gradient(loss, X, y, theta(model), ALPHA, s, fit_intercept)
     assert np.linalg.norm(g) <= 1.001e-8  # but for the rounding of this g, far below
 

@@ -81,6 +81,11 @@ def attributes(model):
     return {name: bits(value) for name, value in kept.items()}
 
 
+def statistics_bits(statistics):
+    theta, bound = statistics.step()
+    return bits(statistics.at.gradient), bits(theta), bound, statistics.numbers
+
+
 def snapshot(un):
     """All that a failed request must leave as it was."""
     state = un._state
@@ -91,7 +96,10 @@ def snapshot(un):
         "data": [bits(part) for part in un.corrected_data()],
         "support": bits(un.get_support()),
         "residual": un.residual(),
-        "statistics": [bits(part) for part in (state.theta, state.value, state.gradient)],
+        "theta": bits(state.theta),
+        "at": state.at and (state.at.value, bits(state.at.gradient)),
+        "statistics": state.statistics and statistics_bits(state.statistics),
+        "counts": (state.since_anchor, state.spent),
         "anchor": state.anchor
         and [
             bits(state.anchor.theta),
@@ -367,7 +375,10 @@ def test_bad_column_names_change_nothing(bad):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "newton"}, "unknown method 'newton': choose one of exact, second_order, first_order"),
+        (
+            {"method": "newton"},
+            "unknown method 'newton': choose one of auto, exact, second_order, first_order",
+        ),
         ({"method": None}, "unknown method None"),
         ({"method": "second_order", "hessian": "fisher"}, "unknown hessian 'fisher'"),
         ({"hessian": "original"}, "option of method='second_order'"),
@@ -491,11 +502,11 @@ def test_an_unlearner_of_other_labels_leaves_the_model(y, message):
 @pytest.mark.parametrize(
     ("function", "options"),
     [
-        ("minimize", {}),
+        ("minimize", {"method": "exact"}),
         ("second_order_update", {"method": "second_order"}),
         ("second_order_update", {"method": "second_order", "hessian": "original"}),
         ("first_order_update", {"method": "first_order"}),
-        ("set_theta", {}),
+        ("assign_all", {}),
     ],
 )
 @pytest.mark.parametrize("kind", [*good_requests("squared"), "all"])

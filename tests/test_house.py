@@ -212,6 +212,8 @@ def extension_of(namespace):
             continue
         if name.startswith("_") and (name != "__init__" or value.__doc__ == object.__init__.__doc__):
             continue
+        if isinstance(value, staticmethod):
+            value = value.__func__
         if isinstance(value, type):
             members[name] = extension_of(value)
         elif isinstance(value, property):

@@ -651,7 +651,7 @@ def test_twenty_thousand_columns(loss):
         for request, X_expected, y_expected in stages:
             update = un.apply(request)
             g = large_gradient(X_expected, y_expected, model, loss)
-            assert update.residual <= 1e-8
+            assert update.residual_bound <= 1e-8
             assert np.linalg.norm(g) <= 1.001e-8 + 1e-12
             assert update.step.shape == g.shape
         for method in ("corrected", "original", "first_order"):

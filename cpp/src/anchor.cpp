@@ -85,7 +85,8 @@ Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvat
     factor();
 }
 
-Anchor::Anchor(Vector theta, Matrix H) : theta_(std::move(theta)), diagonal_(H.diagonal()), largest_(diagonal_) {
+Anchor::Anchor(Vector theta, Matrix H)
+    : theta_(std::move(theta)), diagonal_(H.diagonal()), largest_(diagonal_) {
     block_ = up_to(theta_.size());
     hold(std::move(H));
 }

@@ -49,8 +49,7 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
     const double eta_rounding = max_d3(J.loss()) > 0.0 ? static_cast<double>(p + 3) * state_.largest_norm *
                                                              state_.anchor->theta().norm()
                                                        : 0.0;
-    state_.hessian_rounding =
-        u * (2.0 * J.additions() + 5.0 + eta_rounding) * curvature.cwiseAbs().sum();
+    state_.hessian_rounding = u * (2.0 * J.additions() + 5.0 + eta_rounding) * curvature.cwiseAbs().sum();
 }
 
 double AnchoredStatistics::gradient_error() const {

@@ -52,6 +52,12 @@ void bind_newton(py::module_& m) {
                 return to_numpy(x);
             },
             py::arg("b").noconvert())
+        .def(
+            "moved",
+            [](const Anchor& anchor, const Array& theta) {
+                return shared(anchor.moved(vector(theta, "theta", anchor.theta().size())));
+            },
+            py::arg("theta").noconvert())
         .def_property_readonly("size", &Anchor::size)
         .def_property_readonly("factored", &Anchor::factored)
         .def_property_readonly("cancelled", &Anchor::cancelled)

@@ -40,21 +40,22 @@ void bind_statistics(py::module_& m) {
              }),
              py::arg("objective"), py::arg("anchor"), py::arg("at"), py::arg("floor"),
              py::arg("largest_norm"))
-        .def(py::init([](const Array& theta, const Array& hessian, const Array& gradient,
-                         const std::string& loss, const Array& penalty, bool fit_intercept,
-                         const std::vector<double>& numbers) {
-                 const Index p = theta.size();
-                 if (numbers.size() != 8) throw std::invalid_argument("numbers must be 8");
-                 const auto H = square(hessian, "hessian");
-                 if (H.rows() != p) throw std::invalid_argument("hessian does not fit theta");
-                 auto anchor = std::make_shared<const Anchor>(vector(theta, "theta", p), Matrix(H));
-                 return AnchoredStatistics(AnchoredStatistics::State{
-                     anchor, loss_named(loss), vector(penalty, "penalty", p), fit_intercept,
-                     vector(gradient, "gradient", p), numbers[0], numbers[1], numbers[2], numbers[3],
-                     numbers[4], numbers[5], numbers[6], numbers[7]});
-             }),
-             py::arg("theta").noconvert(), py::arg("hessian").noconvert(), py::arg("gradient").noconvert(),
-             py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("numbers"))
+        .def_static(
+            "restored",
+            [](const Array& theta, const Array& hessian, const Array& gradient, const std::string& loss,
+               const Array& penalty, bool fit_intercept, const std::vector<double>& numbers) {
+                const Index p = theta.size();
+                if (numbers.size() != 8) throw std::invalid_argument("numbers must be 8");
+                const auto H = square(hessian, "hessian");
+                if (H.rows() != p) throw std::invalid_argument("hessian does not fit theta");
+                auto anchor = std::make_shared<const Anchor>(vector(theta, "theta", p), Matrix(H));
+                return AnchoredStatistics(AnchoredStatistics::State{
+                    anchor, loss_named(loss), vector(penalty, "penalty", p), fit_intercept,
+                    vector(gradient, "gradient", p), numbers[0], numbers[1], numbers[2], numbers[3],
+                    numbers[4], numbers[5], numbers[6], numbers[7]});
+            },
+            py::arg("theta").noconvert(), py::arg("hessian").noconvert(), py::arg("gradient").noconvert(),
+            py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("numbers"))
         .def(
             "edit",
             [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
@@ -94,32 +95,33 @@ void bind_statistics(py::module_& m) {
                                [](const AnchoredStatistics& statistics) {
                                    return std::const_pointer_cast<Anchor>(statistics.state().anchor);
                                })
-        .def_property_readonly(
-            "at",
-            [](const AnchoredStatistics& statistics) {
-                const auto& s = statistics.state();
-                return Evaluation{s.value, s.gradient, Vector()};
-            })
-        .def_property_readonly("gradient_error", &AnchoredStatistics::gradient_error)
-        .def_property_readonly("loss",
+        .def_property_readonly("at",
                                [](const AnchoredStatistics& statistics) {
-                                   return name_of(statistics.state().loss);
+                                   const auto& s = statistics.state();
+                                   return Evaluation{s.value, s.gradient, Vector()};
                                })
+        .def_property_readonly("gradient_error", &AnchoredStatistics::gradient_error)
+        .def_property_readonly(
+            "loss", [](const AnchoredStatistics& statistics) { return name_of(statistics.state().loss); })
         .def_property_readonly(
             "penalty",
             [](const AnchoredStatistics& statistics) { return to_numpy(statistics.state().penalty); })
         .def_property_readonly(
             "fit_intercept",
             [](const AnchoredStatistics& statistics) { return statistics.state().fit_intercept; })
-        .def_property_readonly(
-            "edits", [](const AnchoredStatistics& statistics) { return statistics.state().edits; })
-        // In the order of AnchoredStatistics::State: what the constructor takes.
+        .def_property_readonly("edits",
+                               [](const AnchoredStatistics& statistics) { return statistics.state().edits; })
+        // In the order of AnchoredStatistics::State: what `restored` takes.
         .def_property_readonly("numbers", [](const AnchoredStatistics& statistics) {
             const auto& s = statistics.state();
-            return std::vector<double>{s.value,        s.rows,
-                                       s.weight,       s.largest_norm,
-                                       s.gradient_rounding, s.gradient_norm,
-                                       s.hessian_rounding, s.edits};
+            return std::vector<double>{s.value,
+                                       s.rows,
+                                       s.weight,
+                                       s.largest_norm,
+                                       s.gradient_rounding,
+                                       s.gradient_norm,
+                                       s.hessian_rounding,
+                                       s.edits};
         });
 }
 

@@ -1,4 +1,4 @@
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ class Anchor:
     ) -> None: ...
     def edit(self, before: Objective | None, after: Objective | None) -> Anchor | None: ...
     def drop(self, dropped: list[int]) -> Anchor: ...
+    def moved(self, theta: Float) -> Anchor: ...
     def solve(self, b: Float) -> Float: ...
     @property
     def size(self) -> int: ...
@@ -69,13 +70,11 @@ class Anchor:
     def hessian(self) -> Float: ...
 
 class AnchoredStatistics:
-    @overload
     def __init__(
         self, objective: Objective, anchor: Anchor, at: Evaluation, floor: float, largest_norm: float
     ) -> None: ...
-    @overload
-    def __init__(
-        self,
+    @staticmethod
+    def restored(
         theta: Float,
         hessian: Float,
         gradient: Float,
@@ -83,7 +82,7 @@ class AnchoredStatistics:
         penalty: Float,
         fit_intercept: bool,
         numbers: list[float],
-    ) -> None: ...
+    ) -> AnchoredStatistics: ...
     def edit(
         self,
         before: list[Block] | None,

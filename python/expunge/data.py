@@ -289,9 +289,9 @@ class CorrectedData:
         finally:
             self._undo, self._touched = [], Touched()
 
-    def on_rollback(self, undo: Callable[[], None]) -> None:
-        """Also done if the transaction fails."""
-        self._undo.append(undo)
+    def committed(self) -> dict[str, Any]:
+        """What to assign to this object, together with all else that a request changes, to make it stay."""
+        return {"_undo": []}
 
     def _set(self, array: Any, index: Any, values: Any) -> None:
         old = array[index]

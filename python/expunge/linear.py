@@ -12,7 +12,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
-from itertools import repeat
+from itertools import starmap
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -152,9 +152,15 @@ def set_theta(
     changes by one assignment, takes theta without a copy, which makes it read-only, and `residual` as its
     residual_. One of scikit-learn's gets copies, and back what it had where not all can be written.
     """
+    assign_all([(model, fitted_attributes(model, theta, residual, names))])
+
+
+def fitted_attributes(
+    model: Any, theta: Float, residual: float | None, names: Sequence[str] | None
+) -> dict[str, Any]:
+    """What :func:`set_theta` sets."""
     if isinstance(model, _LinearModel):
-        model._publish(theta, residual, names)
-        return
+        return {"_fitted": model._fitted_to(theta, residual, names)}
     d = theta.size - bool(model.fit_intercept)
     intercept = np.full(np.shape(model.intercept_), 0.0)
     if model.fit_intercept:
@@ -166,17 +172,21 @@ def set_theta(
     }
     if names is not None:
         fitted["feature_names_in_"] = np.asarray(names, dtype=object)
-    before = {name: getattr(model, name) for name in fitted if hasattr(model, name)}
+    return fitted
+
+
+def assign_all(changes: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+    """Sets attributes of several objects, or none where one cannot be set.
+
+    In one call, during which Python runs no signal handler (Ctrl-C).
+    """
+    triples = [(owner, name, value) for owner, values in changes for name, value in values.items()]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in triples if hasattr(owner, name)]
     try:
-        _set_all(model, fitted)
+        deque(starmap(setattr, triples), 0)
     except BaseException:
-        _set_all(model, before)
+        deque(starmap(setattr, before), 0)
         raise
-
-
-def _set_all(model: Any, values: Mapping[str, Any]) -> None:
-    """Sets attributes in one call, during which Python runs no signal handler (Ctrl-C)."""
-    deque(map(setattr, repeat(model), values, values.values()), 0)
 
 
 def _entry(name: str) -> property:
@@ -257,7 +267,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     def __sklearn_is_fitted__(self) -> bool:
         return "coef_" in self._fitted
 
-    def _publish(self, theta: Float, residual: float | None, names: Sequence[str] | None) -> None:
+    def _fitted_to(self, theta: Float, residual: float | None, names: Sequence[str] | None) -> dict[str, Any]:
         theta.flags.writeable = False  # and so are views from here on
         d = theta.size - bool(self.fit_intercept)
         fitted = dict(self._fitted)
@@ -271,7 +281,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         fitted["residual_"] = residual
         if names is not None:
             fitted["feature_names_in_"] = np.asarray(names, dtype=object)
-        self._fitted = fitted
+        return fitted
 
     def _fit(self, fresh: Self, X: Any, targets: Float, sample_weight: ArrayLike | None) -> Self:
         """Fits `fresh`, a copy that took what was learnt while checking the data; self follows at the end."""

@@ -463,7 +463,7 @@ class CholeskyFactor:
         [[5.0]]
         """
         V = _float(V).reshape(len(self._lower), -1)
-        self._lower = CholeskyFactor(self._lower @ self._lower.T + V @ V.T)._lower
+        self._lower = CholeskyFactor(self._lower @ self._lower.T + V @ V.T).lower
 
     def downdate(self, V: ArrayLike) -> None:
         """H becomes H - V V' (E22), in place, factored anew.
@@ -494,7 +494,7 @@ class CholeskyFactor:
                 f"the factor would lose positive definiteness ({name} = {left:.6g}): "
                 "factor the changed matrix anew, or check that these rows were in it"
             )
-        self._lower = CholeskyFactor(self._lower @ self._lower.T - V @ V.T)._lower
+        self._lower = CholeskyFactor(self._lower @ self._lower.T - V @ V.T).lower
 
     def append(self, h: ArrayLike) -> None:
         """H gets one more row and column at its end (E22), in place, factored anew.
@@ -520,7 +520,7 @@ class CholeskyFactor:
         h, p = _float(h), len(self._lower)
         H = np.empty((p + 1, p + 1))
         H[:p, :p], H[p], H[:, p] = self._lower @ self._lower.T, h, h
-        self._lower = CholeskyFactor(H)._lower
+        self._lower = CholeskyFactor(H).lower
 
     def delete(self, i: int) -> None:
         """Remove coordinate i, in place: L becomes the factor of H without row and column i.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import RLock
 from time import perf_counter
 from typing import Any, Literal, get_args
 
@@ -16,26 +17,28 @@ from . import _core
 from ._arrays import Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
 from .adopt import encode_targets, specification
 from .data import CorrectedData, Touched
-from .errors import ConvergenceError
+from .errors import ConvergenceError, NotPositiveDefiniteError
 from .linear import (
     LogisticRegression,
     Ridge,
+    assign_all,
     check_enough,
     check_solver,
     check_tolerance,
     choose_block,
+    fitted_attributes,
     in_low_dimension,
     minimize,
     set_theta,
     theta_of,
 )
 from .losses import Loss, get_loss
-from .requests import Request
+from .requests import Request, RevokeFeatures
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
 
 __all__ = ["Unlearner", "Update"]
 
-Method = Literal["exact", "second_order", "first_order"]
+Method = Literal["auto", "exact", "second_order", "first_order"]
 Hessian = Literal["corrected", "original"]
 
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
@@ -50,7 +53,7 @@ class Update:
 
     Attributes
     ----------
-    method : {"exact", "second_order", "first_order"}
+    method : {"auto", "exact", "second_order", "first_order"}
     step : (p,) array
         New theta minus old, over the surviving coordinates, intercept last.
     gradient_difference : (p,) array
@@ -59,6 +62,13 @@ class Update:
     residual : float or None
         Norm of the gradient of the corrected objective at the new theta, from a pass over the corrected
         data; None where no pass was made.
+    residual_bound : float
+        What that norm is at most: proven, where theta is the step from the anchor (E9, E10); else measured.
+    settled : bool
+        Whether iterations over the data took theta to the tolerance (E11).
+    since_anchor : int
+        Requests since the statistics were anchored, this one included; 0 if it anchored them anew, or where
+        there are none.
     passes : int
         Passes over all rows: gradients, Hessian products, Hessians, rounding floors.
     hessian : {"corrected", "original"} or None
@@ -76,15 +86,18 @@ class Update:
     >>> import expunge as ex
     >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
     >>> update = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0]))
-    >>> update.method, update.step.shape, update.residual < 1e-8
-    ('exact', (2,), True)
+    >>> update.method, update.step.shape, update.residual_bound < 1e-8
+    ('auto', (2,), True)
     """
 
     method: str
     step: Float
     gradient_difference: Float
     residual: float | None
+    residual_bound: float
     passes: int
+    settled: bool = False
+    since_anchor: int = 0
     hessian: str | None = None
     tau: float | None = None
     rows_touched: int = 0
@@ -97,7 +110,7 @@ class Update:
             how += f" (hessian={self.hessian})"
         if self.tau is not None:
             how += f" (tau={self.tau:.3g})"
-        residual = "not measured" if self.residual is None else f"{self.residual:.3g}"
+        residual = f"at most {self.residual_bound:.3g}" if self.residual is None else f"{self.residual:.3g}"
         return (
             f"Update: {how}\n"
             f"  rows touched {self.rows_touched}, features revoked {self.features_revoked}\n"
@@ -109,14 +122,15 @@ class Update:
 
 @dataclass(frozen=True)
 class _State:
-    """theta with J and its gradient there, and a Hessian at an anchor (E8)."""
+    """theta with J and its gradient there, and the anchored statistics of the current data (E8)."""
 
     theta: Float
-    value: float
-    gradient: Float
-    residual: float
+    at: _core.Evaluation | None  # None: not measured, a bound vouches for theta
     anchor: _core.Anchor | None  # None: to be assembled when it is needed
     current: bool  # whether the anchor is the Hessian of the current data, at its own theta
+    statistics: _core.AnchoredStatistics | None = None  # None: to be anchored anew once that pays
+    since_anchor: int = 0  # requests
+    spent: float = 0.0  # passes over the data since the anchor
     gram_norm: float | None = None  # upper bound of |S^1/2 X|^2 when a first-order update last asked for it,
     gram_added: float = 0.0  # and what requests since may have added to it
 
@@ -126,7 +140,8 @@ class _Edit:
     """One request, staged in the data: D' is current, and nothing else has changed yet."""
 
     objective: _core.Objective  # D', surviving columns
-    at: _core.Evaluation  # at the old theta, on the corrected rows, before coordinates drop (E3)
+    difference: _core.Evaluation | None  # E3 at the old theta, before coordinates drop; None: nothing changed
+    statistics: _core.AnchoredStatistics | None  # of the corrected rows, before coordinates drop
     anchor: _core.Anchor | None  # of the corrected rows, before coordinates drop; None: to be assembled anew
     current: bool  # whether it is their Hessian
     kept: NDArray[np.bool_]  # which coordinates of the old theta survive
@@ -209,7 +224,7 @@ class Unlearner:
     >>> X = X / abs(X).max(axis=0)
     >>> un = ex.Unlearner(ex.LogisticRegression(alpha=1.0).fit(X, y), X, y)
     >>> update = un.apply([ex.RemoveRows([3, 7]), ex.CorrectLabels([12], 0)])
-    >>> update.residual <= un.tolerance
+    >>> update.residual_bound <= un.tolerance
     True
     >>> update = un.apply(ex.RevokeFeatures([0, 5]))
     >>> un.model.predict(X[:, un.get_support()]).shape
@@ -263,9 +278,12 @@ class Unlearner:
         at = objective.evaluate(theta)
         self.residual_on_entry = at.residual
         minimum = minimize(objective, theta, self.tolerance, MAX_ITER, start=at, block=block, stacklevel=3)
-        anchor = _core.Anchor(objective, minimum.theta, block)
-        self._state = _State(minimum.theta, minimum.value, minimum.gradient, minimum.residual, anchor, True)
+        anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
+        statistics = self._statistics(objective, anchor, minimum.at, minimum.floor) if block is None else None
+        self._lock = RLock()
+        self._state = _State(minimum.theta, _bare(minimum.at), anchor, True, statistics)
         set_theta(model, minimum.theta, minimum.residual)
+        self._published = getattr(model, "_fitted", None)
 
     # --- requests
 
@@ -273,7 +291,7 @@ class Unlearner:
         self,
         request: Request | Iterable[Request],
         *,
-        method: Method = "exact",
+        method: Method = "auto",
         hessian: Hessian = "corrected",
         tau: float | None = None,
     ) -> Update:
@@ -283,9 +301,12 @@ class Unlearner:
         ----------
         request : request or list of requests
             A list means its members applied in order, as one atomic request.
-        method : {"exact", "second_order", "first_order"}
+        method : {"auto", "exact", "second_order", "first_order"}
             How theta is chosen for the corrected data; data and statistics follow the request in any case,
-            so methods may be mixed. ``exact``: retraining's minimiser, to `tolerance` (E11, E13).
+            so methods may be mixed. ``auto``: one step from the anchor (E9), without a look at other rows,
+            while a proven bound of its residual (E10) is within `tolerance`; else as ``exact``. Where columns
+            are revoked, and with a solver that keeps no Hessian, always as ``exact``.
+            ``exact``: retraining's minimiser, to a measured `tolerance` (E11, E13).
             ``second_order``: ``theta - H^-1 g`` (E5). ``first_order``: ``theta - tau g`` (E4). g is the full
             gradient on the corrected data.
         hessian : {"corrected", "original"}
@@ -310,22 +331,33 @@ class Unlearner:
             if not isinstance(r, Request):
                 raise TypeError(f"{r!r} is not a request: pass RemoveRows, AddRows and the like")
         self._check_arguments(method, hessian, tau)
-        self._check_model()
-        started = perf_counter()
-        self._data.compact()
-        original = self._hessian_here() if hessian == "original" else None
-        with self._data.transaction() as touched:
-            for r in requests:
-                r.edit(self._data, self._encode)
-            edit = self._stage(touched, method)
-            state, update = self._choose(edit, method, original, tau)
-            if not (np.isfinite(state.theta).all() and np.isfinite(state.value + state.residual)):
-                raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
-            update = replace(
-                update, rows_touched=self._rows_touched(touched), features_revoked=len(touched.revoked)
-            )
-            self._publish(state)
-        return replace(update, seconds=perf_counter() - started)
+        with self._lock:
+            self._check_model()
+            started = perf_counter()
+            self._data.compact()
+            measured = self._state.at is None and any(isinstance(r, RevokeFeatures) for r in requests)
+            if measured:  # what revoked columns leave is judged by what was there
+                at = self._objective().evaluate(self._state.theta)
+                self._state = replace(self._state, at=_bare(at))
+            original = self._hessian_here() if hessian == "original" else None
+            with self._data.transaction() as touched:
+                for r in requests:
+                    r.edit(self._data, self._encode)
+                if touched.revoked and method == "auto":
+                    method = "exact"
+                edit = self._stage(touched, method)
+                state, update = self._choose(edit, method, original, tau)
+                if not np.isfinite(state.theta).all() or not (state.at is None or _is_finite(state.at)):
+                    raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
+                update = replace(
+                    update,
+                    passes=update.passes + int(measured),
+                    rows_touched=self._rows_touched(touched),
+                    features_revoked=len(touched.revoked),
+                    seconds=perf_counter() - started,
+                )
+                self._publish(state)
+        return update
 
     def _check_arguments(self, method: str, hessian: str, tau: float | None) -> None:
         if method not in get_args(Method):
@@ -338,23 +370,19 @@ class Unlearner:
             raise ValueError("tau is an option of method='first_order'")
 
     def _check_model(self) -> None:
+        if self._published is not None and getattr(self.model, "_fitted", None) is self._published:
+            return
         if not np.array_equal(theta_of(self.model), self._state.theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
 
     def _publish(self, state: _State) -> None:
-        """The last act of a request: model and statistics become the new ones, or stay the old ones."""
+        """The last act of a request: model, statistics and data become the new ones, or stay the old ones."""
         named = hasattr(self.model, "feature_names_in_")
-        old, old_names = self._state, list(self.model.feature_names_in_) if named else None
-
-        def restore() -> None:
-            if not np.array_equal(theta_of(self.model), old.theta):  # set_theta cleans up after itself
-                set_theta(self.model, old.theta, old.residual, names=old_names)
-            self._state = old
-
-        self._data.on_rollback(restore)
         names = self._data.surviving_names() if named else None
-        set_theta(self.model, state.theta, state.residual, names=names)
-        self._state = state
+        residual = None if state.at is None else state.at.residual
+        fitted = fitted_attributes(self.model, state.theta, residual, names)
+        mine = {"_state": state, "_published": fitted.get("_fitted")}
+        assign_all([(self.model, fitted), (self, mine), (self._data, self._data.committed())])
 
     def _rows_touched(self, touched: Touched) -> int:
         added = sum(rows.size for rows in touched.added)
@@ -373,22 +401,38 @@ class Unlearner:
         if touched.revoked:
             revoked_rows = _union(touched.revoked_rows, data.n_rows)
             revoked_rows = revoked_rows[data.live[revoked_rows]]
-        value, gradient, anchor, current = old.value, old.gradient, old.anchor, old.current
+        anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if before or after:
-            was = None if before is None else self._rows_alone(before, width)
-            now = None if after is None else self._rows_alone(after, width)
-            difference = _core.gradient_difference(was, now, old.theta)
-            value, gradient = value + difference.value, gradient + difference.gradient
             count = len(touched.rows) + sum(rows.size for rows in touched.added)
             many = 4 * count > int(data.counts.sum())  # so many that H is better assembled anew
-            # A large factor is edited only for a step that uses it; else it preconditions as it is.
-            lag = anchor is not None and anchor.size > SMALL and not (method == "second_order" and current)
-            if anchor is not None and not lag:
-                anchor = None if many else anchor.edit(was, now)
-            current = current and not lag and anchor is not None and anchor.complete
+            if statistics is not None and not (many and not self._constant_hessian):
+                columns = data.stored_columns(width)
+                statistics, difference = statistics.edit(before, after, columns, old.theta)
+                edited = statistics.anchor
+                if edited.cancelled:  # to be assembled anew
+                    statistics, anchor, current = None, None, False
+                elif edited.factored or edited.size <= SMALL or method in ("auto", "second_order"):
+                    anchor, current = edited, True
+                else:
+                    current = False  # a large factor preconditions as it is
+            else:
+                was = None if before is None else self._rows_alone(before, width)
+                now = None if after is None else self._rows_alone(after, width)
+                difference = _core.gradient_difference(was, now, old.theta)
+                statistics = None
+                # A large factor is edited only for a step that uses it; else it preconditions as it is.
+                lag = (
+                    anchor is not None and anchor.size > SMALL and not (method == "second_order" and current)
+                )
+                if anchor is not None and not lag:
+                    anchor = None if many else anchor.edit(was, now)
+                current = current and not lag and anchor is not None and anchor.complete
+                if anchor is not None and anchor.complete and anchor.cancelled:
+                    anchor, current = None, False
         return _Edit(
             objective=self._objective(),
-            at=_core.Evaluation(value, gradient),
+            difference=difference,
+            statistics=statistics,
             anchor=anchor,
             current=current,
             kept=survives,
@@ -424,29 +468,27 @@ class Unlearner:
         old, objective = self._state, edit.objective
         theta = old.theta[edit.kept] if edit.dropped.size else old.theta  # E12: revoked coordinates drop
         block = self._block(objective, theta.size)
+        if method in ("auto", "exact") and not edit.dropped.size:
+            taken = self._step(edit, method)
+            if taken is not None:
+                return taken
         anchor, current = edit.anchor, edit.current
-        here, passes = self._truncate(edit, theta, block)
+        here, passes = self._here(edit, theta, block)
         if edit.dropped.size:
             anchor = anchor and anchor.drop(edit.dropped.tolist())
             current = current and self._constant_hessian
+        statistics = None if edit.dropped.size else edit.statistics
         hessian: Hessian | None = None
         gram_norm, gram_added = old.gram_norm, old.gram_added + edit.gram_added
-        measured: _core.Evaluation | _core.Minimum
-        if method == "exact":
-            measured = minimize(
-                objective,
-                theta,
-                self.tolerance,
-                MAX_ITER,
-                anchor=anchor,
-                start=here,
-                block=block,
-                stacklevel=4,
-            )
-            passes += measured.passes
-            new = measured.theta
-            if measured.anchor is not anchor:
-                anchor, current = measured.anchor, True
+        floor, settled = np.inf, False
+        if method in ("auto", "exact"):
+            minimum = self._minimize(objective, theta, here, anchor, block)
+            passes += minimum.passes
+            settled = minimum.iterations > 0
+            new, measured, floor = minimum.theta, minimum.at, minimum.floor
+            if minimum.anchor is not anchor:
+                anchor, current = minimum.anchor, True
+                statistics = statistics if self._constant_hessian else None
         else:
             if method == "second_order" and original is None:
                 if anchor is None or (
@@ -478,28 +520,131 @@ class Unlearner:
             measured = objective.evaluate(new)
             passes += 1
         state = _State(
-            new, measured.value, measured.gradient, measured.residual, anchor, current, gram_norm, gram_added
+            theta=new,
+            at=_bare(measured),
+            anchor=anchor,
+            current=current,
+            statistics=statistics,
+            since_anchor=old.since_anchor + 1 if statistics is not None else 0,
+            spent=old.spent + passes,
+            gram_norm=gram_norm,
+            gram_added=gram_added,
         )
+        if method in ("auto", "exact") and block is None:
+            state = self._anchored(state, objective, measured, floor)
         update = Update(
             method=method,
             step=new - theta,
-            gradient_difference=here.gradient - old.gradient[edit.kept],
+            gradient_difference=self._difference(edit, here),
             residual=measured.residual,
+            residual_bound=measured.residual,
             passes=passes,
+            settled=settled,
+            since_anchor=state.since_anchor,
             hessian=hessian,
             tau=tau,
         )
         return state, update
 
-    def _truncate(self, edit: _Edit, theta: Float, block: int | None) -> tuple[_core.Evaluation, int]:
+    def _step(self, edit: _Edit, method: Method) -> tuple[_State, Update] | None:
+        """E9, kept while its bound (E10) or else its measured residual is within the tolerance; or settled.
+
+        None where there is no such step, or the old theta is the better place to start from.
+        """
+        old, objective, statistics = self._state, edit.objective, edit.statistics
+        if statistics is None or (method == "exact" and old.at is not None):
+            return None
+        try:
+            theta, bound = statistics.step()
+        except NotPositiveDefiniteError:
+            return None
+        state = replace(old, theta=theta, at=None, anchor=statistics.anchor, current=True)
+        state = replace(state, statistics=statistics, since_anchor=old.since_anchor + 1)
+        state = replace(state, gram_added=old.gram_added + edit.gram_added)
+        passes, settled = 0, False
+        if method == "exact" or not bound <= self.tolerance:
+            if method == "auto" and old.at is not None and old.spent > 0:
+                return None  # iterations have taken the old theta further than one step gets
+            passes, start = 1, objective.evaluate(theta)
+            if not start.value <= statistics.at.value:  # E11: the anchor itself is the better start
+                theta, start = statistics.anchor.theta, statistics.at
+            minimum = self._minimize(objective, theta, start, statistics.anchor, None)
+            passes += minimum.passes
+            settled = minimum.iterations > 0
+            state = replace(state, theta=minimum.theta, at=_bare(minimum.at), spent=old.spent + passes)
+            if minimum.anchor is not None and minimum.anchor is not statistics.anchor:
+                state = replace(state, anchor=minimum.anchor, since_anchor=0)
+                if not self._constant_hessian:
+                    state = replace(state, statistics=None)
+            state = self._anchored(state, objective, minimum.at, minimum.floor)
+        update = Update(
+            method=method,
+            step=state.theta - old.theta,
+            gradient_difference=self._difference(edit, None),
+            residual=None if state.at is None else state.at.residual,
+            residual_bound=bound if state.at is None else state.at.residual,
+            passes=passes,
+            settled=settled,
+            since_anchor=state.since_anchor,
+        )
+        return state, update
+
+    def _anchored(
+        self, state: _State, objective: _core.Objective, at: _core.Evaluation, floor: float
+    ) -> _State:
+        """With statistics anchored anew at theta, once the passes spent since would have paid for it."""
+        anchor = state.anchor
+        if self._constant_hessian:
+            if state.statistics is not None or anchor is None or not state.current:
+                return state
+            anchor = anchor.moved(state.theta)
+        elif state.spent < objective.anchor_cost:
+            return state
+        else:
+            anchor = _core.Anchor(objective, state.theta, None, at)
+        statistics = self._statistics(objective, anchor, at, floor)
+        return replace(state, anchor=anchor, current=True, statistics=statistics, since_anchor=0, spent=0.0)
+
+    def _statistics(
+        self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float
+    ) -> _core.AnchoredStatistics:
+        return _core.AnchoredStatistics(objective, anchor, at, floor, self._data.largest_norm)
+
+    def _minimize(
+        self,
+        objective: _core.Objective,
+        theta: Float,
+        start: _core.Evaluation,
+        anchor: _core.Anchor | None,
+        block: int | None,
+    ) -> _core.Minimum:
+        return minimize(
+            objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=start, block=block, stacklevel=5
+        )
+
+    def _difference(self, edit: _Edit, here: _core.Evaluation | None) -> Float:
+        """E3 at the old theta, over the surviving coordinates; `here` is J at what is left of it."""
+        old = self._state
+        if edit.dropped.size:
+            assert here is not None
+            assert old.at is not None
+            return here.gradient - old.at.gradient[edit.kept]
+        return np.zeros_like(old.theta) if edit.difference is None else edit.difference.gradient
+
+    def _here(self, edit: _Edit, theta: Float, block: int | None) -> tuple[_core.Evaluation, int]:
         """J and its gradient at the theta that is left (E12), and passes made.
 
         Rows that are 0 in all revoked columns are what they were: where the others are few, only these are
         read.
         """
-        data, old = self._data, self._state.theta
+        data, old, known = self._data, self._state, self._state.at
+        if known is not None and edit.difference is not None:
+            change = edit.difference
+            known = _core.Evaluation(known.value + change.value, known.gradient + change.gradient)
+        if known is None:
+            return edit.objective.evaluate(theta), 1
         if not edit.dropped.size:
-            return edit.at, 0
+            return known, 0
         few = 4 * edit.revoked_rows.size <= int(data.counts.sum())
         if not (
             few
@@ -508,11 +653,11 @@ class Unlearner:
         ):
             return edit.objective.evaluate(theta), 1
         rows: Blocks = [data.get(edit.revoked_rows)]
-        before = self._rows_alone(rows, edit.columns).evaluate(old)
+        before = self._rows_alone(rows, edit.columns).evaluate(old.theta)
         after = self._rows_alone(rows, data.kept).evaluate(theta)
-        penalty = 0.5 * self._spec.alpha * float(old[edit.dropped] @ old[edit.dropped])
-        value = edit.at.value + after.value - before.value - penalty
-        return _core.Evaluation(value, (edit.at.gradient - before.gradient)[edit.kept] + after.gradient), 0
+        gone = old.theta[edit.dropped]
+        value = known.value + after.value - before.value - 0.5 * self._spec.alpha * float(gone @ gone)
+        return _core.Evaluation(value, (known.gradient - before.gradient)[edit.kept] + after.gradient), 0
 
     @property
     def _loss(self) -> Loss:
@@ -633,6 +778,15 @@ class Unlearner:
         (n_features,) bool array, or positions of the surviving columns
         """
         return np.flatnonzero(self._data.kept) if indices else self._data.kept.copy()
+
+
+def _bare(at: _core.Evaluation) -> _core.Evaluation:
+    """Without the curvature of every row."""
+    return _core.Evaluation(at.value, at.gradient)
+
+
+def _is_finite(at: _core.Evaluation) -> bool:
+    return bool(np.isfinite(at.value + at.residual))
 
 
 def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:

@@ -64,6 +64,13 @@ public:
     // Without the coordinates in `dropped` (ascending). A large factor is shared, not made anew.
     std::shared_ptr<const Anchor> drop(const std::vector<Index>& dropped) const;
 
+    // The same Hessian under another theta, where it does not depend on that.
+    std::shared_ptr<const Anchor> moved(Vector theta) const {
+        std::shared_ptr<Anchor> other(new Anchor(*this));
+        other->theta_ = std::move(theta);
+        return other;
+    }
+
     // Makes the factor now: throws NotPositiveDefinite.
     void factor() const { held_->factor(); }
     bool factored() const { return held_->factored.peek() != nullptr; }
@@ -76,8 +83,8 @@ public:
     Matrix hessian() const;                     // of the block, lower triangle
     const Vector& theta() const { return theta_; }
     const Vector& diagonal() const { return diagonal_; }
-    bool cancelled() const;        // whether what is left of H is mostly the rounding of what has left it
-    double frobenius() const;      // an upper bound of the norms of H_0 and of all that came and went
+    bool cancelled() const;    // whether what is left of H is mostly the rounding of what has left it
+    double frobenius() const;  // an upper bound of the norms of H_0 and of all that came and went
     Index edits() const { return edits_; }  // columns of A
 
     // H^-1 b = correct(H_0^-1 b), unless coordinates were eliminated: one factor serves a stream of edits.
@@ -98,7 +105,7 @@ private:
         const CholeskyFactor& factor() {
             return factored.get([&] { return CholeskyFactor(H); });
         }
-        Matrix H;  // lower triangle
+        Matrix H;           // lower triangle
         double norm = 0.0;  // Frobenius
         Lazy<CholeskyFactor> factored;
     };
@@ -126,14 +133,14 @@ private:
     Index capacity() const { return std::max<Index>(8, size() / 8); }
     bool append(const std::vector<Change>& changes, Index count);
 
-    Vector theta_;     // (p,) if complete: nobody asks where a preconditioner was made
-    Vector diagonal_;  // (p,) of H
-    Vector largest_;   // (p,) if complete, the largest that it has been since it was assembled
+    Vector theta_;              // (p,) if complete: nobody asks where a preconditioner was made
+    Vector diagonal_;           // (p,) of H
+    Vector largest_;            // (p,) if complete, the largest that it has been since it was assembled
     std::vector<Index> block_;  // the block's coordinates, ascending
     std::shared_ptr<Held> held_;
     std::shared_ptr<Edits> A_;
     Index edits_ = 0;
-    double edited_ = 0.0;  // sum of squared norms of the columns of A
+    double edited_ = 0.0;             // sum of squared norms of the columns of A
     std::vector<Index> kept_, gone_;  // positions in what is held: the block's, and those dropped since
     // H_JJ^-1 b = (H^-1 b)_J - W_J (W_K)^-1 (H^-1 b)_K for K gone, J kept, b zero on K, W = H^-1 E_K.
     Matrix W_;

@@ -22,14 +22,14 @@ public:
         Loss loss;
         Vector penalty;  // (p,), 0 at the intercept
         bool fit_intercept = false;
-        Vector gradient;                   // g_a (p,)
-        double value = 0.0;                // J(theta_a)
-        double rows = 0.0, weight = 0.0;   // of positive weight; the sum of weights
-        double largest_norm = 0.0;         // R of E10, at least
-        double gradient_rounding = 0.0;    // e_g without
-        double gradient_norm = 0.0;        // the sum of |g_a| over edits, in units of 1/u
-        double hessian_rounding = 0.0;     // e_H without that of its representation
-        double edits = 0.0;                // rows edited since the anchor
+        Vector gradient;                  // g_a (p,)
+        double value = 0.0;               // J(theta_a)
+        double rows = 0.0, weight = 0.0;  // of positive weight; the sum of weights
+        double largest_norm = 0.0;        // R of E10, at least
+        double gradient_rounding = 0.0;   // e_g without
+        double gradient_norm = 0.0;       // the sum of |g_a| over edits, in units of 1/u
+        double hessian_rounding = 0.0;    // e_H without that of its representation
+        double edits = 0.0;               // rows edited since the anchor
     };
     explicit AnchoredStatistics(State state) : state_(std::move(state)) {}
     const State& state() const { return state_; }
