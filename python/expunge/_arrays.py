@@ -161,6 +161,8 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
     """Positions in [0, size), each once, from an integer, a sequence, a boolean mask or a slice."""
     if isinstance(given, slice):
         return np.arange(size, dtype=np.int64)[given]
+    if type(given) is int and 0 <= given < size:  # a stream of single rows takes this way
+        return np.array([given])
     array = np.asarray(given)
     if array.ndim == 0:
         array = array.reshape(1)

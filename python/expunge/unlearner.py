@@ -33,7 +33,7 @@ from .linear import (
     theta_of,
 )
 from .losses import Loss, get_loss
-from .requests import Request, RevokeFeatures
+from .requests import Request, RevokeFeatures, joined
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
 
 __all__ = ["Unlearner", "Update"]
@@ -44,6 +44,7 @@ Hessian = Literal["corrected", "original"]
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 LINEAR_TOLERANCE = 1e-2  # relative, of a second-order step by conjugate gradients
 MAX_PRODUCTS = 5000  # Hessian-vector products of such a step
+PASSES_SAVED = 2.0  # by a request that an anchor serves without the data
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
 
 
@@ -131,6 +132,7 @@ class _State:
     statistics: _core.AnchoredStatistics | None = None  # None: to be anchored anew once that pays
     since_anchor: int = 0  # requests
     spent: float = 0.0  # passes over the data since the anchor
+    saved: float = 0.0  # passes that requests since the anchor did without
     gram_norm: float | None = None  # upper bound of |S^1/2 X|^2 when a first-order update last asked for it,
     gram_added: float = 0.0  # and what requests since may have added to it
 
@@ -139,7 +141,6 @@ class _State:
 class _Edit:
     """One request, staged in the data: D' is current, and nothing else has changed yet."""
 
-    objective: _core.Objective  # D', surviving columns
     difference: _core.Evaluation | None  # E3 at the old theta, before coordinates drop; None: nothing changed
     statistics: _core.AnchoredStatistics | None  # of the corrected rows, before coordinates drop
     anchor: _core.Anchor | None  # of the corrected rows, before coordinates drop; None: to be assembled anew
@@ -341,7 +342,7 @@ class Unlearner:
                 self._state = replace(self._state, at=_bare(at))
             original = self._hessian_here() if hessian == "original" else None
             with self._data.transaction() as touched:
-                for r in requests:
+                for r in joined(requests):
                     r.edit(self._data, self._encode)
                 if touched.revoked and method == "auto":
                     method = "exact"
@@ -401,6 +402,7 @@ class Unlearner:
         if touched.revoked:
             revoked_rows = _union(touched.revoked_rows, data.n_rows)
             revoked_rows = revoked_rows[data.live[revoked_rows]]
+        gained = after if after and (touched.added or touched.values_changed) else []
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if before or after:
             count = len(touched.rows) + sum(rows.size for rows in touched.added)
@@ -430,7 +432,6 @@ class Unlearner:
                 if anchor is not None and anchor.complete and anchor.cancelled:
                     anchor, current = None, False
         return _Edit(
-            objective=self._objective(),
             difference=difference,
             statistics=statistics,
             anchor=anchor,
@@ -439,7 +440,7 @@ class Unlearner:
             dropped=np.flatnonzero(~survives),
             columns=width,
             revoked_rows=revoked_rows,
-            gram_added=sum(_weighted_norms(X, s, fit_intercept) for X, _, s in after or []),
+            gram_added=sum(_weighted_norms(X, s, fit_intercept) for X, _, s in gained),
         )
 
     def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
@@ -465,15 +466,16 @@ class Unlearner:
     def _choose(
         self, edit: _Edit, method: Method, original: _core.Anchor | Float | None, tau: float | None
     ) -> tuple[_State, Update]:
-        old, objective = self._state, edit.objective
-        theta = old.theta[edit.kept] if edit.dropped.size else old.theta  # E12: revoked coordinates drop
-        block = self._block(objective, theta.size)
+        old = self._state
         if method in ("auto", "exact") and not edit.dropped.size:
             taken = self._step(edit, method)
             if taken is not None:
                 return taken
+        objective = self._objective()
+        theta = old.theta[edit.kept] if edit.dropped.size else old.theta  # E12: revoked coordinates drop
+        block = self._block(objective, theta.size)
         anchor, current = edit.anchor, edit.current
-        here, passes = self._here(edit, theta, block)
+        here, passes = self._here(edit, objective, theta, block)
         if edit.dropped.size:
             anchor = anchor and anchor.drop(edit.dropped.tolist())
             current = current and self._constant_hessian
@@ -527,6 +529,7 @@ class Unlearner:
             statistics=statistics,
             since_anchor=old.since_anchor + 1 if statistics is not None else 0,
             spent=old.spent + passes,
+            saved=old.saved,
             gram_norm=gram_norm,
             gram_added=gram_added,
         )
@@ -551,32 +554,41 @@ class Unlearner:
 
         None where there is no such step, or the old theta is the better place to start from.
         """
-        old, objective, statistics = self._state, edit.objective, edit.statistics
+        old, statistics = self._state, edit.statistics
         if statistics is None or (method == "exact" and old.at is not None):
             return None
         try:
             theta, bound = statistics.step()
         except NotPositiveDefiniteError:
             return None
-        state = replace(old, theta=theta, at=None, anchor=statistics.anchor, current=True)
-        state = replace(state, statistics=statistics, since_anchor=old.since_anchor + 1)
-        state = replace(state, gram_added=old.gram_added + edit.gram_added)
-        passes, settled = 0, False
-        if method == "exact" or not bound <= self.tolerance:
+        anchor, at, passes, settled = statistics.anchor, None, 0, False
+        kept = method == "auto" and bound <= self.tolerance
+        if not kept:
             if method == "auto" and old.at is not None and old.spent > 0:
                 return None  # iterations have taken the old theta further than one step gets
-            passes, start = 1, objective.evaluate(theta)
+            objective = self._objective()
+            start = objective.evaluate(theta)
             if not start.value <= statistics.at.value:  # E11: the anchor itself is the better start
-                theta, start = statistics.anchor.theta, statistics.at
-            minimum = self._minimize(objective, theta, start, statistics.anchor, None)
-            passes += minimum.passes
-            settled = minimum.iterations > 0
-            state = replace(state, theta=minimum.theta, at=_bare(minimum.at), spent=old.spent + passes)
-            if minimum.anchor is not None and minimum.anchor is not statistics.anchor:
-                state = replace(state, anchor=minimum.anchor, since_anchor=0)
-                if not self._constant_hessian:
-                    state = replace(state, statistics=None)
-            state = self._anchored(state, objective, minimum.at, minimum.floor)
+                theta, start = anchor.theta, statistics.at
+            minimum = self._minimize(objective, theta, start, anchor, None)
+            theta, at, passes, settled = minimum.theta, minimum.at, 1 + minimum.passes, minimum.iterations > 0
+        state = _State(
+            theta=theta,
+            at=at and _bare(at),
+            anchor=anchor,
+            current=True,
+            statistics=statistics,
+            since_anchor=old.since_anchor + 1,
+            spent=old.spent + passes,
+            saved=old.saved + PASSES_SAVED * kept,
+            gram_norm=old.gram_norm,
+            gram_added=old.gram_added + edit.gram_added,
+        )
+        if at is not None:
+            if minimum.anchor is not None and minimum.anchor is not anchor:
+                statistics = statistics if self._constant_hessian else None
+                state = replace(state, anchor=minimum.anchor, statistics=statistics)
+            state = self._anchored(state, objective, at, minimum.floor)
         update = Update(
             method=method,
             step=state.theta - old.theta,
@@ -592,18 +604,20 @@ class Unlearner:
     def _anchored(
         self, state: _State, objective: _core.Objective, at: _core.Evaluation, floor: float
     ) -> _State:
-        """With statistics anchored anew at theta, once the passes spent since would have paid for it."""
+        """With statistics anchored anew at theta, once passes spent or saved since would have paid for it."""
         anchor = state.anchor
         if self._constant_hessian:
             if state.statistics is not None or anchor is None or not state.current:
                 return state
             anchor = anchor.moved(state.theta)
-        elif state.spent < objective.anchor_cost:
+        elif state.spent + state.saved < objective.anchor_cost:
             return state
         else:
             anchor = _core.Anchor(objective, state.theta, None, at)
         statistics = self._statistics(objective, anchor, at, floor)
-        return replace(state, anchor=anchor, current=True, statistics=statistics, since_anchor=0, spent=0.0)
+        return replace(
+            state, anchor=anchor, current=True, statistics=statistics, since_anchor=0, spent=0.0, saved=0.0
+        )
 
     def _statistics(
         self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float
@@ -631,7 +645,9 @@ class Unlearner:
             return here.gradient - old.at.gradient[edit.kept]
         return np.zeros_like(old.theta) if edit.difference is None else edit.difference.gradient
 
-    def _here(self, edit: _Edit, theta: Float, block: int | None) -> tuple[_core.Evaluation, int]:
+    def _here(
+        self, edit: _Edit, objective: _core.Objective, theta: Float, block: int | None
+    ) -> tuple[_core.Evaluation, int]:
         """J and its gradient at the theta that is left (E12), and passes made.
 
         Rows that are 0 in all revoked columns are what they were: where the others are few, only these are
@@ -642,16 +658,14 @@ class Unlearner:
             change = edit.difference
             known = _core.Evaluation(known.value + change.value, known.gradient + change.gradient)
         if known is None:
-            return edit.objective.evaluate(theta), 1
+            return objective.evaluate(theta), 1
         if not edit.dropped.size:
             return known, 0
         few = 4 * edit.revoked_rows.size <= int(data.counts.sum())
         if not (
-            few
-            and sparse.issparse(data.X)
-            and (block is None or in_low_dimension(edit.objective, theta.size))
+            few and sparse.issparse(data.X) and (block is None or in_low_dimension(objective, theta.size))
         ):
-            return edit.objective.evaluate(theta), 1
+            return objective.evaluate(theta), 1
         rows: Blocks = [data.get(edit.revoked_rows)]
         before = self._rows_alone(rows, edit.columns).evaluate(old.theta)
         after = self._rows_alone(rows, data.kept).evaluate(theta)
