@@ -496,9 +496,8 @@ def test_threads_predict_while_requests_are_applied(Estimator):
 
     requests = [request for i in range(2) for request in (ex.RemoveRows([i]), ex.RevokeFeatures([i]))]
     answers = answers_during(lambda: un.model.predict(X), [partial(change, request) for request in requests])
-    assert distinct(answers) | distinct(expected[:1]) == distinct(
-        expected
-    )  # the first may have been too short
+    expected, at_first = distinct(expected), distinct(expected[:1])
+    assert distinct(answers) | at_first == expected  # nobody may have asked before the first request
     assert un.model.n_features_in_ == 6
 
 
