@@ -27,6 +27,7 @@ from unlearning import (
     METHODS,
     assert_corrected_data,
     assert_retrained,
+    assert_vouched,
     each_intercept,
     each_kind,
     each_loss,
@@ -435,7 +436,7 @@ def test_conjugate_gradients_keep_what_every_method_promises(kind, loss, fit_int
         assert_retrained(un, before)
         theta = theta_of(un.model)
         update = un.apply(requests, **method)
-        if name == "exact" or (name == "corrected" and loss == "squared"):
+        if name in ("auto", "exact") or (name == "corrected" and loss == "squared"):
             assert_retrained(un, data)
         elif name == "first_order":
             g, floor = gradient_and_floor(un, data, theta[surviving(before, data, fit_intercept)])
@@ -710,7 +711,7 @@ def test_random_histories_on_sparse_data_equal_retraining(
             sequence.append(request)
             data = data.after(request)
         update = un.apply(sequence, **METHODS[method])
-        assert update.residual == un.residual()
+        assert_vouched(un, update)
         assert_array_equal(un.get_support(), data.kept)
         assert_corrected_data(un, data)
     un.apply([])

@@ -17,6 +17,7 @@ from expunge.losses import LOSSES
 ALPHA = 0.5
 TOLERANCE = 1e-8  # the default of Unlearner
 METHODS = {
+    "auto": {},
     "exact": {"method": "exact"},
     "corrected": {"method": "second_order"},
     "original": {"method": "second_order", "hessian": "original"},
@@ -169,6 +170,14 @@ def profile_residual(un, data, theta):
         return np.linalg.norm(g), floor
     longest = np.linalg.norm(data.rows[0], axis=1).max()
     return np.linalg.norm(g[:-1]) + longest * abs(g[-1]), (1.0 + longest) * floor
+
+
+def assert_vouched(un, update):
+    """What an Update says of the residual is so: measured, or a bound that was not measured."""
+    measured = un.residual()
+    assert update.residual in (None, measured)
+    assert measured <= update.residual_bound
+    assert un.model.residual_ == update.residual
 
 
 def assert_retrained(un, data):
