@@ -610,6 +610,7 @@ def test_a_copy_without_revoked_columns_is_made_whether_or_not_the_request_succe
 ALL = ["remove", "label", "value", "add", "revoke"]
 INTERRUPTED = {
     "dense": (make_unlearner, ALL),
+    "stream": (partial(make_unlearner, tolerance=1e9), ["remove", "label", "value", "add"]),
     "csr": (partial(make_unlearner, form="csr_float32"), ["value"]),
     "compacted": (with_most_entries_revoked, ["remove"]),
     "compacted_index": (partial(with_most_entries_revoked, column_index=True), ["label"]),
@@ -620,7 +621,7 @@ INTERRUPTED = {
     ("method", "case"),
     [
         *((method, "dense") for method in ("exact", "second_order", "first_order")),
-        *(("exact", "csr"), ("exact", "compacted")),
+        *(("auto", "stream"), ("exact", "csr"), ("exact", "compacted")),
         ("second_order", "compacted_index"),
     ],
 )
