@@ -19,7 +19,6 @@ using RealVector = Eigen::Matrix<Real, Eigen::Dynamic, 1>;
 using RealMatrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic>;
 
 constexpr double poison = std::numeric_limits<double>::quiet_NaN();
-constexpr double u = 0x1p-53;
 
 class Random {
 public:

@@ -185,7 +185,7 @@ TEST("drops one after the other solve as a factor of what is left, and are edite
     }
 }
 
-TEST("an edit that leaves H indefinite gives null, and the anchor stays in use") {
+TEST("an edit that leaves H indefinite has no factor, and the anchor stays in use") {
     const Problem problem = make_problem("duplicate columns", 30, 6, Squared{}, false);
     const double largest = problem.X.colwise().squaredNorm().maxCoeff();
     const Objective own = problem.objective();
@@ -195,13 +195,15 @@ TEST("an edit that leaves H indefinite gives null, and the anchor stays in use")
         foreign.X *= scale;
         const Objective never = foreign.objective();
         const Shared anchor = anchor_at(problem, problem.theta);
-        CHECK(anchor->edit(&never, nullptr) == nullptr);
+        const Shared indefinite = anchor->edit(&never, nullptr);
+        thrown<NotPositiveDefinite>([&] { indefinite->factor(); });
+        CHECK(!indefinite->factored());
         check_equal(*anchor, problem, 0.0);
         check_equal(*anchor->edit(&own, nullptr), subset(problem, {}), 1e3);
     }
 }
 
-TEST("an edit that leaves mostly rounding gives null, though the large rows leave one after the other") {
+TEST("an edit that leaves mostly rounding says so, though the large rows leave one after the other") {
     Problem problem = make_problem("more rows than columns", 60, 5, Squared{}, false);
     problem.X.topRows(30) *= 45.0;  // H is 2000 times what the others will leave
     Problem most = subset(problem, range(0, 30)), rest = most;
@@ -209,11 +211,66 @@ TEST("an edit that leaves mostly rounding gives null, though the large rows leav
     rest.s.setConstant(0.25);
     const Objective J_most = most.objective(), J_rest = rest.objective();
     const Shared anchor = anchor_at(problem, problem.theta), quarter = anchor->edit(&J_most, nullptr);
-    CHECK(quarter != nullptr);
-    CHECK(quarter->edit(&J_rest, nullptr) == nullptr);
+    CHECK(!anchor->cancelled() && !quarter->cancelled());
+    CHECK(quarter->edit(&J_rest, nullptr)->cancelled());
     const Objective narrow({{DenseRows<double>(rest.X.data(), 30, 5, 1, {{2, 3}}), nullptr, rest.s.data()}},
                            Squared{}, Vector::Zero(3), false);
-    CHECK(quarter->drop({0, 1})->edit(&narrow, nullptr) == nullptr);
+    CHECK(quarter->drop({0, 1})->edit(&narrow, nullptr)->cancelled());
+}
+
+TEST("a stream of single rows on one factor stays the Hessian of the rows that are left") {  // E18
+    for (const auto& [n, d] : {std::pair<Index, Index>{120, 7}, {200, 90}, {330, 270}}) {
+        const Problem problem = make_problem("weights", n, d, Logistic{}, true);
+        const Vector theta = 0.1 * problem.theta;
+        const auto scale = static_cast<double>(exact(problem, theta).hessian_scale);
+        std::vector<Index> live = range(0, n), gone;
+        Shared anchor = anchor_at(problem, theta);
+        Index shared_factors = 0;
+        for (Index k = 0; k < 60; ++k) {
+            // Two rows leave for each that returns.
+            const bool returns = k % 3 == 2;
+            std::vector<Index>&from = returns ? gone : live, &to = returns ? live : gone;
+            const Index row = from[static_cast<std::size_t>(7 * k) % from.size()];
+            from.erase(std::find(from.begin(), from.end(), row));
+            to.push_back(row);
+            const Problem one = subset(problem, {row});
+            const Objective J = one.objective();
+            const Shared next = returns ? anchor->edit(nullptr, &J) : anchor->edit(&J, nullptr);
+            shared_factors += next->same_factor(*anchor);
+            anchor = next;
+            about = std::to_string(d) + " columns, edit " + std::to_string(k);
+            if (k % 10 == 9) {
+                check_equal(*anchor, subset(problem, live), scale);
+                const Vector v = Random(63).vector(anchor->size());
+                const Vector product = symmetric(anchor->hessian()) * v;
+                CHECK_AT_MOST((anchor->multiply(v) - product).norm(), 1e-13 * scale * v.norm());
+            }
+        }
+        CHECK(shared_factors > 40);
+        const std::vector<Index> dropped = {0, 3, d}, kept = without(range(0, d + 1), dropped);
+        const Shared narrow = anchor->drop(dropped);
+        const Matrix H = symmetric(anchor->hessian());
+        CHECK_AT_MOST((symmetric(narrow->hessian()) - H(kept, kept)).norm(), 1e-14 * H.norm());
+        CHECK_AT_MOST(solve_error(*narrow), 1e-12);
+        const Vector v = Random(64).vector(narrow->size());
+        CHECK_AT_MOST((narrow->multiply(v) - H(kept, kept) * v).norm(), 1e-13 * H.norm() * v.norm());
+    }
+}
+
+TEST("anchors that go on from the same one do not disturb each other") {
+    const Problem problem = make_problem("more rows than columns", 60, 40, Logistic{}, false);
+    const Shared parent = anchor_at(problem, problem.theta);
+    const Problem first = subset(problem, {0}), second = subset(problem, {1}), third = subset(problem, {2});
+    const Objective J1 = first.objective(), J2 = second.objective(), J3 = third.objective();
+    const auto scale = static_cast<double>(exact(problem, problem.theta).hessian_scale);
+    const Shared a = parent->edit(&J1, nullptr), b = parent->edit(&J2, nullptr), c = a->edit(&J3, nullptr);
+    const Shared d = a->edit(&J2, nullptr);
+    CHECK(a->edits() == 1 && b->edits() == 1 && c->edits() == 2 && d->edits() == 2);
+    check_equal(*parent, problem, 0.0);
+    check_equal(*a, subset(problem, range(1, 60)), scale);
+    check_equal(*b, subset(problem, without(range(0, 60), {1})), scale);
+    check_equal(*c, subset(problem, without(range(0, 60), {0, 2})), scale);
+    check_equal(*d, subset(problem, without(range(0, 60), {0, 1})), scale);
 }
 
 TEST("a Hessian that is singular is refused") {
