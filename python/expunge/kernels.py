@@ -8,15 +8,29 @@ nor changed. Arithmetic is float64 and the GIL is released.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
-from ._arrays import Float, as_matrix, as_objective, as_real, as_vector, require_finite
+from ._arrays import (
+    Blocks,
+    Float,
+    as_matrix,
+    as_objective,
+    as_real,
+    as_targets,
+    as_vector,
+    as_weights,
+    require_finite,
+)
+from .errors import NotPositiveDefiniteError
+from .losses import get_loss
 
 __all__ = [
+    "AnchoredStatistics",
     "CholeskyFactor",
     "gradient",
     "gradient_difference",
@@ -452,3 +466,169 @@ class CholeskyFactor:
     def shape(self) -> tuple[int, int]:
         """(p, p)."""
         return self._factor.shape
+
+
+class AnchoredStatistics:
+    """Gradient and Hessian of the current data at a fixed anchor, edited by rows that come and go (E8).
+
+    They hold no rows: ``theta()`` is one Newton step from the anchor on sums over the current rows (E9), and
+    ``residual_bound()`` bounds the gradient there without a look at the data (E10). Neither depends on the
+    order or the batching of edits, and statistics of shards add up. One factor serves a stream of single rows
+    (E18); a batch is folded in, and factored when theta is asked for.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    y : (n,) array
+        Real for the squared loss, 0 or 1 for the logistic.
+    theta : (p,) array
+        The anchor: best a minimiser on these rows or similar ones.
+    alpha : float or (d,) array
+        Penalty on the sum scale.
+    loss : {"squared", "logistic"}
+    sample_weight : (n,) array, optional
+    fit_intercept : bool
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match, NaN or infinity, targets outside of the loss's domain.
+
+    Notes
+    -----
+    Whether a row that is subtracted was ever part of the statistics cannot be told from them, unless the
+    Hessian would lose its positive definiteness. Not for use by several threads at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from expunge import kernels
+    >>> X, y = np.array([[1.0], [2.0], [3.0]]), np.array([1.0, 2.0, 6.0])
+    >>> statistics = kernels.AnchoredStatistics(X, y, np.zeros(1), alpha=1.0, loss="squared")
+    >>> statistics.subtract(X[2:], y[2:])
+    >>> statistics.theta(), statistics.residual_bound() < 1e-12
+    (array([0.83333333]), True)
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: ArrayLike,
+        theta: ArrayLike,
+        *,
+        alpha: ArrayLike,
+        loss: str = "logistic",
+        sample_weight: ArrayLike | None = None,
+        fit_intercept: bool = False,
+    ) -> None:
+        X = as_matrix(X)
+        objective = as_objective(
+            X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
+        )
+        at = _theta(theta, X, fit_intercept)
+        self._set(
+            _core.AnchoredStatistics(
+                objective,
+                _core.Anchor(objective, at),
+                objective.evaluate(at),
+                objective.rounding_floor(at),
+                _core.largest_norm(X),
+            )
+        )
+
+    def _set(self, statistics: _core.AnchoredStatistics) -> None:
+        self._statistics = statistics
+        self._taken: tuple[Float, float] | None = None
+
+    def add(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """Rows X (m, d), y (m,), sample_weight (m,) join.
+
+        Raises
+        ------
+        ValueError
+            As at construction; nothing has changed.
+        """
+        rows = self._rows(X, y, sample_weight)
+        self._set(self._statistics.edit(None, rows, None, self.anchor)[0])
+
+    def subtract(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """Rows X (m, d), y (m,), sample_weight (m,) leave.
+
+        Raises
+        ------
+        ValueError
+            As at construction, or more rows or weight than there are; nothing has changed.
+        NotPositiveDefiniteError
+            These rows cannot have been part of the statistics; nothing has changed.
+        """
+        rows = self._rows(X, y, sample_weight)
+        edited, _ = self._statistics.edit(rows, None, None, self.anchor)
+        try:
+            edited.anchor.solve(np.zeros(self.anchor.size))
+        except NotPositiveDefiniteError:
+            raise NotPositiveDefiniteError(
+                "these rows cannot be part of the statistics: without them the Hessian is not positive "
+                "definite. Check that they were added, or raise alpha"
+            ) from None
+        self._set(edited)
+
+    def merge(self, other: AnchoredStatistics) -> AnchoredStatistics:
+        """Statistics of both data together.
+
+        Raises
+        ------
+        ValueError
+            Another anchor, loss, alpha or intercept.
+        """
+        merged = copy(self)
+        merged._set(self._statistics.merge(vars(other)["_statistics"]))
+        return merged
+
+    def theta(self) -> Float:
+        """``theta_a - H_a^-1 g_a`` (p,), E9."""
+        return self._step()[0].copy()
+
+    def residual_bound(self) -> float:
+        """At most this is the norm of the current data's gradient at ``theta()``, on the sum scale (E10)."""
+        return self._step()[1]
+
+    def _step(self) -> tuple[Float, float]:
+        if self._taken is None:
+            self._taken = self._statistics.step()
+        return self._taken
+
+    def _rows(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Blocks:
+        statistics = self._statistics
+        X = as_matrix(X, columns=statistics.anchor.size - statistics.fit_intercept)
+        n = X.shape[0]
+        return [(X, as_targets(y, get_loss(statistics.loss), n), as_weights(sample_weight, n))]
+
+    @property
+    def anchor(self) -> Float:
+        """theta_a (p,)."""
+        return self._statistics.anchor.theta
+
+    @property
+    def gradient(self) -> Float:
+        """g_a (p,), of the current data at the anchor."""
+        return self._statistics.at.gradient
+
+    @property
+    def hessian(self) -> Float:
+        """H_a (p, p), of the current data at the anchor."""
+        return self._statistics.anchor.hessian
+
+    @property
+    def rows(self) -> int:
+        """How many rows of positive weight there are."""
+        return int(self._statistics.numbers[1])
+
+    @property
+    def weight(self) -> float:
+        """The sum of weights."""
+        return self._statistics.numbers[2]
+
+    @property
+    def edits(self) -> int:
+        """Rows added or subtracted since the anchor."""
+        return int(self._statistics.edits)

@@ -5,6 +5,8 @@ signatures, checks its arguments and is fast. Sums over rows are sums, never mea
 ``fit_intercept=True`` a row x becomes (x, 1), theta ends with the intercept, and p = d + 1; otherwise p = d.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_solve
@@ -14,6 +16,7 @@ from .errors import NotPositiveDefiniteError
 from .losses import get_loss
 
 __all__ = [
+    "AnchoredStatistics",
     "CholeskyFactor",
     "gradient",
     "gradient_difference",
@@ -559,3 +562,86 @@ class CholeskyFactor:
             trailing[k:, k] = c * column + s * rest
             v[k:] = c * rest - s * column
         self._lower = lower
+
+
+class AnchoredStatistics:
+    """Gradient and Hessian of the current data at a fixed anchor, edited by rows that come and go (E8).
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    y : array_like, shape (n,)
+    theta : array_like, shape (p,)
+        The anchor.
+    alpha : array_like, scalar or shape (d,)
+    loss : str
+    sample_weight : array_like, shape (n,), optional
+    fit_intercept : bool
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> X, y = [[1.0], [2.0]], [1.0, 2.0]
+    >>> statistics = reference.AnchoredStatistics(X, y, [0.0], alpha=1.0, loss="squared")
+    >>> statistics.subtract([[2.0]], [2.0])
+    >>> statistics.theta().tolist(), statistics.residual_bound()
+    ([0.5], 0.0)
+    """
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        theta: ArrayLike,
+        *,
+        alpha: ArrayLike,
+        loss: str = "logistic",
+        sample_weight: ArrayLike | None = None,
+        fit_intercept: bool = False,
+    ) -> None:
+        self.anchor = _float(theta)
+        self._loss, self._fit_intercept = loss, fit_intercept
+        self.penalty = _penalty(alpha, _float(X).shape[1], fit_intercept)
+        self.gradient = self.penalty * self.anchor
+        self.hessian = np.diag(self.penalty)
+        self.longest, self.rows = 0.0, 0
+        self.add(X, y, sample_weight)
+
+    def add(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """Rows X (m, d), y (m,), sample_weight (m,) join."""
+        self._edit(1.0, X, y, sample_weight)
+
+    def subtract(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """Rows X (m, d), y (m,), sample_weight (m,) leave."""
+        self._edit(-1.0, X, y, sample_weight)
+
+    def _edit(self, sign: float, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
+        A, target = _design(X, self._fit_intercept), _float(y)
+        s, loss, eta = _weights(sample_weight, len(A)), get_loss(self._loss), A @ self.anchor
+        self.gradient = self.gradient + sign * (A.T @ (s * loss.d1(target, eta)))
+        self.hessian = self.hessian + sign * gram(A, s * loss.d2(target, eta))
+        self.longest = max(self.longest, float(np.linalg.norm(A, axis=1).max(initial=0.0)))
+        self.rows += int(sign) * int(np.count_nonzero(s > 0))
+
+    def merge(self, other: AnchoredStatistics) -> AnchoredStatistics:
+        """Statistics of both data together, at the same anchor: the penalty is counted once."""
+        merged = object.__new__(type(self))
+        vars(merged).update(vars(self))
+        merged.gradient = self.gradient + other.gradient - self.penalty * self.anchor
+        merged.hessian = self.hessian + other.hessian - np.diag(self.penalty)
+        merged.longest, merged.rows = max(self.longest, other.longest), self.rows + other.rows
+        return merged
+
+    def theta(self) -> Array:
+        """``theta_a - H_a^-1 g_a`` (p,), E9."""
+        return self.anchor - CholeskyFactor(self.hessian).solve(self.gradient)
+
+    def residual_bound(self) -> float:
+        """``R psi(rho) / rho^2 q``, E10 without its terms of rounding."""
+        if get_loss(self._loss).max_d3 == 0:
+            return 0.0
+        delta = self.theta() - self.anchor
+        rho = self.longest * float(np.linalg.norm(delta))
+        ratio = 0.5 if rho < 1e-8 else (np.expm1(rho) - rho) / rho**2
+        q = float(delta @ (self.hessian @ delta) - delta @ (self.penalty * delta))
+        return float(self.longest * ratio * q)
