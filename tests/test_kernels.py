@@ -533,7 +533,7 @@ def test_mixed_edits_keep_the_digits_of_the_first_factor(p, seed):
             X = np.delete(X, i, axis=1)
     H = hessian()
     fresh = reference.CholeskyFactor(H).lower
-    bound = 1e-15 * np.sqrt(N) * max(size, np.linalg.norm(H, 2)) / np.linalg.eigvalsh(H)[0]
+    bound = 1e-15 * np.sqrt(N) * size / np.linalg.eigvalsh(H)[0]
     assert np.linalg.norm(factor.lower - fresh) <= bound * np.linalg.norm(fresh)
 
 
@@ -630,7 +630,7 @@ def test_edits_refuse_what_is_not_finite(edit, bad):
 
 
 @each_edit
-@pytest.mark.parametrize("shape", [(), (4,), (7,), (1, 5), (4, 2), (5, 1, 1), (6, 1)])
+@pytest.mark.parametrize("shape", [(4,), (7,), (1, 5), (4, 2), (5, 1, 1), (6, 1)])
 def test_edits_refuse_another_shape(edit, shape):
     factor = kernels.CholeskyFactor(positive_definite(5))
     before = state(factor)

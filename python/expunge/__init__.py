@@ -8,7 +8,7 @@ from .metrics import residual
 from .requests import AddRows, CorrectLabels, CorrectValues, RemoveRows, RevokeFeatures
 from .unlearner import Unlearner, Update
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "AddRows",

@@ -584,7 +584,7 @@ class AnchoredStatistics:
     >>> X, y = [[1.0], [2.0]], [1.0, 2.0]
     >>> statistics = reference.AnchoredStatistics(X, y, [0.0], alpha=1.0, loss="squared")
     >>> statistics.subtract([[2.0]], [2.0])
-    >>> statistics.theta().tolist(), statistics.residual_bound()
+    >>> statistics.theta().round(9).tolist(), statistics.residual_bound()
     ([0.5], 0.0)
     """
 
