@@ -270,6 +270,9 @@ class CorrectedData:
 
     def _count(self, y: Float, s: Float) -> NDArray[np.int64]:
         """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
+        if s.size == 1:
+            counts = [int(s[0] > 0.0), 0]
+            return np.array(counts[::-1] if self.classes and y[0] == 1.0 else counts)
         weight = s > 0
         ones = int(np.count_nonzero(weight & (y == 1.0))) if self.classes else 0
         return np.array([np.count_nonzero(weight) - ones, ones])
@@ -318,6 +321,15 @@ class CorrectedData:
             index = at[chosen]
             if index.size:
                 self._set(array, index, np.broadcast_to(values, rows.shape)[chosen])
+
+    def _now(self, attribute: str, rows: Index) -> Float:
+        """Targets or weights of rows, wherever they live."""
+        values: Float = getattr(self, attribute)[np.minimum(rows, self.X.shape[0] - 1)]
+        slots = self.slot[rows]
+        moved = slots >= 0
+        if moved.any():
+            values[moved] = getattr(self, "overlay_" + attribute)[slots[moved]]
+        return values
 
     def _append(self, X: Any, y: Float, s: Float) -> Index:
         """New slots of the overlay."""
@@ -403,8 +415,12 @@ class CorrectedData:
             Xs, ys, ss = zip(*touched.before, strict=True)
             X, y, s = stack(Xs), np.concatenate(ys), np.concatenate(ss)
             before = [(X, y, s)]
-            now_X, now_y, now_s = self.get(np.fromiter(touched.rows, np.int64, len(touched.rows)))
-            after = [(now_X if touched.values_changed else X, now_y, now_s)]
+            rows = np.fromiter(touched.rows, np.int64, len(touched.rows))
+            if touched.values_changed:
+                X, now_y, now_s = self.get(rows)
+            else:
+                now_y, now_s = self._now("y", rows), self._now("s", rows)
+            after = [(X, now_y, now_s)]
             change += self._count(now_y, now_s) - self._count(y, s)
         if touched.added:
             X, y, s = self.get(np.concatenate(touched.added))

@@ -44,6 +44,7 @@ Hessian = Literal["corrected", "original"]
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 LINEAR_TOLERANCE = 1e-2  # relative, of a second-order step by conjugate gradients
 MAX_PRODUCTS = 5000  # Hessian-vector products of such a step
+_NONE = np.empty(0, dtype=np.int64)
 PASSES_SAVED = 2.0  # by a request that an anchor serves without the data
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
 
@@ -145,7 +146,7 @@ class _Edit:
     statistics: _core.AnchoredStatistics | None  # of the corrected rows, before coordinates drop
     anchor: _core.Anchor | None  # of the corrected rows, before coordinates drop; None: to be assembled anew
     current: bool  # whether it is their Hessian
-    kept: NDArray[np.bool_]  # which coordinates of the old theta survive
+    kept: NDArray[np.bool_] | slice  # which coordinates of the old theta survive
     dropped: NDArray[np.int64]  # those that are revoked
     columns: NDArray[np.bool_]  # of X, before the request revoked any
     revoked_rows: NDArray[np.int64]  # rows now in the data that are not 0 in a revoked column
@@ -350,15 +351,15 @@ class Unlearner:
                 state, update = self._choose(edit, method, original, tau)
                 if not np.isfinite(state.theta).all() or not (state.at is None or _is_finite(state.at)):
                     raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
-                update = replace(
-                    update,
-                    passes=update.passes + int(measured),
-                    rows_touched=self._rows_touched(touched),
-                    features_revoked=len(touched.revoked),
-                    seconds=perf_counter() - started,
-                )
+                rows_touched = self._rows_touched(touched)
                 self._publish(state)
-        return update
+        return replace(
+            update,
+            passes=update.passes + int(measured),
+            rows_touched=rows_touched,
+            features_revoked=len(touched.revoked),
+            seconds=perf_counter() - started,
+        )
 
     def _check_arguments(self, method: str, hessian: str, tau: float | None) -> None:
         if method not in get_args(Method):
@@ -395,18 +396,20 @@ class Unlearner:
     def _stage(self, touched: Touched, method: Method) -> _Edit:
         data, old, fit_intercept = self._data, self._state, self._spec.fit_intercept
         before, after = data.finish()
-        width = data.kept.copy()
-        width[touched.revoked] = True
-        survives = np.append(data.kept[width], np.ones(int(fit_intercept), dtype=bool))
-        revoked_rows = np.empty(0, dtype=np.int64)
+        width, revoked_rows, dropped = data.kept, _NONE, _NONE
+        survives: NDArray[np.bool_] | slice = slice(None)
         if touched.revoked:
+            width = data.kept.copy()
+            width[touched.revoked] = True
+            survives = np.append(data.kept[width], np.ones(int(fit_intercept), dtype=bool))
+            dropped = np.flatnonzero(~survives)
             revoked_rows = _union(touched.revoked_rows, data.n_rows)
             revoked_rows = revoked_rows[data.live[revoked_rows]]
         gained = after if after and (touched.added or touched.values_changed) else []
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if before or after:
             count = len(touched.rows) + sum(rows.size for rows in touched.added)
-            many = 4 * count > int(data.counts.sum())  # so many that H is better assembled anew
+            many = 4 * count > sum(data.counts.tolist())  # so many that H is better assembled anew
             if statistics is not None and not (many and not self._constant_hessian):
                 columns = data.stored_columns(width)
                 statistics, difference = statistics.edit(before, after, columns, old.theta)
@@ -437,7 +440,7 @@ class Unlearner:
             anchor=anchor,
             current=current,
             kept=survives,
-            dropped=np.flatnonzero(~survives),
+            dropped=dropped,
             columns=width,
             revoked_rows=revoked_rows,
             gram_added=sum(_weighted_norms(X, s, fit_intercept) for X, _, s in gained),
