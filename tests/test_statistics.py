@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import adult, in_required_forms, retrain
+from problems import adult, central_difference, in_required_forms, retrain
 from unlearning import each_intercept, each_loss, make_data
 
 import expunge as ex
 from expunge import kernels, reference
+from expunge.losses import LOSSES
 
 ALPHA = 0.5
 
@@ -50,6 +51,15 @@ def problem(name, loss, n, d=5):
     if name == "badly_scaled":
         X *= 10.0 ** np.linspace(-3, 2, d)
     return X, y, s, alpha
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_the_third_derivative_of_a_loss_is_at_most_the_second(loss):
+    """What the bound rests on (E10)."""
+    eta = np.linspace(-40.0, 40.0, 4001)
+    for y in (0.0, 1.0):
+        d3 = central_difference(lambda t, y=y: loss.d2(np.full_like(eta, y), eta + t), 1e-3)
+        assert (np.abs(d3) <= loss.d2(np.full_like(eta, y), eta) * (1.0 + 1e-9) + 1e-12).all()
 
 
 @each_intercept

@@ -389,7 +389,8 @@ Tally Objective::count() const {
 }
 
 // E10: each row brings u s |x| (k |d1| + d2 d |x|^T |theta|) to a gradient, k the additions that it goes
-// through, and u s |x|^2 (k d2 + max d3 d |x|^T |theta|) to a Hessian.
+// through, and u s |x|^2 (k d2 + |d3| d |x|^T |theta|) to a Hessian: |d3| is
+// at most d2, and its maximum.
 Tally Objective::tally(const VectorRef& theta) const {
     thread_local Workspace squares, magnitudes, wide_ones, wide_theta;
     Tally tally = count();
@@ -410,7 +411,8 @@ Tally Objective::tally(const VectorRef& theta) const {
                            tally.largest_norm = std::max(tally.largest_norm, x);
                            tally.gradient_rounding +=
                                s[i] * x * (additions * std::abs(d1) + loss.d1_rounding(d1, x_theta, y[i]));
-                           tally.hessian_rounding += s[i] * x * x * (additions * d2 + loss.max_d3 * x_theta);
+                           tally.hessian_rounding +=
+                               s[i] * x * x * (additions * d2 + std::min(loss.max_d3, d2) * x_theta);
                        }
                    });
     return tally;
