@@ -122,7 +122,116 @@ class Touched:
         self.revoked_rows: list[Index] = []  # that hold anything but 0 in a revoked column
 
 
-class CorrectedData:
+class Data:
+    """What a model's data are beside their rows: columns, names, classes; and one request at a time.
+
+    Parameters
+    ----------
+    width : int
+        Columns of the X that was handed over.
+    names : their names, or None
+    classes : bool
+        Whether targets are classes 0 and 1, both of which must keep weight.
+    """
+
+    def __init__(self, width: int, names: Sequence[str] | None, *, classes: bool) -> None:
+        self.names = None if names is None else list(names)
+        self.classes = classes
+        self.kept = np.ones(width, dtype=bool)
+        self.stored: Index | None = None  # which columns rows are stored with; None: all
+        self._undo: list[Callable[[], None]] = []
+        self._touched = Touched()
+
+    # --- columns
+
+    @property
+    def n_columns(self) -> int:
+        """How many columns survive."""
+        return int(np.count_nonzero(self.kept))
+
+    def columns(self) -> Index:
+        """Surviving columns."""
+        return np.flatnonzero(self.kept)
+
+    def surviving_names(self) -> list[str] | None:
+        """Their names."""
+        return None if self.names is None else [self.names[j] for j in self.columns()]
+
+    def stored_columns(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """A mask over all columns as one over those that are stored, as the core takes it: None for all."""
+        chosen = mask if self.stored is None else mask[self.stored]
+        return None if chosen.all() else chosen
+
+    def _position(self, columns: Index) -> Index:
+        """Where columns are stored."""
+        return columns if self.stored is None else np.searchsorted(self.stored, columns)
+
+    def surviving_columns(self, given: Any) -> Index:
+        """Positions in the X that was handed over, from positions or names, none of them revoked."""
+        names = [given] if isinstance(given, str) else given
+        if not isinstance(names, slice) and _holds_names(names):
+            columns = self._named(names)
+        else:
+            columns = as_indices(given, self.kept.size, "column")
+        gone = ~self.kept[columns]
+        if gone.any():
+            raise ValueError(f"column {self._column_text(columns[gone][0])} was revoked before")
+        return columns
+
+    def _named(self, names: Any) -> Index:
+        if self.names is None:
+            raise ValueError("columns have no names here: X was not a frame, so give positions")
+        position = {name: j for j, name in enumerate(self.names)}
+        if np.ndim(names) != 1 or not all(isinstance(name, str) for name in names):
+            raise ValueError("columns must be names or positions, not a mix")
+        unknown = [name for name in names if name not in position]
+        if unknown:
+            raise ValueError(f"unknown column {unknown[0]!r}: the columns are {', '.join(self.names[:20])}")
+        return as_indices([position[name] for name in names], self.kept.size, "column")
+
+    def _column_text(self, j: int) -> str:
+        return repr(self.names[j]) if self.names is not None else str(j)
+
+    def _widened(self, X: Any) -> Any:
+        """X (m, surviving columns) as the overlay stores it."""
+        chosen = self.stored_columns(self.kept)
+        if chosen is None:
+            return X
+        shape = (X.shape[0], chosen.size)
+        columns = np.flatnonzero(chosen)
+        if sparse.issparse(X):
+            parts = (X.data, columns[X.indices].astype(X.indices.dtype, copy=False), X.indptr)
+            return sparse.csr_array(parts, shape=shape)
+        wide = np.zeros(shape, dtype=X.dtype)
+        wide[:, columns] = X
+        return wide
+
+    # --- one request: edits that are undone unless all of it succeeds
+
+    @contextmanager
+    def transaction(self) -> Iterator[Touched]:
+        """Edits made inside stay only if the block ends without an exception."""
+        self._undo, self._touched = [], Touched()
+        try:
+            yield self._touched
+        except BaseException:
+            while self._undo:
+                self._undo.pop()()
+            raise
+        finally:
+            self._undo, self._touched = [], Touched()
+
+    def committed(self) -> dict[str, Any]:
+        """What to assign to this object, together with all else that a request changes, to make it stay."""
+        return {"_undo": []}
+
+    def _set(self, array: Any, index: Any, values: Any) -> None:
+        old = array[index]
+        self._undo.append(partial(array.__setitem__, index, old))
+        array[index] = values
+
+
+class CorrectedData(Data):
     """Rows, targets and weights of D', by row number.
 
     A row number is a position in the X that was handed over; added rows continue the count. Rows whose
@@ -156,14 +265,11 @@ class CorrectedData:
         column_index: bool = False,
     ) -> None:
         n, width = X.shape
+        super().__init__(width, names, classes=classes)
         self.X = X
         self.y = y.copy()
         self.s = np.ones(n) if s is None else s.copy()
         self.weighted = s is not None
-        self.names = None if names is None else list(names)
-        self.classes = classes
-        self.kept = np.ones(width, dtype=bool)
-        self.stored: Index | None = None  # which columns X and the overlay hold; None: all
         self.live = Growing(np.ones(n, dtype=bool))
         self.slot = Growing(np.full(n, -1))  # position in the overlay, or -1
         self.overlay_X = _overlay(X)
@@ -174,8 +280,6 @@ class CorrectedData:
         self._index = _column_index(X) if column_index and sparse.issparse(X) else None
         self._replaced = 0  # overlay rows that were corrected again
         self._revoked_entries = 0  # of a sparse X
-        self._undo: list[Callable[[], None]] = []
-        self._touched = Touched()
 
     # --- what the data are now
 
@@ -183,28 +287,6 @@ class CorrectedData:
     def n_rows(self) -> int:
         """Row numbers given out so far, removed rows included."""
         return len(self.live)
-
-    @property
-    def n_columns(self) -> int:
-        """How many columns survive."""
-        return int(np.count_nonzero(self.kept))
-
-    def columns(self) -> Index:
-        """Surviving columns."""
-        return np.flatnonzero(self.kept)
-
-    def surviving_names(self) -> list[str] | None:
-        """Their names."""
-        return None if self.names is None else [self.names[j] for j in self.columns()]
-
-    def stored_columns(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-        """A mask over all columns as one over those that are stored, as the core takes it: None for all."""
-        chosen = mask if self.stored is None else mask[self.stored]
-        return None if chosen.all() else chosen
-
-    def _position(self, columns: Index) -> Index:
-        """Where columns are stored."""
-        return columns if self.stored is None else np.searchsorted(self.stored, columns)
 
     def blocks(self) -> Blocks:
         """D' as the core takes it: the base, with weight 0 where the overlay or nothing stands instead."""
@@ -242,32 +324,6 @@ class CorrectedData:
             raise ValueError(f"row {rows[gone][0]} was removed before: it is no longer in the data")
         return rows
 
-    def surviving_columns(self, given: Any) -> Index:
-        """Positions in the X that was handed over, from positions or names, none of them revoked."""
-        names = [given] if isinstance(given, str) else given
-        if not isinstance(names, slice) and _holds_names(names):
-            columns = self._named(names)
-        else:
-            columns = as_indices(given, self.kept.size, "column")
-        gone = ~self.kept[columns]
-        if gone.any():
-            raise ValueError(f"column {self._column_text(columns[gone][0])} was revoked before")
-        return columns
-
-    def _named(self, names: Any) -> Index:
-        if self.names is None:
-            raise ValueError("columns have no names here: X was not a frame, so give positions")
-        position = {name: j for j, name in enumerate(self.names)}
-        if np.ndim(names) != 1 or not all(isinstance(name, str) for name in names):
-            raise ValueError("columns must be names or positions, not a mix")
-        unknown = [name for name in names if name not in position]
-        if unknown:
-            raise ValueError(f"unknown column {unknown[0]!r}: the columns are {', '.join(self.names[:20])}")
-        return as_indices([position[name] for name in names], self.kept.size, "column")
-
-    def _column_text(self, j: int) -> str:
-        return repr(self.names[j]) if self.names is not None else str(j)
-
     def _count(self, y: Float, s: Float) -> NDArray[np.int64]:
         """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
         if s.size == 1:
@@ -277,29 +333,7 @@ class CorrectedData:
         ones = int(np.count_nonzero(weight & (y == 1.0))) if self.classes else 0
         return np.array([np.count_nonzero(weight) - ones, ones])
 
-    # --- one request: edits that are undone unless all of it succeeds
-
-    @contextmanager
-    def transaction(self) -> Iterator[Touched]:
-        """Edits made inside stay only if the block ends without an exception."""
-        self._undo, self._touched = [], Touched()
-        try:
-            yield self._touched
-        except BaseException:
-            while self._undo:
-                self._undo.pop()()
-            raise
-        finally:
-            self._undo, self._touched = [], Touched()
-
-    def committed(self) -> dict[str, Any]:
-        """What to assign to this object, together with all else that a request changes, to make it stay."""
-        return {"_undo": []}
-
-    def _set(self, array: Any, index: Any, values: Any) -> None:
-        old = array[index]
-        self._undo.append(partial(array.__setitem__, index, old))
-        array[index] = values
+    # --- the edits of a request
 
     def _touch(self, rows: Index) -> None:
         first_added = int(self._touched.added[0][0]) if self._touched.added else self.n_rows
@@ -374,20 +408,6 @@ class CorrectedData:
         self.weighted = self.weighted or s is not None
         if rows.size:
             self._touched.added.append(rows)
-
-    def _widened(self, X: Any) -> Any:
-        """X (m, surviving columns) as the overlay stores it."""
-        chosen = self.stored_columns(self.kept)
-        if chosen is None:
-            return X
-        shape = (X.shape[0], chosen.size)
-        columns = np.flatnonzero(chosen)
-        if sparse.issparse(X):
-            parts = (X.data, columns[X.indices].astype(X.indices.dtype, copy=False), X.indptr)
-            return sparse.csr_array(parts, shape=shape)
-        wide = np.zeros(shape, dtype=X.dtype)
-        wide[:, columns] = X
-        return wide
 
     def revoke(self, columns: Index) -> None:
         """Columns leave (E12)."""
