@@ -568,7 +568,7 @@ def interrupt_at(count):
     """A trace function that raises KeyboardInterrupt at the count-th line run between the first edit and the
     last write to the model."""
     files = {module.__file__ for module in (data_module, linear_module, requests_module, unlearner_module)}
-    outside = ("apply", "transaction", "__init__")  # which begin, commit and roll back
+    outside = ("apply", "begin", "rollback", "__init__")  # which begin, commit and roll back
     lines = 0
 
     def trace(frame, event, _):

@@ -15,7 +15,9 @@ from .losses import Loss, get_loss
 
 Float = NDArray[np.float64]
 _FLOATS = [np.dtype(np.float64), np.dtype(np.float32)]
-Blocks = list[tuple[Any, Float | None, Float | None]]
+# X, y, sample_weight; or of X the rows from the last number on, as many as there are in y
+Block = tuple[Any, Float | None, Float | None] | tuple[Any, Float, Float, int]
+Blocks = list[Block]
 
 
 def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bool = True) -> Any:
@@ -160,7 +162,7 @@ def as_objective(
 def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray[np.int64]:
     """Positions in [0, size), each once, from an integer, a sequence, a boolean mask or a slice."""
     if isinstance(given, slice):
-        return np.arange(size, dtype=np.int64)[given]
+        return np.arange(*given.indices(size), dtype=np.int64)
     if type(given) is int and 0 <= given < size:  # a stream of single rows takes this way
         return np.array([given])
     array = np.asarray(given)

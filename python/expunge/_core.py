@@ -27,6 +27,7 @@ Anchor = _module.Anchor
 AnchoredStatistics = _module.AnchoredStatistics
 CholeskyFactor = _module.CholeskyFactor
 Evaluation = _module.Evaluation
+Ledger = _module.Ledger
 Minimum = _module.Minimum
 Objective = _module.Objective
 gradient_difference = _module.gradient_difference

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from . import _core
-from ._arrays import Blocks, Float, as_indices, stack
+from ._arrays import Block, Blocks, Float, as_indices, stack
 
 Index = NDArray[np.int64]
+_NONE = np.empty(0, dtype=np.int64)
 
 
 class Growing:
@@ -111,13 +111,14 @@ class SparseRows:
 
 
 class Touched:
-    """The rows that one request touches: what they were and what they are (E2)."""
+    """What one request touches (E2): rows before and after it, and what it revokes."""
 
     def __init__(self) -> None:
-        self.rows: dict[int, None] = {}  # in the order of the arrays below
-        self.before: list[tuple[Any, Float, Float]] = []
-        self.values_changed = False
-        self.added: list[Index] = []
+        self.before: Blocks | None = None
+        self.after: Blocks | None = None
+        self.gained: Blocks = []  # of those after, rows that were added or have other values
+        self.rows: Index = _NONE  # numbers of rows that were there before and were edited, ascending
+        self.added = 0
         self.revoked: list[int] = []
         self.revoked_rows: list[Index] = []  # that hold anything but 0 in a revoked column
 
@@ -137,8 +138,9 @@ class Data:
     def __init__(self, width: int, names: Sequence[str] | None, *, classes: bool) -> None:
         self.names = None if names is None else list(names)
         self.classes = classes
-        self.kept = np.ones(width, dtype=bool)
+        self.kept = np.ones(width, dtype=bool)  # replaced, never changed
         self.stored: Index | None = None  # which columns rows are stored with; None: all
+        self._last_mask: tuple[Any, NDArray[np.bool_] | None] = (None, None)
         self._undo: list[Callable[[], None]] = []
         self._touched = Touched()
 
@@ -159,8 +161,12 @@ class Data:
 
     def stored_columns(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
         """A mask over all columns as one over those that are stored, as the core takes it: None for all."""
-        chosen = mask if self.stored is None else mask[self.stored]
-        return None if chosen.all() else chosen
+        key, seen = self._last_mask
+        if mask is not key:
+            chosen = mask if self.stored is None else mask[self.stored]
+            seen = None if chosen.all() else chosen
+            self._last_mask = mask, seen
+        return seen
 
     def _position(self, columns: Index) -> Index:
         """Where columns are stored."""
@@ -208,27 +214,19 @@ class Data:
 
     # --- one request: edits that are undone unless all of it succeeds
 
-    @contextmanager
-    def transaction(self) -> Iterator[Touched]:
-        """Edits made inside stay only if the block ends without an exception."""
+    def begin(self) -> None:
+        """A request begins: edits made from here on are undone by `rollback`, unless they are committed."""
         self._undo, self._touched = [], Touched()
-        try:
-            yield self._touched
-        except BaseException:
-            while self._undo:
-                self._undo.pop()()
-            raise
-        finally:
-            self._undo, self._touched = [], Touched()
+
+    def rollback(self) -> None:
+        """Undoes the edits since `begin`."""
+        while self._undo:
+            self._undo.pop()()
+        self._touched = Touched()
 
     def committed(self) -> dict[str, Any]:
         """What to assign to this object, together with all else that a request changes, to make it stay."""
-        return {"_undo": []}
-
-    def _set(self, array: Any, index: Any, values: Any) -> None:
-        old = array[index]
-        self._undo.append(partial(array.__setitem__, index, old))
-        array[index] = values
+        return {"_undo": [], "_touched": Touched()}
 
 
 class CorrectedData(Data):
@@ -236,9 +234,8 @@ class CorrectedData(Data):
 
     A row number is a position in the X that was handed over; added rows continue the count. Rows whose
     values were corrected, and added rows, live in an overlay; their weight in the base is 0. Memory: the
-    overlay, and one target, weight, flag and overlay position for each row; with `column_index` also one
-    integer for each stored entry. A sparse X is copied once revoked columns hold most of its entries: without
-    them.
+    overlay, and one target, weight and place for each row; with `column_index` also one integer for each
+    stored entry. A sparse X is copied once revoked columns hold most of its entries: without them.
 
     Parameters
     ----------
@@ -267,18 +264,11 @@ class CorrectedData(Data):
         n, width = X.shape
         super().__init__(width, names, classes=classes)
         self.X = X
-        self.y = y.copy()
-        self.s = np.ones(n) if s is None else s.copy()
+        self.ledger = _core.Ledger(y, np.ones(n) if s is None else s, classes)
         self.weighted = s is not None
-        self.live = Growing(np.ones(n, dtype=bool))
-        self.slot = Growing(np.full(n, -1))  # position in the overlay, or -1
         self.overlay_X = _overlay(X)
-        self.overlay_y = Growing(np.empty(0))
-        self.overlay_s = Growing(np.empty(0))
-        self.counts = self._count(self.y, self.s)
         self.largest_norm = _core.largest_norm(X)
         self._index = _column_index(X) if column_index and sparse.issparse(X) else None
-        self._replaced = 0  # overlay rows that were corrected again
         self._revoked_entries = 0  # of a sparse X
 
     # --- what the data are now
@@ -286,128 +276,88 @@ class CorrectedData(Data):
     @property
     def n_rows(self) -> int:
         """Row numbers given out so far, removed rows included."""
-        return len(self.live)
+        return self.ledger.numbers
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
+        return self.ledger.counts
 
     def blocks(self) -> Blocks:
         """D' as the core takes it: the base, with weight 0 where the overlay or nothing stands instead."""
-        base: Blocks = [(self.X, self.y, self.s)]
+        blocks: Blocks = [(self.X, *self.ledger.base)]
         if len(self.overlay_X):
-            base.append((self.overlay_X.matrix(), self.overlay_y.values, self.overlay_s.values))
-        return base
+            blocks.append((self.overlay_X.matrix(), *self.ledger.overlay))
+        return blocks
 
     def get(self, rows: Index) -> tuple[Any, Float, Float]:
-        """Copies of rows: X (m, stored columns), y (m,), s (m,)."""
-        slots = self.slot[rows]
-        moved = slots >= 0
-        if not moved.any():
-            return _take(self.X, rows), self.y[rows], self.s[rows]
-        there, here = slots[moved], rows[~moved]
-        X = stack([_take(self.overlay_X.matrix(), there), _take(self.X, here)])
-        order = np.argsort(np.concatenate([np.flatnonzero(moved), np.flatnonzero(~moved)]))
-        y = np.concatenate([self.overlay_y[there], self.y[here]])
-        s = np.concatenate([self.overlay_s[there], self.s[here]])
-        return _take(X, order), y[order], s[order]
+        """Copies of rows of the data: X (m, stored columns), y (m,), s (m,)."""
+        places = self.ledger.places(rows)
+        y, s = self.ledger.base
+        if len(self.overlay_X):
+            y, s = map(np.concatenate, zip((y, s), self.ledger.overlay, strict=True))
+        return self._rows_at(places), y[places], s[places]
+
+    def _rows_at(self, places: Index) -> Any:
+        """A copy of the rows at these places, over the stored columns."""
+        n = self.X.shape[0]
+        base = places < n
+        if base.all():
+            return _take(self.X, places)
+        overlay = self.overlay_X.matrix()
+        if not base.any():
+            return _take(overlay, places - n)
+        X = stack([_take(self.X, places[base]), _take(overlay, places[~base] - n)])
+        return _take(X, np.argsort(np.concatenate([np.flatnonzero(base), np.flatnonzero(~base)])))
 
     def current(self) -> tuple[Any, Float, Float | None]:
-        """Copies of all live rows in the order of their numbers, surviving columns only."""
-        X, y, s = self.get(np.flatnonzero(self.live.values))
+        """Copies of all rows in the order of their numbers, surviving columns only."""
+        X, y, s = self.get(self.ledger.live())
         columns = self.stored_columns(self.kept)
         if columns is not None:
             X = X[:, columns] if sparse.issparse(X) else np.ascontiguousarray(X[:, columns])
         return X, y, s if self.weighted else None
 
-    def live_rows(self, given: Any) -> Index:
-        """Row numbers from a request, all of them still in the data."""
-        rows = as_indices(given, self.n_rows, "row")
-        gone = ~self.live[rows]
-        if gone.any():
-            raise ValueError(f"row {rows[gone][0]} was removed before: it is no longer in the data")
-        return rows
-
-    def _count(self, y: Float, s: Float) -> NDArray[np.int64]:
-        """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
-        if s.size == 1:
-            counts = [int(s[0] > 0.0), 0]
-            return np.array(counts[::-1] if self.classes and y[0] == 1.0 else counts)
-        weight = s > 0
-        ones = int(np.count_nonzero(weight & (y == 1.0))) if self.classes else 0
-        return np.array([np.count_nonzero(weight) - ones, ones])
+    def rows(self, given: Any) -> Index:
+        """Row numbers from a request. Whether they are in the data still is seen where they are edited."""
+        return as_indices(given, self.ledger.numbers, "row")
 
     # --- the edits of a request
 
-    def _touch(self, rows: Index) -> None:
-        first_added = int(self._touched.added[0][0]) if self._touched.added else self.n_rows
-        seen = self._touched.rows
-        new = np.array(
-            [row for row in rows.tolist() if row < first_added and row not in seen], dtype=np.int64
-        )
-        if new.size:
-            self._touched.before.append(self.get(new))
-            self._touched.rows.update(dict.fromkeys(new.tolist()))
+    def begin(self) -> None:
+        """A request begins: from here on edits are undone unless they are committed."""
+        super().begin()
+        self.ledger.begin()
+        self._undo.append(self.ledger.rollback)
 
-    def _write(self, attribute: str, rows: Index, values: Any) -> None:
-        """Targets (`y`) or weights (`s`) of rows, wherever they live."""
-        slots = self.slot[rows]
-        for array, at, chosen in (
-            (getattr(self, attribute), rows, slots < 0),
-            (getattr(self, "overlay_" + attribute), slots, slots >= 0),
-        ):
-            index = at[chosen]
-            if index.size:
-                self._set(array, index, np.broadcast_to(values, rows.shape)[chosen])
-
-    def _now(self, attribute: str, rows: Index) -> Float:
-        """Targets or weights of rows, wherever they live."""
-        values: Float = getattr(self, attribute)[np.minimum(rows, self.X.shape[0] - 1)]
-        slots = self.slot[rows]
-        moved = slots >= 0
-        if moved.any():
-            values[moved] = getattr(self, "overlay_" + attribute)[slots[moved]]
-        return values
-
-    def _append(self, X: Any, y: Float, s: Float) -> Index:
-        """New slots of the overlay."""
-        used = len(self.overlay_X)
-        for array, values in ((self.overlay_X, X), (self.overlay_y, y), (self.overlay_s, s)):
-            self._undo.append(partial(array.truncate, used))
-            array.append(values)
-        if y.size:
-            self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
-        return np.arange(used, used + y.size)
+    def _append(self, X: Any) -> None:
+        """Values join the overlay."""
+        self._undo.append(partial(self.overlay_X.truncate, len(self.overlay_X)))
+        self.overlay_X.append(X)
+        self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
 
     def remove(self, rows: Index) -> None:
         """Rows leave: s -> 0."""
-        self._touch(rows)
-        self._set(self.live, rows, False)
-        self._write("s", rows, 0.0)
+        self.ledger.remove(rows)
 
     def set_targets(self, rows: Index, y: Float) -> None:
-        """Targets of rows become y, (m,) or a scalar."""
-        self._touch(rows)
-        self._write("y", rows, y)
+        """Targets of rows become y, (m,)."""
+        self.ledger.set_targets(rows, y)
 
     def set_values(self, rows: Index, columns: Index, values: NDArray[Any]) -> None:
         """Cells of rows x columns become values (m, k), in the dtype of X."""
-        self._touch(rows)
-        self._touched.values_changed = True
-        X, y, s = self.get(rows)
-        X = _with_cells(X, self._position(columns), values)
-        self._write("s", rows, 0.0)
-        self._undo.append(partial(setattr, self, "_replaced", self._replaced))
-        self._replaced += int(np.count_nonzero(self.slot[rows] >= 0))
-        self._set(self.slot, rows, self._append(X, y, s))
+        self.ledger.require(rows)
+        X = self._rows_at(self.ledger.places(rows))
+        self._append(_with_cells(X, self._position(columns), values))
+        self.ledger.relocate(rows)
 
     def add(self, X: Any, y: Float, s: Float | None) -> None:
         """New rows X (m, surviving columns), y (m,), s (m,)."""
-        rows = np.arange(self.n_rows, self.n_rows + X.shape[0])
-        slots = self._append(self._widened(X), y, np.ones(rows.size) if s is None else s)
-        for array, values in ((self.slot, slots), (self.live, np.ones(rows.size, dtype=bool))):
-            self._undo.append(partial(array.truncate, len(array)))
-            array.append(values)
-        self._undo.append(partial(setattr, self, "weighted", self.weighted))
-        self.weighted = self.weighted or s is not None
-        if rows.size:
-            self._touched.added.append(rows)
+        self._append(self._widened(X))
+        self.ledger.add(y, np.ones(y.size) if s is None else s)
+        if s is not None and not self.weighted:
+            self._undo.append(partial(setattr, self, "weighted", False))
+            self.weighted = True
 
     def revoke(self, columns: Index) -> None:
         """Columns leave (E12)."""
@@ -417,96 +367,86 @@ class CorrectedData(Data):
         self._touched.revoked_rows.append(found)
         self._undo.append(partial(setattr, self, "_revoked_entries", self._revoked_entries))
         self._revoked_entries += entries
-        self._set(self.kept, columns, False)
+        self._undo.append(partial(setattr, self, "kept", self.kept))
+        self.kept = self.kept.copy()
+        self.kept[columns] = False
         self._touched.revoked.extend(columns.tolist())
 
     # --- what one request came to
 
-    def finish(self) -> tuple[Blocks | None, Blocks | None]:
+    def finish(self) -> Touched:
         """Touched rows before and after, over the stored columns; raises if too little would be left.
 
-        Unless values changed, both sides hold the same array X.
+        Unless values changed, both sides hold the same rows of one X.
         """
         touched = self._touched
-        before: Blocks | None = None
-        after: Blocks | None = None
-        change = np.zeros(2, dtype=np.int64)
-        if touched.rows:
-            Xs, ys, ss = zip(*touched.before, strict=True)
-            X, y, s = stack(Xs), np.concatenate(ys), np.concatenate(ss)
-            before = [(X, y, s)]
-            rows = np.fromiter(touched.rows, np.int64, len(touched.rows))
-            if touched.values_changed:
-                X, now_y, now_s = self.get(rows)
-            else:
-                now_y, now_s = self._now("y", rows), self._now("s", rows)
-            after = [(X, now_y, now_s)]
-            change += self._count(now_y, now_s) - self._count(y, s)
-        if touched.added:
-            X, y, s = self.get(np.concatenate(touched.added))
-            after = [*(after or []), (X, y, s)]
-            change += self._count(y, s)
-        old, counts = self.counts, self.counts + change
-        if counts.sum() == 0:
-            raise ValueError("no row of positive weight would be left")
-        if self.classes and counts.min() == 0:
-            raise ValueError("no row of positive weight would be left of one of the two classes")
-        self._undo.append(lambda: setattr(self, "counts", old))
-        self.counts = counts
-        return before, after
+        rows, before, after, joined, added, moved = self.ledger.change()
+        touched.rows = rows
+        touched.added = added
+        if before is not None and after is not None:
+            was = self._block(*before)
+            now = self._block(*after) if moved else (was[0], *after[1:], *was[3:])
+            touched.before, touched.after = [was], [now]
+            touched.gained = [now] if moved else []
+        if joined is not None:
+            block = self._block(*joined)
+            touched.after = [*(touched.after or []), block]
+            touched.gained = [*touched.gained, block]
+        return touched
+
+    def _block(self, places: int | Index, y: Float, s: Float) -> Block:
+        """Rows at places, not copied where they lie one behind the other."""
+        if isinstance(places, int):
+            n = self.X.shape[0]
+            if places >= n:
+                return self.overlay_X.matrix(), y, s, places - n
+            if places + y.size <= n:
+                return self.X, y, s, places
+            places = np.arange(places, places + y.size)
+        return self._rows_at(places), y, s
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
         """Rows now in the data that are not 0 in all of these columns; how many entries of X these hold."""
         at = self._position(columns)
-        base = np.zeros(self.X.shape[0], dtype=bool)
+        found = np.zeros(self.X.shape[0], dtype=bool)
         entries = 0
         if self._index is not None:
             indices, indptr = self._index
             for j in at:
-                base[indices[indptr[j] : indptr[j + 1]]] = True
+                found[indices[indptr[j] : indptr[j + 1]]] = True
                 entries += int(indptr[j + 1] - indptr[j])
         else:
-            base, entries = _rows_with_values(self.X, at)
-        base &= self.live[: base.size]
-        if not len(self.overlay_X):
-            return np.flatnonzero(base), entries
-        moved = np.flatnonzero(self.slot.values >= 0)
-        base[moved[moved < base.size]] = False
-        found, _ = _rows_with_values(_take(self.overlay_X.matrix(), self.slot[moved]), at)
-        moved = moved[found & self.live[moved]]
-        return np.union1d(np.flatnonzero(base), moved), entries
+            found, entries = _rows_with_values(self.X, at)
+        if len(self.overlay_X):
+            found = np.append(found, _rows_with_values(self.overlay_X.matrix(), at)[0])
+        live = self.ledger.live()
+        return live[found[self.ledger.places(live)]], entries
 
     # --- memory that nothing needs any more
 
     def compact(self) -> None:
-        """Leaves out overlay rows corrected again, and revoked columns of a sparse X, where they are most.
+        """Leaves out overlay rows that are no more, and revoked columns of a sparse X, where they are most.
 
         The data stay what they are.
         """
-        few_columns = sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz
-        if not few_columns and 2 * self._replaced <= len(self.overlay_X):
+        few_columns = (
+            self._revoked_entries > 0 and sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz
+        )
+        if not few_columns and 2 * self.ledger.abandoned <= len(self.overlay_X):
             return
-        moved = np.flatnonzero(self.slot.values >= 0)
-        slots = self.slot[moved]
-        X, overlay = self.X, _take(self.overlay_X.matrix(), slots)
+        ledger, places = self.ledger.compacted()
+        X, overlay = self.X, _take(self.overlay_X.matrix(), places - self.X.shape[0])
         columns = self.stored_columns(self.kept) if few_columns else None
         changed: dict[str, Any] = {}
         if columns is not None:
             X, overlay = X[:, columns], overlay[:, columns]
             changed.update(X=X, stored=np.flatnonzero(self.kept), _revoked_entries=0)
+            changed.update(_last_mask=(None, None))
             if self._index is not None:
                 changed.update(_index=_column_index(X))
         rows = _overlay(X)
         rows.append(overlay)
-        slot = self.slot.values.copy()
-        slot[moved] = np.arange(moved.size)
-        changed.update(
-            overlay_X=rows,
-            overlay_y=Growing(self.overlay_y[slots]),
-            overlay_s=Growing(self.overlay_s[slots]),
-            slot=Growing(slot),
-            _replaced=0,
-        )
+        changed.update(overlay_X=rows, ledger=ledger)
         self.__dict__.update(changed)  # all at once: an interrupt finds the data before or after
 
 

@@ -7,9 +7,8 @@ are made when the request is applied, before anything changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -28,37 +27,8 @@ class Request:
     """Base of all requests."""
 
     def edit(self, data: CorrectedData, encode: Encode) -> None:
-        """Checks itself against the data, then edits them inside their transaction."""
+        """Checks itself against the data, then edits them inside a request."""
         raise NotImplementedError
-
-
-def joined(requests: Iterable[Request]) -> list[Request]:
-    """The same requests, runs of removals and of label corrections of one row each as one request."""
-    result: list[Request] = []
-    for (kind, _), run in groupby(requests, lambda r: (type(r), _single_row(r))):
-        members = list(run)
-        if len(members) > 1 and kind is RemoveRows and _all_differ(members):
-            result.append(RemoveRows([r.rows for r in members]))  # type: ignore[attr-defined]
-        elif len(members) > 1 and kind is CorrectLabels and _all_differ(members):
-            rows, labels = zip(*((r.rows, r.labels) for r in members), strict=True)  # type: ignore[attr-defined]
-            result.append(CorrectLabels(list(rows), np.array(labels)))
-        else:
-            result.extend(members)
-    return result
-
-
-def _single_row(request: Request) -> type | None:
-    """What a run has in common: the type of its labels, or None for what stands alone."""
-    if isinstance(request, RemoveRows) and type(request.rows) is int:
-        return int
-    if isinstance(request, CorrectLabels) and type(request.rows) is int and np.isscalar(request.labels):
-        return type(request.labels)
-    return None
-
-
-def _all_differ(requests: list[Request]) -> bool:
-    rows = [r.rows for r in requests]  # type: ignore[attr-defined]
-    return type(rows[0]) is int and len(set(rows)) == len(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +52,7 @@ class RemoveRows(Request):
 
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """Weight -> 0."""
-        data.remove(data.live_rows(self.rows))
+        data.remove(data.rows(self.rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +78,7 @@ class CorrectLabels(Request):
 
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """Targets -> labels."""
-        rows = data.live_rows(self.rows)
+        rows = data.rows(self.rows)
         labels = np.asarray(self.labels)
         data.set_targets(rows, encode(labels[0] if labels.shape == (1,) else labels, rows.size))
 
@@ -138,7 +108,7 @@ class CorrectValues(Request):
 
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """Cells -> values."""
-        rows, columns = data.live_rows(self.rows), data.surviving_columns(self.columns)
+        rows, columns = data.rows(self.rows), data.surviving_columns(self.columns)
         values = as_real(self.values, "values")
         with np.errstate(over="ignore"):
             stored = values.astype(data.X.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import isfinite
 from threading import RLock
 from time import perf_counter
 from typing import Any, Literal, get_args
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from . import _core
-from ._arrays import Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
+from ._arrays import Block, Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
 from .adopt import encode_targets, specification
 from .data import CorrectedData, Touched
 from .errors import ConvergenceError, NotPositiveDefiniteError
@@ -33,13 +34,14 @@ from .linear import (
     theta_of,
 )
 from .losses import Loss, get_loss
-from .requests import Request, RevokeFeatures, joined
+from .requests import Request, RevokeFeatures
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
 
 __all__ = ["Unlearner", "Update"]
 
 Method = Literal["auto", "exact", "second_order", "first_order"]
 Hessian = Literal["corrected", "original"]
+METHODS, HESSIANS = get_args(Method), get_args(Hessian)
 
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 LINEAR_TOLERANCE = 1e-2  # relative, of a second-order step by conjugate gradients
@@ -122,7 +124,7 @@ class Update:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class _State:
     """theta with J and its gradient there, and the anchored statistics of the current data (E8)."""
 
@@ -138,7 +140,7 @@ class _State:
     gram_added: float = 0.0  # and what requests since may have added to it
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class _Edit:
     """One request, staged in the data: D' is current, and nothing else has changed yet."""
 
@@ -328,7 +330,9 @@ class Unlearner:
         ConvergenceError, NotPositiveDefiniteError
             The numbers do not allow it; nothing has changed.
         """
-        requests = [request] if not isinstance(request, Iterable) else list(request)
+        if isinstance(request, Request) or not isinstance(request, Iterable):
+            request = [request]
+        requests = list(request)
         for r in requests:
             if not isinstance(r, Request):
                 raise TypeError(f"{r!r} is not a request: pass RemoveRows, AddRows and the like")
@@ -342,30 +346,35 @@ class Unlearner:
                 at = self._objective().evaluate(self._state.theta)
                 self._state = replace(self._state, at=_bare(at))
             original = self._hessian_here() if hessian == "original" else None
-            with self._data.transaction() as touched:
-                for r in joined(requests):
+            self._data.begin()
+            try:
+                for r in requests:
                     r.edit(self._data, self._encode)
+                touched = self._data.finish()
                 if touched.revoked and method == "auto":
                     method = "exact"
                 edit = self._stage(touched, method)
-                state, update = self._choose(edit, method, original, tau)
-                if not np.isfinite(state.theta).all() or not (state.at is None or _is_finite(state.at)):
+                state, outcome = self._choose(edit, method, original, tau)
+                if not isfinite(outcome["residual_bound"] + (0.0 if state.at is None else state.at.value)):
                     raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
                 rows_touched = self._rows_touched(touched)
-                self._publish(state)
-        return replace(
-            update,
-            passes=update.passes + int(measured),
+                self._publish(state, named=bool(touched.revoked))
+            except BaseException:
+                self._data.rollback()
+                raise
+        outcome["passes"] += measured
+        return Update(
+            **outcome,
             rows_touched=rows_touched,
             features_revoked=len(touched.revoked),
             seconds=perf_counter() - started,
         )
 
     def _check_arguments(self, method: str, hessian: str, tau: float | None) -> None:
-        if method not in get_args(Method):
-            raise ValueError(f"unknown method {method!r}: choose one of {', '.join(get_args(Method))}")
-        if hessian not in get_args(Hessian):
-            raise ValueError(f"unknown hessian {hessian!r}: choose one of {', '.join(get_args(Hessian))}")
+        if method not in METHODS:
+            raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+        if hessian not in HESSIANS:
+            raise ValueError(f"unknown hessian {hessian!r}: choose one of {', '.join(HESSIANS)}")
         if hessian != "corrected" and method != "second_order":
             raise ValueError(f"hessian={hessian!r} is an option of method='second_order'")
         if tau is not None and method != "first_order":
@@ -377,9 +386,12 @@ class Unlearner:
         if not np.array_equal(theta_of(self.model), self._state.theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
 
-    def _publish(self, state: _State) -> None:
-        """The last act of a request: model, statistics and data become the new ones, or stay the old ones."""
-        named = hasattr(self.model, "feature_names_in_")
+    def _publish(self, state: _State, *, named: bool) -> None:
+        """The last act of a request: model, statistics and data become the new ones, or stay the old ones.
+
+        `named`: whether the names of the model's columns may have changed.
+        """
+        named = named and hasattr(self.model, "feature_names_in_")
         names = self._data.surviving_names() if named else None
         residual = None if state.at is None else state.at.residual
         fitted = fitted_attributes(self.model, state.theta, residual, names)
@@ -387,15 +399,14 @@ class Unlearner:
         assign_all([(self.model, fitted), (self, mine), (self._data, self._data.committed())])
 
     def _rows_touched(self, touched: Touched) -> int:
-        added = sum(rows.size for rows in touched.added)
         if not touched.revoked:
-            return len(touched.rows) + added
-        edited = np.fromiter(touched.rows, np.int64, len(touched.rows))
-        return _union([edited, *touched.added, *touched.revoked_rows], self._data.n_rows).size
+            return touched.rows.size + touched.added
+        n = self._data.n_rows
+        return _union([touched.rows, np.arange(n - touched.added, n), *touched.revoked_rows], n).size
 
     def _stage(self, touched: Touched, method: Method) -> _Edit:
         data, old, fit_intercept = self._data, self._state, self._spec.fit_intercept
-        before, after = data.finish()
+        before, after = touched.before, touched.after
         width, revoked_rows, dropped = data.kept, _NONE, _NONE
         survives: NDArray[np.bool_] | slice = slice(None)
         if touched.revoked:
@@ -404,12 +415,11 @@ class Unlearner:
             survives = np.append(data.kept[width], np.ones(int(fit_intercept), dtype=bool))
             dropped = np.flatnonzero(~survives)
             revoked_rows = _union(touched.revoked_rows, data.n_rows)
-            revoked_rows = revoked_rows[data.live[revoked_rows]]
-        gained = after if after and (touched.added or touched.values_changed) else []
+            revoked_rows = revoked_rows[data.ledger.places(revoked_rows) >= 0]
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if before or after:
-            count = len(touched.rows) + sum(rows.size for rows in touched.added)
-            many = 4 * count > sum(data.counts.tolist())  # so many that H is better assembled anew
+            count = touched.rows.size + touched.added
+            many = 4 * count > sum(data.counts)  # so many that H is better assembled anew
             if statistics is not None and not (many and not self._constant_hessian):
                 columns = data.stored_columns(width)
                 statistics, difference = statistics.edit(before, after, columns, old.theta)
@@ -443,7 +453,7 @@ class Unlearner:
             dropped=dropped,
             columns=width,
             revoked_rows=revoked_rows,
-            gram_added=sum(_weighted_norms(X, s, fit_intercept) for X, _, s in gained),
+            gram_added=sum(_weighted_norms(X, s, fit_intercept) for X, s in map(_rows_of, touched.gained)),
         )
 
     def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
@@ -468,7 +478,7 @@ class Unlearner:
 
     def _choose(
         self, edit: _Edit, method: Method, original: _core.Anchor | Float | None, tau: float | None
-    ) -> tuple[_State, Update]:
+    ) -> tuple[_State, dict[str, Any]]:
         old = self._state
         if method in ("auto", "exact") and not edit.dropped.size:
             taken = self._step(edit, method)
@@ -538,21 +548,21 @@ class Unlearner:
         )
         if method in ("auto", "exact") and block is None:
             state = self._anchored(state, objective, measured, floor)
-        update = Update(
-            method=method,
-            step=new - theta,
-            gradient_difference=self._difference(edit, here),
-            residual=measured.residual,
-            residual_bound=measured.residual,
-            passes=passes,
-            settled=settled,
-            since_anchor=state.since_anchor,
-            hessian=hessian,
-            tau=tau,
-        )
-        return state, update
+        outcome = {
+            "method": method,
+            "step": new - theta,
+            "gradient_difference": self._difference(edit, here),
+            "residual": measured.residual,
+            "residual_bound": measured.residual,
+            "passes": passes,
+            "settled": settled,
+            "since_anchor": state.since_anchor,
+            "hessian": hessian,
+            "tau": tau,
+        }
+        return state, outcome
 
-    def _step(self, edit: _Edit, method: Method) -> tuple[_State, Update] | None:
+    def _step(self, edit: _Edit, method: Method) -> tuple[_State, dict[str, Any]] | None:
         """E9, kept while its bound (E10) or else its measured residual is within the tolerance; or settled.
 
         None where there is no such step, or the old theta is the better place to start from.
@@ -592,17 +602,17 @@ class Unlearner:
                 statistics = statistics if self._constant_hessian else None
                 state = replace(state, anchor=minimum.anchor, statistics=statistics)
             state = self._anchored(state, objective, at, minimum.floor)
-        update = Update(
-            method=method,
-            step=state.theta - old.theta,
-            gradient_difference=self._difference(edit, None),
-            residual=None if state.at is None else state.at.residual,
-            residual_bound=bound if state.at is None else state.at.residual,
-            passes=passes,
-            settled=settled,
-            since_anchor=state.since_anchor,
-        )
-        return state, update
+        outcome = {
+            "method": method,
+            "step": state.theta - old.theta,
+            "gradient_difference": self._difference(edit, None),
+            "residual": None if state.at is None else state.at.residual,
+            "residual_bound": bound if state.at is None else state.at.residual,
+            "passes": passes,
+            "settled": settled,
+            "since_anchor": state.since_anchor,
+        }
+        return state, outcome
 
     def _anchored(
         self, state: _State, objective: _core.Objective, at: _core.Evaluation, floor: float
@@ -664,7 +674,7 @@ class Unlearner:
             return objective.evaluate(theta), 1
         if not edit.dropped.size:
             return known, 0
-        few = 4 * edit.revoked_rows.size <= int(data.counts.sum())
+        few = 4 * edit.revoked_rows.size <= sum(data.counts)
         if not (
             few and sparse.issparse(data.X) and (block is None or in_low_dimension(objective, theta.size))
         ):
@@ -707,7 +717,7 @@ class Unlearner:
         objective = _core.Objective(
             data.blocks(), spec.loss, penalty, spec.fit_intercept, data.stored_columns(edit.columns)
         )
-        rows = sum(X.shape[0] for X, _, _ in data.blocks())
+        rows = sum(block[0].shape[0] for block in data.blocks())
         curvature = np.append(original, np.zeros(rows - original.size))  # rows of the request: not there yet
         anchor = self._state.anchor
         if anchor is None:
@@ -802,8 +812,11 @@ def _bare(at: _core.Evaluation) -> _core.Evaluation:
     return _core.Evaluation(at.value, at.gradient)
 
 
-def _is_finite(at: _core.Evaluation) -> bool:
-    return bool(np.isfinite(at.value + at.residual))
+def _rows_of(block: Block) -> tuple[Any, Float]:
+    """X and s of the rows of a block."""
+    X, _, s, *first = block
+    assert s is not None
+    return (X[first[0] : first[0] + s.size] if first else X), s
 
 
 def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
@@ -814,9 +827,8 @@ def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
     return np.flatnonzero(found)
 
 
-def _weighted_norms(X: Any, s: Float | None, fit_intercept: bool) -> float:
+def _weighted_norms(X: Any, s: Float, fit_intercept: bool) -> float:
     """Sum of s |x|^2 over rows, X extended by 1 with an intercept."""
-    assert s is not None
     if sparse.issparse(X):
         squares = float(np.repeat(s, np.diff(X.indptr)) @ np.square(X.data, dtype=np.float64))
     else:

@@ -101,6 +101,9 @@ public:
     DenseRows select(const std::vector<Index>& kept) const {
         return {data_, n_, row_stride_, column_stride_, expunge::select(columns_, kept)};
     }
+    DenseRows slice(Index first, Index m) const {
+        return {data_ + first * row_stride_, m, row_stride_, column_stride_, columns_};
+    }
 
     Index panel_rows() const { return max_panel_rows; }
 

@@ -12,6 +12,7 @@
 //   entries(), gram_work()    stored entries, and what add_gram costs where multiply and add_transposed
 //                             together cost entries()
 //   select(kept)              the same rows, fewer columns
+//   slice(first, m)           m rows of them, the same columns
 #include <cstdint>
 #include <variant>
 
@@ -26,6 +27,10 @@ using Rows = std::variant<DenseRows<double>, DenseRows<float>, SparseRows<double
 
 inline Index rows(const Rows& X) {
     return std::visit([](const auto& view) { return view.rows(); }, X);
+}
+
+inline Rows slice(const Rows& X, Index first, Index m) {
+    return std::visit([&](const auto& view) -> Rows { return view.slice(first, m); }, X);
 }
 
 // H (d, d), lower triangle, += X^T diag(w) X for weights of either sign.

@@ -107,6 +107,9 @@ public:
     SparseRows select(const std::vector<Index>& kept) const {
         return {data_, indices_, indptr_, n_, width_, expunge::select(columns_, kept)};
     }
+    SparseRows slice(Index first, Index m) const {
+        return {data_, indices_, indptr_ + first, m, width_, columns_};
+    }
 
     // So many that adding a panel's sums to the total costs little beside the panel.
     Index panel_rows() const {

@@ -1,0 +1,104 @@
+#pragma once
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "expunge/types.hpp"
+
+namespace expunge {
+
+// Targets and weights of rows that are stored side by side. They grow at their end; who holds the memory
+// keeps what it was.
+class Stored {
+public:
+    Stored() = default;
+    Stored(const VectorRef& y, const VectorRef& s) { append(y, s); }
+
+    Index size() const { return size_; }
+    double& y(Index i) { return y_[i]; }
+    double& s(Index i) { return s_[i]; }
+    const std::shared_ptr<double[]>& targets() const { return y_; }
+    const std::shared_ptr<double[]>& weights() const { return s_; }
+
+    void append(const VectorRef& y, const VectorRef& s);
+    void truncate(Index size) { size_ = size; }
+
+private:
+    std::shared_ptr<double[]> y_, s_;
+    Index size_ = 0, capacity_ = 0;
+};
+
+// Which rows are in the data (E2): by row number, the place where each is stored, its target and its weight.
+// Places begin with the rows of the X that was handed over; an overlay follows, of rows that were added and
+// of those whose values were corrected. A place that no row has (any more) weighs 0.
+// One request at a time: what rows were since begin() is noted, for change() to tell and rollback() to
+// restore.
+class Ledger {
+public:
+    using Numbers = std::span<const Index>;
+
+    // `classes`: whether targets are 0 and 1, both of which must keep weight.
+    Ledger(const VectorRef& y, const VectorRef& s, bool classes);
+    // The same, with the rows at places 0, 1, ... under these numbers, which ascend: of `count` that were
+    // given out, the others have left.
+    Ledger(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count);
+
+    Index numbers() const { return static_cast<Index>(place_.size()); }  // given out so far
+    Index place(Index row) const { return place_[static_cast<std::size_t>(row)]; }  // -1: it has left
+    std::vector<Index> live() const;                                                // numbers, ascending
+    const Stored& base() const { return base_; }
+    const Stored& overlay() const { return overlay_; }
+    Index abandoned() const { return abandoned_; }  // places of the overlay that no row will have again
+    std::pair<Index, Index> counts() const { return counts_; }  // rows of positive weight: in class 0, in 1
+
+    void begin();
+    void rollback();
+
+    // Of rows in the data, each named once.
+    void require(Numbers rows) const;  // throws for a row that has left
+    void remove(Numbers rows);
+    void set_targets(Numbers rows, const VectorRef& y);  // (m,), or one for all
+    void relocate(Numbers rows);                         // to the end of the overlay, in this order
+    void add(const VectorRef& y, const VectorRef& s);    // new numbers, at the end of the overlay
+
+    struct Side {
+        std::vector<Index> places;
+        Vector y, s;
+    };
+    struct Change {
+        std::vector<Index> rows;  // that were there at begin(), ascending
+        Side before, after;       // of these rows; one that left keeps its place, at weight 0
+        Side joined;              // rows that were added, and are there still
+        Index added = 0;          // how many numbers were given out
+        bool moved = false;       // whether the values of a row changed
+    };
+    // Since begin(). Throws where too few rows would be left.
+    Change change();
+
+    // Without the abandoned places: the overlay's rows in the order of their numbers, and where they were.
+    std::pair<Ledger, std::vector<Index>> compacted() const;
+
+private:
+    struct Note {  // what a row was
+        Index row, place;
+        double y, s;
+    };
+    double& y(Index place) { return place < base_.size() ? base_.y(place) : overlay_.y(place - base_.size()); }
+    double& s(Index place) { return place < base_.size() ? base_.s(place) : overlay_.s(place - base_.size()); }
+    void note(Index row);
+    void leave(Index place);
+    void count(const Side& side, Index sign);
+
+    std::vector<Index> place_;
+    Stored base_, overlay_;
+    Index abandoned_ = 0;
+    std::pair<Index, Index> counts_ = {0, 0};
+    bool classes_;
+
+    std::vector<Note> notes_;
+    Index began_numbers_ = 0, began_overlay_ = 0, began_abandoned_ = 0;
+    std::pair<Index, Index> began_counts_ = {0, 0};
+};
+
+}  // namespace expunge

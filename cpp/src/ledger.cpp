@@ -1,0 +1,222 @@
+#include "expunge/ledger.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace expunge {
+
+void Stored::append(const VectorRef& y, const VectorRef& s) {
+    const Index wanted = size_ + y.size();
+    if (wanted > capacity_) {
+        const Index capacity = std::max(wanted, 2 * size_);
+        const auto grown = [&](const std::shared_ptr<double[]>& old) {
+            std::shared_ptr<double[]> memory(new double[static_cast<std::size_t>(capacity)]);
+            std::copy_n(old.get(), size_, memory.get());
+            return memory;
+        };
+        auto targets = grown(y_), weights = grown(s_);
+        y_ = std::move(targets);
+        s_ = std::move(weights);
+        capacity_ = capacity;
+    }
+    std::copy_n(y.data(), y.size(), y_.get() + size_);
+    std::copy_n(s.data(), s.size(), s_.get() + size_);
+    size_ = wanted;
+}
+
+Ledger::Ledger(const VectorRef& y, const VectorRef& s, bool classes)
+    : place_(static_cast<std::size_t>(y.size())), base_(y, s), classes_(classes) {
+    std::iota(place_.begin(), place_.end(), Index(0));
+    count({place_, y, s}, 1);
+}
+
+Ledger::Ledger(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count)
+    : Ledger(y, s, classes) {
+    place_.assign(static_cast<std::size_t>(count), -1);
+    for (std::size_t i = 0; i < numbers.size(); ++i)
+        place_.at(static_cast<std::size_t>(numbers[i])) = static_cast<Index>(i);
+}
+
+std::vector<Index> Ledger::live() const {
+    std::vector<Index> rows;
+    rows.reserve(place_.size());
+    for (Index row = 0; row < numbers(); ++row)
+        if (place(row) >= 0) rows.push_back(row);
+    return rows;
+}
+
+void Ledger::begin() {
+    notes_.clear();
+    began_numbers_ = numbers();
+    began_overlay_ = overlay_.size();
+    began_abandoned_ = abandoned_;
+    began_counts_ = counts_;
+}
+
+void Ledger::rollback() {
+    for (auto note = notes_.rbegin(); note != notes_.rend(); ++note) {
+        place_[static_cast<std::size_t>(note->row)] = note->place;
+        y(note->place) = note->y;
+        s(note->place) = note->s;
+    }
+    notes_.clear();
+    place_.resize(static_cast<std::size_t>(began_numbers_));
+    overlay_.truncate(began_overlay_);
+    abandoned_ = began_abandoned_;
+    counts_ = began_counts_;
+}
+
+void Ledger::require(Numbers rows) const {
+    for (const Index row : rows)
+        if (place_.at(static_cast<std::size_t>(row)) < 0)
+            throw std::invalid_argument("row " + std::to_string(row) +
+                                        " was removed before: it is no longer in the data");
+}
+
+void Ledger::note(Index row) {
+    const Index at = place(row);
+    notes_.push_back({row, at, y(at), s(at)});
+}
+
+// The row at this place is there no more.
+void Ledger::leave(Index place) {
+    s(place) = 0.0;
+    abandoned_ += place >= base_.size();
+}
+
+void Ledger::remove(Numbers rows) {
+    require(rows);
+    notes_.reserve(notes_.size() + rows.size());
+    for (const Index row : rows) {
+        note(row);
+        leave(place(row));
+        place_[static_cast<std::size_t>(row)] = -1;
+    }
+}
+
+void Ledger::set_targets(Numbers rows, const VectorRef& targets) {
+    require(rows);
+    const auto m = static_cast<Index>(rows.size());
+    if (targets.size() != m && targets.size() != 1)
+        throw std::invalid_argument(std::to_string(targets.size()) + " targets for " + std::to_string(m) +
+                                    " rows");
+    notes_.reserve(notes_.size() + rows.size());
+    for (Index i = 0; i < m; ++i) {
+        const Index row = rows[static_cast<std::size_t>(i)];
+        note(row);
+        y(place(row)) = targets(targets.size() == 1 ? 0 : i);
+    }
+}
+
+void Ledger::relocate(Numbers rows) {
+    require(rows);
+    const auto m = static_cast<Index>(rows.size());
+    Vector targets(m), weights(m);
+    for (Index i = 0; i < m; ++i) {
+        const Index at = place(rows[static_cast<std::size_t>(i)]);
+        targets(i) = y(at);
+        weights(i) = s(at);
+    }
+    notes_.reserve(notes_.size() + rows.size());
+    Index to = base_.size() + overlay_.size();
+    overlay_.append(targets, weights);
+    for (const Index row : rows) {
+        note(row);
+        leave(place(row));
+        place_[static_cast<std::size_t>(row)] = to++;
+    }
+}
+
+void Ledger::add(const VectorRef& targets, const VectorRef& weights) {
+    if (targets.size() != weights.size()) throw std::invalid_argument("y and s differ in size");
+    const std::size_t first = place_.size();
+    const Index to = base_.size() + overlay_.size();
+    place_.resize(first + static_cast<std::size_t>(targets.size()));
+    std::iota(place_.begin() + static_cast<std::ptrdiff_t>(first), place_.end(), to);
+    overlay_.append(targets, weights);
+}
+
+void Ledger::count(const Side& side, Index sign) {
+    for (Index i = 0; i < side.s.size(); ++i)
+        if (side.s(i) > 0.0) (classes_ && side.y(i) == 1.0 ? counts_.second : counts_.first) += sign;
+}
+
+Ledger::Change Ledger::change() {
+    std::vector<std::size_t> first;  // note of each row that was there, ascending by row
+    for (std::size_t i = 0; i < notes_.size(); ++i)
+        if (notes_[i].row < began_numbers_) first.push_back(i);
+    const auto by_row = [&](std::size_t i, std::size_t j) { return notes_[i].row < notes_[j].row; };
+    const auto same_row = [&](std::size_t i, std::size_t j) { return notes_[i].row == notes_[j].row; };
+    if (!std::is_sorted(first.begin(), first.end(), by_row))
+        std::stable_sort(first.begin(), first.end(), by_row);
+    first.erase(std::unique(first.begin(), first.end(), same_row), first.end());
+
+    Change change;
+    const auto m = static_cast<Index>(first.size());
+    const auto sized = [](Side& side, Index size) {
+        side.places.reserve(static_cast<std::size_t>(size));
+        side.y.resize(size);
+        side.s.resize(size);
+    };
+    sized(change.before, m);
+    sized(change.after, m);
+    change.rows.reserve(first.size());
+    for (Index i = 0; i < m; ++i) {
+        const Note& was = notes_[first[static_cast<std::size_t>(i)]];
+        const Index now = place(was.row);
+        change.rows.push_back(was.row);
+        change.before.places.push_back(was.place);
+        change.before.y(i) = was.y;
+        change.before.s(i) = was.s;
+        change.after.places.push_back(now < 0 ? was.place : now);
+        change.after.y(i) = now < 0 ? was.y : y(now);
+        change.after.s(i) = now < 0 ? 0.0 : s(now);
+        change.moved = change.moved || change.after.places.back() != was.place;
+    }
+    change.added = numbers() - began_numbers_;
+    for (Index row = began_numbers_; row < numbers(); ++row)
+        if (place(row) >= 0) change.joined.places.push_back(place(row));
+    const auto joined = static_cast<Index>(change.joined.places.size());
+    sized(change.joined, joined);
+    for (Index i = 0; i < joined; ++i) {
+        change.joined.y(i) = y(change.joined.places[static_cast<std::size_t>(i)]);
+        change.joined.s(i) = s(change.joined.places[static_cast<std::size_t>(i)]);
+    }
+
+    counts_ = began_counts_;
+    count(change.before, -1);
+    count(change.after, 1);
+    count(change.joined, 1);
+    if (counts_.first + counts_.second <= 0)
+        throw std::invalid_argument("no row of positive weight would be left");
+    if (classes_ && (counts_.first <= 0 || counts_.second <= 0))
+        throw std::invalid_argument("no row of positive weight would be left of one of the two classes");
+    return change;
+}
+
+std::pair<Ledger, std::vector<Index>> Ledger::compacted() const {
+    Ledger smaller(*this);
+    smaller.notes_.clear();
+    smaller.overlay_ = Stored();
+    smaller.abandoned_ = 0;
+    const Index n = base_.size();
+    std::vector<Index> were;
+    for (const Index row : live()) {
+        if (place(row) < n) continue;
+        smaller.place_[static_cast<std::size_t>(row)] = n + static_cast<Index>(were.size());
+        were.push_back(place(row));
+    }
+    const auto m = static_cast<Index>(were.size());
+    Vector targets(m), weights(m);
+    for (Index i = 0; i < m; ++i) {
+        const Index at = were[static_cast<std::size_t>(i)] - n;
+        targets(i) = overlay_.targets()[at];
+        weights(i) = overlay_.weights()[at];
+    }
+    smaller.overlay_.append(targets, weights);
+    return {std::move(smaller), std::move(were)};
+}
+
+}  // namespace expunge
