@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from problems import in_required_forms
 from unlearning import (
+    TOLERANCE,
     assert_corrected_data,
     assert_retrained,
     assert_vouched,
@@ -21,7 +22,7 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge import reference
+from expunge import kernels, reference
 
 N, D = 1500, 6
 
@@ -29,20 +30,22 @@ N, D = 1500, 6
 def stream(data, loss, count, seed=0):
     """Requests of one row each; rows 0 and 1 hold one class each and stay."""
     rng = np.random.default_rng(seed)
-    live = set(range(2, len(data.y)))
+    live = list(range(2, len(data.y)))
     total = len(data.y)
     for _ in range(count):
-        kind, row = rng.integers(4), int(rng.choice(sorted(live)))
+        kind, position = rng.integers(4), int(rng.integers(len(live)))
+        row = live[position]
         y = float(rng.integers(2)) if loss == "logistic" else float(rng.standard_normal())
         if kind == 0 and len(live) > 20:
-            live.remove(row)
+            live[position] = live[-1]
+            live.pop()
             yield ex.RemoveRows(row)
         elif kind == 1:
             yield ex.CorrectLabels(row, y)
         elif kind == 2:
             yield ex.CorrectValues([row], [int(rng.integers(D))], float(np.float32(rng.standard_normal())))
         else:
-            live.add(total)
+            live.append(total)
             total += 1
             X = rng.standard_normal((1, D)).astype(np.float32).astype(np.float64)
             yield ex.AddRows(X, np.array([y]))
@@ -76,6 +79,36 @@ def test_every_step_of_a_stream_is_within_its_bound_and_the_tolerance(
     )
     distance = np.linalg.norm((theta_of(un.model) - theta_of(retrained))[:D])
     assert distance <= (r + floor) / un.model.alpha
+
+
+@pytest.mark.parametrize("tolerance", [1e-6, 1e-2, 1e9])
+@each_intercept
+@each_loss
+def test_after_10_000_requests_the_model_is_within_its_bound_of_retraining(loss, fit_intercept, tolerance):
+    data = make_data(loss, n=2000, d=D, weighted=True)
+    un = unlearner(data, loss, fit_intercept, tolerance=1e-6)
+    un.tolerance = tolerance
+    settled = 0
+    for request in stream(data, loss, 10_000):
+        update = un.apply(request)
+        data = data.granted(request)
+        settled += update.settled
+    assert_corrected_data(un, data)
+    assert (settled > 0) == (loss == "logistic" and tolerance < 1.0)
+    X, y, s = data.rows
+    un.tolerance = TOLERANCE
+    retrained = un.retrain()
+    if tolerance == 1e9:  # with a bound that says something
+        assert update.residual_bound < 1e6
+    # Strong convexity: |coef - coef*| is at most the profile residual / alpha, of both models.
+    longest = np.linalg.norm(X, axis=1).max() if fit_intercept else 0.0
+    floor = kernels.rounding_floor(
+        X, y, theta_of(un.model), alpha=un.model.alpha, loss=loss, sample_weight=s, fit_intercept=fit_intercept
+    )
+    allowed = np.hypot(1.0, longest) * (update.residual_bound + retrained.residual_ + 2.0 * floor)
+    assert np.linalg.norm(un.model.coef_ - retrained.coef_) <= allowed / un.model.alpha
+    if update.residual_bound == update.residual:
+        assert un.residual() <= tolerance + floor
 
 
 def test_a_wider_tolerance_serves_more_requests_without_the_data():

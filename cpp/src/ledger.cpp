@@ -7,7 +7,7 @@
 
 namespace expunge {
 
-void Stored::append(const VectorRef& y, const VectorRef& s) {
+void WeightedTargets::append(const VectorRef& y, const VectorRef& s) {
     const Index wanted = size_ + y.size();
     if (wanted > capacity_) {
         const Index capacity = std::max(wanted, 2 * size_);
@@ -143,8 +143,9 @@ void Ledger::count(const Side& side, Index sign) {
         if (side.s(i) > 0.0) (classes_ && side.y(i) == 1.0 ? counts_.second : counts_.first) += sign;
 }
 
-Ledger::Change Ledger::change() {
-    std::vector<std::size_t> first;  // note of each row that was there, ascending by row
+// The first note of each row that was there at begin(), ascending by row.
+std::vector<std::size_t> Ledger::first_notes() const {
+    std::vector<std::size_t> first;
     for (std::size_t i = 0; i < notes_.size(); ++i)
         if (notes_[i].row < began_numbers_) first.push_back(i);
     const auto by_row = [&](std::size_t i, std::size_t j) { return notes_[i].row < notes_[j].row; };
@@ -152,7 +153,18 @@ Ledger::Change Ledger::change() {
     if (!std::is_sorted(first.begin(), first.end(), by_row))
         std::stable_sort(first.begin(), first.end(), by_row);
     first.erase(std::unique(first.begin(), first.end(), same_row), first.end());
+    return first;
+}
 
+std::vector<Index> Ledger::touched() const {
+    std::vector<Index> rows;
+    for (const std::size_t i : first_notes()) rows.push_back(notes_[i].row);
+    for (Index row = began_numbers_; row < numbers(); ++row) rows.push_back(row);
+    return rows;
+}
+
+Ledger::Change Ledger::change() {
+    const std::vector<std::size_t> first = first_notes();
     Change change;
     const auto m = static_cast<Index>(first.size());
     const auto sized = [](Side& side, Index size) {
@@ -162,11 +174,9 @@ Ledger::Change Ledger::change() {
     };
     sized(change.before, m);
     sized(change.after, m);
-    change.rows.reserve(first.size());
     for (Index i = 0; i < m; ++i) {
         const Note& was = notes_[first[static_cast<std::size_t>(i)]];
         const Index now = place(was.row);
-        change.rows.push_back(was.row);
         change.before.places.push_back(was.place);
         change.before.y(i) = was.y;
         change.before.s(i) = was.s;
@@ -175,7 +185,7 @@ Ledger::Change Ledger::change() {
         change.after.s(i) = now < 0 ? 0.0 : s(now);
         change.moved = change.moved || change.after.places.back() != was.place;
     }
-    change.added = numbers() - began_numbers_;
+    edits_ = m + numbers() - began_numbers_;
     for (Index row = began_numbers_; row < numbers(); ++row)
         if (place(row) >= 0) change.joined.places.push_back(place(row));
     const auto joined = static_cast<Index>(change.joined.places.size());
@@ -189,8 +199,7 @@ Ledger::Change Ledger::change() {
     count(change.before, -1);
     count(change.after, 1);
     count(change.joined, 1);
-    if (counts_.first + counts_.second <= 0)
-        throw std::invalid_argument("no row of positive weight would be left");
+    if (weighty() <= 0) throw std::invalid_argument("no row of positive weight would be left");
     if (classes_ && (counts_.first <= 0 || counts_.second <= 0))
         throw std::invalid_argument("no row of positive weight would be left of one of the two classes");
     return change;
@@ -199,7 +208,7 @@ Ledger::Change Ledger::change() {
 std::pair<Ledger, std::vector<Index>> Ledger::compacted() const {
     Ledger smaller(*this);
     smaller.notes_.clear();
-    smaller.overlay_ = Stored();
+    smaller.overlay_ = WeightedTargets();
     smaller.abandoned_ = 0;
     const Index n = base_.size();
     std::vector<Index> were;

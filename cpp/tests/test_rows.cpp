@@ -234,6 +234,20 @@ TEST("a selection of a selection holds the columns at both") {
     });
 }
 
+TEST("a slice holds consecutive rows, of all columns and of some") {
+    for_each_layout([](const RowMatrix& X, const auto& rows, const Stored&) {
+        const std::vector<Index> kept = every_other(X.cols());
+        for (const Index first : {Index(0), X.rows() / 2, X.rows() - 1}) {
+            const Index m = std::min<Index>(3, X.rows() - first);
+            CHECK(holds(rows.slice(first, m), X.middleRows(first, m)));
+            const RowMatrix some = X(Eigen::seqN(first, m), kept);
+            CHECK(holds(rows.select(kept).slice(first, m), some));
+        }
+        CHECK(rows.slice(0, X.rows()).same_rows(rows));
+        CHECK(holds(rows.slice(0, 0), RowMatrix(0, X.cols())));
+    });
+}
+
 TEST("the largest norm is that of the longest row") {
     for_each_layout([](const RowMatrix& X, const auto&, const Stored& layout) {
         const double longest = X.rowwise().norm().maxCoeff();

@@ -37,7 +37,7 @@ py::array view(const std::shared_ptr<double[]>& memory, Index size) {
     return std::move(values);
 }
 
-py::tuple views(const Stored& stored) {
+py::tuple views(const WeightedTargets& stored) {
     return py::make_tuple(view(stored.targets(), stored.size()), view(stored.weights(), stored.size()));
 }
 
@@ -74,7 +74,9 @@ void bind_ledger(py::module_& m) {
         .def("rollback", &Ledger::rollback)
         .def(
             "require",
-            [](const Ledger& ledger, const Numbers& rows) { ledger.require(numbers(rows, ledger.numbers())); },
+            [](const Ledger& ledger, const Numbers& rows) {
+                ledger.require(numbers(rows, ledger.numbers()));
+            },
             py::arg("rows").noconvert())
         .def(
             "remove",
@@ -91,15 +93,16 @@ void bind_ledger(py::module_& m) {
             [](Ledger& ledger, const Numbers& rows) { ledger.relocate(numbers(rows, ledger.numbers())); },
             py::arg("rows").noconvert())
         .def(
-            "add", [](Ledger& ledger, const Array& y, const Array& s) { ledger.add(flat(y, "y"), flat(s, "s")); },
+            "add",
+            [](Ledger& ledger, const Array& y, const Array& s) { ledger.add(flat(y, "y"), flat(s, "s")); },
             py::arg("y").noconvert(), py::arg("s").noconvert())
         .def("change",
              [](Ledger& ledger) {
                  const Ledger::Change change = ledger.change();
-                 return py::make_tuple(to_numpy(change.rows), to_python(change.before),
-                                       to_python(change.after), to_python(change.joined), change.added,
-                                       change.moved);
+                 return py::make_tuple(to_python(change.before), to_python(change.after),
+                                       to_python(change.joined), change.moved);
              })
+        .def("touched", [](const Ledger& ledger) { return to_numpy(ledger.touched()); })
         .def("compacted",
              [](const Ledger& ledger) {
                  auto [smaller, places] = ledger.compacted();
@@ -116,6 +119,8 @@ void bind_ledger(py::module_& m) {
             },
             py::arg("rows").noconvert())
         .def_property_readonly("numbers", &Ledger::numbers)
+        .def_property_readonly("edits", &Ledger::edits)
+        .def_property_readonly("weighty", &Ledger::weighty)
         .def_property_readonly("abandoned", &Ledger::abandoned)
         .def_property_readonly("counts", &Ledger::counts)
         .def_property_readonly("base", [](const Ledger& ledger) { return views(ledger.base()); })

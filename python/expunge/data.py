@@ -14,7 +14,6 @@ from . import _core
 from ._arrays import Block, Blocks, Float, as_indices, stack
 
 Index = NDArray[np.int64]
-_NONE = np.empty(0, dtype=np.int64)
 
 
 class Growing:
@@ -114,11 +113,10 @@ class Touched:
     """What one request touches (E2): rows before and after it, and what it revokes."""
 
     def __init__(self) -> None:
+        self.undo: list[Callable[[], None]] = []
         self.before: Blocks | None = None
         self.after: Blocks | None = None
         self.gained: Blocks = []  # of those after, rows that were added or have other values
-        self.rows: Index = _NONE  # numbers of rows that were there before and were edited, ascending
-        self.added = 0
         self.revoked: list[int] = []
         self.revoked_rows: list[Index] = []  # that hold anything but 0 in a revoked column
 
@@ -141,7 +139,6 @@ class Data:
         self.kept = np.ones(width, dtype=bool)  # replaced, never changed
         self.stored: Index | None = None  # which columns rows are stored with; None: all
         self._last_mask: tuple[Any, NDArray[np.bool_] | None] = (None, None)
-        self._undo: list[Callable[[], None]] = []
         self._touched = Touched()
 
     # --- columns
@@ -216,17 +213,17 @@ class Data:
 
     def begin(self) -> None:
         """A request begins: edits made from here on are undone by `rollback`, unless they are committed."""
-        self._undo, self._touched = [], Touched()
+        self._touched = Touched()
 
     def rollback(self) -> None:
         """Undoes the edits since `begin`."""
-        while self._undo:
-            self._undo.pop()()
+        while self._touched.undo:
+            self._touched.undo.pop()()
         self._touched = Touched()
 
     def committed(self) -> dict[str, Any]:
         """What to assign to this object, together with all else that a request changes, to make it stay."""
-        return {"_undo": [], "_touched": Touched()}
+        return {"_touched": Touched()}
 
 
 class CorrectedData(Data):
@@ -278,11 +275,6 @@ class CorrectedData(Data):
         """Row numbers given out so far, removed rows included."""
         return self.ledger.numbers
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
-        return self.ledger.counts
-
     def blocks(self) -> Blocks:
         """D' as the core takes it: the base, with weight 0 where the overlay or nothing stands instead."""
         blocks: Blocks = [(self.X, *self.ledger.base)]
@@ -328,11 +320,11 @@ class CorrectedData(Data):
         """A request begins: from here on edits are undone unless they are committed."""
         super().begin()
         self.ledger.begin()
-        self._undo.append(self.ledger.rollback)
+        self._touched.undo.append(self.ledger.rollback)
 
     def _append(self, X: Any) -> None:
         """Values join the overlay."""
-        self._undo.append(partial(self.overlay_X.truncate, len(self.overlay_X)))
+        self._touched.undo.append(partial(self.overlay_X.truncate, len(self.overlay_X)))
         self.overlay_X.append(X)
         self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
 
@@ -356,7 +348,7 @@ class CorrectedData(Data):
         self._append(self._widened(X))
         self.ledger.add(y, np.ones(y.size) if s is None else s)
         if s is not None and not self.weighted:
-            self._undo.append(partial(setattr, self, "weighted", False))
+            self._touched.undo.append(partial(setattr, self, "weighted", False))
             self.weighted = True
 
     def revoke(self, columns: Index) -> None:
@@ -365,9 +357,9 @@ class CorrectedData(Data):
             raise ValueError("every remaining column would be revoked: a model needs at least one")
         found, entries = self._rows_with_values_in(columns)
         self._touched.revoked_rows.append(found)
-        self._undo.append(partial(setattr, self, "_revoked_entries", self._revoked_entries))
+        self._touched.undo.append(partial(setattr, self, "_revoked_entries", self._revoked_entries))
         self._revoked_entries += entries
-        self._undo.append(partial(setattr, self, "kept", self.kept))
+        self._touched.undo.append(partial(setattr, self, "kept", self.kept))
         self.kept = self.kept.copy()
         self.kept[columns] = False
         self._touched.revoked.extend(columns.tolist())
@@ -380,9 +372,7 @@ class CorrectedData(Data):
         Unless values changed, both sides hold the same rows of one X.
         """
         touched = self._touched
-        rows, before, after, joined, added, moved = self.ledger.change()
-        touched.rows = rows
-        touched.added = added
+        before, after, joined, moved = self.ledger.change()
         if before is not None and after is not None:
             was = self._block(*before)
             now = self._block(*after) if moved else (was[0], *after[1:], *was[3:])

@@ -138,6 +138,7 @@ class _State:
     saved: float = 0.0  # passes that requests since the anchor did without
     gram_norm: float | None = None  # upper bound of |S^1/2 X|^2 when a first-order update last asked for it,
     gram_added: float = 0.0  # and what requests since may have added to it
+    published: Any = None  # a model of ours is as it was written while this is what it is fitted to
 
 
 @dataclass(slots=True, eq=False)
@@ -273,6 +274,7 @@ class Unlearner:
 
         self.model = model
         self._spec = spec
+        self._constant_hessian = self._loss.max_d3 == 0
         self._encode = partial(encode_targets, spec=spec)
         self._data = CorrectedData(
             matrix, targets, weights, names, classes=spec.classes is not None, column_index=column_index
@@ -287,7 +289,7 @@ class Unlearner:
         self._lock = RLock()
         self._state = _State(minimum.theta, _bare(minimum.at), anchor, True, statistics)
         set_theta(model, minimum.theta, minimum.residual)
-        self._published = getattr(model, "_fitted", None)
+        self._state.published = getattr(model, "_fitted", None)
 
     # --- requests
 
@@ -381,7 +383,8 @@ class Unlearner:
             raise ValueError("tau is an option of method='first_order'")
 
     def _check_model(self) -> None:
-        if self._published is not None and getattr(self.model, "_fitted", None) is self._published:
+        published = self._state.published
+        if published is not None and getattr(self.model, "_fitted", None) is published:
             return
         if not np.array_equal(theta_of(self.model), self._state.theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
@@ -395,14 +398,14 @@ class Unlearner:
         names = self._data.surviving_names() if named else None
         residual = None if state.at is None else state.at.residual
         fitted = fitted_attributes(self.model, state.theta, residual, names)
-        mine = {"_state": state, "_published": fitted.get("_fitted")}
-        assign_all([(self.model, fitted), (self, mine), (self._data, self._data.committed())])
+        state.published = fitted.get("_fitted")
+        assign_all([(self.model, fitted), (self, {"_state": state}), (self._data, self._data.committed())])
 
     def _rows_touched(self, touched: Touched) -> int:
+        ledger = self._data.ledger
         if not touched.revoked:
-            return touched.rows.size + touched.added
-        n = self._data.n_rows
-        return _union([touched.rows, np.arange(n - touched.added, n), *touched.revoked_rows], n).size
+            return ledger.edits
+        return _union([ledger.touched(), *touched.revoked_rows], ledger.numbers).size
 
     def _stage(self, touched: Touched, method: Method) -> _Edit:
         data, old, fit_intercept = self._data, self._state, self._spec.fit_intercept
@@ -418,15 +421,14 @@ class Unlearner:
             revoked_rows = revoked_rows[data.ledger.places(revoked_rows) >= 0]
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if before or after:
-            count = touched.rows.size + touched.added
-            many = 4 * count > sum(data.counts)  # so many that H is better assembled anew
+            many = 4 * data.ledger.edits > data.ledger.weighty  # so many that H is better assembled anew
             if statistics is not None and not (many and not self._constant_hessian):
                 columns = data.stored_columns(width)
                 statistics, difference = statistics.edit(before, after, columns, old.theta)
                 edited = statistics.anchor
                 if edited.cancelled:  # to be assembled anew
                     statistics, anchor, current = None, None, False
-                elif edited.factored or edited.size <= SMALL or method in ("auto", "second_order"):
+                elif method in ("auto", "second_order") or edited.size <= SMALL or edited.factored:
                     anchor, current = edited, True
                 else:
                     current = False  # a large factor preconditions as it is
@@ -453,7 +455,7 @@ class Unlearner:
             dropped=dropped,
             columns=width,
             revoked_rows=revoked_rows,
-            gram_added=sum(_weighted_norms(X, s, fit_intercept) for X, s in map(_rows_of, touched.gained)),
+            gram_added=sum([_weighted_norms(*_rows_of(rows), fit_intercept) for rows in touched.gained]),
         )
 
     def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
@@ -674,7 +676,7 @@ class Unlearner:
             return objective.evaluate(theta), 1
         if not edit.dropped.size:
             return known, 0
-        few = 4 * edit.revoked_rows.size <= sum(data.counts)
+        few = 4 * edit.revoked_rows.size <= data.ledger.weighty
         if not (
             few and sparse.issparse(data.X) and (block is None or in_low_dimension(objective, theta.size))
         ):
@@ -689,10 +691,6 @@ class Unlearner:
     @property
     def _loss(self) -> Loss:
         return get_loss(self._spec.loss)
-
-    @property
-    def _constant_hessian(self) -> bool:
-        return self._loss.max_d3 == 0
 
     def _is_hessian_at(self, theta: Float, anchor: _core.Anchor) -> bool:
         return self._constant_hessian or np.array_equal(anchor.theta, theta)

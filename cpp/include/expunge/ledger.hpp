@@ -10,10 +10,10 @@ namespace expunge {
 
 // Targets and weights of rows that are stored side by side. They grow at their end; who holds the memory
 // keeps what it was.
-class Stored {
+class WeightedTargets {
 public:
-    Stored() = default;
-    Stored(const VectorRef& y, const VectorRef& s) { append(y, s); }
+    WeightedTargets() = default;
+    WeightedTargets(const VectorRef& y, const VectorRef& s) { append(y, s); }
 
     Index size() const { return size_; }
     double& y(Index i) { return y_[i]; }
@@ -44,13 +44,14 @@ public:
     // given out, the others have left.
     Ledger(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count);
 
-    Index numbers() const { return static_cast<Index>(place_.size()); }  // given out so far
+    Index numbers() const { return static_cast<Index>(place_.size()); }             // given out so far
     Index place(Index row) const { return place_[static_cast<std::size_t>(row)]; }  // -1: it has left
     std::vector<Index> live() const;                                                // numbers, ascending
-    const Stored& base() const { return base_; }
-    const Stored& overlay() const { return overlay_; }
+    const WeightedTargets& base() const { return base_; }
+    const WeightedTargets& overlay() const { return overlay_; }
     Index abandoned() const { return abandoned_; }  // places of the overlay that no row will have again
     std::pair<Index, Index> counts() const { return counts_; }  // rows of positive weight: in class 0, in 1
+    Index weighty() const { return counts_.first + counts_.second; }
 
     void begin();
     void rollback();
@@ -67,14 +68,14 @@ public:
         Vector y, s;
     };
     struct Change {
-        std::vector<Index> rows;  // that were there at begin(), ascending
-        Side before, after;       // of these rows; one that left keeps its place, at weight 0
-        Side joined;              // rows that were added, and are there still
-        Index added = 0;          // how many numbers were given out
-        bool moved = false;       // whether the values of a row changed
+        Side before, after;  // of rows that were there at begin(); one that left keeps its place, at weight 0
+        Side joined;         // of rows that were added, and are there still
+        bool moved = false;  // whether the values of a row changed
     };
     // Since begin(). Throws where too few rows would be left.
     Change change();
+    Index edits() const { return edits_; }  // rows that change() found edited or added
+    std::vector<Index> touched() const;     // their numbers, ascending
 
     // Without the abandoned places: the overlay's rows in the order of their numbers, and where they were.
     std::pair<Ledger, std::vector<Index>> compacted() const;
@@ -84,15 +85,20 @@ private:
         Index row, place;
         double y, s;
     };
-    double& y(Index place) { return place < base_.size() ? base_.y(place) : overlay_.y(place - base_.size()); }
-    double& s(Index place) { return place < base_.size() ? base_.s(place) : overlay_.s(place - base_.size()); }
+    double& y(Index place) {
+        return place < base_.size() ? base_.y(place) : overlay_.y(place - base_.size());
+    }
+    double& s(Index place) {
+        return place < base_.size() ? base_.s(place) : overlay_.s(place - base_.size());
+    }
+    std::vector<std::size_t> first_notes() const;
     void note(Index row);
     void leave(Index place);
     void count(const Side& side, Index sign);
 
     std::vector<Index> place_;
-    Stored base_, overlay_;
-    Index abandoned_ = 0;
+    WeightedTargets base_, overlay_;
+    Index abandoned_ = 0, edits_ = 0;
     std::pair<Index, Index> counts_ = {0, 0};
     bool classes_;
 

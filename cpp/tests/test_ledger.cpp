@@ -1,0 +1,195 @@
+// The ledger of rows, beside a list of rows by number that is copied before every request.
+#include "expunge/ledger.hpp"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "check.hpp"
+#include "problems.hpp"
+
+using namespace expunge;
+using namespace expunge::testing;
+
+namespace {
+
+struct Row {
+    bool live;
+    Index values;  // the place of its values
+    double y, s;
+    bool operator==(const Row&) const = default;
+};
+using Expected = std::vector<Row>;
+
+// What a ledger holds, row by row.
+Expected rows_in(const Ledger& ledger) {
+    Expected rows;
+    const Index n = ledger.base().size();
+    for (Index row = 0; row < ledger.numbers(); ++row) {
+        const Index at = ledger.place(row);
+        if (at < 0) {
+            rows.push_back({false, -1, 0.0, 0.0});
+            continue;
+        }
+        const WeightedTargets& part = at < n ? ledger.base() : ledger.overlay();
+        const Index i = at < n ? at : at - n;
+        rows.push_back({true, at, part.targets()[i], part.weights()[i]});
+    }
+    return rows;
+}
+
+std::pair<Index, Index> counted(const Expected& rows, bool classes) {
+    std::pair<Index, Index> counts = {0, 0};
+    for (const Row& row : rows)
+        if (row.live && row.s > 0.0) ++(classes && row.y == 1.0 ? counts.second : counts.first);
+    return counts;
+}
+
+double total_weight(const Ledger& ledger) {
+    double sum = 0.0;
+    for (const WeightedTargets* part : {&ledger.base(), &ledger.overlay()})
+        for (Index i = 0; i < part->size(); ++i) sum += part->weights()[i];
+    return sum;
+}
+
+Vector one(double value) { return Vector::Constant(1, value); }
+
+}  // namespace
+
+TEST("a ledger follows random requests, tells their changes, and forgets those that are rolled back") {
+    for (const bool classes : {false, true}) {
+        Random random(classes ? 1 : 2);
+        const auto below = [&](Index n) {
+            return std::min(n - 1, static_cast<Index>(random.uniform() * static_cast<double>(n)));
+        };
+        const Index n = 40;
+        Vector y(n), s(n);
+        for (Index i = 0; i < n; ++i) {
+            y(i) = static_cast<double>(below(2));
+            s(i) = below(5) == 0 ? 0.0 : 0.5 + random.uniform();
+        }
+        y.head(2) << 0.0, 1.0;  // these two stay
+        s.head(2).setOnes();
+        Ledger ledger(y, s, classes);
+        Expected expected;
+        for (Index i = 0; i < n; ++i) expected.push_back({true, i, y(i), s(i)});
+        for (int request = 0; request < 400; ++request) {
+            const Expected before = expected;
+            const Index stored = ledger.overlay().size(), abandoned = ledger.abandoned();
+            ledger.begin();
+            Index places = n + stored;
+            std::map<Index, bool> touched;
+            for (Index k = below(6); k > 0; --k) {
+                const Index row = 2 + below(static_cast<Index>(expected.size()) - 2);
+                Row& at = expected[static_cast<std::size_t>(row)];
+                const std::vector<Index> rows = {row};
+                const Index kind = below(4);
+                if (kind == 3) {
+                    const double target = static_cast<double>(below(2)), weight = random.uniform();
+                    ledger.add(one(target), one(weight));
+                    expected.push_back({true, places++, target, weight});
+                    continue;
+                }
+                if (!at.live) {
+                    CHECK(thrown<std::invalid_argument>([&] { ledger.remove(rows); }) ==
+                          "row " + std::to_string(row) + " was removed before: it is no longer in the data");
+                    continue;
+                }
+                touched[row] = true;
+                if (kind == 0) {
+                    ledger.remove(rows);
+                    at = {false, -1, 0.0, 0.0};
+                } else if (kind == 1) {
+                    at.y = static_cast<double>(below(2));
+                    ledger.set_targets(rows, one(at.y));
+                } else {
+                    ledger.relocate(rows);
+                    at.values = places++;
+                }
+            }
+            CHECK(rows_in(ledger) == expected);
+            const Ledger::Change change = ledger.change();
+            CHECK(ledger.counts() == counted(expected, classes));
+            std::size_t i = 0, there = 0;
+            for (const auto& [row, _] : touched) {
+                if (row >= static_cast<Index>(before.size())) continue;
+                ++there;
+                const Row &was = before[static_cast<std::size_t>(row)],
+                          &now = expected[static_cast<std::size_t>(row)];
+                const auto k = static_cast<Index>(i);
+                CHECK(change.before.places[i] == was.values);
+                CHECK(change.before.y(k) == was.y && change.before.s(k) == was.s);
+                CHECK(change.after.places[i] == (now.live ? now.values : was.values));
+                CHECK(change.after.s(k) == (now.live ? now.s : 0.0));
+                if (now.live) CHECK(change.after.y(k) == now.y);
+                ++i;
+            }
+            CHECK(change.before.places.size() == there && change.after.places.size() == there);
+            CHECK(ledger.edits() == static_cast<Index>(there + expected.size() - before.size()));
+            CHECK(change.moved == (change.before.places != change.after.places));
+            i = 0;
+            for (std::size_t row = before.size(); row < expected.size(); ++row)
+                if (expected[row].live) {
+                    CHECK(change.joined.places[i] == expected[row].values);
+                    CHECK(change.joined.s(static_cast<Index>(i++)) == expected[row].s);
+                }
+            CHECK(change.joined.places.size() == i);
+            if (request % 3 == 0) {
+                ledger.rollback();
+                expected = before;
+                CHECK(ledger.overlay().size() == stored && ledger.abandoned() == abandoned);
+            }
+            CHECK(rows_in(ledger) == expected);
+            CHECK(ledger.counts() == counted(expected, classes));
+            double weight = 0.0;
+            for (const Row& row : expected) weight += row.s;
+            CHECK_AT_MOST(std::abs(total_weight(ledger) - weight), 1e-12 * (1.0 + weight));
+            if (request % 50 == 49) {
+                const auto [smaller, were] = ledger.compacted();
+                Expected kept = rows_in(smaller), moved = expected;
+                for (Row& row : kept)
+                    if (row.values >= n) row.values = were[static_cast<std::size_t>(row.values - n)];
+                CHECK(kept == moved);
+                CHECK(smaller.abandoned() == 0 && smaller.counts() == ledger.counts());
+                CHECK(smaller.overlay().size() == ledger.overlay().size() - ledger.abandoned());
+            }
+        }
+    }
+}
+
+TEST("a request that leaves too few rows is refused and can be rolled back") {
+    const Vector y = (Vector(3) << 0.0, 1.0, 1.0).finished(), s = (Vector(3) << 1.0, 1.0, 0.0).finished();
+    Ledger ledger(y, s, true);
+    const Expected before = rows_in(ledger);
+    const std::vector<Index> last_one = {1}, both = {0, 1};
+    ledger.begin();
+    ledger.remove(last_one);  // row 2 weighs nothing
+    CHECK(thrown<std::invalid_argument>([&] { ledger.change(); }) ==
+          "no row of positive weight would be left of one of the two classes");
+    ledger.rollback();
+    CHECK(rows_in(ledger) == before);
+    CHECK(ledger.counts() == std::pair(Index(1), Index(1)));
+    Ledger targets(y, s, false);
+    targets.begin();
+    targets.remove(both);
+    CHECK(thrown<std::invalid_argument>([&] { targets.change(); }) ==
+          "no row of positive weight would be left");
+}
+
+TEST("rows that are restored keep their numbers") {
+    const Vector y = (Vector(2) << 0.0, 1.0).finished(), s = (Vector(2) << 1.0, 2.0).finished();
+    const std::vector<Index> numbers = {1, 4};
+    Ledger ledger(y, s, true, numbers, 6);
+    CHECK(ledger.numbers() == 6);
+    CHECK(ledger.live() == numbers);
+    CHECK(ledger.place(4) == 1 && ledger.place(0) == -1);
+    CHECK(ledger.counts() == std::pair(Index(1), Index(1)));
+}
+
+TEST("memory that was handed out stays what it was when the overlay grows") {
+    Ledger ledger(one(1.0), one(1.0), false);
+    ledger.add(one(2.0), one(0.5));
+    const auto targets = ledger.overlay().targets();
+    for (int k = 0; k < 100; ++k) ledger.add(one(k), one(1.0));
+    CHECK(targets[0] == 2.0);
+}
