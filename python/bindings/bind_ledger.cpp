@@ -1,9 +1,10 @@
 #include <cstring>
 #include <memory>
 
-#include "arrays.hpp"
 #include "bind.hpp"
 #include "expunge/ledger.hpp"
+#include "expunge/statistics.hpp"
+#include "objective.hpp"
 
 namespace expunge::bindings {
 
@@ -41,23 +42,107 @@ py::tuple views(const WeightedTargets& stored) {
     return py::make_tuple(view(stored.targets(), stored.size()), view(stored.weights(), stored.size()));
 }
 
-// Places, one behind the other: the first of them; else all.
-py::object to_python(const std::vector<Index>& places) {
-    bool together = true;
-    for (std::size_t i = 1; together && i < places.size(); ++i) together = places[i] == places[i - 1] + 1;
-    if (together) return py::int_(places.front());
-    return to_numpy(places);
-}
+// Rows of the data before and after a request (E2), with all that they look into kept alive.
+class TouchedRows {
+public:
+    // X and the overlay's rows, of which those in `columns` are seen. `take(places)` copies rows together
+    // that do not lie together.
+    TouchedRows(Ledger& ledger, const py::object& X, const py::object& overlay, const py::object& take,
+                const Columns& columns)
+        : change_(ledger.change()) {
+        const Index n = ledger.base().size();
+        const auto view = [&](const Ledger::Side& side) -> Rows {
+            const Index first = side.places.front(), m = side.y.size();
+            bool together = first >= n || first + m <= n;
+            for (Index i = 1; together && i < m; ++i) together = side.places[std::size_t(i)] == first + i;
+            if (!together) return rows(take(to_numpy(side.places)), columns, owners_);
+            return first < n ? slice(rows(X, columns, owners_), first, m)
+                             : slice(rows(overlay(), columns, owners_), first - n, m);
+        };
+        if (!change_.before.places.empty()) {
+            const Rows was = view(change_.before);
+            add(before_, was, change_.before);
+            add(after_, change_.moved ? view(change_.after) : was, change_.after);
+        }
+        if (!change_.joined.places.empty()) add(after_, view(change_.joined), change_.joined);
+    }
+    TouchedRows(const TouchedRows&) = delete;  // blocks look into the change
 
-// None without rows.
-py::object to_python(const Ledger::Side& side) {
-    if (side.places.empty()) return py::none();
-    return py::make_tuple(to_python(side.places), bindings::to_numpy(side.y), bindings::to_numpy(side.s));
+    bool any() const { return !before_.empty() || !after_.empty(); }
+
+    // E1 on either side, without a penalty; none where there are no rows.
+    std::optional<Objective> before(const Loss& loss, bool fit_intercept) const {
+        return objective(before_, loss, fit_intercept);
+    }
+    std::optional<Objective> after(const Loss& loss, bool fit_intercept) const {
+        return objective(after_, loss, fit_intercept);
+    }
+
+    // The sum of s |x|^2, x extended by 1 with an intercept, over rows that joined or have other values.
+    double gained_norm(bool fit_intercept) const {
+        std::vector<Block> gained;
+        if (change_.moved)
+            gained = after_;
+        else if (!change_.joined.places.empty())
+            gained = {after_.back()};
+        const auto J = objective(gained, Squared{}, fit_intercept);
+        return J ? J->gram_diagonal(J->curvature(Vector::Zero(J->parameters()))).sum() : 0.0;
+    }
+
+private:
+    static void add(std::vector<Block>& blocks, const Rows& rows, const Ledger::Side& side) {
+        blocks.push_back({rows, side.y.data(), side.s.data()});
+    }
+    static std::optional<Objective> objective(const std::vector<Block>& blocks, const Loss& loss,
+                                              bool fit_intercept) {
+        if (blocks.empty()) return std::nullopt;
+        const Index d = std::visit([](const auto& view) { return view.columns(); }, blocks.front().rows);
+        return Objective(blocks, loss, Vector::Zero(d + fit_intercept), fit_intercept);
+    }
+
+    Ledger::Change change_;
+    py::list owners_;
+    std::vector<Block> before_, after_;
+};
+
+const Objective* pointer(const std::optional<Objective>& objective) {
+    return objective ? &*objective : nullptr;
 }
 
 }  // namespace
 
 void bind_ledger(py::module_& m) {
+    py::class_<TouchedRows>(m, "TouchedRows", py::module_local())
+        .def_property_readonly("any", &TouchedRows::any)
+        .def(
+            "edit",
+            [](const TouchedRows& touched, const AnchoredStatistics& statistics, const Array& theta) {
+                const auto& s = statistics.state();
+                const auto here = vector(theta, "theta", s.penalty.size());
+                py::gil_scoped_release nogil;
+                const auto before = touched.before(s.loss, s.fit_intercept),
+                           after = touched.after(s.loss, s.fit_intercept);
+                return std::pair(statistics.edit(pointer(before), pointer(after)),
+                                 Objective::difference(pointer(before), pointer(after), here));
+            },
+            py::arg("statistics"), py::arg("theta").noconvert())
+        .def(
+            "objectives",
+            [](const py::object& self, const std::string& loss, bool fit_intercept) {
+                const auto& touched = self.cast<const TouchedRows&>();
+                const auto wrapped = [&](std::optional<Objective> objective) {
+                    py::list owners;
+                    owners.append(self);
+                    return objective ? std::make_unique<PyObjective>(owners, std::move(*objective)) : nullptr;
+                };
+                const Loss chosen = loss_named(loss);
+                return std::pair(wrapped(touched.before(chosen, fit_intercept)),
+                                 wrapped(touched.after(chosen, fit_intercept)));
+            },
+            py::arg("loss"), py::arg("fit_intercept"))
+        .def("gained_norm", &TouchedRows::gained_norm, py::arg("fit_intercept"),
+             py::call_guard<py::gil_scoped_release>());
+
     py::class_<Ledger>(m, "Ledger", py::module_local())
         .def(py::init([](const Array& y, const Array& s, bool classes, const std::optional<Numbers>& rows,
                          std::optional<Index> count) {
@@ -96,12 +181,13 @@ void bind_ledger(py::module_& m) {
             "add",
             [](Ledger& ledger, const Array& y, const Array& s) { ledger.add(flat(y, "y"), flat(s, "s")); },
             py::arg("y").noconvert(), py::arg("s").noconvert())
-        .def("change",
-             [](Ledger& ledger) {
-                 const Ledger::Change change = ledger.change();
-                 return py::make_tuple(to_python(change.before), to_python(change.after),
-                                       to_python(change.joined), change.moved);
-             })
+        .def(
+            "change",
+            [](Ledger& ledger, const py::object& X, const py::object& overlay, const py::object& take,
+               const Columns& columns) {
+                return std::make_unique<TouchedRows>(ledger, X, overlay, take, columns);
+            },
+            py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert())
         .def("touched", [](const Ledger& ledger) { return to_numpy(ledger.touched()); })
         .def("compacted",
              [](const Ledger& ledger) {

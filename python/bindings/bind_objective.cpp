@@ -23,14 +23,8 @@ PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorR
           for (const auto& item : blocks) {
               const auto block = item.cast<py::tuple>();
               owners.append(block);
-              Rows X = rows(block[0], columns, owners);
-              Index n = expunge::rows(X);
-              if (block.size() > 3) {  // some rows of X, as many as y has
-                  const auto first = block[3].cast<Index>(), m = static_cast<Index>(py::len(block[1]));
-                  if (first < 0 || first + m > n) throw std::out_of_range("rows lie outside of X");
-                  X = slice(X, first, m);
-                  n = m;
-              }
+              const Rows X = rows(block[0], columns, owners);
+              const Index n = expunge::rows(X);
               views.push_back({X, column(block[1], "y", n), column(block[2], "sample_weight", n)});
           }
           return Objective(std::move(views), loss, penalty, fit_intercept,

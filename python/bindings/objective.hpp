@@ -7,6 +7,7 @@ namespace expunge::bindings {
 struct PyObjective {
     PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty, bool fit_intercept,
                 const Columns& columns, std::optional<double> largest_norm = std::nullopt);
+    PyObjective(py::list owners, Objective core) : owners(std::move(owners)), core(std::move(core)) {}
 
     Eigen::Map<const Vector> parameter(const Array& a, const char* name) const {
         return vector(a, name, core.parameters());

@@ -15,9 +15,7 @@ from .losses import Loss, get_loss
 
 Float = NDArray[np.float64]
 _FLOATS = [np.dtype(np.float64), np.dtype(np.float32)]
-# X, y, sample_weight; or of X the rows from the last number on, as many as there are in y
-Block = tuple[Any, Float | None, Float | None] | tuple[Any, Float, Float, int]
-Blocks = list[Block]
+Blocks = list[tuple[Any, Float | None, Float | None]]
 
 
 def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bool = True) -> Any:

@@ -35,6 +35,7 @@ gram = _module.gram
 is_canonical = _module.is_canonical
 largest_norm = _module.largest_norm
 minimize = _module.minimize
+TouchedRows = _module.TouchedRows
 rows_with_values = _module.rows_with_values
 solve = _module.solve
 

@@ -6,6 +6,8 @@ Public attributes and parameters only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from .losses import get_loss
 
 __all__ = ["Specification", "encode_targets", "specification"]
 
+SCALARS = (bool, int, float, str)
+
 
 @dataclass(frozen=True)
 class Specification:
@@ -30,6 +34,12 @@ class Specification:
     alpha: float
     fit_intercept: bool
     classes: NDArray[Any] | None  # (2,) labels of targets 0 and 1
+
+    @cached_property
+    def targets(self) -> dict[Any, Float]:
+        """The two labels' targets, (1,) each."""
+        labels = [] if self.classes is None else self.classes.tolist()
+        return {label: np.array([target]) for target, label in zip((0.0, 1.0), labels, strict=False)}
 
 
 def specification(model: Any) -> Specification:
@@ -130,6 +140,11 @@ def encode_targets(y: ArrayLike, n: int, spec: Specification) -> Float:
     ValueError
         Another shape, NaN or infinity, a label that is not one of the two classes.
     """
+    if n == 1 and isinstance(y, SCALARS):  # a stream of single rows takes this way
+        if y in spec.targets:
+            return spec.targets[y]
+        if spec.classes is None and isinstance(y, float) and isfinite(y):
+            return np.array([float(y)])
     if spec.classes is None:
         y = np.asarray(y)
         return as_targets(np.full(n, y) if y.ndim == 0 else _one_column(y), get_loss(spec.loss), n)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from . import _core
-from ._arrays import Block, Blocks, Float, as_indices, stack
+from ._arrays import Blocks, Float, as_indices, stack
 
 Index = NDArray[np.int64]
 
@@ -110,13 +110,13 @@ class SparseRows:
 
 
 class Touched:
-    """What one request touches (E2): rows before and after it, and what it revokes."""
+    """What one request touches (E2), and how to undo it."""
+
+    rows: _core.TouchedRows  # before and after
+    columns: NDArray[np.bool_]  # before the request revoked any
 
     def __init__(self) -> None:
         self.undo: list[Callable[[], None]] = []
-        self.before: Blocks | None = None
-        self.after: Blocks | None = None
-        self.gained: Blocks = []  # of those after, rows that were added or have other values
         self.revoked: list[int] = []
         self.revoked_rows: list[Index] = []  # that hold anything but 0 in a revoked column
 
@@ -367,33 +367,15 @@ class CorrectedData(Data):
     # --- what one request came to
 
     def finish(self) -> Touched:
-        """Touched rows before and after, over the stored columns; raises if too little would be left.
-
-        Unless values changed, both sides hold the same rows of one X.
-        """
+        """All that the request touched; raises if too little would be left."""
         touched = self._touched
-        before, after, joined, moved = self.ledger.change()
-        if before is not None and after is not None:
-            was = self._block(*before)
-            now = self._block(*after) if moved else (was[0], *after[1:], *was[3:])
-            touched.before, touched.after = [was], [now]
-            touched.gained = [now] if moved else []
-        if joined is not None:
-            block = self._block(*joined)
-            touched.after = [*(touched.after or []), block]
-            touched.gained = [*touched.gained, block]
+        touched.columns = self.kept
+        if touched.revoked:
+            touched.columns = self.kept.copy()
+            touched.columns[touched.revoked] = True
+        columns = self.stored_columns(touched.columns)
+        touched.rows = self.ledger.change(self.X, self.overlay_X.matrix, self._rows_at, columns)
         return touched
-
-    def _block(self, places: int | Index, y: Float, s: Float) -> Block:
-        """Rows at places, not copied where they lie one behind the other."""
-        if isinstance(places, int):
-            n = self.X.shape[0]
-            if places >= n:
-                return self.overlay_X.matrix(), y, s, places - n
-            if places + y.size <= n:
-                return self.X, y, s, places
-            places = np.arange(places, places + y.size)
-        return self._rows_at(places), y, s
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
         """Rows now in the data that are not 0 in all of these columns; how many entries of X these hold."""
@@ -419,6 +401,8 @@ class CorrectedData(Data):
 
         The data stay what they are.
         """
+        if not self._revoked_entries and not len(self.overlay_X):
+            return
         few_columns = (
             self._revoked_entries > 0 and sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz
         )

@@ -175,13 +175,18 @@ def fitted_attributes(
     return fitted
 
 
+_NONE = object()
+
+
 def assign_all(changes: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
     """Sets attributes of several objects, or none where one cannot be set.
 
     In one call, during which Python runs no signal handler (Ctrl-C).
     """
     triples = [(owner, name, value) for owner, values in changes for name, value in values.items()]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in triples if hasattr(owner, name)]
+    before = [
+        (owner, name, old) for owner, name, _ in triples if (old := getattr(owner, name, _NONE)) is not _NONE
+    ]
     try:
         deque(starmap(setattr, triples), 0)
     except BaseException:

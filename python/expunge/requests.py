@@ -78,9 +78,10 @@ class CorrectLabels(Request):
 
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """Targets -> labels."""
-        rows = data.rows(self.rows)
-        labels = np.asarray(self.labels)
-        data.set_targets(rows, encode(labels[0] if labels.shape == (1,) else labels, rows.size))
+        rows, labels = data.rows(self.rows), self.labels
+        if not isinstance(labels, float | int | str) and np.shape(labels) == (1,):
+            labels = np.asarray(labels)[0]
+        data.set_targets(rows, encode(labels, rows.size))
 
 
 @dataclass(frozen=True, eq=False)

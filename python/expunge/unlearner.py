@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from . import _core
-from ._arrays import Block, Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
+from ._arrays import Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
 from .adopt import encode_targets, specification
 from .data import CorrectedData, Touched
 from .errors import ConvergenceError, NotPositiveDefiniteError
@@ -409,22 +409,18 @@ class Unlearner:
 
     def _stage(self, touched: Touched, method: Method) -> _Edit:
         data, old, fit_intercept = self._data, self._state, self._spec.fit_intercept
-        before, after = touched.before, touched.after
-        width, revoked_rows, dropped = data.kept, _NONE, _NONE
+        rows, width, revoked_rows, dropped = touched.rows, touched.columns, _NONE, _NONE
         survives: NDArray[np.bool_] | slice = slice(None)
         if touched.revoked:
-            width = data.kept.copy()
-            width[touched.revoked] = True
             survives = np.append(data.kept[width], np.ones(int(fit_intercept), dtype=bool))
             dropped = np.flatnonzero(~survives)
             revoked_rows = _union(touched.revoked_rows, data.n_rows)
             revoked_rows = revoked_rows[data.ledger.places(revoked_rows) >= 0]
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
-        if before or after:
+        if rows.any:
             many = 4 * data.ledger.edits > data.ledger.weighty  # so many that H is better assembled anew
             if statistics is not None and not (many and not self._constant_hessian):
-                columns = data.stored_columns(width)
-                statistics, difference = statistics.edit(before, after, columns, old.theta)
+                statistics, difference = rows.edit(statistics, old.theta)
                 edited = statistics.anchor
                 if edited.cancelled:  # to be assembled anew
                     statistics, anchor, current = None, None, False
@@ -433,8 +429,7 @@ class Unlearner:
                 else:
                     current = False  # a large factor preconditions as it is
             else:
-                was = None if before is None else self._rows_alone(before, width)
-                now = None if after is None else self._rows_alone(after, width)
+                was, now = rows.objectives(self._spec.loss, fit_intercept)
                 difference = _core.gradient_difference(was, now, old.theta)
                 statistics = None
                 # A large factor is edited only for a step that uses it; else it preconditions as it is.
@@ -455,7 +450,7 @@ class Unlearner:
             dropped=dropped,
             columns=width,
             revoked_rows=revoked_rows,
-            gram_added=sum([_weighted_norms(*_rows_of(rows), fit_intercept) for rows in touched.gained]),
+            gram_added=0.0 if old.gram_norm is None else rows.gained_norm(fit_intercept),
         )
 
     def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
@@ -810,25 +805,9 @@ def _bare(at: _core.Evaluation) -> _core.Evaluation:
     return _core.Evaluation(at.value, at.gradient)
 
 
-def _rows_of(block: Block) -> tuple[Any, Float]:
-    """X and s of the rows of a block."""
-    X, _, s, *first = block
-    assert s is not None
-    return (X[first[0] : first[0] + s.size] if first else X), s
-
-
 def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
     """Row numbers below n that are in some of these lists, ascending."""
     found = np.zeros(n, dtype=bool)
     for some in rows:
         found[some] = True
     return np.flatnonzero(found)
-
-
-def _weighted_norms(X: Any, s: Float, fit_intercept: bool) -> float:
-    """Sum of s |x|^2 over rows, X extended by 1 with an intercept."""
-    if sparse.issparse(X):
-        squares = float(np.repeat(s, np.diff(X.indptr)) @ np.square(X.data, dtype=np.float64))
-    else:
-        squares = float(s @ np.square(X, dtype=np.float64).sum(axis=1))
-    return squares + float(s.sum()) * fit_intercept
