@@ -11,7 +11,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 import expunge as ex
-from expunge import kernels
+from expunge import _core, kernels
 
 SHAPES = {100: 100_000, 500: 20_000, 1000: 20_000}
 K = 20  # requests in a round
@@ -119,6 +119,38 @@ def test_single_rows_by_apply(compare, d, kind):
         {f"NumPy, {name}, {K} rows": lambda rows: by_numpy(d, rows, labels=kind == "label")},
         check=lambda *_: None,  # the streams go on; tests/test_streams.py compares them with retraining
         fresh=lambda: (stream.take(K),),
+    )
+
+
+@pytest.mark.parametrize("kind", ["remove", "label"])
+@each_shape
+def test_python_cost(record_line, d, kind):
+    """What a request of one row takes by apply, beside the native calls that it makes."""
+    un, stream = unlearner(d, NO_LIMIT), Stream(d)
+    X, y, theta = problem(d)
+    ledger, native = _core.Ledger(y, np.ones(len(y)), True), un._state.statistics
+    target = {0.0: np.array([1.0]), 1.0: np.array([0.0])}
+    spent = {"apply": [], "native": []}
+    for _ in range(400):
+        row = stream.take(1)[0]
+        request = ex.RemoveRows(row) if kind == "remove" else ex.CorrectLabels(row, 1.0 - y[row])
+        started = perf_counter()
+        un.apply(request)
+        spent["apply"].append(perf_counter() - started)
+        rows, label = np.array([row]), target[y[row]]
+        started = perf_counter()
+        ledger.begin()
+        if kind == "remove":
+            ledger.remove(rows)
+        else:
+            ledger.set_targets(rows, label)
+        native, _ = ledger.change(X, None, None, None).edit(native, theta)
+        native.step()
+        spent["native"].append(perf_counter() - started)
+    apply, native_calls = (1e6 * float(np.median(spent[name])) for name in spent)
+    record_line(
+        f"one {kind}, d = {d}: apply {apply:.1f} us, its native calls {native_calls:.1f} us, "
+        f"Python {apply - native_calls:.1f} us (medians)"
     )
 
 

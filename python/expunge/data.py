@@ -221,9 +221,9 @@ class Data:
             self._touched.undo.pop()()
         self._touched = Touched()
 
-    def committed(self) -> dict[str, Any]:
-        """What to assign to this object, together with all else that a request changes, to make it stay."""
-        return {"_touched": Touched()}
+    def committed(self) -> tuple[Data, str, Touched]:
+        """What to assign, together with all else that a request changes, to make its edits stay."""
+        return self, "_touched", Touched()
 
 
 class CorrectedData(Data):

@@ -152,15 +152,15 @@ def set_theta(
     changes by one assignment, takes theta without a copy, which makes it read-only, and `residual` as its
     residual_. One of scikit-learn's gets copies, and back what it had where not all can be written.
     """
-    assign_all([(model, fitted_attributes(model, theta, residual, names))])
+    assign_all(fitted_attributes(model, theta, residual, names))
 
 
 def fitted_attributes(
     model: Any, theta: Float, residual: float | None, names: Sequence[str] | None
-) -> dict[str, Any]:
-    """What :func:`set_theta` sets."""
+) -> list[tuple[Any, str, Any]]:
+    """What :func:`set_theta` sets, for :func:`assign_all`."""
     if isinstance(model, _LinearModel):
-        return {"_fitted": model._fitted_to(theta, residual, names)}
+        return [(model, "_fitted", model._fitted_to(theta, residual, names))]
     d = theta.size - bool(model.fit_intercept)
     intercept = np.full(np.shape(model.intercept_), 0.0)
     if model.fit_intercept:
@@ -172,25 +172,22 @@ def fitted_attributes(
     }
     if names is not None:
         fitted["feature_names_in_"] = np.asarray(names, dtype=object)
-    return fitted
+    return [(model, name, value) for name, value in fitted.items()]
 
 
 _NONE = object()
 
 
-def assign_all(changes: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
-    """Sets attributes of several objects, or none where one cannot be set.
+def assign_all(changes: Sequence[tuple[Any, str, Any]]) -> None:
+    """Sets attributes, (owner, name, value) each, or none where one cannot be set.
 
     In one call, during which Python runs no signal handler (Ctrl-C).
     """
-    triples = [(owner, name, value) for owner, values in changes for name, value in values.items()]
-    before = [
-        (owner, name, old) for owner, name, _ in triples if (old := getattr(owner, name, _NONE)) is not _NONE
-    ]
+    before = [(owner, name, getattr(owner, name, _NONE)) for owner, name, _ in changes]
     try:
-        deque(starmap(setattr, triples), 0)
+        deque(starmap(setattr, changes), 0)
     except BaseException:
-        deque(starmap(setattr, before), 0)
+        deque(starmap(setattr, [change for change in before if change[2] is not _NONE]), 0)
         raise
 
 

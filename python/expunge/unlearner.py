@@ -398,8 +398,9 @@ class Unlearner:
         names = self._data.surviving_names() if named else None
         residual = None if state.at is None else state.at.residual
         fitted = fitted_attributes(self.model, state.theta, residual, names)
-        state.published = fitted.get("_fitted")
-        assign_all([(self.model, fitted), (self, {"_state": state}), (self._data, self._data.committed())])
+        _, name, value = fitted[0]
+        state.published = value if name == "_fitted" else None
+        assign_all([*fitted, (self, "_state", state), self._data.committed()])
 
     def _rows_touched(self, touched: Touched) -> int:
         ledger = self._data.ledger
