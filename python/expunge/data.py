@@ -121,6 +121,9 @@ class Touched:
         self.revoked_rows: list[Index] = []  # that hold anything but 0 in a revoked column
 
 
+NOTHING = Touched()  # between requests
+
+
 class Data:
     """What a model's data are beside their rows: columns, names, classes; and one request at a time.
 
@@ -139,7 +142,7 @@ class Data:
         self.kept = np.ones(width, dtype=bool)  # replaced, never changed
         self.stored: Index | None = None  # which columns rows are stored with; None: all
         self._last_mask: tuple[Any, NDArray[np.bool_] | None] = (None, None)
-        self._touched = Touched()
+        self._touched = NOTHING
 
     # --- columns
 
@@ -219,11 +222,11 @@ class Data:
         """Undoes the edits since `begin`."""
         while self._touched.undo:
             self._touched.undo.pop()()
-        self._touched = Touched()
+        self._touched = NOTHING
 
     def committed(self) -> tuple[Data, str, Touched]:
         """What to assign, together with all else that a request changes, to make its edits stay."""
-        return self, "_touched", Touched()
+        return self, "_touched", NOTHING
 
 
 class CorrectedData(Data):
