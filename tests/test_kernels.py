@@ -537,6 +537,31 @@ def test_mixed_edits_keep_the_digits_of_the_first_factor(p, seed):
     assert np.linalg.norm(factor.lower - fresh) <= bound * np.linalg.norm(fresh)
 
 
+@pytest.mark.parametrize("p", [1, 5, 40])
+@pytest.mark.parametrize("scale", [1.0, 30.0])  # of rows that come, beside those that were there
+def test_a_stream_of_single_rows_keeps_the_digits_of_the_first_factor(p, scale):
+    """Two rows come, two leave, in H = X^T X + I: oracle 9 after 30, 300 and 3,000 of them."""
+    rng = np.random.default_rng([p, 17])
+    X = rng.standard_normal((10 * p, p)) * np.geomspace(1.0, 10.0, p)
+    H = X.T @ X + np.eye(p)
+    factor, largest = kernels.CholeskyFactor(H), np.linalg.norm(H, 2)
+    for edits in range(1, 3001):
+        if edits % 4 in (1, 2):
+            X = np.vstack([X, scale * rng.standard_normal(p)])
+            factor.update(X[-1])
+        else:
+            row = int(rng.integers(len(X)))
+            factor.downdate(X[row])
+            X = np.delete(X, row, axis=0)
+        L = factor.lower
+        largest = max(largest, np.linalg.norm(L.T @ L))  # what came and went was rounded beside that
+        if edits in (30, 300, 3000):
+            H = X.T @ X + np.eye(p)
+            fresh = reference.CholeskyFactor(H).lower
+            bound = 1e-15 * np.sqrt(edits) * largest / np.linalg.eigvalsh(H)[0]
+            assert np.linalg.norm(L - fresh) <= bound * np.linalg.norm(fresh)
+
+
 @each_size
 @pytest.mark.parametrize("k", [1, 2, 45, 400])
 @pytest.mark.parametrize("left", [-1e3, -0.2, -1e-12, 0.0, 1e-12])

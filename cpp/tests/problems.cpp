@@ -29,6 +29,8 @@ Problem make_problem(const std::string& shape, Index n, Index d, const Loss& los
         problem.X.col(0) = Vector::LinSpaced(n, -800.0, 800.0).cast<float>().cast<double>();
         problem.theta(0) = 1.0;
     }
+    if (shape == "badly scaled")  // by powers of 2, which float32 holds
+        for (Index j = 0; j < d; ++j) problem.X.col(j) *= std::ldexp(1.0, static_cast<int>(17 * j / d) - 10);
     if (shape == "weights") {
         for (Index i = 0; i < n; ++i) problem.s(i) = i % 5 == 0 ? 0.0 : 3.0 * random.uniform();
         for (Index j = 0; j < d; ++j) problem.penalty(j) = 0.1 + 10.0 * random.uniform();
