@@ -123,6 +123,37 @@ def represented(requests, represent):
     ]
 
 
+def by_value(data, requests):
+    """The same requests for a detached Unlearner: rows of `data` by value."""
+    edits = []
+    for request in requests:
+        if isinstance(request, ex.AddRows | ex.RevokeFeatures):
+            edits.append(request)
+            data = data.after(request)
+            continue
+        rows = np.arange(len(data.y))[request.rows]
+        now = data.after(request)
+        was, will_be = (
+            (d.X[rows][:, d.kept], d.y[rows], d.s[rows])[: 3 if d.weighted else 2] for d in (data, now)
+        )
+        removed = isinstance(request, ex.RemoveRows)
+        edits.append(ex.Edit(before=was, after=None if removed else will_be))
+        data = now
+    return edits
+
+
+def represented_by_value(edits, represent):
+    """The same edits, rows in that representation."""
+
+    def side(rows):
+        return rows and (represent(rows[0]), *rows[1:])
+
+    return [
+        ex.Edit(side(edit.before), side(edit.after)) if isinstance(edit, ex.Edit) else edit
+        for edit in represented(edits, represent)
+    ]
+
+
 def assert_corrected_data(un, data):
     """They are `data`, bit for bit, and in CSR where X is sparse."""
     X, y, s = un.corrected_data()
