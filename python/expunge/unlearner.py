@@ -968,13 +968,12 @@ class Unlearner:
     def _saved(self, include_rows: bool) -> Saved:
         held, model, spec = self._held, self.model, self._spec
         ours = isinstance(model, Ridge | LogisticRegression)
-        rows = None
-        if include_rows:
-            rows = (*self._data.numbered(), self._data.n_rows)
-        keeps_no_hessian = rows is not None and (
-            self._block(self._objective(), self._state.theta.size) is not None
-        )
+        rows = (*self._data.numbered(), self._data.n_rows) if include_rows else None
+        statistics = None
+        if not include_rows or self._block(self._objective(), self._state.theta.size) is None:
+            statistics = self._settled_statistics()
         at = self._state.at
+        measured = None if at is None else at.residual
         return Saved(
             spec=spec,
             parameters={
@@ -984,7 +983,7 @@ class Unlearner:
                 "memory_limit": self._memory_limit,
             },
             theta=self._state.theta,
-            residual=None if at is None else at.residual,
+            residual=model.residual_ if ours else measured,
             n_iter=model.n_iter_ if ours else None,
             named=hasattr(model, "feature_names_in_"),
             tolerance=self.tolerance,
@@ -997,7 +996,7 @@ class Unlearner:
             dtype=held.dtype,
             is_sparse=held.is_sparse,
             since_anchor=0 if self.attached else self._state.since_anchor,
-            statistics=None if keeps_no_hessian else self._settled_statistics(),
+            statistics=statistics,
             rows=rows,
         )
 
