@@ -1036,25 +1036,25 @@ class Unlearner:
         (False, np.True_)
         """
         saved = read(path)
+        un = cls.__new__(cls)
         try:
-            return cls._restored(saved)
+            un._restore(saved)
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
+        return un
 
-    @classmethod
-    def _restored(cls, saved: Saved) -> Self:
+    def _restore(self, saved: Saved) -> None:
         spec = saved.spec
         kind = Ridge if spec.classes is None else LogisticRegression
-        un = cls.__new__(cls)
-        un.model = kind(spec.alpha, fit_intercept=spec.fit_intercept, **saved.parameters)
-        un.tolerance, un.residual_on_entry = saved.tolerance, saved.residual_on_entry
-        un._solver, un._memory_limit = saved.parameters["solver"], saved.parameters["memory_limit"]
-        un._spec, un._encode = spec, partial(encode_targets, spec=spec)
-        un._column_index = saved.column_index
-        un._lock = RLock()
+        self.model = kind(spec.alpha, fit_intercept=spec.fit_intercept, **saved.parameters)
+        self.tolerance, self.residual_on_entry = saved.tolerance, saved.residual_on_entry
+        self._solver, self._memory_limit = saved.parameters["solver"], saved.parameters["memory_limit"]
+        self._spec, self._encode = spec, partial(encode_targets, spec=spec)
+        self._column_index = saved.column_index
+        self._lock = RLock()
         at, statistics = None, saved.statistics
         if saved.rows is None:
-            un._held = DetachedData(
+            self._held = DetachedData(
                 saved.kept,
                 saved.all_names(),
                 saved.counts,
@@ -1065,7 +1065,7 @@ class Unlearner:
             )
         else:
             numbers, X, y, s, n_rows = saved.rows
-            un._held = CorrectedData.from_numbered(
+            self._held = CorrectedData.from_numbered(
                 (numbers, X, y, s),
                 n_rows,
                 saved.kept,
@@ -1074,17 +1074,16 @@ class Unlearner:
                 weighted=saved.weighted,
                 column_index=saved.column_index,
             )
-            un._check_belong(un._held, saved.counts, statistics)
-            at = _bare(un._objective().evaluate(saved.theta))
+            self._check_belong(self._held, saved.counts, statistics)
+            at = _bare(self._objective().evaluate(saved.theta))
         anchor = None if statistics is None else statistics.anchor
-        un._state = _State(saved.theta, at, anchor, anchor is not None, statistics, saved.since_anchor)
+        self._state = _State(saved.theta, at, anchor, anchor is not None, statistics, saved.since_anchor)
         if spec.classes is not None:
-            un.model.classes_ = spec.classes
+            self.model.classes_ = spec.classes
         if saved.n_iter is not None:
-            un.model.n_iter_ = saved.n_iter
-        set_theta(un.model, saved.theta, saved.residual, names=saved.names if saved.named else None)
-        un._published = getattr(un.model, "_fitted", None)
-        return un
+            self.model.n_iter_ = saved.n_iter
+        set_theta(self.model, saved.theta, saved.residual, names=saved.names if saved.named else None)
+        self._published = getattr(self.model, "_fitted", None)
 
     # --- the current data
 
