@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import DENSE, SPARSE, in_required_forms, nothing_densifies, retrain
+from problems import DENSE, SPARSE, adult, in_required_forms, nothing_densifies, retrain
 from scipy import sparse
 from sklearn import linear_model
 from unlearning import (
@@ -164,6 +164,28 @@ def test_a_stream_without_rows_stays_within_its_bounds_of_retraining(loss, fit_i
         assert distance > 0.0  # there was something to bound
     un.attach(X, y, s)
     assert un.residual() <= update.residual_bound
+
+
+def test_adult_without_its_rows():
+    data = adult()
+    un = ex.Unlearner(ex.LogisticRegression(fit_intercept=False).fit(data.X, data.y), data.X, data.y)
+    un.detach()
+    un.tolerance = 1.0
+    gone = np.random.default_rng(0).permutation(len(data.y))[:500]
+    for k in range(0, 500, 50):
+        rows = gone[k : k + 50]
+        edits = [ex.Edit(before=(data.X[row : row + 1], data.y[row : row + 1])) for row in rows]
+        update = un.apply(edits)
+    X, y = np.delete(data.X, gone, axis=0), np.delete(data.y, gone)
+    residual = ex.residual(un.model, X, y)
+    assert residual <= update.residual_bound <= 15.0 * residual
+    one_less = np.delete(X, 0, axis=0), np.delete(y, 0)
+    with pytest.raises(ValueError, match="rows of positive weight by class"):
+        un.attach(*one_less)
+    other_row = np.r_[X[1:], data.X[gone[:1]]], np.r_[y[1:], y[:1]]
+    with pytest.raises(ValueError, match="differs from the statistics"):
+        un.attach(*other_row)
+    assert un.attach(X, y).residual() == pytest.approx(residual, rel=1e-9)
 
 
 @each_intercept
@@ -426,6 +448,24 @@ def test_both_classes_keep_weight():
     with pytest.raises(ValueError, match="label 2 is not one of the classes"):
         un.apply(ex.Edit(after=(X[:1], [2])))
     assert snapshot(un) == before
+
+
+@each_loss
+def test_requests_without_rows_change_nothing(loss):
+    un, data = detached(loss)
+    theta, H = theta_of(un.model), bits(un._state.statistics.anchor.hessian)
+    none = data.X[:0], data.y[:0]
+    for requests in (
+        [],
+        [ex.Edit(none, none), ex.AddRows(*none)],
+        ex.Edit(before=none),
+        ex.RevokeFeatures([]),
+    ):
+        update = un.apply(requests)
+        assert update.rows_touched == update.features_revoked == 0
+        assert np.linalg.norm(theta_of(un.model) - theta) <= 1e-7
+        assert bits(un._state.statistics.anchor.hessian) == H
+    assert not un._held.weighted
 
 
 def test_what_was_never_in_the_data_cannot_be_told_from_the_sums():

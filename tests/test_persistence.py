@@ -120,6 +120,36 @@ def test_what_is_loaded_is_what_was_saved(loss, fit_intercept, weighted, include
     assert_retrained(un, data.after(*more))
 
 
+@in_four_forms
+@each_weighting
+def test_numbered_rows_restore_the_data_they_were_asked_of(weighted, form):
+    """What files are made of: numbers, kept columns, names, weights."""
+    data, requests = make_data("logistic", weighted=weighted, zeros=True), requests_for("logistic")["mixed"]
+    un = unlearner(data, "logistic", True, represent=(DENSE | SPARSE)[form])
+    un.apply(requests)
+    data, held = data.after(*requests), un._held
+    numbers, X, y, s = held.numbered()
+    assert_array_equal(numbers, np.flatnonzero(data.live))
+    restored = type(held).from_numbered(
+        (numbers, X, y, s), held.n_rows, held.kept, list("abcdef"), classes=True, weighted=held.weighted
+    )
+    for value, expected in zip(restored.numbered(), (numbers, X, y, s), strict=True):
+        if hasattr(value, "toarray"):
+            value, expected = value.tocoo(), expected.tocoo()
+            assert_array_equal(value.coords, expected.coords)
+            value, expected = value.data, expected.data
+        assert_array_equal(value, expected)
+        assert value.dtype == expected.dtype
+    assert (restored.n_rows, restored.weighted, restored.classes) == (held.n_rows, held.weighted, True)
+    assert_array_equal(restored.counts, held.counts)
+    assert_array_equal(restored.kept, held.kept)
+    assert restored.surviving_names() == [
+        name for name, kept in zip("abcdef", held.kept, strict=True) if kept
+    ]
+    with pytest.raises(ValueError, match="row 6 was removed before"):
+        restored.live_rows([6])
+
+
 @each_content
 @each_loss
 def test_a_stream_goes_on_after_loading(loss, include_rows, tmp_path):

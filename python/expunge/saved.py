@@ -151,8 +151,8 @@ class _Entries:
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
 
-    def array(self, name: str, kinds: str, *shape: int | None) -> NDArray[Any]:
-        """A finite one whose dtype is of one of these kinds, of that shape, None for any length."""
+    def array(self, name: str, kinds: str, *shape: int | None, finite: bool = True) -> NDArray[Any]:
+        """One whose dtype is of one of these kinds, of that shape, None for any length."""
         if name not in self._arrays:
             raise ValueError(f"{name} is missing")
         array = self._arrays.pop(name)
@@ -161,7 +161,7 @@ class _Entries:
         )
         if array.dtype.kind not in kinds or not fits:
             raise ValueError(f"{name} has dtype {array.dtype} and shape {array.shape}")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"{name} contains NaN or infinity")
         return array
 
@@ -172,9 +172,9 @@ class _Entries:
             raise ValueError(f"{name} has dtype {array.dtype}")
         return np.ascontiguousarray(array)
 
-    def value(self, name: str, kind: str) -> Any:
+    def value(self, name: str, kind: str, *, finite: bool = True) -> Any:
         """A scalar, as Python's."""
-        return self.array(name, kind).item()
+        return self.array(name, kind, finite=finite).item()
 
     def optional(self, name: str, kind: str) -> Any:
         """The same, or None if it is not there."""
@@ -236,7 +236,7 @@ def _interpreted(entries: _Entries) -> Saved:
         n_iter=entries.count("n_iter") if "n_iter" in entries else None,
         named=named,
         tolerance=check_tolerance(entries.value("tolerance", "f"), "tolerance"),
-        residual_on_entry=entries.value("residual_on_entry", "f"),
+        residual_on_entry=entries.value("residual_on_entry", "f", finite=False),
         column_index=entries.value("column_index", "b"),
         kept=kept,
         names=names,

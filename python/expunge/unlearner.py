@@ -263,7 +263,7 @@ class Unlearner:
         self.model = model
         self._spec = spec
         self._encode = partial(encode_targets, spec=spec)
-        self._column_index = column_index
+        self._column_index = bool(column_index)
         self._held: CorrectedData | DetachedData = data
         objective = self._objective()
         block = self._block(objective, theta.size)
@@ -779,7 +779,7 @@ class Unlearner:
             self._check_model()
             if isinstance(self._held, DetachedData):
                 raise ValueError("this Unlearner is detached already")
-            statistics, data = self._settled_statistics(), self._held
+            statistics, data = self._statistics_here(), self._held
             held = DetachedData(
                 data.kept,
                 data.names,
@@ -827,8 +827,8 @@ class Unlearner:
             assign_all([(self, {"_held": data})])
         return self
 
-    def _settled_statistics(self) -> _core.AnchoredStatistics:
-        """Of the current data, at the model's theta, as sums alone."""
+    def _statistics_here(self) -> _core.AnchoredStatistics:
+        """Of the current data, as sums alone; where the rows are here, anchored at the model's theta."""
         theta, statistics = self._state.theta, self._state.statistics
         if statistics is not None and (not self.attached or np.array_equal(statistics.anchor.theta, theta)):
             return statistics.folded()
@@ -942,7 +942,8 @@ class Unlearner:
 
         Whatever happens, `path` holds what it held before or all of the new. Nothing is pickled. The file
         holds the parameters, theta, class labels, the surviving columns' names, how many rows there are, and
-        the statistics, anchored at theta (a pass over the data if they are not); see docs/data.md.
+        the statistics; see docs/data.md. These are anchored at theta, by a pass over the data if need be;
+        those of a detached Unlearner stay anchored where it was detached.
 
         Parameters
         ----------
@@ -971,7 +972,7 @@ class Unlearner:
         rows = (*self._data.numbered(), self._data.n_rows) if include_rows else None
         statistics = None
         if not include_rows or self._block(self._objective(), self._state.theta.size) is None:
-            statistics = self._settled_statistics()
+            statistics = self._statistics_here()
         at = self._state.at
         measured = None if at is None else at.residual
         return Saved(
