@@ -80,7 +80,8 @@ class Update:
     tau : float or None
         Step size of a first-order update (E4).
     rows_touched : int
-        Rows removed, added or corrected; rows not 0 in a revoked column.
+        Rows removed, added or corrected; rows not 0 in a revoked column. Detached, the larger side of each
+        edit, and none for a revoked column.
     features_revoked : int
     seconds : float
         Wall time of the request.
@@ -835,7 +836,7 @@ class Unlearner:
         objective = self._objective()
         if self._block(objective, theta.size) is not None:
             raise ValueError(
-                "without rows the whole Hessian is needed, which solver='cg' does not keep: use "
+                "without rows the whole Hessian is needed, which solver='cg' does not keep: use a model of "
                 "solver='cholesky' (memory_limit says how large it may be), or keep the rows"
             )
         at = objective.evaluate(theta)
