@@ -684,8 +684,10 @@ def _or_ones(s: Float | None, y: Float) -> Float:
 
 def _equal(X: Any, Y: Any) -> bool:
     """Whether two matrices of one kind hold the same numbers."""
-    if X is Y or X.shape != Y.shape:
-        return X is Y
+    if X is Y:
+        return True
+    if X.shape != Y.shape:
+        return False
     if not sparse.issparse(X):
         return np.array_equal(X, Y)
     return all(np.array_equal(getattr(X, part), getattr(Y, part)) for part in ("indptr", "indices", "data"))
