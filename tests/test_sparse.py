@@ -27,13 +27,13 @@ from unlearning import (
     METHODS,
     assert_corrected_data,
     assert_retrained,
-    assert_vouched,
     each_intercept,
     each_kind,
     each_loss,
     each_method,
     gradient_and_floor,
     histories,
+    live_through,
     make_data,
     objective_of,
     request_from,
@@ -702,17 +702,6 @@ def test_random_histories_on_sparse_data_equal_retraining(
         memory_limit=500 if solver == "cg" else None,
         column_index=column_index,
     )
-    for kinds, method in history:
-        sequence = []
-        for chosen in kinds:
-            request = request_from(data, loss, *chosen)
-            if isinstance(request, ex.AddRows):
-                request = replace(request, X=REPRESENTATIONS[joins](request.X))
-            sequence.append(request)
-            data = data.after(request)
-        update = un.apply(sequence, **METHODS[method])
-        assert_vouched(un, update)
-        assert_array_equal(un.get_support(), data.kept)
-        assert_corrected_data(un, data)
+    un, data = live_through(history, un, data, loss, SPARSE[form], REPRESENTATIONS[joins])
     un.apply([])
     assert_retrained(un, data)

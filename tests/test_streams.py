@@ -102,9 +102,7 @@ def test_after_10_000_requests_the_model_is_within_its_bound_of_retraining(loss,
         assert update.residual_bound < 1e6
     # Strong convexity: |coef - coef*| is at most the profile residual / alpha, of both models.
     longest = np.linalg.norm(X, axis=1).max() if fit_intercept else 0.0
-    floor = kernels.rounding_floor(
-        X, y, theta_of(un.model), alpha=un.model.alpha, loss=loss, sample_weight=s, fit_intercept=fit_intercept
-    )
+    floor = kernels.rounding_floor(X, y, theta_of(un.model), **objective_of(un, s))
     allowed = np.hypot(1.0, longest) * (update.residual_bound + retrained.residual_ + 2.0 * floor)
     assert np.linalg.norm(un.model.coef_ - retrained.coef_) <= allowed / un.model.alpha
     if update.residual_bound == update.residual:

@@ -39,11 +39,11 @@ from unlearning import (
     each_weighting,
     gradient_and_floor,
     histories,
+    live_through,
     make_data,
     objective_of,
     profile_residual,
     represented,
-    request_from,
     requests_for,
     surviving,
     theta_of,
@@ -487,16 +487,7 @@ def test_random_histories_equal_retraining(loss, fit_intercept, form, history, n
     data = replace(data, y=np.where(data.y > 0, 1.0, 0.0))
     data.y[:2] = 0.0, 1.0
     un = unlearner(data, loss, fit_intercept, alpha=1.0, represent=DENSE[form])
-    for kinds, method in history:
-        sequence = []
-        for chosen in kinds:
-            request = request_from(data, loss, *chosen)
-            sequence.append(request)
-            data = data.after(request)
-        update = un.apply(sequence, **METHODS[method])
-        assert_vouched(un, update)
-        assert_array_equal(un.get_support(), data.kept)
-        assert_corrected_data(un, data)
+    un, data = live_through(history, un, data, loss, DENSE[form])
     un.apply([])
     assert_retrained(un, data)
 

@@ -1,7 +1,9 @@
 """What unlearning is judged by: the data after requests, by NumPy indexing, and retraining on them."""
 
 import copy
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +75,12 @@ class Data:
                 )
         return self
 
+    def renumbered(self):
+        """What is left, its rows and columns numbered from 0."""
+        X, y, s = self.rows
+        live, kept = np.ones(len(y), dtype=bool), np.ones(X.shape[1], dtype=bool)
+        return Data(X, y, np.ones(len(y)) if s is None else s, live, kept, self.weighted)
+
     @property
     def rows(self):
         """X (n, d), y (n,), sample_weight (n,) or None."""
@@ -120,6 +128,37 @@ def represented(requests, represent):
     return [
         replace(request, X=represent(request.X)) if isinstance(request, ex.AddRows) else request
         for request in requests
+    ]
+
+
+def by_value(data, requests):
+    """The same requests for a detached Unlearner: rows of `data` by value."""
+    edits = []
+    for request in requests:
+        if isinstance(request, ex.AddRows | ex.RevokeFeatures):
+            edits.append(request)
+            data = data.after(request)
+            continue
+        rows = np.arange(len(data.y))[request.rows]
+        now = data.after(request)
+        was, will_be = (
+            (d.X[rows][:, d.kept], d.y[rows], d.s[rows])[: 3 if d.weighted else 2] for d in (data, now)
+        )
+        removed = isinstance(request, ex.RemoveRows)
+        edits.append(ex.Edit(before=was, after=None if removed else will_be))
+        data = now
+    return edits
+
+
+def represented_by_value(edits, represent):
+    """The same edits, rows in that representation."""
+
+    def side(rows):
+        return rows and (represent(rows[0]), *rows[1:])
+
+    return [
+        ex.Edit(side(edit.before), side(edit.after)) if isinstance(edit, ex.Edit) else edit
+        for edit in represented(edits, represent)
     ]
 
 
@@ -253,11 +292,89 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 @st.composite
 def histories(draw):
-    """Up to four steps of up to three requests each, as functions of the data so far, each with a method."""
+    """Up to four steps: what happens to the Unlearner, then up to three requests, by one method.
+
+    Requests are functions of the data so far.
+    """
     index = st.integers(0, 10**6)
     request = st.tuples(st.sampled_from(["remove", "add", "label", "value", "revoke"]), index, index, index)
-    step = st.tuples(st.lists(request, max_size=3), st.sampled_from(list(METHODS)))
+    event = st.sampled_from(["nothing", "detach or attach", "file", "file without rows"])
+    step = st.tuples(event, st.lists(request, max_size=3), st.sampled_from(list(METHODS)))
     return draw(st.lists(step, min_size=1, max_size=4))
+
+
+def live_through(history, un, data, loss, represent, joins=np.array):
+    """The Unlearner and the data after a history, checked at each step; rows join in form `joins`."""
+
+    def attached():
+        un.attach(represent(data.rows[0]), *data.rows[1:])
+        return data.renumbered()
+
+    for event, kinds, method in history:
+        if event == "detach or attach" and not un.attached:
+            data = attached()
+        elif event != "nothing":
+            un = happened(event, un)
+        requests, after = step_of(data, loss, kinds)
+        revokes = np.count_nonzero(after.kept) < np.count_nonzero(data.kept)
+        if revokes and loss == "logistic" and not un.attached:
+            with pytest.raises(ex.RowsRequired):
+                un.apply(by_value(data, requests), method="second_order")
+            data = attached()
+            requests, after = step_of(data, loss, kinds)
+        if un.attached:
+            assert_vouched(un, un.apply(represented(requests, joins), **METHODS[method]))
+            assert_corrected_data(un, after)
+        else:
+            update = apply_detached(un, represented_by_value(by_value(data, requests), joins), method)
+            g, floor = gradient_and_floor(un, after, theta_of(un.model))
+            assert np.linalg.norm(g) - floor <= update.residual_bound
+        data = after
+        assert_array_equal(un.get_support(), data.kept)
+    if not un.attached:
+        data = attached()
+    return un, data
+
+
+def step_of(data, loss, kinds):
+    """Requests, each a function of the data after those before it, and the data after all."""
+    requests = []
+    for chosen in kinds:
+        requests.append(request_from(data, loss, *chosen))
+        data = data.after(requests[-1])
+    return requests, data
+
+
+def happened(event, un):
+    """The Unlearner after it was detached, or saved and loaded."""
+    if event != "file" and un.attached and un._state.statistics is None and un.model.solver == "cg":
+        with pytest.raises(ValueError, match="solver='cg' does not keep"):
+            un.detach()
+        return un
+    if event == "detach or attach":
+        return un.detach()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        un.save(path, include_rows=event == "file" and un.attached)
+        loaded = ex.Unlearner.load(path)
+    assert_array_equal(theta_of(loaded.model), theta_of(un.model))
+    assert_array_equal(loaded.get_support(), un.get_support())
+    return loaded
+
+
+def apply_detached(un, edits, method):
+    """By the method if it needs no rows and the tolerance is met; else by the step from the anchor."""
+    theta = theta_of(un.model)
+    if method != "corrected":
+        try:
+            return un.apply(edits, **METHODS[method])
+        except ex.ToleranceExceeded as error:
+            refused = error.bound > un.tolerance
+        except ex.RowsRequired:
+            refused = method != "auto"
+        assert refused
+        assert_array_equal(theta_of(un.model), theta)
+    return un.apply(edits, **METHODS["corrected"])
 
 
 def request_from(data, loss, kind, i, j, k):

@@ -218,7 +218,7 @@ std::shared_ptr<const Anchor> Anchor::edit(const Objective* before, const Object
     }
     Index count = 0;
     for (const Change& change : changes) count += (change.weights.array() != 0.0).count();
-    if (count == 0) return shared_from_this();
+    if (count == 0 && !(fold && (edits_ > 0 || eliminated()))) return shared_from_this();
     constexpr Index pays = 12;  // rows beyond p / 12 cost more one by one than a new factor does
     if (!fold && gone_.empty() && factored() && edits_ + count <= capacity() &&
         count <= std::max<Index>(1, size() / pays)) {

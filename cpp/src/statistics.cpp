@@ -24,6 +24,11 @@ double max_d3(const Loss& loss) {
     return std::visit([](auto l) { return l.max_d3; }, loss);
 }
 
+// What rounding adds to H_a where the columns of A are summed into H_0.
+double fold_rounding(const Anchor& H) {
+    return H.edits() == 0 ? 0.0 : (static_cast<double>(H.edits()) + 3.0) * u * H.frobenius();
+}
+
 // A norm that was computed from p numbers, rounded up.
 double rounded_up(double norm, Index p) { return norm * (1.0 + 4.0 * u * static_cast<double>(p + 4)); }
 
@@ -61,7 +66,8 @@ double AnchoredStatistics::hessian_error() const {
     return state_.hessian_rounding + (p + 2.0) * u * state_.anchor->frobenius();
 }
 
-AnchoredStatistics AnchoredStatistics::edit(const Objective* before, const Objective* after) const {
+AnchoredStatistics AnchoredStatistics::edit(const Objective* before, const Objective* after,
+                                            bool fold) const {
     const Vector& theta = state_.anchor->theta();
     AnchoredStatistics edited(state_);
     State& s = edited.state_;
@@ -87,10 +93,10 @@ AnchoredStatistics AnchoredStatistics::edit(const Objective* before, const Objec
     s.value += change.value;
     s.gradient_norm += s.gradient.norm();
     const Anchor& old = *state_.anchor;
-    s.anchor = old.edit(before, after);
+    s.anchor = old.edit(before, after, fold);
     const Anchor& H = *s.anchor;
     if (!H.same_factor(old)) {  // H + Gram of the rows, rounded
-        s.hessian_rounding += 3.0 * u * H.frobenius();
+        s.hessian_rounding += fold_rounding(old) + 3.0 * u * H.frobenius();
         return edited;
     }
     // One row: its change of g_a is along its column of A.
@@ -102,6 +108,15 @@ AnchoredStatistics AnchoredStatistics::edit(const Objective* before, const Objec
             edited.solution_->get([&]() -> Vector { return *solution + along * H.last_solution(); });
     }
     return edited;
+}
+
+AnchoredStatistics AnchoredStatistics::folded() const {
+    const Anchor& H = *state_.anchor;
+    if (H.edits() == 0 && !H.eliminated()) return *this;
+    AnchoredStatistics folded(state_);
+    folded.state_.anchor = H.edit(nullptr, nullptr, true);
+    folded.state_.hessian_rounding += fold_rounding(H);
+    return folded;
 }
 
 AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) const {
@@ -147,6 +162,7 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     s.gradient_norm += s.gradient.norm();
     s.penalty = state_.penalty(kept);
     s.anchor = H.drop(dropped);
+    if (s.anchor->edits() == 0) s.hessian_rounding += fold_rounding(H);
     return smaller;
 }
 

@@ -402,3 +402,43 @@ TEST("rows without curvature in floating point come and go") {
     CHECK(step.theta.allFinite());
     CHECK_AT_MOST(exact_residual(left, step.theta), step.bound);
 }
+
+TEST("folded statistics are sums alone, and their bound counts what folding rounds") {
+    for_each_kind([](const Problem& problem) {
+        about = problem.name;
+        AnchoredStatistics kept = statistics_at(problem, minimiser(problem)), folded = kept;
+        kept.step();  // makes the factor, so that rows join it
+        for (Index row = 0; row < 6; ++row) {
+            const Problem gone = subset(problem, {row});
+            const Objective was = gone.objective();
+            kept = subtract(kept, gone);
+            folded = folded.edit(&was, nullptr, true);
+            CHECK(folded.state().anchor->edits() == 0);
+            folded.step();
+        }
+        const Anchor& H = *kept.state().anchor;
+        CHECK(H.edits() > 0);
+        const AnchoredStatistics once = kept.folded();
+        CHECK(once.state().anchor->edits() == 0);
+        CHECK(once.state().hessian_rounding > kept.state().hessian_rounding);
+        CHECK(once.folded().state().anchor == once.state().anchor);
+        const Problem left = subset(problem, range(6, 150));
+        for (const AnchoredStatistics& statistics : {once, folded}) {
+            const auto step = statistics.step();
+            CHECK_AT_MOST((step.theta - kept.step().theta).norm(), 1e-11 * (1.0 + step.theta.norm()));
+            CHECK_AT_MOST(exact_residual(left, step.theta), step.bound);
+        }
+    });
+}
+
+TEST("folded statistics hold nothing of a coordinate that was dropped") {
+    // So many coordinates that the factor is shared with the statistics before.
+    const Problem problem = make_problem("more rows than columns", 400, 300, Squared{}, false);
+    const AnchoredStatistics whole = statistics_at(problem, problem.theta);
+    whole.step();
+    const AnchoredStatistics smaller = whole.drop({7});
+    CHECK(smaller.state().anchor->eliminated());
+    const AnchoredStatistics folded = smaller.folded();
+    CHECK(!folded.state().anchor->eliminated());
+    CHECK_AT_MOST((folded.step().theta - smaller.step().theta).norm(), 1e-10 * folded.step().theta.norm());
+}

@@ -59,15 +59,20 @@ void bind_statistics(py::module_& m) {
         .def(
             "edit",
             [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
-               const Columns& columns, const Array& theta) {
+               const Columns& columns, const Array& theta, bool fold) {
                 const auto here = vector(theta, "theta", statistics.state().penalty.size());
                 const RowsAlone was(before, statistics, columns), now(after, statistics, columns);
                 py::gil_scoped_release nogil;
-                return std::pair(statistics.edit(was.get(), now.get()),
+                return std::pair(statistics.edit(was.get(), now.get(), fold),
                                  Objective::difference(was.get(), now.get(), here));
             },
             py::arg("before").none(true), py::arg("after").none(true), py::arg("columns").noconvert(),
-            py::arg("theta").noconvert())
+            py::arg("theta").noconvert(), py::arg("fold") = false)
+        .def("folded",
+             [](const AnchoredStatistics& statistics) {
+                 py::gil_scoped_release nogil;
+                 return statistics.folded();
+             })
         .def(
             "merge",
             [](const AnchoredStatistics& statistics, const AnchoredStatistics& other) {

@@ -2,10 +2,10 @@
 
 from . import kernels, reference, updates
 from ._core import build_info
-from .errors import ConvergenceError, NotPositiveDefiniteError
+from .errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, ToleranceExceeded
 from .linear import LogisticRegression, Ridge
 from .metrics import residual
-from .requests import AddRows, CorrectLabels, CorrectValues, RemoveRows, RevokeFeatures
+from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeFeatures
 from .unlearner import Unlearner, Update
 
 __version__ = "0.3.0"
@@ -15,11 +15,14 @@ __all__ = [
     "ConvergenceError",
     "CorrectLabels",
     "CorrectValues",
+    "Edit",
     "LogisticRegression",
     "NotPositiveDefiniteError",
     "RemoveRows",
     "RevokeFeatures",
     "Ridge",
+    "RowsRequired",
+    "ToleranceExceeded",
     "Unlearner",
     "Update",
     "build_info",

@@ -167,7 +167,8 @@ def _write_entries(file: IO[bytes], entries: Mapping[str, NDArray[Any]]) -> None
                 hashing = _Hashing(member)
                 np.lib.format.write_array(hashing, array, allow_pickle=False)
             total.update(_summary(f"{name}.npy", hashing.sha256.digest()))
-        archive.writestr(f"{_SHA256}.npy", _checksum_entry(total.hexdigest()))
+        checksum = zipfile.ZipInfo(f"{_SHA256}.npy")  # which by its name alone would get the time of day
+        archive.writestr(checksum, _checksum_entry(total.hexdigest()))
 
 
 def _summary(name: str, digest: bytes) -> bytes:

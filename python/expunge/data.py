@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,13 +131,13 @@ class Data:
     ----------
     width : int
         Columns of the X that was handed over.
-    names : their names, or None
+    names : their names, or None; None also for a name that is not kept
     classes : bool
         Whether targets are classes 0 and 1, both of which must keep weight.
     """
 
-    def __init__(self, width: int, names: Sequence[str] | None, *, classes: bool) -> None:
-        self.names = None if names is None else list(names)
+    def __init__(self, width: int, names: Sequence[str | None] | None, *, classes: bool) -> None:
+        self.names: list[str | None] | None = None if names is None else list(names)
         self.classes = classes
         self.kept = np.ones(width, dtype=bool)  # replaced, never changed
         self.stored: Index | None = None  # which columns rows are stored with; None: all
@@ -157,7 +157,7 @@ class Data:
 
     def surviving_names(self) -> list[str] | None:
         """Their names."""
-        return None if self.names is None else [self.names[j] for j in self.columns()]
+        return None if self.names is None else [str(self.names[j]) for j in self.columns()]
 
     def stored_columns(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
         """A mask over all columns as one over those that are stored, as the core takes it: None for all."""
@@ -192,11 +192,13 @@ class Data:
             raise ValueError("columns must be names or positions, not a mix")
         unknown = [name for name in names if name not in position]
         if unknown:
-            raise ValueError(f"unknown column {unknown[0]!r}: the columns are {', '.join(self.names[:20])}")
+            known = [name for name in self.names if name is not None][:20]
+            raise ValueError(f"unknown column {unknown[0]!r}: the columns are {', '.join(known)}")
         return as_indices([position[name] for name in names], self.kept.size, "column")
 
     def _column_text(self, j: int) -> str:
-        return repr(self.names[j]) if self.names is not None else str(j)
+        name = None if self.names is None else self.names[j]
+        return str(j) if name is None else repr(name)
 
     def _widened(self, X: Any) -> Any:
         """X (m, surviving columns) as the overlay stores it."""
@@ -218,15 +220,25 @@ class Data:
         """A request begins: edits made from here on are undone by `rollback`, unless they are committed."""
         self._touched = Touched()
 
+    def _check_not_all(self, columns: Index) -> None:
+        if columns.size and self.n_columns == columns.size:
+            raise ValueError("every remaining column would be revoked: a model needs at least one")
+
+    def _drop(self, columns: Index) -> None:
+        self._touched.undo.append(partial(setattr, self, "kept", self.kept))
+        self.kept = self.kept.copy()
+        self.kept[columns] = False
+        self._touched.revoked.extend(columns.tolist())
+
     def rollback(self) -> None:
         """Undoes the edits since `begin`."""
         while self._touched.undo:
             self._touched.undo.pop()()
         self._touched = NOTHING
 
-    def committed(self) -> tuple[Data, str, Touched]:
+    def committed(self) -> list[tuple[Data, str, Any]]:
         """What to assign, together with all else that a request changes, to make its edits stay."""
-        return self, "_touched", NOTHING
+        return [(self, "_touched", NOTHING)]
 
 
 class CorrectedData(Data):
@@ -256,7 +268,7 @@ class CorrectedData(Data):
         X: Any,
         y: Float,
         s: Float | None,
-        names: Sequence[str] | None,
+        names: Sequence[str | None] | None,
         *,
         classes: bool,
         column_index: bool = False,
@@ -271,7 +283,42 @@ class CorrectedData(Data):
         self._index = _column_index(X) if column_index and sparse.issparse(X) else None
         self._revoked_entries = 0  # of a sparse X
 
+    @classmethod
+    def from_numbered(
+        cls,
+        numbered: tuple[Index, Any, Float, Float],
+        n_rows: int,
+        kept: NDArray[np.bool_],
+        names: Sequence[str | None] | None,
+        *,
+        classes: bool,
+        weighted: bool,
+        column_index: bool = False,
+    ) -> Self:
+        """The data that gave `numbered()`, of `n_rows` row numbers, all others removed.
+
+        `kept` and `names` are over all columns that were ever handed over.
+        """
+        numbers, X, y, s = numbered
+        data = cls(X, y, s, None, classes=classes, column_index=column_index)
+        data.ledger = _core.Ledger(y, s, classes, numbers, n_rows)
+        data.kept, data.stored = kept.copy(), np.flatnonzero(kept)
+        data.names = None if names is None else list(names)
+        data.weighted = weighted
+        return data
+
     # --- what the data are now
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of X and of all that is added to it."""
+        dtype: np.dtype[Any] = self.X.dtype
+        return dtype
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether rows are CSR."""
+        return bool(sparse.issparse(self.X))
 
     @property
     def n_rows(self) -> int:
@@ -312,6 +359,16 @@ class CorrectedData(Data):
         if columns is not None:
             X = X[:, columns] if sparse.issparse(X) else np.ascontiguousarray(X[:, columns])
         return X, y, s if self.weighted else None
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
+        return np.array(self.ledger.counts)
+
+    def numbered(self) -> tuple[Index, Any, Float, Float]:
+        """Of all rows: numbers (m,), ascending, X (m, surviving columns), y (m,), s (m,), as copies."""
+        X, y, s = self.current()
+        return self.ledger.live(), X, y, np.ones(y.size) if s is None else s
 
     def rows(self, given: Any) -> Index:
         """Row numbers from a request. Whether they are in the data still is seen where they are edited."""
@@ -356,16 +413,12 @@ class CorrectedData(Data):
 
     def revoke(self, columns: Index) -> None:
         """Columns leave (E12)."""
-        if columns.size and self.n_columns == columns.size:
-            raise ValueError("every remaining column would be revoked: a model needs at least one")
+        self._check_not_all(columns)
         found, entries = self._rows_with_values_in(columns)
         self._touched.revoked_rows.append(found)
         self._touched.undo.append(partial(setattr, self, "_revoked_entries", self._revoked_entries))
         self._revoked_entries += entries
-        self._touched.undo.append(partial(setattr, self, "kept", self.kept))
-        self.kept = self.kept.copy()
-        self.kept[columns] = False
-        self._touched.revoked.extend(columns.tolist())
+        self._drop(columns)
 
     # --- what one request came to
 
@@ -425,6 +478,152 @@ class CorrectedData(Data):
         rows.append(overlay)
         changed.update(overlay_X=rows, ledger=ledger)
         self.__dict__.update(changed)  # all at once: an interrupt finds the data before or after
+
+
+class DetachedData(Data):
+    """What is left of D' without its rows: their number, dtype and kind, and the columns' names.
+
+    Rows come with a request, by value, and are gone when it ends. Names of revoked columns are not kept.
+
+    Parameters
+    ----------
+    kept : (width,) bool array
+        Which columns of the X that was handed over survive.
+    names : their names, or None
+    counts : (2,) array
+        Rows of positive weight: of class 0 and 1, or all of them in the first place.
+    dtype : float32 or float64
+    is_sparse : bool
+    classes : bool
+        Whether targets are classes 0 and 1, both of which must keep weight.
+    weighted : bool
+        Whether weights were ever given.
+    """
+
+    def __init__(
+        self,
+        kept: NDArray[np.bool_],
+        names: Sequence[str | None] | None,
+        counts: NDArray[np.int64],
+        *,
+        dtype: np.dtype[Any],
+        is_sparse: bool,
+        classes: bool,
+        weighted: bool,
+    ) -> None:
+        super().__init__(kept.size, names, classes=classes)
+        self.kept = kept.copy()
+        self.counts = counts.copy()
+        self.dtype = dtype
+        self.is_sparse = is_sparse
+        self.weighted = weighted
+        self._rows: list[tuple[Any, Float, Float, Float, Float]] = []  # X, y and s before, y and s after
+        self.rows_touched = 0
+        for owner, name, value in self._kept_columns():
+            setattr(owner, name, value)
+
+    def _kept_columns(self) -> list[tuple[Data, str, Any]]:
+        """What follows from which columns are kept: rows come with these, and others have no name."""
+        columns = np.flatnonzero(self.kept)
+        names = self.names
+        if names is not None:
+            names = [name if here else None for name, here in zip(names, self.kept, strict=True)]
+        return [(self, "stored", columns), (self, "names", names), (self, "_last_mask", (None, None))]
+
+    def begin(self) -> None:
+        """See Data."""
+        super().begin()
+        self._rows, self.rows_touched = [], 0
+
+    def rollback(self) -> None:
+        """See Data; whatever happens, no row is kept."""
+        super().rollback()
+        self._rows = []
+
+    def committed(self) -> list[tuple[Data, str, Any]]:
+        """See Data."""
+        return [*super().committed(), (self, "_rows", []), *self._kept_columns()]
+
+    def replace(
+        self, before: tuple[Any, Float, Float | None] | None, after: tuple[Any, Float, Float | None] | None
+    ) -> None:
+        """Rows X (m, surviving columns), y (m,), s (m,) leave, and others join.
+
+        A row is kept once, with its weight on either side, 0 where it is not there. So all rows of a request
+        are one matrix, and where targets change H does not (E6).
+        """
+        sides = [side for side in (before, after) if side is not None]
+        self._touched.undo.append(partial(setattr, self, "weighted", self.weighted))
+        self.weighted = self.weighted or any(s is not None for _, _, s in sides)
+        self.rows_touched += max(y.size for _, y, _ in sides)
+        if before is not None and after is not None and _equal(before[0], after[0]):
+            X, y, s = before
+            _, now_y, now_s = after
+            self._rows.append((self._widened(X), y, _or_ones(s, y), now_y, _or_ones(now_s, y)))
+            return
+        for side in sides:
+            X, y, given = side
+            s, nothing = _or_ones(given, y), np.zeros(y.size)
+            weights = (s, nothing) if side is before else (nothing, s)
+            self._rows.append((self._widened(X), y, weights[0], y, weights[1]))
+
+    def revoke(self, columns: Index) -> None:
+        """Columns leave (E12)."""
+        self._check_not_all(columns)
+        self._drop(columns)
+
+    def _count(self, y: Float, s: Float) -> NDArray[np.int64]:
+        """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
+        if s.size == 1:
+            counts = [int(s[0] > 0.0), 0]
+            return np.array(counts[::-1] if self.classes and y[0] == 1.0 else counts)
+        weight = s > 0
+        ones = int(np.count_nonzero(weight & (y == 1.0))) if self.classes else 0
+        return np.array([np.count_nonzero(weight) - ones, ones])
+
+    def _check_enough(self, counts: NDArray[np.int64]) -> None:
+        if counts.sum() == 0:
+            raise ValueError("no row of positive weight would be left")
+        if self.classes and counts.min() == 0:
+            raise ValueError("no row of positive weight would be left of one of the two classes")
+
+    def finish(self) -> tuple[Blocks | None, Blocks | None]:
+        """Rows of the request before and after, over the columns at its start, sharing one X.
+
+        Raises if more rows leave than there are, or too few are left.
+        """
+        if not self._rows:
+            return None, None
+        Xs, *columns = zip(*self._rows, strict=True)
+        X = stack(Xs)
+        y, s, now_y, now_s = (np.concatenate(column) for column in columns)
+        counts = self.counts + self._count(now_y, now_s) - self._count(y, s)
+        if counts.min() < 0:
+            raise ValueError(
+                "more rows would leave than there are"
+                + (" of one of the two classes" if self.classes else "")
+                + f" ({self.counts[np.argmin(counts)]}): were all of them in the data?"
+            )
+        self._check_enough(counts)
+        self._touched.undo.append(partial(setattr, self, "counts", self.counts))
+        self.counts = counts
+        return [(X, y, s)], [(X, now_y, now_s)]
+
+
+def _or_ones(s: Float | None, y: Float) -> Float:
+    """Weights, 1 by default."""
+    return np.ones(y.size) if s is None else s
+
+
+def _equal(X: Any, Y: Any) -> bool:
+    """Whether two matrices of one kind hold the same numbers."""
+    if X is Y:
+        return True
+    if X.shape != Y.shape:
+        return False
+    if not sparse.issparse(X):
+        return np.array_equal(X, Y)
+    return all(np.array_equal(getattr(X, part), getattr(Y, part)) for part in ("indptr", "indices", "data"))
 
 
 def _overlay(X: Any) -> DenseRows | SparseRows:

@@ -1,8 +1,9 @@
 """What may be asked for. Every request turns D into D' (E2); a list of them is one atomic request.
 
 Row numbers and integer columns are positions in the X that was handed to the Unlearner; added rows continue
-the count; strings are column names. Rows are a sequence, a boolean mask, a slice or one integer. The checks
-are made when the request is applied, before anything changes.
+the count; strings are column names. Rows are a sequence, a boolean mask, a slice or one integer. A detached
+Unlearner has no rows to number: requests to it carry theirs by value. The checks are made when the request is
+applied, before anything changes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from ._arrays import Float, as_matrix, as_real, as_weights, match_columns
-from .data import CorrectedData
+from .data import CorrectedData, DetachedData
 
-__all__ = ["AddRows", "CorrectLabels", "CorrectValues", "RemoveRows", "Request", "RevokeFeatures"]
+__all__ = ["AddRows", "CorrectLabels", "CorrectValues", "Edit", "RemoveRows", "Request", "RevokeFeatures"]
 
 Encode = Callable[[ArrayLike, int], Float]  # labels and their number -> targets
 
@@ -29,6 +30,13 @@ class Request:
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """Checks itself against the data, then edits them inside a request."""
         raise NotImplementedError
+
+    def edit_detached(self, data: DetachedData, encode: Encode) -> None:
+        """The same where there are no rows."""
+        raise TypeError(
+            f"a detached Unlearner has no numbered rows for {type(self).__name__}: pass Edit with the values "
+            "of the rows before and after, or attach the current rows first"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,16 +159,11 @@ class AddRows(Request):
 
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """New rows under the next row numbers."""
-        X = as_matrix(match_columns(self.X, data.surviving_names()), columns=data.n_columns)
-        if sparse.issparse(X) and not sparse.issparse(data.X):
-            raise TypeError("X is sparse but the data are dense: pass a dense X (it is never densified here)")
-        if sparse.issparse(data.X):
-            X = sparse.csr_array(X)
-        with np.errstate(over="ignore"):
-            stored = X.astype(data.X.dtype, copy=False)
-        if not np.isfinite(stored.data if sparse.issparse(stored) else stored).all():
-            raise ValueError(f"X holds values that overflow {data.X.dtype}")
-        data.add(stored, encode(self.y, X.shape[0]), as_weights(self.sample_weight, X.shape[0]))
+        data.add(*_rows(data, encode, self.X, self.y, self.sample_weight))
+
+    def edit_detached(self, data: DetachedData, encode: Encode) -> None:
+        """New rows under no number."""
+        data.replace(None, _rows(data, encode, self.X, self.y, self.sample_weight))
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,3 +189,74 @@ class RevokeFeatures(Request):
     def edit(self, data: CorrectedData, encode: Encode) -> None:
         """Coordinates drop."""
         data.revoke(data.surviving_columns(self.columns))
+
+    def edit_detached(self, data: DetachedData, encode: Encode) -> None:
+        """The same."""
+        data.revoke(data.surviving_columns(self.columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Edit(Request):
+    """Rows of a detached Unlearner leave, change or join, by value.
+
+    Rows that are removed have a `before`, rows that are added an `after`, corrected rows both. Where only
+    labels or weights change, give both sides the same X, or an equal one: the Hessian then stays (E6).
+
+    Sums cannot tell whether the rows `before` were ever part of them, unless the Hessian would lose its
+    positive definiteness or there would be fewer rows than none. What was never in the data, or is given in
+    other values than it went in with, leaves the model that those sums would have had.
+
+    Parameters
+    ----------
+    before, after : tuple (X, y) or (X, y, sample_weight), or None
+        Rows that leave and rows that join, as many on either side as need be. X is as in :class:`AddRows`,
+        (m, d) and as wide as the model is now; y is in the form of the y that the model was fitted to;
+        sample_weight is 1 by default. Either of these is (m,) or a scalar.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [3.0]], [0, 1, 2]
+    >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y).detach()
+    >>> un.apply(ex.Edit(before=([[0.0]], [0]))).rows_touched  # row 0 leaves
+    1
+    >>> un.apply(ex.Edit(before=([[3.0]], [2]), after=([[3.0]], [1.5]))).residual_bound < 1e-8
+    True
+    """
+
+    before: Any = None
+    after: Any = None
+
+    def edit(self, data: CorrectedData, encode: Encode) -> None:
+        """Refused: rows have numbers here."""
+        raise TypeError(
+            "rows have numbers here, and Edit names none: use RemoveRows, AddRows, CorrectLabels or "
+            "CorrectValues, or detach the Unlearner first"
+        )
+
+    def edit_detached(self, data: DetachedData, encode: Encode) -> None:
+        """Rows of one side in place of those of the other."""
+        for side in (self.before, self.after):
+            if not (side is None or (isinstance(side, tuple) and len(side) in (2, 3))):
+                raise TypeError("before and after are tuples (X, y) or (X, y, sample_weight), or None")
+        if self.before is None and self.after is None:
+            raise ValueError("an Edit needs rows: give before, after or both")
+        before = None if self.before is None else _rows(data, encode, *self.before)
+        after = None if self.after is None else _rows(data, encode, *self.after)
+        data.replace(before, after)
+
+
+def _rows(
+    data: CorrectedData | DetachedData, encode: Encode, X: Any, y: Any, sample_weight: Any = None
+) -> tuple[Any, Float, Float | None]:
+    """Rows by value, as the data take them: cut down by name, in their dtype, sparse where they are."""
+    X = as_matrix(match_columns(X, data.surviving_names()), columns=data.n_columns)
+    if sparse.issparse(X) and not data.is_sparse:
+        raise TypeError("X is sparse but the data are dense: pass a dense X (it is never densified here)")
+    if data.is_sparse:
+        X = sparse.csr_array(X)
+    with np.errstate(over="ignore"):
+        stored = X.astype(data.dtype, copy=False)
+    if not np.isfinite(stored.data if sparse.issparse(stored) else stored).all():
+        raise ValueError(f"X holds values that overflow {data.dtype}")
+    return stored, encode(y, X.shape[0]), as_weights(sample_weight, X.shape[0])

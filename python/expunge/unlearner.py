@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from threading import RLock
 from time import perf_counter
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +17,9 @@ from scipy import sparse
 
 from . import _core
 from ._arrays import Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
-from .adopt import encode_targets, specification
-from .data import CorrectedData, Touched
-from .errors import ConvergenceError, NotPositiveDefiniteError
+from .adopt import Specification, encode_targets, specification
+from .data import CorrectedData, DetachedData, Touched
+from .errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, ToleranceExceeded
 from .linear import (
     LogisticRegression,
     Ridge,
@@ -35,6 +36,7 @@ from .linear import (
 )
 from .losses import Loss, get_loss
 from .requests import Request, RevokeFeatures
+from .saved import Saved, read, write
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
 
 __all__ = ["Unlearner", "Update"]
@@ -80,7 +82,8 @@ class Update:
     tau : float or None
         Step size of a first-order update (E4).
     rows_touched : int
-        Rows removed, added or corrected; rows not 0 in a revoked column.
+        Rows removed, added or corrected; rows not 0 in a revoked column. Detached, the larger side of each
+        edit, and none for a revoked column.
     features_revoked : int
     seconds : float
         Wall time of the request.
@@ -220,6 +223,7 @@ class Unlearner:
     See Also
     --------
     expunge.RemoveRows, expunge.AddRows, expunge.CorrectLabels, expunge.CorrectValues, expunge.RevokeFeatures
+    expunge.Edit : for an Unlearner that was detached from its rows
 
     Examples
     --------
@@ -256,29 +260,16 @@ class Unlearner:
         theta = theta_of(model)
         if not np.isfinite(theta).all():
             raise ValueError("the model's coefficients contain NaN or infinity: refit it")
-        fitted_names = getattr(model, "feature_names_in_", None)
-        if match_columns(X, fitted_names) is not X:
-            raise ValueError(
-                "X has more columns than the model, which leaves open what positions mean: pass "
-                "X[list(model.feature_names_in_)]"
-            )
-        matrix = as_matrix(X, columns=theta.size - spec.fit_intercept)
-        names = frame_names(X) or fitted_names
-        if isinstance(matrix, np.ndarray) and not isinstance(X, np.ndarray) and matrix.base is not None:
-            matrix = matrix.copy()  # a view into a frame, which its owner may change
-        n = matrix.shape[0]
-        targets, weights = encode_targets(y, n, spec), as_weights(sample_weight, n)
-        if n == 0:
-            raise ValueError("X has no rows")
-        check_enough(targets, weights, classes=spec.classes is not None)
+        names = getattr(model, "feature_names_in_", None)
+        width = theta.size - spec.fit_intercept
+        data = _rows(X, y, sample_weight, spec, width, names, column_index=column_index)
 
         self.model = model
         self._spec = spec
         self._constant_hessian = self._loss.max_d3 == 0
         self._encode = partial(encode_targets, spec=spec)
-        self._data = CorrectedData(
-            matrix, targets, weights, names, classes=spec.classes is not None, column_index=column_index
-        )
+        self._column_index = bool(column_index)
+        self._held: CorrectedData | DetachedData = data
         objective = self._objective()
         block = self._block(objective, theta.size)
         at = objective.evaluate(theta)
@@ -331,6 +322,17 @@ class Unlearner:
             A request that cannot be granted: what is wrong with it, and nothing has changed.
         ConvergenceError, NotPositiveDefiniteError
             The numbers do not allow it; nothing has changed.
+        ToleranceExceeded, RowsRequired
+            Detached, where the bound is above the tolerance, or the request or its method needs the rows;
+            nothing has changed.
+
+        Notes
+        -----
+        Detached, requests are :class:`Edit`, :class:`AddRows` and, for the squared loss,
+        :class:`RevokeFeatures`. ``auto`` takes the step from the anchor if its bound is within `tolerance`;
+        ``second_order`` takes it whatever its bound: one Newton step from the anchor, on the current data.
+        The other methods need rows. Each request is summed into the statistics, and where it changes H_a that
+        is factored anew: lists are faster than single requests.
         """
         if isinstance(request, Request) or not isinstance(request, Iterable):
             request = [request]
@@ -342,6 +344,8 @@ class Unlearner:
         with self._lock:
             self._check_model()
             started = perf_counter()
+            if isinstance(self._held, DetachedData):
+                return self._apply_detached(self._held, requests, method, hessian, started)
             self._data.compact()
             measured = self._state.at is None and any(isinstance(r, RevokeFeatures) for r in requests)
             if measured:  # what revoked columns leave is judged by what was there
@@ -395,12 +399,12 @@ class Unlearner:
         `named`: whether the names of the model's columns may have changed.
         """
         named = named and hasattr(self.model, "feature_names_in_")
-        names = self._data.surviving_names() if named else None
+        names = self._held.surviving_names() if named else None
         residual = None if state.at is None else state.at.residual
         fitted = fitted_attributes(self.model, state.theta, residual, names)
         _, name, value = fitted[0]
         state.published = value if name == "_fitted" else None
-        assign_all([*fitted, (self, "_state", state), self._data.committed()])
+        assign_all([*fitted, (self, "_state", state), *self._held.committed()])
 
     def _rows_touched(self, touched: Touched) -> int:
         ledger = self._data.ledger
@@ -460,9 +464,9 @@ class Unlearner:
         stored = self._data.stored_columns(columns)
         return _core.Objective(blocks, self._spec.loss, penalty, self._spec.fit_intercept, stored)
 
-    def _objective(self) -> _core.Objective:
-        """E1 on the current data."""
-        spec, data = self._spec, self._data
+    def _objective(self, data: CorrectedData | None = None) -> _core.Objective:
+        """E1 on the current data, or on those."""
+        spec, data = self._spec, data or self._data
         penalty = as_penalty(spec.alpha, data.n_columns, spec.fit_intercept)
         columns = data.stored_columns(data.kept)
         return _core.Objective(
@@ -734,6 +738,365 @@ class Unlearner:
             return squared.gram_norm_bound()
         return gram_norm_bound(squared.hessian(np.zeros(penalty.size)))
 
+    # --- without the rows
+
+    @property
+    def attached(self) -> bool:
+        """Whether the rows are here; after :meth:`detach` only statistics are."""
+        return not isinstance(self._held, DetachedData)
+
+    @property
+    def _data(self) -> CorrectedData:
+        """The current data."""
+        if isinstance(self._held, DetachedData):
+            raise RowsRequired(
+                "this Unlearner is detached and holds no rows: attach(X, y) the current ones first"
+            )
+        return self._held
+
+    def detach(self) -> Self:
+        """Drops the rows, and keeps the sums over them that further requests need (E8).
+
+        The model stays what it is. The statistics are anchored at it, which takes a pass over the data and a
+        Hessian unless they are already. From here on requests carry their rows by value, see :class:`Edit`,
+        and none of these is kept either. The p x p Hessian is a sum over all rows: of very few rows it may
+        still tell something.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Already detached; or solver="cg", which keeps no Hessian.
+
+        Examples
+        --------
+        >>> import expunge as ex
+        >>> X, y = [[0.0], [1.0], [3.0]], [0, 1, 2]
+        >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y).detach()
+        >>> update = un.apply([ex.Edit(before=([[0.0]], [0])), ex.AddRows([[2.0]], [1])])
+        >>> un.attached, update.residual_bound <= un.tolerance
+        (False, True)
+        """
+        with self._lock:
+            self._check_model()
+            if isinstance(self._held, DetachedData):
+                raise ValueError("this Unlearner is detached already")
+            statistics, data = self._statistics_here(), self._held
+            held = DetachedData(
+                data.kept,
+                data.names,
+                data.counts,
+                dtype=data.dtype,
+                is_sparse=data.is_sparse,
+                classes=data.classes,
+                weighted=data.weighted,
+            )
+            state = _State(self._state.theta, self._state.at, statistics.anchor, True, statistics)
+            assign_all([(self, "_held", held), (self, "_state", state)])
+        return self
+
+    def attach(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Takes the current rows back: corrected, without removed rows and revoked columns.
+
+        Rows and columns are numbered from 0 anew, by their positions in this X.
+
+        Parameters
+        ----------
+        X : (n, d) array, sparse matrix or frame
+            As wide as the model is now. Held by reference as at construction.
+        y : (n,) array
+        sample_weight : (n,) array, optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Already attached; other names; or these are not the current rows: their number (of positive
+            weight, of each class) or their gradient at the anchor differs from the statistics by more than
+            rounding explains. Nothing has changed.
+        """
+        with self._lock:
+            self._check_model()
+            held = self._held
+            if not isinstance(held, DetachedData):
+                raise ValueError("this Unlearner has its rows: detach it first, or make a new one")
+            names, width = held.surviving_names(), held.n_columns
+            data = _rows(X, y, sample_weight, self._spec, width, names, column_index=self._column_index)
+            self._check_belong(data, held.counts, self._state.statistics)
+            assign_all([(self, "_held", data)])
+        return self
+
+    def _statistics_here(self) -> _core.AnchoredStatistics:
+        """Of the current data, as sums alone; where the rows are here, anchored at the model's theta."""
+        theta, statistics = self._state.theta, self._state.statistics
+        if statistics is not None and (not self.attached or np.array_equal(statistics.anchor.theta, theta)):
+            return statistics.folded()
+        objective = self._objective()
+        if self._block(objective, theta.size) is not None:
+            raise ValueError(
+                "without rows the whole Hessian is needed, which solver='cg' does not keep: use a model of "
+                "solver='cholesky' (memory_limit says how large it may be), or keep the rows"
+            )
+        at = objective.evaluate(theta)
+        anchor = _core.Anchor(objective, theta, None, at)
+        return self._statistics(objective, anchor, at, objective.rounding_floor(theta))
+
+    def _check_belong(
+        self, data: CorrectedData, counts: NDArray[np.int64], statistics: _core.AnchoredStatistics | None
+    ) -> None:
+        """Raises unless these are the rows that the statistics are of."""
+        if not np.array_equal(data.counts, counts):
+            found, expected = (c.tolist() if data.classes else int(c.sum()) for c in (data.counts, counts))
+            raise ValueError(
+                f"X has {found} rows of positive weight{' by class' if data.classes else ''}, the statistics "
+                f"{expected}: pass the current rows, after all corrections"
+            )
+        if statistics is None:
+            return
+        objective, theta = self._objective(data), statistics.anchor.theta
+        difference = objective.evaluate(theta).gradient - statistics.at.gradient
+        explained = statistics.gradient_error + objective.rounding_floor(theta)
+        if not np.linalg.norm(difference) <= explained:
+            raise ValueError(
+                "the gradient of these rows at the anchor differs from the statistics by "
+                f"{np.linalg.norm(difference):.3g}, of which rounding explains {explained:.3g}: pass the "
+                "current rows, after all corrections, in the values and weights that went in"
+            )
+
+    def _apply_detached(
+        self, data: DetachedData, requests: list[Request], method: Method, hessian: Hessian, started: float
+    ) -> Update:
+        """:meth:`apply` on statistics alone."""
+        if method in ("exact", "first_order") or hessian == "original":
+            what = "hessian='original'" if hessian == "original" else f"method={method!r}"
+            raise RowsRequired(
+                f"{what} reads the rows, and this Unlearner is detached: attach the current rows first, or "
+                "use method='auto' or 'second_order'"
+            )
+        old = self._state
+        data.begin()
+        try:
+            for r in requests:
+                r.edit_detached(data, self._encode)
+            statistics, difference, kept = self._stage_detached(data)
+            revoked = int(np.count_nonzero(~kept))
+            try:
+                theta, bound = statistics.step()
+            except NotPositiveDefiniteError:
+                raise NotPositiveDefiniteError(
+                    "these rows cannot be part of the statistics: without them the Hessian is not positive "
+                    "definite. Check that they were in the data, in these values, or raise alpha"
+                ) from None
+            if not (np.isfinite(theta).all() and isfinite(statistics.at.value)):
+                raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
+            if method == "auto" and not bound <= self.tolerance:
+                raise ToleranceExceeded(bound, self.tolerance)
+            update = Update(
+                method=method,
+                step=theta - old.theta[kept],
+                gradient_difference=difference,
+                residual=None,
+                residual_bound=bound,
+                passes=0,
+                since_anchor=old.since_anchor + 1,
+                hessian="corrected" if method == "second_order" else None,
+                rows_touched=data.rows_touched,
+                features_revoked=revoked,
+                seconds=perf_counter() - started,
+            )
+            self._publish(
+                _State(theta, None, statistics.anchor, True, statistics, since_anchor=update.since_anchor),
+                named=revoked > 0,
+            )
+        except BaseException:
+            data.rollback()
+            raise
+        return update
+
+    def _stage_detached(
+        self, data: DetachedData
+    ) -> tuple[_core.AnchoredStatistics, Float, NDArray[np.bool_]]:
+        """Statistics of the corrected data; E3 at the old theta; which coordinates of that survive.
+
+        The second as in :class:`Update`. Statistics are kept folded: no row stays in them by itself.
+        """
+        old = self._state
+        assert old.statistics is not None
+        statistics, difference = old.statistics, np.zeros_like(old.theta)
+        before, after = data.finish()
+        if before is not None:
+            statistics, change = statistics.edit(before, after, None, old.theta, True)
+            difference = change.gradient
+        survives = np.append(data.kept[data.stored], np.ones(int(self._spec.fit_intercept), dtype=bool))
+        dropped = np.flatnonzero(~survives)
+        if dropped.size:
+            if not self._constant_hessian:
+                raise RowsRequired(
+                    "a revoked feature moves the predictor of every row, and this Unlearner is detached: "
+                    "attach the current rows first"
+                )
+            moved = statistics.anchor.hessian[:, dropped] @ old.theta[dropped]
+            difference = (difference - moved)[survives]
+            statistics = statistics.drop(dropped.tolist()).folded()
+        return statistics, difference, survives
+
+    # --- files
+
+    def save(self, path: str | os.PathLike[str], *, include_rows: bool = False) -> None:
+        """Writes model and statistics to one file, which :meth:`load` reads; nothing here changes.
+
+        Whatever happens, `path` holds what it held before or all of the new. Nothing is pickled. The file
+        holds the parameters, theta, class labels, the surviving columns' names, how many rows there are, and
+        the statistics; see docs/data.md. These are anchored at theta, by a pass over the data if need be;
+        those of a detached Unlearner stay anchored where it was detached.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Exactly this name; a file that is there is replaced.
+        include_rows : bool
+            Whether the current rows go along, with their numbers: corrected, without removed rows, revoked
+            columns and superseded values. Without them :meth:`load` gives a detached Unlearner.
+
+        Raises
+        ------
+        ValueError
+            solver="cg", which keeps no Hessian, without `include_rows`.
+        TypeError
+            Class labels that are not bool, integer, float or text. Nothing was written.
+        OSError
+            If the file cannot be written.
+        """
+        with self._lock:
+            self._check_model()
+            write(path, self._saved(include_rows))
+
+    def _saved(self, include_rows: bool) -> Saved:
+        held, model, spec = self._held, self.model, self._spec
+        ours = isinstance(model, Ridge | LogisticRegression)
+        rows = (*self._data.numbered(), self._data.n_rows) if include_rows else None
+        statistics = None
+        if not include_rows or self._block(self._objective(), self._state.theta.size) is None:
+            statistics = self._statistics_here()
+        at = self._state.at
+        measured = None if at is None else at.residual
+        return Saved(
+            spec=spec,
+            parameters={
+                "tol": model.tol if ours else self.tolerance,
+                "max_iter": model.max_iter if ours else MAX_ITER,
+                "solver": self._solver,
+                "memory_limit": self._memory_limit,
+            },
+            theta=self._state.theta,
+            residual=model.residual_ if ours else measured,
+            n_iter=model.n_iter_ if ours else None,
+            named=hasattr(model, "feature_names_in_"),
+            tolerance=self.tolerance,
+            residual_on_entry=self.residual_on_entry,
+            column_index=self._column_index,
+            kept=held.kept,
+            names=held.surviving_names(),
+            counts=held.counts,
+            weighted=held.weighted,
+            dtype=held.dtype,
+            is_sparse=held.is_sparse,
+            since_anchor=0 if self.attached else self._state.since_anchor,
+            statistics=statistics,
+            rows=rows,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The Unlearner that :meth:`save` wrote, detached unless the rows went along.
+
+        Its model is expunge's own estimator, with theta and predictions bit for bit, also where the saved one
+        was adopted from scikit-learn.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+
+        Returns
+        -------
+        Unlearner
+
+        Raises
+        ------
+        ValueError
+            Not a file of :meth:`save`, a newer version's, or damaged; the message names the file. A checksum
+            finds accidents; it is no protection against a forger.
+        OSError
+            If it cannot be opened.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import expunge as ex
+        >>> X, y = [[0.0], [1.0], [3.0]], [0, 1, 2]
+        >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     un.save(f"{folder}/model.expunge")
+        ...     loaded = ex.Unlearner.load(f"{folder}/model.expunge")
+        >>> loaded.attached, (loaded.model.predict(X) == un.model.predict(X)).all()
+        (False, np.True_)
+        """
+        saved = read(path)
+        un = cls.__new__(cls)
+        try:
+            un._restore(saved)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        return un
+
+    def _restore(self, saved: Saved) -> None:
+        spec = saved.spec
+        kind = Ridge if spec.classes is None else LogisticRegression
+        self.model = kind(spec.alpha, fit_intercept=spec.fit_intercept, **saved.parameters)
+        self.tolerance, self.residual_on_entry = saved.tolerance, saved.residual_on_entry
+        self._solver, self._memory_limit = saved.parameters["solver"], saved.parameters["memory_limit"]
+        self._spec, self._encode = spec, partial(encode_targets, spec=spec)
+        self._column_index = saved.column_index
+        self._lock = RLock()
+        at, statistics = None, saved.statistics
+        if saved.rows is None:
+            self._held = DetachedData(
+                saved.kept,
+                saved.all_names(),
+                saved.counts,
+                dtype=saved.dtype,
+                is_sparse=saved.is_sparse,
+                classes=spec.classes is not None,
+                weighted=saved.weighted,
+            )
+        else:
+            numbers, X, y, s, n_rows = saved.rows
+            self._held = CorrectedData.from_numbered(
+                (numbers, X, y, s),
+                n_rows,
+                saved.kept,
+                saved.all_names(),
+                classes=spec.classes is not None,
+                weighted=saved.weighted,
+                column_index=saved.column_index,
+            )
+            self._check_belong(self._held, saved.counts, statistics)
+            at = _bare(self._objective().evaluate(saved.theta))
+        anchor = None if statistics is None else statistics.anchor
+        self._state = _State(saved.theta, at, anchor, anchor is not None, statistics, saved.since_anchor)
+        if spec.classes is not None:
+            self.model.classes_ = spec.classes
+        if saved.n_iter is not None:
+            self.model.n_iter_ = saved.n_iter
+        set_theta(self.model, saved.theta, saved.residual, names=saved.names if saved.named else None)
+        self._state.published = getattr(self.model, "_fitted", None)
+
     # --- the current data
 
     def residual(self) -> float:
@@ -743,6 +1106,11 @@ class Unlearner:
         -------
         float
             Euclidean, intercept included, on the sum scale.
+
+        Raises
+        ------
+        RowsRequired
+            Detached.
         """
         self._check_model()
         return self._objective().evaluate(self._state.theta).residual
@@ -754,6 +1122,11 @@ class Unlearner:
         -------
         Ridge or LogisticRegression
             With the model's alpha and fit_intercept, and tol = `tolerance`.
+
+        Raises
+        ------
+        RowsRequired
+            Detached.
         """
         kind = Ridge if self._spec.classes is None else LogisticRegression
         fresh = kind(
@@ -780,6 +1153,11 @@ class Unlearner:
             Targets, or labels in the model's classes.
         sample_weight : (n,) array or None
             None if none were ever given.
+
+        Raises
+        ------
+        RowsRequired
+            Detached.
         """
         X, y, s = self._data.current()
         if self._spec.classes is None:
@@ -787,7 +1165,7 @@ class Unlearner:
         return X, self._spec.classes[y.astype(np.intp)], s
 
     def get_support(self, indices: bool = False) -> NDArray[Any]:
-        """Which columns of the X that was handed over survive.
+        """Which columns of the X that was handed over, last by :meth:`attach`, survive.
 
         Parameters
         ----------
@@ -798,7 +1176,36 @@ class Unlearner:
         -------
         (n_features,) bool array, or positions of the surviving columns
         """
-        return np.flatnonzero(self._data.kept) if indices else self._data.kept.copy()
+        return np.flatnonzero(self._held.kept) if indices else self._held.kept.copy()
+
+
+def _rows(
+    X: Any,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    spec: Specification,
+    width: int,
+    names: Sequence[str] | None,
+    *,
+    column_index: bool,
+) -> CorrectedData:
+    """What a model of `width` columns, perhaps with names, was fitted to; raises where it cannot be that."""
+    if match_columns(X, names) is not X:
+        raise ValueError(
+            "X has more columns than the model, which leaves open what positions mean: pass "
+            "X[list(model.feature_names_in_)]"
+        )
+    matrix = as_matrix(X, columns=width)
+    if isinstance(matrix, np.ndarray) and not isinstance(X, np.ndarray) and matrix.base is not None:
+        matrix = matrix.copy()  # a view into a frame, which its owner may change
+    n = matrix.shape[0]
+    targets, weights = encode_targets(y, n, spec), as_weights(sample_weight, n)
+    if n == 0:
+        raise ValueError("X has no rows")
+    classes = spec.classes is not None
+    check_enough(targets, weights, classes=classes)
+    chosen = frame_names(X) or names
+    return CorrectedData(matrix, targets, weights, chosen, classes=classes, column_index=column_index)
 
 
 def _bare(at: _core.Evaluation) -> _core.Evaluation:

@@ -56,8 +56,9 @@ public:
     // Rows before -> after: H changes by their Gram matrices at theta_a; either may be null. Where the
     // curvature stays, as under corrected labels (E6), so does the anchor. Few rows join A, many rows are
     // folded into H_0, which is then factored when that is asked for, and throws if H is not positive
-    // definite any more; `fold` asks for the latter. A preconditioner stays as it is: it need not be that of
-    // the current data.
+    // definite any more; `fold` asks for the latter, and leaves no row in A and no coordinate
+    // that was dropped. A preconditioner stays as it is:
+    // it need not be that of the current data.
     std::shared_ptr<const Anchor> edit(const Objective* before, const Objective* after,
                                        bool fold = false) const;
 

@@ -35,8 +35,13 @@ public:
     const State& state() const { return state_; }
 
     // Rows before -> after (E3), either null; penalties do not enter. Throws where fewer rows or less weight
-    // than none would be left. Whether H_a stays positive definite shows when its factor is asked for.
-    AnchoredStatistics edit(const Objective* before, const Objective* after) const;
+    // than none would be left. Whether H_a stays positive definite shows when its factor is asked for. With
+    // `fold` these statistics must be folded, and so are the new ones.
+    AnchoredStatistics edit(const Objective* before, const Objective* after, bool fold = false) const;
+
+    // The same as sums alone: H_0 + A S A^T in one matrix over the coordinates that are left, no row by
+    // itself.
+    AnchoredStatistics folded() const;
 
     // Of both data together, at the same anchor: the penalty is counted once.
     AnchoredStatistics merge(const AnchoredStatistics& other) const;

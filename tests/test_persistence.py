@@ -1,0 +1,743 @@
+"""Unlearner.save and load: the same model bit for bit, or an error; and of the data what was asked for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from problems import DENSE, SPARSE
+from sklearn import linear_model
+from unlearning import (
+    ALPHA,
+    METHODS,
+    assert_corrected_data,
+    assert_retrained,
+    assert_vouched,
+    by_value,
+    each_intercept,
+    each_loss,
+    each_weighting,
+    gradient_and_floor,
+    make_data,
+    requests_for,
+    theta_of,
+    unlearner,
+)
+
+import expunge as ex
+from expunge import archive, saved
+from expunge import unlearner as unlearner_module
+
+in_four_forms = pytest.mark.parametrize("form", ["float64_c", "float32_f", "csr_int32", "csr_float32"])
+each_content = pytest.mark.parametrize("include_rows", [False, True], ids=["statistics", "rows"])
+
+
+def entries_of(path):
+    return archive.read(path, "unlearner", [1])
+
+
+def rewrite(path, **changes):
+    """The file with these entries; None removes one. Its checksum is right."""
+    entries = {name.replace("__", "."): value for name, value in changes.items()}
+    kept = {name: value for name, value in (entries_of(path) | entries).items() if value is not None}
+    archive.write(path, "unlearner", 1, kept)
+
+
+def assert_same_model(loaded, model, X):
+    assert type(loaded) is type(model)
+    assert loaded.get_params() == model.get_params()
+    fitted, expected = vars(loaded)["_fitted"], vars(model)["_fitted"]
+    assert set(fitted) == set(expected)
+    for name, value in expected.items():
+        assert type(fitted[name]) is type(value), name
+        assert np.asarray(fitted[name]).dtype == np.asarray(value).dtype
+        assert np.asarray(fitted[name]).tolist() == np.asarray(value).tolist(), name
+    assert loaded.predict(X).tolist() == model.predict(X).tolist()
+    if hasattr(model, "decision_function"):
+        assert loaded.decision_function(X).tobytes() == model.decision_function(X).tobytes()
+    assert not fitted["coef_"].flags.writeable
+
+
+def state_of(un):
+    state = un._state
+    return {
+        "fitted": {name: np.asarray(value).tolist() for name, value in vars(un.model)["_fitted"].items()},
+        "theta": state.theta.tobytes(),
+        "statistics": state.statistics and state.statistics.numbers,
+        "hessian": state.statistics and state.statistics.anchor.hessian.tobytes(),
+        "counts": (state.since_anchor, state.spent, state.saved),
+        "state": id(state),
+        "held": id(un._held),
+        "support": un.get_support().tolist(),
+    }
+
+
+# Round trips
+
+
+@in_four_forms
+@each_content
+@each_weighting
+@each_intercept
+@each_loss
+def test_what_is_loaded_is_what_was_saved(loss, fit_intercept, weighted, include_rows, form, tmp_path):
+    data, requests = make_data(loss, weighted=weighted, zeros=True), requests_for(loss)["mixed"]
+    represent = (DENSE | SPARSE)[form]
+    un = unlearner(data, loss, fit_intercept, represent=represent, tolerance=1e-6, max_iter=77)
+    un.apply(requests)
+    data = data.after(*requests)
+    before = state_of(un)
+    un.save(tmp_path / "file", include_rows=include_rows)
+    assert state_of(un) == before
+    loaded = ex.Unlearner.load(tmp_path / "file")
+    assert loaded.attached == include_rows
+    assert_same_model(loaded.model, un.model, represent(data.rows[0]))
+    assert (loaded.tolerance, loaded.residual_on_entry) == (un.tolerance, un.residual_on_entry)
+    assert_array_equal(loaded.get_support(), un.get_support())
+    more = [ex.RemoveRows([9, 62]), ex.CorrectLabels([12, 61], 1.0), ex.CorrectValues([15], [0], 2.0)]
+    if include_rows:
+        assert_corrected_data(loaded, data)
+        assert loaded._held.n_rows == un._held.n_rows
+        with pytest.raises(ValueError, match="row 60 was removed before"):
+            loaded.apply(ex.RemoveRows([60]))
+        with pytest.raises(ValueError, match="column 4 was revoked before"):
+            loaded.apply(ex.RevokeFeatures([4]))
+        assert_vouched(loaded, loaded.apply(more))
+    else:
+        update = loaded.apply(by_value(data, more), method="second_order")
+        residual, floor = gradient_and_floor(loaded, data.after(*more), theta_of(loaded.model))
+        assert np.linalg.norm(residual) - floor <= update.residual_bound
+        loaded.attach(represent(data.after(*more).rows[0]), *data.after(*more).rows[1:])
+        loaded.apply([], method="exact")
+    un.apply(more)
+    assert_retrained(loaded, data.after(*more))
+    assert_retrained(un, data.after(*more))
+
+
+@in_four_forms
+@each_weighting
+def test_numbered_rows_restore_the_data_they_were_asked_of(weighted, form):
+    """What files are made of: numbers, kept columns, names, weights."""
+    data, requests = make_data("logistic", weighted=weighted, zeros=True), requests_for("logistic")["mixed"]
+    un = unlearner(data, "logistic", True, represent=(DENSE | SPARSE)[form])
+    un.apply(requests)
+    data, held = data.after(*requests), un._held
+    numbers, X, y, s = held.numbered()
+    assert_array_equal(numbers, np.flatnonzero(data.live))
+    restored = type(held).from_numbered(
+        (numbers, X, y, s), held.n_rows, held.kept, list("abcdef"), classes=True, weighted=held.weighted
+    )
+    for value, expected in zip(restored.numbered(), (numbers, X, y, s), strict=True):
+        if hasattr(value, "toarray"):
+            value, expected = value.tocoo(), expected.tocoo()
+            assert_array_equal(value.coords, expected.coords)
+            value, expected = value.data, expected.data
+        assert_array_equal(value, expected)
+        assert value.dtype == expected.dtype
+    assert (restored.n_rows, restored.weighted, restored.classes) == (held.n_rows, held.weighted, True)
+    assert_array_equal(restored.counts, held.counts)
+    assert_array_equal(restored.kept, held.kept)
+    assert restored.surviving_names() == [
+        name for name, kept in zip("abcdef", held.kept, strict=True) if kept
+    ]
+    with pytest.raises(ValueError, match="row 6 was removed before"):
+        restored.ledger.require(restored.rows([6]))
+
+
+@each_content
+@each_loss
+def test_a_stream_goes_on_after_loading(loss, include_rows, tmp_path):
+    """Saved after every request, statistics keep their bound proven and their place."""
+    data = make_data(loss, n=500)
+    un = unlearner(data, loss, True)
+    un.tolerance = 1e9
+    if not include_rows:
+        un.detach()
+    for row in range(2, 40):
+        request = ex.RemoveRows([row])
+        update = un.apply([request] if include_rows else by_value(data, [request]))
+        data = data.after(request)
+        residual, floor = gradient_and_floor(un, data, theta_of(un.model))
+        assert np.linalg.norm(residual) - floor <= update.residual_bound
+        if row % 3 == 0:
+            un.save(tmp_path / "file", include_rows=include_rows)
+            un = ex.Unlearner.load(tmp_path / "file")
+    if not include_rows:
+        assert update.since_anchor == 38
+        un.attach(*data.rows)
+    assert_corrected_data(un, data)
+    un.apply([], method="exact")
+    un.tolerance = 1e-8
+    un.apply([], method="exact")
+    assert_retrained(un, data)
+
+
+def residual_in_long_double(X, y, theta, alpha):
+    """Of a ridge without intercept."""
+    A, theta = X.astype(np.longdouble), theta.astype(np.longdouble)
+    return float(np.linalg.norm(A.T @ (A @ theta - y) + alpha * theta))
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e8])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_bounds_stay_proven_through_files_to_the_last_bit(dtype, condition, tmp_path):
+    """98 % of the rows leave, one by one; the squared loss has no remainder that could hide rounding."""
+    rng = np.random.default_rng(1)
+    X = (rng.standard_normal((300, 12)) * np.logspace(0.0, -0.5 * np.log10(condition), 12)).astype(dtype)
+    y = X.astype(np.float64) @ rng.standard_normal(12) + 0.1 * rng.standard_normal(300)
+    un = ex.Unlearner(ex.Ridge(1e-3, fit_intercept=False).fit(X, y), X, y, tolerance=1e-6).detach()
+    for row in range(294):
+        update = un.apply(ex.Edit(before=(X[row : row + 1], y[row : row + 1])))
+        if row % 7 == 0:
+            un.save(tmp_path / "file")
+            un = ex.Unlearner.load(tmp_path / "file")
+            update = un.apply([])
+            left = X[row + 1 :], y[row + 1 :]
+            assert residual_in_long_double(*left, theta_of(un.model), 1e-3) <= update.residual_bound <= 1e-8
+    un.attach(X[294:], y[294:])
+
+
+LABELS = {
+    "bool": np.array([False, True]),
+    "int64": np.array([-1, 1]),
+    "uint8": np.array([3, 7], dtype=np.uint8),
+    "float64": np.array([-1.0, 2.0]),
+    "text": np.array(["benign", "malignant"]),
+    "snow": np.array(["", "\N{SNOWMAN}"]),
+    "objects": np.array(["no", "yes"], dtype=object),
+}
+
+
+@each_content
+@pytest.mark.parametrize("labels", LABELS)
+def test_class_labels_come_back_as_they_were(labels, include_rows, tmp_path):
+    data, classes = make_data("logistic"), LABELS[labels]
+    y = classes[data.y.astype(int)]
+    un = ex.Unlearner(ex.LogisticRegression(ALPHA).fit(data.X, y), data.X, y)
+    un.save(tmp_path / "file", include_rows=include_rows)
+    loaded = ex.Unlearner.load(tmp_path / "file")
+    assert loaded.model.classes_.dtype == un.model.classes_.dtype
+    assert [type(label) for label in loaded.model.classes_.tolist()] == [
+        type(label) for label in classes.tolist()
+    ]
+    assert_same_model(loaded.model, un.model, data.X)
+    if include_rows:
+        assert loaded.corrected_data()[1].tolist() == y.tolist()
+    else:
+        loaded.attach(data.X, y)
+
+
+def test_other_class_labels_are_refused_before_anything_is_written(tmp_path):
+    data = make_data("logistic")
+    for classes in (
+        np.array([1, 2], dtype=object),
+        np.array(["a", 1], dtype=object),
+        np.array([b"no", b"yes"]),
+        np.array(["a\0", "b"], dtype=object),
+    ):
+        un = unlearner(data, "logistic", True)
+        un._spec = type(un._spec)(un._spec.loss, un._spec.alpha, un._spec.fit_intercept, classes)
+        with pytest.raises(TypeError, match="cannot be stored"):
+            un.save(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:residual")  # of 7 iterations
+@each_content
+@pytest.mark.parametrize("parameters", [{}, {"memory_limit": 1e6, "solver": "cholesky", "max_iter": 7}])
+@each_loss
+def test_parameters_come_back(loss, parameters, include_rows, tmp_path):
+    un = unlearner(make_data(loss), loss, False, alpha=0.25, tolerance=1e-5, **parameters)
+    un.save(tmp_path / "file", include_rows=include_rows)
+    loaded = ex.Unlearner.load(tmp_path / "file")
+    assert loaded.model.get_params() == un.model.get_params()
+    assert loaded.retrain().get_params() == un.retrain().get_params() if include_rows else True
+
+
+@each_content
+def test_names_of_a_frame_come_back_but_for_revoked_ones(include_rows, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    data = make_data("squared")
+    frame = pandas.DataFrame(data.X, columns=["age", "zip", "c", "d", "secret_name", "f"])
+    un = ex.Unlearner(ex.Ridge(ALPHA).fit(frame, data.y), frame, data.y)
+    un.apply(ex.RevokeFeatures("secret_name"))
+    un.save(tmp_path / "file", include_rows=include_rows)
+    assert b"secret" not in (tmp_path / "file").read_bytes().replace(b"\0", b"")  # text is UTF-32
+    loaded = ex.Unlearner.load(tmp_path / "file")
+    assert_same_model(loaded.model, un.model, frame.drop(columns="secret_name"))
+    assert_array_equal(loaded.get_support(indices=True), [0, 1, 2, 3, 5])
+    loaded.apply([ex.RevokeFeatures(["zip"]), ex.AddRows(frame[:1], data.y[:1])])
+    assert list(loaded.model.feature_names_in_) == ["age", "c", "d", "f"]
+    with pytest.raises(ValueError, match=r"unknown column 'secret_name': the columns are|was revoked before"):
+        loaded.apply(ex.RevokeFeatures("secret_name"))
+    assert_retrained(loaded, data.after(ex.RevokeFeatures([1, 4]), ex.AddRows(loaded_row(data), data.y[:1])))
+
+
+def loaded_row(data):
+    return data.X[:1][:, [0, 2, 3, 5]]
+
+
+@each_content
+@pytest.mark.parametrize("kind", [linear_model.Ridge, linear_model.LogisticRegression])
+def test_an_adopted_model_is_loaded_as_one_of_expunge(kind, include_rows, tmp_path):
+    loss = "squared" if kind is linear_model.Ridge else "logistic"
+    data = make_data(loss)
+    options = {"alpha": ALPHA} if loss == "squared" else {"C": 1.0 / ALPHA}
+    un = ex.Unlearner(kind(**options).fit(data.X, data.y), data.X, data.y)
+    un.save(tmp_path / "file", include_rows=include_rows)
+    loaded = ex.Unlearner.load(tmp_path / "file")
+    assert type(loaded.model) is (ex.Ridge if loss == "squared" else ex.LogisticRegression)
+    assert loaded.model.alpha == ALPHA
+    assert_array_equal(theta_of(loaded.model), np.append(np.ravel(un.model.coef_), un.model.intercept_))
+    assert_array_equal(loaded.model.predict(data.X), un.model.predict(data.X))
+    assert_allclose(loaded.model.residual_, un.residual(), atol=1e-12)
+
+
+# What a file holds
+
+
+@in_four_forms
+@each_loss
+def test_only_the_current_rows_are_saved_and_only_if_asked_for(loss, form, tmp_path):
+    """Removed rows, superseded values, revoked columns: marked by numbers that no other arithmetic makes."""
+    data = make_data(loss)
+    data.X[5], data.X[6, 1], data.X[:, 4] = 1234.5, 4321.5, 77.25
+    data.X[7] = 5678.25
+    represent = (DENSE | SPARSE)[form]
+    un = unlearner(data, loss, True, represent=represent, tolerance=1e-2)
+    un.apply([ex.RemoveRows([5]), ex.CorrectValues([6, 7], [1], 3.0), ex.RevokeFeatures([4])])
+    data = data.after(ex.RemoveRows([5]), ex.CorrectValues([6, 7], [1], 3.0), ex.RevokeFeatures([4]))
+    for include_rows in (False, True):
+        un.save(tmp_path / "file", include_rows=include_rows)
+        content = (tmp_path / "file").read_bytes()
+        dtype = un._held.dtype
+        held = {value: np.array(value, dtype=dtype).tobytes() in content for value in MARKS}
+        assert held == {1234.5: False, 4321.5: False, 77.25: False, 5678.25: include_rows}
+        rows = [name for name in entries_of(tmp_path / "file") if name.startswith("rows.")]
+        assert bool(rows) == include_rows
+    entries = entries_of(tmp_path / "file")
+    assert_array_equal(entries["rows.numbers"], np.flatnonzero(data.live))
+    assert_array_equal(entries["rows.y"], data.rows[1])
+
+
+MARKS = (1234.5, 4321.5, 77.25, 5678.25)
+
+
+@each_loss
+def test_the_statistics_in_a_file_are_anchored_at_the_model(loss, tmp_path):
+    """So that it holds no earlier model."""
+    data = make_data(loss, n=300)
+    un = unlearner(data, loss, True, tolerance=10.0)
+    for row in (3, 4, 5):
+        un.apply(ex.RemoveRows(row))
+    assert un._state.since_anchor == 3
+    un.save(tmp_path / "file")
+    entries = entries_of(tmp_path / "file")
+    assert_array_equal(entries["statistics.theta"], theta_of(un.model))
+    assert un._state.since_anchor == 3
+
+
+@each_content
+def test_conjugate_gradients_keep_no_hessian(include_rows, tmp_path):
+    data = make_data("squared", n=30, d=40)
+    un = unlearner(data, "squared", True, solver="cg")
+    if not include_rows:
+        with pytest.raises(ValueError, match="solver='cg' does not keep"):
+            un.save(tmp_path / "file")
+        assert list(tmp_path.iterdir()) == []
+        return
+    un.apply(ex.RemoveRows([3]))
+    un.save(tmp_path / "file", include_rows=True)
+    assert "statistics.hessian" not in entries_of(tmp_path / "file")
+    loaded = ex.Unlearner.load(tmp_path / "file")
+    assert_same_model(loaded.model, un.model, data.X)
+    requests = [ex.RemoveRows([4]), ex.RevokeFeatures([0])]
+    loaded.apply(requests)
+    assert_retrained(loaded, data.after(ex.RemoveRows([3]), *requests))
+
+
+def test_a_detached_unlearner_has_no_rows_to_save(tmp_path):
+    un = unlearner(make_data("squared"), "squared", True).detach()
+    with pytest.raises(ex.RowsRequired, match="attach"):
+        un.save(tmp_path / "file", include_rows=True)
+    assert list(tmp_path.iterdir()) == []
+    before = state_of(un)
+    un.save(tmp_path / "file")
+    assert state_of(un) == before
+    un.save(tmp_path / "again")
+    ex.Unlearner.load(tmp_path / "file").save(tmp_path / "third")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "file").read_bytes()
+    assert (tmp_path / "third").read_bytes() == (tmp_path / "file").read_bytes()
+
+
+def test_a_model_changed_from_outside_is_not_saved(tmp_path):
+    un = unlearner(make_data("squared"), "squared", True)
+    un.model.coef_ = 2.0 * un.model.coef_
+    with pytest.raises(ValueError, match="changed outside of this Unlearner"):
+        un.save(tmp_path / "file")
+
+
+def test_a_save_waits_for_a_request_and_a_request_for_a_save(tmp_path, monkeypatch):
+    data = make_data("squared")
+    un = unlearner(data, "squared", True)
+    inside, go_on = threading.Event(), threading.Event()
+    write = archive.write
+
+    def slow(*arguments):
+        inside.set()
+        go_on.wait(30)
+        write(*arguments)
+
+    monkeypatch.setattr(archive, "write", slow)
+    saving = threading.Thread(target=un.save, args=[tmp_path / "file"])
+    saving.start()
+    inside.wait(30)
+    applying = threading.Thread(target=un.apply, args=[ex.RemoveRows([3])])
+    applying.start()
+    applying.join(0.2)
+    assert applying.is_alive()
+    go_on.set()
+    saving.join(30)
+    applying.join(30)
+    assert int(entries_of(tmp_path / "file")["counts"].sum()) == 60
+    assert un._held.counts.sum() == 59
+
+
+# Files that are not right
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """name -> bytes of a saved file."""
+    folder = tmp_path_factory.mktemp("saved")
+    contents = {}
+    for name, form, include_rows in (
+        ("statistics", "float64_c", False),
+        ("dense", "float64_c", True),
+        ("sparse", "csr_int32", True),
+    ):
+        data = make_data("logistic", zeros=True)
+        un = unlearner(data, "logistic", True, represent=(DENSE | SPARSE)[form])
+        un.apply([ex.RemoveRows([5]), ex.RevokeFeatures([1])])
+        un.save(folder / name, include_rows=include_rows)
+        contents[name] = (folder / name).read_bytes()
+    return contents
+
+
+@pytest.mark.parametrize("name", ["statistics", "dense", "sparse"])
+def test_a_damaged_file_is_an_error_that_names_it(name, files, tmp_path):
+    path, whole = tmp_path / "file", files[name]
+    rng = np.random.default_rng(0)
+    damaged = [whole[:length] for length in rng.integers(0, len(whole), 100)]
+    for bit in rng.choice(8 * len(whole), 300, replace=False):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        damaged.append(bytes(flipped))
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            loaded = ex.Unlearner.load(path)
+        except ValueError as error:
+            message = str(error)
+        else:
+            assert loaded.attached == (name != "statistics")
+            continue
+        assert str(path) in message
+        refused += 1
+    assert refused > 0.8 * len(damaged)  # the rest are timestamps and the like
+
+
+def test_other_files_are_refused(files, tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(FileNotFoundError):
+        ex.Unlearner.load(path)
+    np.savez(path, theta=np.ones(3))
+    with pytest.raises(ValueError, match="not an expunge file"):
+        ex.Unlearner.load(f"{path}.npz")
+    path.write_bytes(files["statistics"])
+    entries = entries_of(path)
+    archive.write(path, "certificate", 1, entries)
+    with pytest.raises(ValueError, match="holds 'certificate', expected 'unlearner'"):
+        ex.Unlearner.load(path)
+    archive.write(path, "unlearner", 2, entries)
+    with pytest.raises(ValueError, match="newer version"):
+        ex.Unlearner.load(path)
+
+
+P = 6  # five columns and the intercept
+H = np.eye(P)
+INCONSISTENT = {
+    "no_theta": ("statistics", {"theta": None}, "theta is missing"),
+    "no_statistics": ("statistics", {"statistics__theta": None}, "statistics.theta is missing"),
+    "unknown_entry": ("statistics", {"more": 1}, "unknown entry 'more'"),
+    "theta_short": ("statistics", {"theta": np.ones(5)}, "theta has dtype float64 and shape"),
+    "theta_float32": ("statistics", {"theta": np.ones(P, dtype=np.float32)}, "theta has dtype float32"),
+    "theta_nan": ("statistics", {"theta": np.full(P, np.nan)}, "theta contains NaN"),
+    "theta_text": ("statistics", {"theta": ["a"] * P}, "theta has dtype"),
+    "model": ("statistics", {"model": "Lasso"}, "unknown model 'Lasso'"),
+    "alpha": ("statistics", {"alpha": 0.0}, "alpha must be"),
+    "alpha_nan": ("statistics", {"alpha": np.nan}, "alpha contains NaN"),
+    "no_intercept": ("statistics", {"fit_intercept": False}, "shape"),
+    "intercept_number": ("statistics", {"fit_intercept": 1}, "fit_intercept has dtype"),
+    "tol": ("statistics", {"tol": -1.0}, "tol must be"),
+    "tolerance": ("statistics", {"tolerance": -1.0}, "tolerance must be"),
+    "solver": ("statistics", {"solver": "lu"}, "unknown solver"),
+    "memory_limit": ("statistics", {"memory_limit": -1.0}, "memory_limit must be"),
+    "classes": ("statistics", {"classes": np.array([1, 1])}, "the two classes are one"),
+    "three_classes": ("statistics", {"classes": np.arange(3)}, "classes has dtype"),
+    "kept": ("statistics", {"kept": np.ones(6, dtype=bool)}, "shape"),
+    "kept_none": ("statistics", {"kept": np.zeros(6, dtype=bool)}, "kept or counts"),
+    "names": ("statistics", {"names": ["a", "b"]}, "names has dtype"),
+    "named": ("statistics", {"named": True}, "names is missing"),
+    "counts": ("statistics", {"counts": np.array([59, 0])}, "kept or counts"),
+    "counts_negative": ("statistics", {"counts": np.array([-1, 60])}, "kept or counts"),
+    "counts_other": ("statistics", {"counts": np.array([20, 20])}, "statistics.numbers cannot be"),
+    "dtype": ("statistics", {"dtype": "int8"}, "unknown dtype"),
+    "since_anchor": ("statistics", {"since_anchor": -1}, "since_anchor is negative"),
+    "hessian_shape": ("statistics", {"statistics__hessian": np.eye(5)}, "statistics.hessian has dtype"),
+    "hessian_asymmetric": ("statistics", {"statistics__hessian": np.triu(np.ones((P, P)))}, "not symmetric"),
+    "hessian_indefinite": ("statistics", {"statistics__hessian": -H}, "not positive definite"),
+    "hessian_inf": (
+        "statistics",
+        {"statistics__hessian": np.full((P, P), np.inf)},
+        "contains NaN or infinity",
+    ),
+    "gradient": ("statistics", {"statistics__gradient": np.ones((P, 1))}, "statistics.gradient has dtype"),
+    "numbers": ("statistics", {"statistics__numbers": np.ones(7)}, "statistics.numbers has dtype"),
+    "numbers_negative": ("statistics", {"statistics__numbers": -np.ones(8)}, "statistics.numbers cannot be"),
+    "other_statistics": ("dense", {"statistics__gradient": np.ones(P)}, "differs from the statistics"),
+    "rows_twice": ("dense", {"rows__numbers": np.zeros(59, dtype=int)}, "rows.numbers do not ascend"),
+    "rows_beyond": ("dense", {"rows__count": 59}, "rows.numbers do not ascend"),
+    "rows_count": ("dense", {"rows__count": -1}, "rows.count is negative"),
+    "rows_X": ("dense", {"rows__X": np.ones((59, 4))}, "rows.X has dtype"),
+    "rows_X_float32": ("dense", {"rows__X": np.ones((59, 5), dtype=np.float32)}, "rows.X has dtype float32"),
+    "rows_X_nan": ("dense", {"rows__X": np.full((59, 5), np.nan)}, "rows.X contains NaN"),
+    "rows_y": ("dense", {"rows__y": np.full(59, 0.5)}, "0 or 1|y must|targets"),
+    "rows_s": ("dense", {"rows__s": np.full(59, -1.0)}, "must not be negative"),
+    "rows_s_zero": ("dense", {"rows__s": np.zeros(59)}, "rows of positive weight"),
+    "rows_missing": ("dense", {"rows__X": None}, "rows.X is missing"),
+    "sparse_indices": ("sparse", {"rows__X__indices": "outside"}, "indices|index"),
+    "sparse_indptr": ("sparse", {"rows__X__indptr": np.zeros(60, dtype=np.int32)}, "."),
+    "sparse_indptr_wild": ("sparse", {"rows__X__indptr": np.full(60, 2**30, dtype=np.int32)}, "."),
+    "sparse_as_dense": ("sparse", {"sparse": False}, "rows.X is missing"),
+}
+
+
+@pytest.mark.parametrize("case", INCONSISTENT)
+def test_a_file_that_contradicts_itself_is_an_error_whatever_its_checksum(case, files, tmp_path):
+    path, (name, changes, message) = tmp_path / "file", INCONSISTENT[case]
+    path.write_bytes(files[name])
+    if case == "sparse_indices":
+        changes = {"rows__X__indices": entries_of(path)["rows.X.indices"] + 3}
+    rewrite(path, **changes)
+    with pytest.raises(ValueError, match=message) as raised:
+        ex.Unlearner.load(path)
+    assert str(raised.value).startswith(f"{path} is damaged: ")
+
+
+@pytest.mark.parametrize("name", ["statistics", "dense", "sparse"])
+def test_every_entry_is_needed(name, files, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(files[name])
+    for entry in entries_of(path):
+        path.write_bytes(files[name])
+        rewrite(path, **{entry.replace(".", "__"): None})
+        if entry in ("residual", "n_iter", "rows.count"):
+            continue  # of what need not be known; an entry without its company is unknown
+        with pytest.raises(ValueError, match="is damaged: "):
+            ex.Unlearner.load(path)
+
+
+def test_the_entries_are_the_documented_ones(files, tmp_path):
+    page = Path(__file__).parents[1] / "docs" / "data.md"
+    if not page.exists():
+        pytest.skip("the suite runs away from the source tree")
+    text = page.read_text(encoding="utf-8")
+    for name, content in files.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        for entry in entries_of(path):
+            assert f"`{entry}`" in text, entry
+        with zipfile.ZipFile(path) as file:
+            assert all(member.compress_type == zipfile.ZIP_STORED for member in file.infolist())
+
+
+# A save that fails or is killed
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()]
+)
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [(np.lib.format, "write_array"), (os, "fsync"), (os, "replace")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+@each_loss
+def test_a_failing_save_leaves_the_old_file_and_the_unlearner(
+    loss, module, function, error, tmp_path, monkeypatch
+):
+    un = unlearner(make_data(loss), loss, True)
+    un.save(tmp_path / "file")
+    old = (tmp_path / "file").read_bytes()
+    un.apply(ex.RemoveRows([3]))
+    before = state_of(un)
+
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, function, fail)
+        with pytest.raises(type(error)):
+            un.save(tmp_path / "file", include_rows=True)
+    assert state_of(un) == before
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": old}
+    un.apply(ex.RemoveRows([4]))
+
+
+def interrupt_at(count):
+    """A trace function that raises KeyboardInterrupt at the count-th line run in these modules."""
+    files = {module.__file__ for module in (archive, saved, unlearner_module)}
+    lines = 0
+
+    def trace(frame, event, _):
+        nonlocal lines
+        if frame.f_code.co_filename not in files:
+            return None
+        if event == "line":
+            lines += 1
+            if lines == count:
+                raise KeyboardInterrupt
+        return trace
+
+    return trace
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of zipfile, see below
+def test_a_save_interrupted_at_any_line_leaves_the_old_or_the_new_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # hundreds of saves
+    data = make_data("logistic")
+    un = unlearner(data, "logistic", True)
+    path, outer = tmp_path / "file", sys.gettrace()
+    un.save(path)
+    old, before = path.read_bytes(), state_of(un)
+    un.save(path, include_rows=True)
+    new, seen = path.read_bytes(), set()
+    path.write_bytes(old)
+    for count in range(1, 5000):
+        sys.settrace(interrupt_at(count))
+        try:
+            un.save(path, include_rows=True)
+        except (KeyboardInterrupt, ValueError) as error:
+            sys.settrace(outer)
+            # zipfile cannot be closed between the last line of a member and its end, and says so
+            interrupt = error if isinstance(error, KeyboardInterrupt) else error.__context__
+            assert isinstance(interrupt, KeyboardInterrupt)
+        else:
+            break
+        finally:
+            sys.settrace(outer)
+        assert [other.name for other in tmp_path.iterdir()] == ["file"], f"after {count} lines"
+        content = path.read_bytes()
+        assert content in (old, new), f"after {count} lines"
+        seen.add(content == new)
+        path.write_bytes(old)
+        assert state_of(un) == before
+    assert 200 < count < 4999
+    assert seen == {False, True}
+    un.apply(ex.RemoveRows([3]))  # the lock is free
+
+
+# Imports once, then forks a child for each round: it saves two Unlearners in turn until it is killed.
+KILLED = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+import numpy as np
+import expunge as ex
+
+path, rounds, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+rng = np.random.default_rng(0)
+MODELS = []
+for n in (3000, 4000):
+    X, y = rng.standard_normal((n, 60)), rng.integers(0, 2, n)
+    MODELS.append(ex.Unlearner(ex.LogisticRegression().fit(X, y), X, y))
+
+def save(i):
+    MODELS[i % 2].save(path, include_rows=i % 4 < 2)
+
+save(0)
+start = time.perf_counter()
+save(1)
+duration = time.perf_counter() - start
+random.seed(0)
+for i in range(rounds):
+    if time.perf_counter() - start > seconds:
+        break
+    child = os.fork()
+    if not child:
+        try:
+            while True:
+                save(i)
+                i += 1
+        finally:
+            os._exit(1)
+    time.sleep(random.uniform(0.0, 4.0) * duration)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    loaded = ex.Unlearner.load(path)
+    same = [np.array_equal(loaded.model.coef_, un.model.coef_) for un in MODELS]
+    if loaded.attached:
+        [un] = [un for un, equal in zip(MODELS, same) if equal]
+        assert np.array_equal(loaded.corrected_data()[0], un.corrected_data()[0])
+    left = [other for other in path.parent.iterdir() if other != path]
+    for other in left:
+        other.unlink()
+    print(json.dumps({
+        "signal": os.WTERMSIG(status), "same": same, "rows": loaded.attached, "left": [o.name for o in left],
+    }), flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_killed_save_leaves_the_old_or_the_new_file(tmp_path):
+    paths = [str(Path(ex.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "file"), "40", "6"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rounds = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rounds) >= 10
+    assert all(sum(found["same"]) == 1 and found["signal"] == signal.SIGKILL for found in rounds)
+    assert {found["same"].index(True) for found in rounds} == {0, 1}
+    assert {found["rows"] for found in rounds} == {False, True}
+    assert any(found["left"] for found in rounds)
+    assert all(name.startswith(".expunge-") for found in rounds for name in found["left"])
+
+
+def test_what_is_loaded_takes_part_in_everything(tmp_path):
+    """Methods, detach and attach, and a file again."""
+    data = make_data("logistic")
+    un = unlearner(data, "logistic", True)
+    un.save(tmp_path / "file", include_rows=True)
+    un = ex.Unlearner.load(tmp_path / "file")
+    for k, method in enumerate(METHODS.values()):
+        request = ex.RemoveRows([3 + k])
+        assert_vouched(un, un.apply(request, **method))
+        data = data.after(request)
+    un.detach().save(tmp_path / "file")
+    un = ex.Unlearner.load(tmp_path / "file").attach(*data.rows)
+    un.apply([], method="exact")
+    assert_retrained(un, data)
