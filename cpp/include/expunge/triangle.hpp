@@ -1,0 +1,25 @@
+#pragma once
+// One vector meets a lower triangle, eight columns at a time: each entry is read once, and a column does not
+// wait for the one before it. Eigen's kernels are made for many vectors.
+#include "expunge/types.hpp"
+
+namespace expunge {
+
+// S x, S (p, p) symmetric with the lower triangle `lower`.
+Vector multiply_symmetric(const Matrix& lower, const VectorRef& x);
+
+// Solves with L (p, p) lower triangular. Its diagonal blocks of eight columns are inverted beforehand, which
+// changes no more than how long one block waits for the other; what is left over, fewer than eight columns at
+// the end, is solved by substitution.
+class TriangularSolver {
+public:
+    explicit TriangularSolver(const Matrix& L);
+
+    void forward(const Matrix& L, Eigen::Ref<Vector> b) const;   // b becomes L^-1 b
+    void backward(const Matrix& L, Eigen::Ref<Vector> b) const;  // b becomes L^-T b
+
+private:
+    Matrix inverses_;  // (8, p), of the blocks side by side
+};
+
+}  // namespace expunge
