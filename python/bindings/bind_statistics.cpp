@@ -59,15 +59,27 @@ void bind_statistics(py::module_& m) {
         .def(
             "edit",
             [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
-               const Columns& columns, const Array& theta) {
-                const auto here = vector(theta, "theta", statistics.state().penalty.size());
+               const Columns& columns, const std::optional<Array>& theta) {
+                const Vector& anchor = statistics.state().anchor->theta();
+                std::optional<Eigen::Map<const Vector>> here;
+                if (theta) here.emplace(vector(*theta, "theta", anchor.size()));
                 const RowsAlone was(before, statistics, columns), now(after, statistics, columns);
                 py::gil_scoped_release nogil;
-                return std::pair(statistics.edit(was.get(), now.get()),
-                                 Objective::difference(was.get(), now.get(), here));
+                Change change = Objective::change(was.get(), now.get(), anchor);
+                AnchoredStatistics edited = statistics.edit(change);
+                std::optional<Evaluation> difference;
+                if (here && *here == anchor)
+                    difference = Evaluation{change.value, std::move(change.gradient), Vector()};
+                else if (here)
+                    difference = Objective::difference(was.get(), now.get(), *here);
+                return std::pair(std::move(edited), std::move(difference));
             },
             py::arg("before").none(true), py::arg("after").none(true), py::arg("columns").noconvert(),
-            py::arg("theta").noconvert())
+            py::arg("theta").noconvert() = py::none())
+        // Raises unless H_a is positive definite.
+        .def(
+            "factor", [](const AnchoredStatistics& statistics) { statistics.state().anchor->factor(); },
+            py::call_guard<py::gil_scoped_release>())
         .def(
             "merge",
             [](const AnchoredStatistics& statistics, const AnchoredStatistics& other) {

@@ -39,6 +39,20 @@ public:
         return r.sum();
     }
 
+    // norm2 (m,) = |x_i|^2, sums (m,) = |x_i|^T sizes. `ones` (d,) is what says where a column is seen.
+    void measure(const VectorRef&, const VectorRef& sizes, Eigen::Ref<Vector> norm2,
+                 Eigen::Ref<Vector> sums) const {
+        norm2.setZero();
+        sums.setZero();
+        each_run([&](auto x, Index j) {
+            const auto of_run = sizes.segment(j, x.cols());
+            for (Index i = 0; i < x.rows(); ++i) {
+                norm2(i) += x.row(i).squaredNorm();
+                sums(i) += x.row(i).cwiseAbs().dot(of_run);
+            }
+        });
+    }
+
     // The panel of f(x_ij), in the workspace.
     template <class F>
     DensePanel map(F f, Workspace& workspace) const {
