@@ -74,9 +74,9 @@ class Loss:
         >>> LOSSES["logistic"].check_targets([0, 1, 1])
         """
         y = np.asarray(y, dtype=np.float64)
-        outside = np.flatnonzero(~self.contains(y))
-        if outside.size:
-            first = outside[0]
+        inside = self.contains(y)
+        if np.count_nonzero(inside) < y.size:
+            first = np.flatnonzero(~inside)[0]
             raise ValueError(
                 f"y[{first}] is {y[first]}, but the {self.name} loss expects targets in "
                 f"{self.target_domain}: {self.remedy}"
