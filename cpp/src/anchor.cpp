@@ -97,15 +97,15 @@ Matrix Anchor::held_hessian() const {
         std::vector<Index> columns;
         for (Index k = 0; k < edits_; ++k)
             if (A_->signs(k) == sign) columns.push_back(k);
-        if (!columns.empty())
-            H.selfadjointView<Eigen::Lower>().rankUpdate(A_->rows(Eigen::all, columns).eval(), sign);
+        if (!columns.empty()) add_product(H, A_->rows(Eigen::all, columns).eval(), sign);
     }
     return H;
 }
 
 Matrix Anchor::hessian() const {
     Matrix H = held_hessian();
-    return gone_.empty() ? H : Matrix(H(kept_, kept_));
+    if (gone_.empty()) return H;
+    return H(kept_, kept_);
 }
 
 double Anchor::frobenius() const { return held_->norm + edited_; }
@@ -146,10 +146,9 @@ Vector Anchor::multiply(const VectorRef& v) const {
     }
     const VectorRef u = gone_.empty() ? v : VectorRef(wide);
     Vector product = multiply_symmetric(held_->H, u);
-    if (edits_ > 0) {
-        const auto A = A_->rows.leftCols(edits_);
-        const Vector t = A_->signs.head(edits_).cwiseProduct(A.transpose() * u);
-        product.noalias() += A * t;
+    for (Index k = 0; k < edits_; ++k) {
+        const auto a = A_->rows.col(k);
+        product += a * (A_->signs(k) * a.dot(u));
     }
     if (gone_.empty()) return product;
     return product(kept_);

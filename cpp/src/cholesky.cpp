@@ -93,9 +93,9 @@ Matrix changed(const Matrix& L, const Matrix& V, double sign) {
         const Index columns = std::min(width, p - j);
         Matrix panel = L.block(j, j, p - j, columns);
         panel.triangularView<Eigen::StrictlyUpper>().setZero();
-        H.bottomRightCorner(p - j, p - j).selfadjointView<Eigen::Lower>().rankUpdate(panel);
+        add_product(H.bottomRightCorner(p - j, p - j), panel, 1.0);
     }
-    H.selfadjointView<Eigen::Lower>().rankUpdate(V, sign);
+    add_product(H, V, sign);
     return H;
 }
 

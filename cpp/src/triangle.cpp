@@ -103,6 +103,19 @@ Vector multiply_symmetric(const Matrix& lower, const VectorRef& x) {
     return product;
 }
 
+void add_product(Eigen::Ref<Matrix> lower, const Eigen::Ref<const Matrix, 0, Eigen::OuterStride<>>& A,
+                 double sign) {
+    constexpr Index leaf = 96;  // below it Eigen's rank update keeps up with the products of whole blocks
+    const Index p = lower.rows(), half = (p / 2 + 7) / 8 * 8, rest = p - half;
+    if (p <= leaf) {
+        lower.selfadjointView<Eigen::Lower>().rankUpdate(A, sign);
+        return;
+    }
+    add_product(lower.topLeftCorner(half, half), A.topRows(half), sign);
+    lower.bottomLeftCorner(rest, half).noalias() += sign * A.bottomRows(rest) * A.topRows(half).transpose();
+    add_product(lower.bottomRightCorner(rest, rest), A.bottomRows(rest), sign);
+}
+
 TriangularSolver::TriangularSolver(const Matrix& L) : inverses_(panel_width, in_panels(L.rows())) {
     for (Index j = 0; j < inverses_.cols(); j += panel_width) {
         DiagonalBlock inverse = DiagonalBlock::Identity();

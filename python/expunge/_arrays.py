@@ -86,7 +86,7 @@ def stack(parts: Sequence[Any]) -> Any:
 
 def as_real(values: Any, name: str) -> Float:
     """Any real numbers as float64; no complex numbers, dates or text."""
-    if type(values) is np.ndarray and values.dtype == np.float64:
+    if type(values) is np.ndarray and values.dtype == _FLOATS[0]:
         return values
     try:
         array = np.asarray(values)

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "expunge/columns.hpp"
+#include "expunge/triangle.hpp"
 
 namespace expunge {
 
@@ -165,13 +166,12 @@ public:
         constexpr Index gram_rows = 512;  // enough to amortise one sweep over H
         thread_local Workspace packed, scratch;
         if (d_ == 0) return;
-        auto lower = H.selfadjointView<Eigen::Lower>();
         for (Index first = 0; first < n_; first += gram_rows) {
             const Index m = std::min(gram_rows, n_ - first);
             Eigen::Map<RowMatrix> scaled(scratch.take(m * d_), m, d_);
             const auto [positive, negative] = panel(first, m, packed).scale_rows(w + first, scaled);
-            if (positive > 0) lower.rankUpdate(scaled.topRows(positive).transpose(), 1.0);
-            if (negative > 0) lower.rankUpdate(scaled.bottomRows(negative).transpose(), -1.0);
+            if (positive > 0) add_product(H, scaled.topRows(positive).transpose(), 1.0);
+            if (negative > 0) add_product(H, scaled.bottomRows(negative).transpose(), -1.0);
         }
     }
 
