@@ -97,15 +97,15 @@ Matrix Anchor::held_hessian() const {
         std::vector<Index> columns;
         for (Index k = 0; k < edits_; ++k)
             if (A_->signs(k) == sign) columns.push_back(k);
-        if (!columns.empty())
-            H.selfadjointView<Eigen::Lower>().rankUpdate(A_->rows(Eigen::all, columns).eval(), sign);
+        if (!columns.empty()) add_product(H, A_->rows(Eigen::all, columns).eval(), sign);
     }
     return H;
 }
 
 Matrix Anchor::hessian() const {
     Matrix H = held_hessian();
-    return gone_.empty() ? H : Matrix(H(kept_, kept_));
+    if (gone_.empty()) return H;
+    return H(kept_, kept_);
 }
 
 double Anchor::frobenius() const { return held_->norm + edited_; }
@@ -115,24 +115,24 @@ bool Anchor::cancelled() const {
     return !(diagonal_.array() > digits_left * largest_.array()).all();
 }
 
-// E18: (H_0 + A S A^T)^-1 b = x - V C^-1 A^T x, x = H_0^-1 b
-Vector Anchor::correct(Vector x) const {
-    if (edits_ == 0) return x;
-    Vector t = A_->rows.leftCols(edits_).transpose() * x;
-    const auto L = A_->L.topLeftCorner(edits_, edits_).triangularView<Eigen::UnitLower>();
-    L.solveInPlace(t);
-    t = t.cwiseQuotient(A_->pivots.head(edits_));
-    L.transpose().solveInPlace(t);
-    x.noalias() -= A_->solutions.leftCols(edits_) * t;
+// E18, one column of A after the other: x - v a^T x / c
+Vector Anchor::correct(Vector x, Index edits) const {
+    for (Index k = 0; k < edits; ++k) x -= A_->solutions.col(k) * (A_->rows.col(k).dot(x) / A_->pivots(k));
     return x;
 }
 
+// (I - v a^T / c) (w + along v), a^T v = c - sign
+Vector Anchor::follow(const Vector& w, double along) const {
+    const Index k = edits_ - 1;
+    return w + A_->solutions.col(k) * ((A_->signs(k) * along - A_->rows.col(k).dot(w)) / A_->pivots(k));
+}
+
 Vector Anchor::solve(const VectorRef& b) const {
-    if (complete() && gone_.empty()) return correct(held_->factor().solve(b));
+    if (complete() && gone_.empty()) return correct(held_->factor().solve(b), edits_);
     Vector x = b.cwiseQuotient(diagonal_);
     Vector u = Vector::Zero(held_->H.rows());
     u(kept_) = b(block_);
-    u = correct(held_->factor().solve(u));
+    u = correct(held_->factor().solve(u), edits_);
     if (!gone_.empty()) u -= W_ * corner_->solve(u(gone_));
     x(block_) = u(kept_);
     return x;
@@ -145,19 +145,18 @@ Vector Anchor::multiply(const VectorRef& v) const {
         wide(kept_) = v;
     }
     const VectorRef u = gone_.empty() ? v : VectorRef(wide);
-    Vector product = held_->H.selfadjointView<Eigen::Lower>() * u;
-    if (edits_ > 0) {
-        const auto A = A_->rows.leftCols(edits_);
-        const Vector t = A_->signs.head(edits_).cwiseProduct(A.transpose() * u);
-        product.noalias() += A * t;
+    Vector product = multiply_symmetric(held_->H, u);
+    for (Index k = 0; k < edits_; ++k) {
+        const auto a = A_->rows.col(k);
+        product += a * (A_->signs(k) * a.dot(u));
     }
     if (gone_.empty()) return product;
     return product(kept_);
 }
 
-// `count` rows of nonzero weight join A, those that come first. False where C loses its pivots' signs, or
-// all their digits.
-bool Anchor::append(const std::vector<Change>& changes, Index count) {
+// `count` rows of nonzero weight join A, those that come first. False where a pivot loses its sign, or all
+// its digits.
+bool Anchor::append(const std::vector<Change::Rows>& changes, Index count) {
     Index used = edits_;
     if (!A_ || !A_->used.compare_exchange_strong(used, edits_ + count)) {  // another anchor went on from here
         auto copy = std::make_shared<Edits>(size(), capacity());
@@ -165,7 +164,6 @@ bool Anchor::append(const std::vector<Change>& changes, Index count) {
         if (edits_ > 0) {
             copy->rows.leftCols(edits_) = A_->rows.leftCols(edits_);
             copy->solutions.leftCols(edits_) = A_->solutions.leftCols(edits_);
-            copy->L.topLeftCorner(edits_, edits_) = A_->L.topLeftCorner(edits_, edits_);
             copy->pivots.head(edits_) = A_->pivots.head(edits_);
             copy->signs.head(edits_) = A_->signs.head(edits_);
         }
@@ -174,8 +172,8 @@ bool Anchor::append(const std::vector<Change>& changes, Index count) {
     Edits& E = *A_;
     Index k = edits_;
     for (const double sign : {1.0, -1.0}) {
-        for (const Change& change : changes) {
-            const Vector weights = (sign * change.weights).cwiseMax(0.0);
+        for (const Change::Rows& change : changes) {
+            const Vector weights = (sign * change.curvature).cwiseMax(0.0);
             const Index m = (weights.array() > 0.0).count();
             if (m == 0) continue;
             change.rows->scaled_rows(weights, E.rows.middleCols(k, m));
@@ -191,11 +189,8 @@ bool Anchor::append(const std::vector<Change>& changes, Index count) {
         held_->factor().solve_in_place(V);
     for (k = edits_; k < edits_ + count; ++k) {
         const auto a = E.rows.col(k);
-        Vector y = E.solutions.leftCols(k).transpose() * a;
-        E.L.topLeftCorner(k, k).triangularView<Eigen::UnitLower>().solveInPlace(y);
-        const Vector l = y.cwiseQuotient(E.pivots.head(k));
-        E.L.row(k).head(k) = l.transpose();
-        E.pivots(k) = E.signs(k) + a.dot(E.solutions.col(k)) - y.dot(l);
+        E.solutions.col(k) = correct(E.solutions.col(k), k);
+        E.pivots(k) = E.signs(k) + a.dot(E.solutions.col(k));
         constexpr double smallest = 1e-8;  // of 1 - h: below it, H_0 and A are worth no more than their sum
         if (!(E.signs(k) * E.pivots(k) > smallest)) return false;
         const Vector squares = a.cwiseAbs2();
@@ -209,27 +204,48 @@ bool Anchor::append(const std::vector<Change>& changes, Index count) {
 
 std::shared_ptr<const Anchor> Anchor::edit(const Objective* before, const Objective* after, bool fold) const {
     if (!complete()) return shared_from_this();
-    std::vector<Change> changes;
-    if (before && after && before->same_rows(*after)) {
-        changes.push_back({after, after->curvature(theta_) - before->curvature(theta_)});
-    } else {
-        if (before) changes.push_back({before, -before->curvature(theta_)});
-        if (after) changes.push_back({after, after->curvature(theta_)});
-    }
+    return edit(Objective::change(before, after, theta_, false).rows, fold);
+}
+
+std::shared_ptr<const Anchor> Anchor::edit(const std::vector<Change::Rows>& rows, bool fold) const {
+    if (!complete()) return shared_from_this();
     Index count = 0;
-    for (const Change& change : changes) count += (change.weights.array() != 0.0).count();
-    if (count == 0 && !(fold && (edits_ > 0 || eliminated()))) return shared_from_this();
+    for (const Change::Rows& change : rows) count += (change.curvature.array() != 0.0).count();
+    const bool whole = edits_ == 0 && !eliminated();  // H is H_0
+    if (count == 0 && (whole || !fold)) return shared_from_this();
     constexpr Index pays = 12;  // rows beyond p / 12 cost more one by one than a new factor does
-    if (!fold && gone_.empty() && factored() && edits_ + count <= capacity() &&
-        count <= std::max<Index>(1, size() / pays)) {
+    const bool few = count <= std::max<Index>(1, size() / pays);
+    if (!fold && few && gone_.empty() && factored() && edits_ + count <= capacity()) {
         std::shared_ptr<Anchor> appended(new Anchor(*this));
-        if (appended->append(changes, count)) return appended;
+        if (appended->append(rows, count)) return appended;
     }
     Matrix H = hessian();
-    for (const Change& change : changes) change.rows->add_gram(change.weights, H);
+    for (const Change::Rows& change : rows) change.rows->add_gram(change.curvature, H);
     auto folded = std::make_shared<Anchor>(theta_, std::move(H));
     folded->largest_ = largest_.cwiseMax(folded->diagonal_);
+    if (fold && few && whole && factored()) folded->held_->factored.set(rotated(rows));
     return folded;
+}
+
+// The factor of H_0 with these rows, or none where rotations cannot give it (E22).
+std::optional<CholeskyFactor> Anchor::rotated(const std::vector<Change::Rows>& rows) const {
+    CholeskyFactor factor = held_->factor();
+    try {
+        for (const double sign : {1.0, -1.0})
+            for (const Change::Rows& change : rows) {
+                const Vector weights = (sign * change.curvature).cwiseMax(0.0);
+                Matrix columns(size(), (weights.array() > 0.0).count());
+                if (columns.cols() == 0) continue;
+                change.rows->scaled_rows(weights, columns);
+                if (sign > 0.0)
+                    factor.update(columns);
+                else
+                    factor.downdate(columns);
+            }
+    } catch (const NotPositiveDefinite&) {
+        return std::nullopt;
+    }
+    return factor;
 }
 
 std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) const {
@@ -268,7 +284,7 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
         Matrix added = Matrix::Zero(m, k - old);
         for (Index j = old; j < k; ++j) added(smaller->gone_[static_cast<std::size_t>(j)], j - old) = 1.0;
         held_->factor().solve_in_place(added);
-        for (Index j = 0; edits_ > 0 && j < k - old; ++j) added.col(j) = correct(added.col(j));
+        for (Index j = 0; edits_ > 0 && j < k - old; ++j) added.col(j) = correct(added.col(j), edits_);
         smaller->W_.resize(m, k);
         if (old > 0) smaller->W_.leftCols(old) = W_;
         smaller->W_.rightCols(k - old) = added;

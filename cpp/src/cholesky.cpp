@@ -8,6 +8,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "expunge/errors.hpp"
 
@@ -30,6 +31,12 @@ Index failing_pivot(Matrix H) {
         H.bottomRightCorner(p - j - 1, p - j - 1).selfadjointView<Eigen::Lower>().rankUpdate(column, -1.0);
     }
     return p - 1;
+}
+
+Matrix factor_of(const Matrix& H) {
+    Matrix L = H;
+    if (!factor_in_place(L)) throw NotPositiveDefinite(failing_pivot(H));
+    return L;
 }
 
 template <class Given>
@@ -86,9 +93,9 @@ Matrix changed(const Matrix& L, const Matrix& V, double sign) {
         const Index columns = std::min(width, p - j);
         Matrix panel = L.block(j, j, p - j, columns);
         panel.triangularView<Eigen::StrictlyUpper>().setZero();
-        H.bottomRightCorner(p - j, p - j).selfadjointView<Eigen::Lower>().rankUpdate(panel);
+        add_product(H.bottomRightCorner(p - j, p - j), panel, 1.0);
     }
-    H.selfadjointView<Eigen::Lower>().rankUpdate(V, sign);
+    add_product(H, V, sign);
     return H;
 }
 
@@ -97,8 +104,11 @@ bool few(const Matrix& V) { return 8 * (V.cols() - 1) < V.rows(); }
 
 }  // namespace
 
-CholeskyFactor::CholeskyFactor(const Matrix& H) : L_(H) {
-    if (!factor_in_place(L_)) throw NotPositiveDefinite(failing_pivot(H));
+CholeskyFactor::CholeskyFactor(const Matrix& H) : L_(factor_of(H)), solver_(L_) {}
+
+void CholeskyFactor::replace(Matrix L) {
+    solver_ = TriangularSolver(L);
+    L_.swap(L);
 }
 
 void CholeskyFactor::solve_in_place(Eigen::Ref<Matrix> b) const {
@@ -108,18 +118,20 @@ void CholeskyFactor::solve_in_place(Eigen::Ref<Matrix> b) const {
 
 Vector CholeskyFactor::solve(const VectorRef& b) const {
     Vector x = b;
-    L_.triangularView<Eigen::Lower>().solveInPlace(x);
-    L_.triangularView<Eigen::Lower>().transpose().solveInPlace(x);
+    solver_.forward(L_, x);
+    solver_.backward(L_, x);
     return x;
 }
 
 void CholeskyFactor::update(Matrix V) {
     require_finite(V, "V");
     if (V.size() == 0) return;
-    if (few(V)) return rotate_in(L_, V);
-    Matrix H = changed(L_, V, 1.0);
-    if (!factor_in_place(H)) return rotate_in(L_, V);  // H overflows; rotations square nothing
-    L_.swap(H);
+    Matrix H = few(V) ? Matrix() : changed(L_, V, 1.0);
+    if (few(V) || !factor_in_place(H))  // where H overflows too: rotations square nothing
+        rotate_in(L_, V);
+    else
+        L_.swap(H);
+    solver_ = TriangularSolver(L_);
 }
 
 void CholeskyFactor::downdate(Matrix V) {
@@ -147,7 +159,7 @@ void CholeskyFactor::downdate(Matrix V) {
 
     Matrix L = few(V) ? L_ : changed(L_, V, -1.0);
     if (!(few(V) ? rotate_out(L, V) : factor_in_place(L))) throw refuse();
-    L_.swap(L);
+    replace(std::move(L));
 }
 
 void CholeskyFactor::append(const VectorRef& h) {
@@ -164,7 +176,7 @@ void CholeskyFactor::append(const VectorRef& h) {
     larger.row(p).head(p) = w.transpose();
     larger.col(p).setZero();
     larger(p, p) = std::sqrt(pivot);
-    L_.swap(larger);
+    replace(std::move(larger));
 }
 
 void CholeskyFactor::erase(Index i) {
@@ -180,7 +192,7 @@ void CholeskyFactor::erase(Index i) {
     smaller.topRightCorner(i, m).setZero();
     smaller.bottomRightCorner(m, m) = L_.bottomRightCorner(m, m);
     rotate_in(smaller.bottomRightCorner(m, m), v);
-    L_.swap(smaller);
+    replace(std::move(smaller));
 }
 
 }  // namespace expunge

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace expunge {
 
@@ -66,11 +67,11 @@ EXPUNGE_LOOP void weighted_d2(Index m, const double* __restrict eta, const doubl
 // E19, in units of u |x_i|: what is left of rounding in r = s d1 after so many additions.
 template <class L>
 EXPUNGE_LOOP void rounding_of(Index m, const double* __restrict r, const double* __restrict y,
-                              const double* __restrict s, double additions, double eta_rounding,
-                              double* __restrict rounding) {
+                              const double* __restrict s, double additions,
+                              const double* __restrict eta_rounding, double* __restrict rounding) {
     for (Index i = 0; i < m; ++i) {
         const double d1 = r[i] / (s[i] > 0.0 ? s[i] : 1.0);
-        rounding[i] = s[i] * (additions * std::abs(d1) + L::d1_rounding(d1, eta_rounding, y[i]));
+        rounding[i] = s[i] * (additions * std::abs(d1) + L::d1_rounding(d1, eta_rounding[i], y[i]));
     }
 }
 
@@ -211,7 +212,8 @@ void Objective::for_each_panel(const VectorRef& theta, F f, Visit&& visit) const
          });
 }
 
-// g (p,) += sign f(X)^T r, X extended by 1, where fill(loss, row number, m, f(X) theta, y, s, r) sets r.
+// g (p,) += sign f(X)^T r, X extended by 1, where fill(loss, rows, panel, row number, m, f(X) theta, y, s, r)
+// sets r.
 template <class F, class Fill>
 void Objective::add_transposed(const VectorRef& theta, F f, double sign, Vector& g, Fill&& fill) const {
     alignas(64) Panel r;
@@ -219,40 +221,37 @@ void Objective::add_transposed(const VectorRef& theta, F f, double sign, Vector&
     for_each_panel(theta, f,
                    [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
                        const double* y, const double* s, bool last) {
-                       fill(loss, row, m, eta, y, s, r);
+                       fill(loss, rows, panel, row, m, eta, y, s, r);
                        panel.add_transposed(as_vector(r, m), sums.of(rows));
                        sums.intercept += as_vector(r, m).sum();
                        if (last) sums.collect(rows);
                    });
 }
 
-void Objective::add_data(const VectorRef& theta, double sign, Evaluation& total, double* curvature) const {
-    alignas(64) Panel value, w;
+Evaluation Objective::evaluate(const VectorRef& theta) const {
+    Evaluation at{0.0, Vector::Zero(parameters()), Vector(n_)};
+    alignas(64) Panel value, eta_rounding;
     // E19 with no more known of x_i than bounds of its norm, R, and of its entries: |x|^T |theta| <= R
     // |theta|.
     const double extended_norm = std::sqrt(largest_norm_ * largest_norm_ + (fit_intercept_ ? 1.0 : 0.0));
-    const double eta_rounding = (largest_row_ + 3.0) * extended_norm * theta.norm();
+    eta_rounding.fill((largest_row_ + 3.0) * extended_norm * theta.norm());
     const bool bounded = std::isfinite(largest_norm_);
     double rounding = 0.0;
     add_transposed(
-        theta, Entry(), sign, total.gradient,
-        [&](auto loss, Index row, Index m, const Panel& eta, const double* y, const double* s, Panel& r) {
-            weighted_loss<decltype(loss)>(m, eta.data(), y, s, value.data(), r.data(), w.data());
-            total.value += sign * as_vector(value, m).sum();
-            if (curvature) std::copy_n(w.data(), m, curvature + row);
+        theta, Entry(), 1.0, at.gradient,
+        [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
+            const double* s, Panel& r) {
+            using L = decltype(loss);
+            weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), at.curvature.data() + row);
+            at.value += as_vector(value, m).sum();
             if (!bounded) return;
-            rounding_of<decltype(loss)>(m, r.data(), y, s, most_additions_ + 3.0, eta_rounding, value.data());
+            rounding_of<L>(m, r.data(), y, s, most_additions_ + 3.0, eta_rounding.data(), value.data());
             rounding += as_vector(value, m).sum();
         });
-    if (bounded) total.floor = u * extended_norm * rounding;
-}
-
-Evaluation Objective::evaluate(const VectorRef& theta) const {
-    Evaluation at{0.0, Vector::Zero(parameters()), Vector(n_)};
-    add_data(theta, 1.0, at, at.curvature.data());
-    at.value += 0.5 * theta.dot(penalty_.cwiseProduct(theta));
-    at.gradient += penalty_.cwiseProduct(theta);
-    at.floor += 4.0 * u * penalty_.cwiseProduct(theta).norm();
+    const Vector pull = penalty_.cwiseProduct(theta);
+    at.value += 0.5 * theta.dot(pull);
+    at.gradient += pull;
+    if (bounded) at.floor = u * extended_norm * rounding + 4.0 * u * pull.norm();
     return at;
 }
 
@@ -299,9 +298,8 @@ void Objective::scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) cons
 Vector Objective::gram_diagonal(const VectorRef& curvature) const {
     Vector diagonal = Vector::Zero(parameters());
     add_transposed(diagonal, Square(), 1.0, diagonal,
-                   [&](auto, Index row, Index m, const Panel&, const double*, const double*, Panel& r) {
-                       as_vector(r, m) = curvature.segment(row, m);
-                   });
+                   [&](auto, const auto&, const auto&, Index row, Index m, const Panel&, const double*,
+                       const double*, Panel& r) { as_vector(r, m) = curvature.segment(row, m); });
     return diagonal;
 }
 
@@ -328,7 +326,8 @@ Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
 double Objective::gram_norm_bound() const {
     Vector sums = Vector::Zero(parameters());
     add_transposed(Vector::Ones(parameters()), Magnitude(), 1.0, sums,
-                   [&](auto, Index, Index m, const Panel& x_ones, const double*, const double* s, Panel& r) {
+                   [&](auto, const auto&, const auto&, Index, Index m, const Panel& x_ones, const double*,
+                       const double* s, Panel& r) {
                        for (Index i = 0; i < m; ++i) r[i] = s[i] * x_ones[i];
                    });
     return sums.size() > 0 ? sums.maxCoeff() : 0.0;
@@ -365,9 +364,8 @@ double Objective::rounding_floor(const VectorRef& theta) const {
                    });
     const auto weigh = [&](const Vector& rows, Vector& g) {  // g += |X|^T rows
         add_transposed(Vector::Zero(parameters()), Magnitude(), 1.0, g,
-                       [&](auto, Index row, Index m, const Panel&, const double*, const double*, Panel& r) {
-                           as_vector(r, m) = rows.segment(row, m);
-                       });
+                       [&](auto, const auto&, const auto&, Index row, Index m, const Panel&, const double*,
+                           const double*, Panel& r) { as_vector(r, m) = rows.segment(row, m); });
     };
     weigh(d1, sums);
     weigh(d1_rounding, predictors);
@@ -388,58 +386,73 @@ Tally Objective::count() const {
     return tally;
 }
 
-// E10: each row brings u s |x| (k |d1| + d2 d |x|^T |theta|) to a gradient, k the additions that it goes
-// through, and u s |x|^2 (k d2 + |d3| d |x|^T |theta|) to a Hessian: |d3| is
-// at most d2, and its maximum.
-Tally Objective::tally(const VectorRef& theta) const {
-    thread_local Workspace squares, magnitudes, wide_ones, wide_theta;
-    Tally tally = count();
-    const Vector ones = Vector::Ones(d_), sizes = theta.head(d_).cwiseAbs();
+// What the rows bring, `sign` times; where `old` has the same rows, less what they bring with its targets and
+// weights. E10: each row brings u s |x| (k |d1| + d2 d |x|^T |theta|) to a gradient, k the additions that it
+// goes through, and u s |x|^2 (k d2 + |d3| d |x|^T |theta|) to a Hessian: |d3| is at most d2, and its
+// maximum.
+void Objective::add_change(const VectorRef& theta, double sign, const Objective* old, bool tallied,
+                           Change& total) const {
+    thread_local Workspace wide_ones, wide_theta;
+    const Vector ones_of = Vector::Ones(tallied ? d_ : 0), sizes = theta.head(d_).cwiseAbs();
     const double one = fit_intercept_ ? 1.0 : 0.0, offset = fit_intercept_ ? std::abs(theta(d_)) : 0.0;
     const double additions = most_additions_ + 3.0, d = static_cast<double>(parameters()) + 2.0;
-    alignas(64) Panel norm, size;
-    for_each_panel(theta, Entry(),
-                   [&](auto loss, const auto& rows, const auto& panel, Index, Index m, const Panel& eta,
-                       const double* y, const double* s, bool) {
-                       auto norms = as_vector(norm, m), sizes_of = as_vector(size, m);
-                       panel.map(Square(), squares).multiply(rows.spread(ones, wide_ones), norms);
-                       panel.map(Magnitude(), magnitudes).multiply(rows.spread(sizes, wide_theta), sizes_of);
-                       for (Index i = 0; i < m; ++i) {
-                           if (!(s[i] > 0.0)) continue;
-                           const double x = std::sqrt(norm[i] + one), x_theta = d * (size[i] + offset);
-                           const double d1 = loss.d1(y[i], eta[i]), d2 = loss.d2(y[i], eta[i]);
-                           tally.largest_norm = std::max(tally.largest_norm, x);
-                           tally.gradient_rounding +=
-                               s[i] * x * (additions * std::abs(d1) + loss.d1_rounding(d1, x_theta, y[i]));
-                           tally.hessian_rounding +=
-                               s[i] * x * x * (additions * d2 + std::min(loss.max_d3, d2) * x_theta);
+    Vector& curvature = total.rows.emplace_back(Change::Rows{this, Vector(n_)}).curvature;
+    alignas(64) Panel value, w, old_r, norm2, predictor, rounding;
+    // value, r and w of one side; norm2 and predictor, d |x|^T |theta|, are those of its rows.
+    const auto side = [&](auto loss, double side_sign, Index m, const Panel& eta, const double* y,
+                          const double* s, Panel& r, Tally& tally) {
+        using L = decltype(loss);
+        weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), w.data());
+        total.value += side_sign * as_vector(value, m).sum();
+        if (!tallied) return;
+        rounding_of<L>(m, r.data(), y, s, additions, predictor.data(), rounding.data());
+        for (Index i = 0; i < m; ++i) {
+            if (!(s[i] > 0.0)) continue;
+            const double x2 = norm2[i] + one, x = std::sqrt(x2);
+            tally.largest_norm = std::max(tally.largest_norm, x);
+            tally.gradient_rounding += x * rounding[i];
+            tally.hessian_rounding +=
+                x2 * (additions * w[i] + std::min(s[i] * loss.max_d3, w[i]) * predictor[i]);
+        }
+    };
+    add_transposed(theta, Entry(), sign, total.gradient,
+                   [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
+                       const double* y, const double* s, Panel& r) {
+                       if (tallied) {
+                           panel.measure(rows.spread(ones_of, wide_ones), rows.spread(sizes, wide_theta),
+                                         as_vector(norm2, m), as_vector(predictor, m));
+                           as_vector(predictor, m).array() = d * (as_vector(predictor, m).array() + offset);
                        }
+                       auto change = curvature.segment(row, m);
+                       side(loss, sign, m, eta, y, s, r, sign > 0.0 ? total.after : total.before);
+                       change = sign * as_vector(w, m);
+                       if (!old) return;
+                       const Block& was = old->blocks_[0];
+                       side(loss, -sign, m, eta, was.y ? was.y + row : zeros.data(),
+                            was.s ? was.s + row : ones.data(), old_r, total.before);
+                       change -= as_vector(w, m);
+                       as_vector(r, m) -= as_vector(old_r, m);
                    });
-    return tally;
+}
+
+Change Objective::change(const Objective* before, const Objective* after, const VectorRef& theta,
+                         bool tallied) {
+    Change total;
+    total.gradient = Vector::Zero(theta.size());
+    for (const auto& [side, tally] : {std::pair(before, &total.before), std::pair(after, &total.after)}) {
+        if (!side) continue;
+        *tally = side->count();
+        total.edited += side->rows();
+    }
+    const bool same = before && after && before->same_rows(*after);
+    if (after) after->add_change(theta, 1.0, same ? before : nullptr, tallied, total);
+    if (before && !same) before->add_change(theta, -1.0, nullptr, tallied, total);
+    return total;
 }
 
 Evaluation Objective::difference(const Objective* before, const Objective* after, const VectorRef& theta) {
-    Evaluation total{0.0, Vector::Zero(theta.size()), Vector()};
-    if (before && after && before->same_rows(*after)) {
-        const Block& old = before->blocks_[0];
-        alignas(64) Panel value, w, old_value, old_r;
-        after->add_transposed(
-            theta, Entry(), 1.0, total.gradient,
-            [&](auto loss, Index row, Index m, const Panel& eta, const double* y, const double* s, Panel& r) {
-                const double* old_y = old.y ? old.y + row : zeros.data();
-                const double* old_s = old.s ? old.s + row : ones.data();
-                using L = decltype(loss);
-                weighted_loss<L>(m, eta.data(), old_y, old_s, old_value.data(), old_r.data(), w.data());
-                weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), w.data());
-                total.value += (as_vector(value, m) - as_vector(old_value, m)).sum();
-                as_vector(r, m) -= as_vector(old_r, m);
-            });
-        return total;
-    }
-    if (after) after->add_data(theta, 1.0, total, nullptr);
-    if (before) before->add_data(theta, -1.0, total, nullptr);
-    total.floor = std::numeric_limits<double>::infinity();  // of neither side alone
-    return total;
+    Change total = change(before, after, theta, false);
+    return {total.value, std::move(total.gradient), Vector()};
 }
 
 }  // namespace expunge

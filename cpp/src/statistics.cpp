@@ -66,21 +66,18 @@ double AnchoredStatistics::hessian_error() const {
     return state_.hessian_rounding + (p + 2.0) * u * state_.anchor->frobenius();
 }
 
-AnchoredStatistics AnchoredStatistics::edit(const Objective* before, const Objective* after,
-                                            bool fold) const {
-    const Vector& theta = state_.anchor->theta();
+AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) const {
+    const Anchor& old = *state_.anchor;
     AnchoredStatistics edited(state_);
     State& s = edited.state_;
-    for (const auto& [rows, sign] : {std::pair(before, -1.0), std::pair(after, 1.0)}) {
-        if (!rows) continue;
-        const Tally tally = rows->tally(theta);
-        s.rows += sign * tally.rows;
-        s.weight += sign * tally.weight;
-        s.edits += static_cast<double>(rows->rows());
-        s.largest_norm = std::max(s.largest_norm, rounded_up(tally.largest_norm, theta.size()));
-        s.gradient_rounding += u * tally.gradient_rounding;
-        s.hessian_rounding += u * tally.hessian_rounding;
+    for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
+        s.rows += sign * tally->rows;
+        s.weight += sign * tally->weight;
+        s.largest_norm = std::max(s.largest_norm, rounded_up(tally->largest_norm, s.gradient.size()));
+        s.gradient_rounding += u * tally->gradient_rounding;
+        s.hessian_rounding += u * tally->hessian_rounding;
     }
+    s.edits += static_cast<double>(change.edited);
     if (s.rows < 0.0)
         throw std::invalid_argument("more rows would leave than the statistics hold (" +
                                     std::to_string(static_cast<long long>(state_.rows)) +
@@ -88,33 +85,42 @@ AnchoredStatistics AnchoredStatistics::edit(const Objective* before, const Objec
     if (s.weight < -1e-9 * state_.weight)
         throw std::invalid_argument("more weight would leave than the statistics hold (" +
                                     std::to_string(state_.weight) + "): were all of these rows in the data?");
-    const Evaluation change = Objective::difference(before, after, theta);
     s.gradient += change.gradient;
     s.value += change.value;
     s.gradient_norm += s.gradient.norm();
-    const Anchor& old = *state_.anchor;
-    s.anchor = old.edit(before, after, fold);
+    s.anchor = old.edit(change.rows, fold);
     const Anchor& H = *s.anchor;
     if (!H.same_factor(old)) {  // H + Gram of the rows, rounded
         s.hessian_rounding += fold_rounding(old) + 3.0 * u * H.frobenius();
         return edited;
     }
     // One row: its change of g_a is along its column of A.
-    const Vector* solution = solution_->peek();
-    if (solution && H.edits() == old.edits() + 1) {
+    const Solution* solved = solution_->peek();
+    const Vector* known = solved ? &solved->x : start_ ? &*start_ : nullptr;
+    if (known && H.edits() == old.edits() + 1) {
         const auto a = H.last_edit();
         const double norm2 = a.squaredNorm(), along = a.dot(change.gradient) / norm2;
         if (norm2 > 1e-200 && (change.gradient - along * a).norm() <= 1e-13 * change.gradient.norm())
-            edited.solution_->get([&]() -> Vector { return *solution + along * H.last_solution(); });
+            edited.start_ = H.follow(*known, along);
     }
     return edited;
 }
 
+std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::edit(const Objective* before,
+                                                                   const Objective* after,
+                                                                   const VectorRef& theta, bool fold) const {
+    const Vector& anchor = state_.anchor->theta();
+    Change change = Objective::change(before, after, anchor);
+    AnchoredStatistics edited = edit(change, fold);
+    if (theta == anchor) return {std::move(edited), {change.value, std::move(change.gradient), Vector()}};
+    return {std::move(edited), Objective::difference(before, after, theta)};
+}
+
 AnchoredStatistics AnchoredStatistics::folded() const {
     const Anchor& H = *state_.anchor;
-    if (H.edits() == 0 && !H.eliminated()) return *this;
     AnchoredStatistics folded(state_);
-    folded.state_.anchor = H.edit(nullptr, nullptr, true);
+    folded.state_.anchor = H.edit(std::vector<Change::Rows>(), true);
+    if (folded.state_.anchor.get() == &H) return *this;
     folded.state_.hessian_rounding += fold_rounding(H);
     return folded;
 }
@@ -166,37 +172,46 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     return smaller;
 }
 
-AnchoredStatistics::Step AnchoredStatistics::step() const {
+double AnchoredStatistics::error(double length, double theta_norm) const {
+    const double H = state_.anchor->frobenius();
+    const auto p = static_cast<double>(state_.gradient.size());
+    return gradient_error() + hessian_error() * length + u * H * theta_norm + p * u * state_.gradient.norm();
+}
+
+AnchoredStatistics::Solution AnchoredStatistics::solve() const {
     const Anchor& H = *state_.anchor;
     const Vector& g = state_.gradient;
-    Vector delta = H.eliminated() ? Vector(-H.solve(g))  // E9
-                                  : Vector(-H.correct(solution_->get([&] { return H.solve_unedited(g); })));
-    Vector product = H.multiply(delta);
-    double linear = (g + product).norm();
-    const auto p = static_cast<double>(g.size());
-    const auto error = [&] {  // e of E10
-        return gradient_error() + hessian_error() * delta.norm() +
-               u * H.frobenius() * (H.theta() + delta).norm() + p * u * g.norm();
+    const auto measured = [&](Vector x) {
+        Vector product = H.multiply(x);
+        const double residual = (g - product).norm();
+        return Solution{std::move(x), std::move(product), residual};
     };
-    if (linear > 0.5 * error()) {  // one refinement, where rounding leaves it room
-        const Vector refined = delta - H.solve(g + product);
-        const Vector refined_product = H.multiply(refined);
-        if ((g + refined_product).norm() < linear) {
-            delta = refined;
-            product = refined_product;
-            linear = (g + product).norm();
-        }
+    Solution solution = measured(start_ ? *start_ : H.solve(g));
+    if (solution.residual > 0.5 * error(solution.x.norm(), (H.theta() - solution.x).norm())) {
+        // one refinement, where rounding leaves it room
+        Solution refined = measured(solution.x + H.solve(g - solution.product));
+        if (refined.residual < solution.residual) return refined;
     }
-    const double length = delta.norm(), e = error();
+    return solution;
+}
+
+AnchoredStatistics::Step AnchoredStatistics::step() const {
+    const Anchor& H = *state_.anchor;
+    const auto& [x, product, residual] = solution_->get([&] { return solve(); });
+    Vector theta = H.theta() - x;  // E9
+    const double length = x.norm();
     double nonlinear = 0.0;
     if (max_d3(state_.loss) > 0.0) {
         const double R = state_.largest_norm;
-        // delta^T (H_a - Lambda) delta, and what rounding may hide in it
-        const double q = delta.dot(product) - delta.dot(state_.penalty.cwiseProduct(delta)) +
-                         (hessian_error() + (p + 4.0) * u * state_.penalty.maxCoeff()) * length * length;
+        // Delta^T (H_a - Lambda) Delta, and what rounding may hide in it
+        const double q =
+            x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)) +
+            (hessian_error() + static_cast<double>(x.size() + 4) * u * state_.penalty.maxCoeff()) * length *
+                length;
         nonlinear = R * psi_ratio(R * length) * std::max(0.0, q);
     }
-    return {H.theta() + delta, nonlinear + linear + e};  // E10
+    const double bound = nonlinear + residual + error(length, theta.norm());  // E10
+    return {std::move(theta), bound};
 }
 
 }  // namespace expunge

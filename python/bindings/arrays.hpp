@@ -68,8 +68,9 @@ inline Runs runs(const Columns& columns, Index width) {
     if (columns->ndim() != 1 || columns->shape(0) != width)
         throw std::invalid_argument("columns has shape " + shape_text(*columns) + ", expected (" +
                                     std::to_string(width) + ",) to match X");
-    Runs runs;
     const bool* seen = columns->data();
+    if (std::find(seen, seen + width, false) == seen + width) return all_columns(width);
+    Runs runs;
     for (Index j = 0; j < width; ++j)
         if (seen[j]) append(runs, j);
     return runs;

@@ -122,8 +122,7 @@ void bind_ledger(py::module_& m) {
                 py::gil_scoped_release nogil;
                 const auto before = touched.before(s.loss, s.fit_intercept),
                            after = touched.after(s.loss, s.fit_intercept);
-                return std::pair(statistics.edit(pointer(before), pointer(after)),
-                                 Objective::difference(pointer(before), pointer(after), here));
+                return statistics.edit(pointer(before), pointer(after), here);
             },
             py::arg("statistics"), py::arg("theta").noconvert())
         .def(

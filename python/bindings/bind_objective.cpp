@@ -1,3 +1,7 @@
+#include <cmath>
+#include <limits>
+#include <utility>
+
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "expunge/newton.hpp"
@@ -23,15 +27,23 @@ PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorR
           for (const auto& item : blocks) {
               const auto block = item.cast<py::tuple>();
               owners.append(block);
-              const Rows X = rows(block[0], columns, owners);
+              Rows X = rows(block[0], columns, owners);
               const Index n = expunge::rows(X);
-              views.push_back({X, column(block[1], "y", n), column(block[2], "sample_weight", n)});
+              views.push_back({std::move(X), column(block[1], "y", n), column(block[2], "sample_weight", n)});
           }
           return Objective(std::move(views), loss, penalty, fit_intercept,
                            largest_norm.value_or(std::numeric_limits<double>::infinity()));
       }()) {}
 
 namespace {
+
+// Whether there is neither NaN nor infinity among n numbers.
+template <class T>
+bool all_finite(const T* values, Index n) {
+    Index found = 0;
+    for (Index i = 0; i < n; ++i) found += !(std::abs(values[i]) <= std::numeric_limits<T>::max());
+    return found == 0;
+}
 
 // One pass over the indices of a CSR matrix: raises unless they lie within it; returns whether every row
 // ascends without duplicates.
@@ -181,6 +193,25 @@ void bind_objective(py::module_& m) {
             return gram;
         },
         py::arg("X"), py::arg("w").noconvert());
+
+    m.def(
+        "is_finite",
+        [](const py::array& values) {
+            if (!(values.flags() & (py::array::c_style | py::array::f_style)))
+                throw std::invalid_argument("values must be contiguous");
+            const Index n = values.size();
+            const void* data = values.data();
+            if (py::isinstance<py::array_t<double>>(values)) {
+                py::gil_scoped_release nogil;
+                return all_finite(static_cast<const double*>(data), n);
+            }
+            if (py::isinstance<py::array_t<float>>(values)) {
+                py::gil_scoped_release nogil;
+                return all_finite(static_cast<const float*>(data), n);
+            }
+            throw py::type_error("values must be float64 or float32");
+        },
+        py::arg("values"));
 
     m.def(
         "largest_norm",

@@ -63,11 +63,23 @@ void bind_statistics(py::module_& m) {
                 const auto here = vector(theta, "theta", statistics.state().penalty.size());
                 const RowsAlone was(before, statistics, columns), now(after, statistics, columns);
                 py::gil_scoped_release nogil;
-                return std::pair(statistics.edit(was.get(), now.get(), fold),
-                                 Objective::difference(was.get(), now.get(), here));
+                return statistics.edit(was.get(), now.get(), here, fold);
             },
             py::arg("before").none(true), py::arg("after").none(true), py::arg("columns").noconvert(),
             py::arg("theta").noconvert(), py::arg("fold") = false)
+        // Rows alone, without E3 at a theta.
+        .def(
+            "replace",
+            [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after) {
+                const RowsAlone was(before, statistics, std::nullopt), now(after, statistics, std::nullopt);
+                py::gil_scoped_release nogil;
+                return statistics.edit(was.get(), now.get());
+            },
+            py::arg("before").none(true), py::arg("after").none(true))
+        // Raises unless H_a is positive definite.
+        .def(
+            "factor", [](const AnchoredStatistics& statistics) { statistics.state().anchor->factor(); },
+            py::call_guard<py::gil_scoped_release>())
         .def("folded",
              [](const AnchoredStatistics& statistics) {
                  py::gil_scoped_release nogil;

@@ -41,26 +41,24 @@ def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bo
         )
     if columns is not None and X.shape[1] != columns:
         raise ValueError(f"{name} has {X.shape[1]} columns, expected {columns}")
+    X = as_layout(X)
     if finite:
-        require_finite(X.data if sparse.issparse(X) else X, name)
-    return as_layout(X)
+        require_finite(X if type(X) is np.ndarray else X.data, name)
+    return X
 
 
 def require_finite(values: NDArray[Any], name: str) -> None:
-    """Raises where there is NaN or infinity."""
-    if values.size > 1 << 16:  # the sum finds them in one pass, without a temporary array of that size
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(values.sum(dtype=np.float64)):
-                return
-    if not np.isfinite(values).all():
+    """Raises where there is NaN or infinity in contiguous floats."""
+    if not _core.is_finite(values):
         raise ValueError(f"{name} contains NaN or infinity: remove or impute those entries")
 
 
 def as_layout(X: Any) -> Any:
     """C or F order, aligned, or canonical CSR; copied only where it is not."""
-    if sparse.issparse(X):
+    if type(X) is not np.ndarray and sparse.issparse(X):
         return _as_canonical(X)
-    if not (X.flags.c_contiguous or X.flags.f_contiguous) or not X.flags.aligned:
+    flags = X.flags
+    if not (flags.c_contiguous or flags.f_contiguous) or not flags.aligned:
         return np.array(X, order="C")
     return X
 
@@ -88,6 +86,8 @@ def stack(parts: Sequence[Any]) -> Any:
 
 def as_real(values: Any, name: str) -> Float:
     """Any real numbers as float64; no complex numbers, dates or text."""
+    if type(values) is np.ndarray and values.dtype == _FLOATS[0]:
+        return values
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "biufO":
@@ -99,7 +99,9 @@ def as_real(values: Any, name: str) -> Float:
 
 def as_vector(values: ArrayLike, name: str, size: int, *, match: str = "") -> Float:
     """(size,) finite, contiguous float64; `match` says in the error what the size comes from."""
-    array = np.ascontiguousarray(as_real(values, name))
+    array = as_real(values, name)
+    if not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({size},){match}")
     require_finite(array, name)

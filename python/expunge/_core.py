@@ -33,6 +33,7 @@ Objective = _module.Objective
 gradient_difference = _module.gradient_difference
 gram = _module.gram
 is_canonical = _module.is_canonical
+is_finite = _module.is_finite
 largest_norm = _module.largest_norm
 minimize = _module.minimize
 TouchedRows = _module.TouchedRows

@@ -526,6 +526,7 @@ class AnchoredStatistics:
             X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
         )
         at = _theta(theta, X, fit_intercept)
+        self._columns, self._loss = X.shape[1], get_loss(loss)
         self._set(
             _core.AnchoredStatistics(
                 objective,
@@ -548,8 +549,7 @@ class AnchoredStatistics:
         ValueError
             As at construction; nothing has changed.
         """
-        rows = self._rows(X, y, sample_weight)
-        self._set(self._statistics.edit(None, rows, None, self.anchor)[0])
+        self._set(self._statistics.replace(None, self._rows(X, y, sample_weight)))
 
     def subtract(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
         """Rows X (m, d), y (m,), sample_weight (m,) leave.
@@ -561,10 +561,9 @@ class AnchoredStatistics:
         NotPositiveDefiniteError
             These rows cannot have been part of the statistics; nothing has changed.
         """
-        rows = self._rows(X, y, sample_weight)
-        edited, _ = self._statistics.edit(rows, None, None, self.anchor)
+        edited = self._statistics.replace(self._rows(X, y, sample_weight), None)
         try:
-            edited.anchor.solve(np.zeros(self.anchor.size))
+            edited.factor()
         except NotPositiveDefiniteError:
             raise NotPositiveDefiniteError(
                 "these rows cannot be part of the statistics: without them the Hessian is not positive "
@@ -598,10 +597,9 @@ class AnchoredStatistics:
         return self._taken
 
     def _rows(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Blocks:
-        statistics = self._statistics
-        X = as_matrix(X, columns=statistics.anchor.size - statistics.fit_intercept)
+        X = as_matrix(X, columns=self._columns)
         n = X.shape[0]
-        return [(X, as_targets(y, get_loss(statistics.loss), n), as_weights(sample_weight, n))]
+        return [(X, as_targets(y, self._loss, n), as_weights(sample_weight, n))]
 
     @property
     def anchor(self) -> Float:

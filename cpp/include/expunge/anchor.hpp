@@ -28,6 +28,8 @@ public:
         if (!value_) value_.emplace(make());
         return *value_;
     }
+    // Before others see it.
+    void set(std::optional<T> value) { value_ = std::move(value); }
     // Null if it was not made yet.
     const T* peek() {
         const std::lock_guard lock(mutex_);
@@ -40,7 +42,7 @@ private:
 };
 
 // The Hessian of the current data at a fixed anchor theta_a (E8), complete: H_a = H_0 + A S A^T, H_0
-// factored once, A the few rows that came and went since (E18). In high dimension instead its block over the
+// factored once, A the rows that came and went since (E18). In high dimension instead its block over the
 // coordinates that the data determine most and its diagonal elsewhere, which is a preconditioner. Immutable:
 // an edit gives a new anchor, so that a request which fails has changed nothing.
 class Anchor : public std::enable_shared_from_this<Anchor> {
@@ -53,12 +55,13 @@ public:
     // H (p, p), lower triangle, at theta; factored when that is asked for.
     Anchor(Vector theta, Matrix H);
 
-    // Rows before -> after: H changes by their Gram matrices at theta_a; either may be null. Where the
-    // curvature stays, as under corrected labels (E6), so does the anchor. Few rows join A, many rows are
-    // folded into H_0, which is then factored when that is asked for, and throws if H is not positive
-    // definite any more; `fold` asks for the latter, and leaves no row in A and no coordinate
-    // that was dropped. A preconditioner stays as it is:
-    // it need not be that of the current data.
+    // Rows before -> after: H changes by their Gram matrices at theta_a; either may be null, and `rows` says
+    // what the weights in it change by. Where the curvature stays, as under corrected labels (E6), so does
+    // the anchor. Few rows join A, many rows are folded into H_0, which is then factored when that is asked
+    // for, and throws if H is not positive definite any more. `fold` asks for the latter, also of what is in
+    // A already and of coordinates that were dropped: nothing is left but H; a factor follows few rows by
+    // rotations (E22). A preconditioner stays as it is: it need not be that of the current data.
+    std::shared_ptr<const Anchor> edit(const std::vector<Change::Rows>& rows, bool fold = false) const;
     std::shared_ptr<const Anchor> edit(const Objective* before, const Objective* after,
                                        bool fold = false) const;
 
@@ -87,15 +90,12 @@ public:
     bool cancelled() const;    // whether what is left of H is mostly the rounding of what has left it
     double frobenius() const;  // an upper bound of the norms of H_0 and of all that came and went
     Index edits() const { return edits_; }  // columns of A
-
-    // H^-1 b = correct(H_0^-1 b), unless coordinates were eliminated: one factor serves a stream of edits.
-    Vector solve_unedited(const VectorRef& b) const { return held_->factor().solve(b); }
-    Vector correct(Vector x) const;
     bool eliminated() const { return !gone_.empty(); }
+
     bool same_factor(const Anchor& other) const { return held_ == other.held_; }
-    // The last column of A, and H_0^-1 times it.
+    // The last column of A, and H^-1 (g + along a) for it, known w = H^-1 g of the anchor without it.
     auto last_edit() const { return A_->rows.col(edits_ - 1); }
-    auto last_solution() const { return A_->solutions.col(edits_ - 1); }
+    Vector follow(const Vector& w, double along) const;
 
     Index size() const { return diagonal_.size(); }
     bool complete() const { return theta_.size() == size(); }
@@ -111,28 +111,28 @@ private:
         Lazy<CholeskyFactor> factored;
     };
 
-    // A and V = H_0^-1 A (p, r); C = S^-1 + A^T V = L D L^T, bordered: its pivots are 1 + h for a row that
-    // came and -(1 - h) for one that went, h its leverage. Columns only ever join; an anchor sees its first
-    // `edits_`, so that one store serves a stream of anchors.
+    // The columns a of A and, with H the Hessian before a joined, v = H^-1 a and the pivot c = sign + a^T v:
+    // 1 + h for a row that came and -(1 - h) for one that went, h its leverage. Then (H + sign a a^T)^-1 =
+    // (I - v a^T / c) H^-1. Columns only ever join; an anchor sees its first `edits_`, so that one store
+    // serves a stream of anchors.
     struct Edits {
         Edits(Index p, Index capacity)
-            : rows(p, capacity), solutions(p, capacity), L(capacity, capacity), pivots(capacity),
-              signs(capacity) {}
-        Matrix rows, solutions, L;
+            : rows(p, capacity), solutions(p, capacity), pivots(capacity), signs(capacity) {}
+        Matrix rows, solutions;
         Vector pivots, signs;
         std::atomic<Index> used = 0;
-    };
-    struct Change {  // rows of an objective, and what their weights in H change by
-        const Objective* rows;
-        Vector weights;
     };
 
     Anchor() = default;
     Anchor(const Anchor&) = default;
     void hold(Matrix H);
-    Matrix held_hessian() const;  // of what is held, edits included
-    Index capacity() const { return std::max<Index>(8, size() / 8); }
-    bool append(const std::vector<Change>& changes, Index count);
+    Vector correct(Vector x, Index edits) const;  // H_0^-1 b becomes (H_0 + the first `edits` of A)^-1 b
+    Matrix held_hessian() const;                  // of what is held, edits included
+    // A column makes the next one dearer, and all share the cost of the factor that ends them: measured at p
+    // = 100 to 1000, the least is at p / 4, and flat from p / 3 to p / 6.
+    Index capacity() const { return std::max<Index>(8, size() / 4); }
+    bool append(const std::vector<Change::Rows>& changes, Index count);
+    std::optional<CholeskyFactor> rotated(const std::vector<Change::Rows>& rows) const;
 
     Vector theta_;              // (p,) if complete: nobody asks where a preconditioner was made
     Vector diagonal_;           // (p,) of H

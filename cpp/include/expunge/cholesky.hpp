@@ -1,5 +1,5 @@
 #pragma once
-#include "expunge/types.hpp"
+#include "expunge/triangle.hpp"
 
 namespace expunge {
 
@@ -28,7 +28,10 @@ public:
     void erase(Index i);
 
 private:
+    void replace(Matrix L);
+
     Matrix L_;
+    TriangularSolver solver_;
 };
 
 }  // namespace expunge

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "expunge/columns.hpp"
+#include "expunge/triangle.hpp"
 
 namespace expunge {
 
@@ -37,6 +38,20 @@ public:
         r = w.cwiseProduct((r.array() + offset).matrix());
         add_transposed(r, g);
         return r.sum();
+    }
+
+    // norm2 (m,) = |x_i|^2, sums (m,) = |x_i|^T sizes. `ones` (d,) is what says where a column is seen.
+    void measure(const VectorRef&, const VectorRef& sizes, Eigen::Ref<Vector> norm2,
+                 Eigen::Ref<Vector> sums) const {
+        norm2.setZero();
+        sums.setZero();
+        each_run([&](auto x, Index j) {
+            const auto of_run = sizes.segment(j, x.cols());
+            for (Index i = 0; i < x.rows(); ++i) {
+                norm2(i) += x.row(i).squaredNorm();
+                sums(i) += x.row(i).cwiseAbs().dot(of_run);
+            }
+        });
     }
 
     // The panel of f(x_ij), in the workspace.
@@ -154,13 +169,12 @@ public:
         constexpr Index gram_rows = 512;  // enough to amortise one sweep over H
         thread_local Workspace packed, scratch;
         if (d_ == 0) return;
-        auto lower = H.selfadjointView<Eigen::Lower>();
         for (Index first = 0; first < n_; first += gram_rows) {
             const Index m = std::min(gram_rows, n_ - first);
             Eigen::Map<RowMatrix> scaled(scratch.take(m * d_), m, d_);
             const auto [positive, negative] = panel(first, m, packed).scale_rows(w + first, scaled);
-            if (positive > 0) lower.rankUpdate(scaled.topRows(positive).transpose(), 1.0);
-            if (negative > 0) lower.rankUpdate(scaled.bottomRows(negative).transpose(), -1.0);
+            if (positive > 0) add_product(H, scaled.topRows(positive).transpose(), 1.0);
+            if (negative > 0) add_product(H, scaled.bottomRows(negative).transpose(), -1.0);
         }
     }
 

@@ -31,6 +31,22 @@ struct Tally {
     double hessian_rounding = 0.0;    // and of a Hessian
 };
 
+class Objective;
+
+// What rows before -> after change at one theta (E3, E10), penalties not counted: J and its gradient; the
+// rows with what their weights in the Hessian change by; and what a bound needs to know of either side.
+struct Change {
+    struct Rows {
+        const Objective* rows;
+        Vector curvature;  // (n,)
+    };
+    double value = 0.0;
+    Vector gradient;  // (p,)
+    std::vector<Rows> rows;
+    Tally before, after;
+    Index edited = 0;  // rows of both sides
+};
+
 // E1: J(theta; D) = sum_i s_i loss(y_i, eta_i) + 1/2 theta^T Lambda theta, eta_i = x_i^T theta + theta_0,
 // on the sum scale. p = d, or d + 1 with the intercept, unpenalised, as last coordinate.
 class Objective {
@@ -79,12 +95,15 @@ public:
     // E19: what rounding may hide in the gradient of `evaluate`.
     double rounding_floor(const VectorRef& theta) const;
 
-    // Of its rows at theta, and the two of its numbers that need no look at X.
-    Tally tally(const VectorRef& theta) const;
+    // The two numbers of a tally that need no look at X.
     Tally count() const;
 
-    // E3, on the data alone (penalties do not enter): J_after - J_before and its gradient. The two
-    // may share their rows, as when only labels or weights change; then each row is one difference.
+    // Rows before -> after at theta, either null, read once. The two may share their rows, as when only
+    // labels or weights change; then each row is one difference. Tallies are taken if `tallied`.
+    static Change change(const Objective* before, const Objective* after, const VectorRef& theta,
+                         bool tallied = true);
+
+    // E3: J_after - J_before on these rows alone, and its gradient.
     static Evaluation difference(const Objective* before, const Objective* after, const VectorRef& theta);
 
 private:
@@ -95,7 +114,8 @@ private:
     void for_each_panel(const VectorRef& theta, F f, Visit&& visit) const;
     template <class F, class Fill>
     void add_transposed(const VectorRef& theta, F f, double sign, Vector& g, Fill&& fill) const;
-    void add_data(const VectorRef& theta, double sign, Evaluation& total, double* curvature) const;
+    void add_change(const VectorRef& theta, double sign, const Objective* old, bool tallied,
+                    Change& total) const;
     Vector additions_by_coordinate() const;
 
     std::vector<Block> blocks_;

@@ -41,6 +41,19 @@ public:
         return sum;
     }
 
+    // norm2 (m,) = |x_i|^2, sums (m,) = |x_i|^T sizes, of the columns that are seen: 1 in `ones` (width,).
+    void measure(const VectorRef& ones, const VectorRef& sizes, Eigen::Ref<Vector> norm2,
+                 Eigen::Ref<Vector> sums) const {
+        norm2.setZero();
+        sums.setZero();
+        for (Index i = 0; i < m_; ++i)
+            for (I k = indptr_[i]; k < indptr_[i + 1]; ++k) {
+                const double entry = static_cast<double>(x(k));
+                norm2(i) += entry * entry * ones.data()[column(k)];
+                sums(i) += std::abs(entry) * sizes.data()[column(k)];
+            }
+    }
+
     // The panel of f(x_ij) over stored entries, in the workspace; f(0) must be 0.
     template <class F>
     SparsePanel<double, I> map(F f, Workspace& workspace) const {

@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 
 #include "expunge/anchor.hpp"
 
@@ -36,11 +37,14 @@ public:
 
     // Rows before -> after (E3), either null; penalties do not enter. Throws where fewer rows or less weight
     // than none would be left. Whether H_a stays positive definite shows when its factor is asked for. With
-    // `fold` these statistics must be folded, and so are the new ones.
-    AnchoredStatistics edit(const Objective* before, const Objective* after, bool fold = false) const;
-
-    // The same as sums alone: H_0 + A S A^T in one matrix over the coordinates that are left, no row by
-    // itself.
+    // `fold` nothing but sums is left: no row by itself.
+    AnchoredStatistics edit(const Objective* before, const Objective* after, bool fold = false) const {
+        return edit(Objective::change(before, after, state_.anchor->theta()), fold);
+    }
+    AnchoredStatistics edit(const Change& change, bool fold = false) const;  // as tallied at the anchor
+    // And E3 on these rows at another theta.
+    std::pair<AnchoredStatistics, Evaluation> edit(const Objective* before, const Objective* after,
+                                                   const VectorRef& theta, bool fold = false) const;
     AnchoredStatistics folded() const;
 
     // Of both data together, at the same anchor: the penalty is counted once.
@@ -64,9 +68,17 @@ public:
 private:
     double hessian_error() const;  // e_H, with what its representation adds
 
+    // H_a^-1 g_a, what H_a times it leaves of g_a, and the norm of that.
+    struct Solution {
+        Vector x, product;
+        double residual;
+    };
+    Solution solve() const;
+    double error(double length, double theta_norm) const;  // e of E10, length = |H_a^-1 g_a|
+
     State state_;
-    // H_0^-1 g_a of the anchor's H_0: a row that comes or goes moves it along the one solve made for it.
-    std::shared_ptr<Lazy<Vector>> solution_ = std::make_shared<Lazy<Vector>>();
+    std::optional<Vector> start_;  // H_a^-1 g_a as it follows from that before the last edit, if it does
+    std::shared_ptr<Lazy<Solution>> solution_ = std::make_shared<Lazy<Solution>>();
 };
 
 }  // namespace expunge
