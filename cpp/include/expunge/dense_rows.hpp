@@ -166,7 +166,10 @@ public:
 
     // By panels, with one rank update for each sign. Rows of weight 0 cost nothing.
     void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
-        constexpr Index gram_rows = 512;  // enough to amortise one sweep over H
+        // Few rows at a time: Eigen's scratch for them fits the stack, where pages from malloc would cost as
+        // much as the product. But no term may go through more additions than E19 counts.
+        constexpr Index few = max_panel_rows / 2;
+        const Index gram_rows = n_ <= few * max_panel_rows ? few : max_panel_rows;
         thread_local Workspace packed, scratch;
         if (d_ == 0) return;
         for (Index first = 0; first < n_; first += gram_rows) {
