@@ -331,8 +331,8 @@ class Unlearner:
         Detached, requests are :class:`Edit`, :class:`AddRows` and, for the squared loss,
         :class:`RevokeFeatures`. ``auto`` takes the step from the anchor if its bound is within `tolerance`;
         ``second_order`` takes it whatever its bound: one Newton step from the anchor, on the current data.
-        The other methods need rows. Each request is summed into the statistics, and where it changes H_a that
-        is factored anew: lists are faster than single requests.
+        The other methods need rows. Each request is summed into the statistics, whose factor follows: lists
+        are faster than single requests.
         """
         if isinstance(request, Request) or not isinstance(request, Iterable):
             request = [request]
@@ -344,19 +344,20 @@ class Unlearner:
         with self._lock:
             self._check_model()
             started = perf_counter()
-            if isinstance(self._held, DetachedData):
-                return self._apply_detached(self._held, requests, method, hessian, started)
-            self._data.compact()
+            data = self._held
+            if isinstance(data, DetachedData):
+                return self._apply_detached(data, requests, method, hessian, started)
+            data.compact()
             measured = self._state.at is None and any(isinstance(r, RevokeFeatures) for r in requests)
             if measured:  # what revoked columns leave is judged by what was there
                 at = self._objective().evaluate(self._state.theta)
                 self._state = replace(self._state, at=_bare(at))
             original = self._hessian_here() if hessian == "original" else None
-            self._data.begin()
+            data.begin()
             try:
                 for r in requests:
-                    r.edit(self._data, self._encode)
-                touched = self._data.finish()
+                    r.edit(data, self._encode)
+                touched = data.finish()
                 if touched.revoked and method == "auto":
                     method = "exact"
                 edit = self._stage(touched, method)
@@ -366,7 +367,7 @@ class Unlearner:
                 rows_touched = self._rows_touched(touched)
                 self._publish(state, named=bool(touched.revoked))
             except BaseException:
-                self._data.rollback()
+                data.rollback()
                 raise
         outcome["passes"] += measured
         return Update(
@@ -886,13 +887,7 @@ class Unlearner:
                 r.edit_detached(data, self._encode)
             statistics, difference, kept = self._stage_detached(data)
             revoked = int(np.count_nonzero(~kept))
-            try:
-                theta, bound = statistics.step()
-            except NotPositiveDefiniteError:
-                raise NotPositiveDefiniteError(
-                    "these rows cannot be part of the statistics: without them the Hessian is not positive "
-                    "definite. Check that they were in the data, in these values, or raise alpha"
-                ) from None
+            theta, bound = _step_from(statistics)
             if not (np.isfinite(theta).all() and isfinite(statistics.at.value)):
                 raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
             if method == "auto" and not bound <= self.tolerance:
@@ -1177,6 +1172,17 @@ class Unlearner:
         (n_features,) bool array, or positions of the surviving columns
         """
         return np.flatnonzero(self._held.kept) if indices else self._held.kept.copy()
+
+
+def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float]:
+    """E9 and E10 from statistics that rows were taken from by value."""
+    try:
+        return statistics.step()
+    except NotPositiveDefiniteError:
+        raise NotPositiveDefiniteError(
+            "these rows cannot be part of the statistics: without them the Hessian is not positive definite. "
+            "Check that they were in the data, in these values, or raise alpha"
+        ) from None
 
 
 def _rows(
