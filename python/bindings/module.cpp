@@ -19,7 +19,7 @@ PYBIND11_MODULE(EXPUNGE_MODULE, m) {
     bind_build(m);
     bind_cholesky(m);
     bind_objective(m);
-    bind_ledger(m);
     bind_newton(m);
     bind_statistics(m);
+    bind_ledger(m);
 }

@@ -36,6 +36,11 @@ class Specification:
     classes: NDArray[Any] | None  # (2,) labels of targets 0 and 1
 
     @cached_property
+    def constant_hessian(self) -> bool:
+        """Whether the Hessian does not depend on theta."""
+        return get_loss(self.loss).max_d3 == 0
+
+    @cached_property
     def targets(self) -> dict[Any, Float]:
         """The two labels' targets, (1,) each."""
         labels = [] if self.classes is None else self.classes.tolist()

@@ -111,6 +111,13 @@ class Update:
     features_revoked: int = 0
     seconds: float = 0.0
 
+    @classmethod
+    def _of(cls, fields: dict[str, Any], started: float) -> Self:
+        """One with these fields, which takes its time from here; without a call for each field."""
+        update = object.__new__(cls)
+        vars(update).update(fields, seconds=perf_counter() - started)
+        return update
+
     def __str__(self) -> str:
         how = self.method
         if self.hessian is not None:
@@ -266,7 +273,6 @@ class Unlearner:
 
         self.model = model
         self._spec = spec
-        self._constant_hessian = self._loss.max_d3 == 0
         self._encode = partial(encode_targets, spec=spec)
         self._column_index = bool(column_index)
         self._held: CorrectedData | DetachedData = data
@@ -370,12 +376,8 @@ class Unlearner:
                 data.rollback()
                 raise
         outcome["passes"] += measured
-        return Update(
-            **outcome,
-            rows_touched=rows_touched,
-            features_revoked=len(touched.revoked),
-            seconds=perf_counter() - started,
-        )
+        outcome["rows_touched"], outcome["features_revoked"] = rows_touched, len(touched.revoked)
+        return Update._of(outcome, started)
 
     def _check_arguments(self, method: str, hessian: str, tau: float | None) -> None:
         if method not in METHODS:
@@ -425,7 +427,7 @@ class Unlearner:
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if rows.any:
             many = 4 * data.ledger.edits > data.ledger.weighty  # so many that H is better assembled anew
-            if statistics is not None and not (many and not self._constant_hessian):
+            if statistics is not None and not (many and not self._spec.constant_hessian):
                 statistics, difference = rows.edit(statistics, old.theta)
                 edited = statistics.anchor
                 if edited.cancelled:  # to be assembled anew
@@ -494,7 +496,7 @@ class Unlearner:
         here, passes = self._here(edit, objective, theta, block)
         if edit.dropped.size:
             anchor = anchor and anchor.drop(edit.dropped.tolist())
-            current = current and self._constant_hessian
+            current = current and self._spec.constant_hessian
         statistics = None if edit.dropped.size else edit.statistics
         hessian: Hessian | None = None
         gram_norm, gram_added = old.gram_norm, old.gram_added + edit.gram_added
@@ -506,7 +508,7 @@ class Unlearner:
             new, measured, floor = minimum.theta, minimum.at, minimum.floor
             if minimum.anchor is not anchor:
                 anchor, current = minimum.anchor, True
-                statistics = statistics if self._constant_hessian else None
+                statistics = statistics if self._spec.constant_hessian else None
         else:
             if method == "second_order" and original is None:
                 if anchor is None or (
@@ -602,7 +604,7 @@ class Unlearner:
         )
         if at is not None:
             if minimum.anchor is not None and minimum.anchor is not anchor:
-                statistics = statistics if self._constant_hessian else None
+                statistics = statistics if self._spec.constant_hessian else None
                 state = replace(state, anchor=minimum.anchor, statistics=statistics)
             state = self._anchored(state, objective, at, minimum.floor)
         outcome = {
@@ -622,7 +624,7 @@ class Unlearner:
     ) -> _State:
         """With statistics anchored anew at theta, once passes spent or saved since would have paid for it."""
         anchor = state.anchor
-        if self._constant_hessian:
+        if self._spec.constant_hessian:
             if state.statistics is not None or anchor is None or not state.current:
                 return state
             anchor = anchor.moved(state.theta)
@@ -694,7 +696,7 @@ class Unlearner:
         return get_loss(self._spec.loss)
 
     def _is_hessian_at(self, theta: Float, anchor: _core.Anchor) -> bool:
-        return self._constant_hessian or np.array_equal(anchor.theta, theta)
+        return self._spec.constant_hessian or np.array_equal(anchor.theta, theta)
 
     def _hessian_here(self) -> _core.Anchor | Float:
         """H of the data before the request, at the model's theta: factored, or the curvature of its rows."""
@@ -726,7 +728,7 @@ class Unlearner:
         return self._products(objective, curvature, anchor)
 
     def _products(self, objective: _core.Objective, curvature: Float, anchor: _core.Anchor) -> _Products:
-        relative = 0.0 if self._constant_hessian else LINEAR_TOLERANCE
+        relative = 0.0 if self._spec.constant_hessian else LINEAR_TOLERANCE
         return _Products(objective, curvature, anchor, self.tolerance, relative)
 
     def _gram_norm(self, edit: _Edit, block: int | None) -> float:
@@ -931,7 +933,7 @@ class Unlearner:
         survives = np.append(data.kept[data.stored], np.ones(int(self._spec.fit_intercept), dtype=bool))
         dropped = np.flatnonzero(~survives)
         if dropped.size:
-            if not self._constant_hessian:
+            if not self._spec.constant_hessian:
                 raise RowsRequired(
                     "a revoked feature moves the predictor of every row, and this Unlearner is detached: "
                     "attach the current rows first"
