@@ -5,13 +5,13 @@ from time import perf_counter
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 import expunge as ex
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+matplotlib.rcParams["svg.hashsalt"] = "expunge"  # the same figures make the same file
 
 N, D, REQUESTS = 20_000, 100, 200
 NO_LIMIT = 1e9  # a tolerance that every step meets
@@ -45,12 +45,15 @@ def cost(n, d, *, tolerance=NO_LIMIT, batch=1, kind="remove", method="auto"):
 
 
 def main(path):
-    figure, axes = plt.subplots(2, 2, figsize=(9.5, 7.0), layout="constrained")
+    figure = Figure(figsize=(9.5, 7.0), layout="constrained")
+    axes = figure.subplots(2, 2)
     by_d, by_n, by_batch, by_tolerance = axes.ravel()
 
     dimensions = [25, 50, 100, 200, 400, 800]
     for kind in ("remove", "label"):
         by_d.loglog(dimensions, [cost(N, d, kind=kind)[0] for d in dimensions], "o-", label=f"{kind} one row")
+    micros = [20, 50, 100, 200]
+    by_d.set(xticks=dimensions, xticklabels=dimensions, yticks=micros, yticklabels=micros)
     by_d.set(xlabel="d", title=f"n = {N:,}, nothing settles")
 
     sizes = [2_000, 5_000, 10_000, 30_000, 100_000]
@@ -67,16 +70,18 @@ def main(path):
     tolerances = [1e-8, 1e-6, 1e-4, 1e-2, 1e-1, 1.0, 10.0]
     points = [cost(N, D, tolerance=t) for t in tolerances]
     by_tolerance.loglog(tolerances, [p[0] for p in points], "o-", label="remove one row")
-    for t, (micros, settled) in zip(tolerances, points, strict=True):
+    for t, (height, settled) in zip(tolerances, points, strict=True):
         by_tolerance.annotate(
-            f"{settled:.0f}", (t, micros), textcoords="offset points", xytext=(0, 7), fontsize=8, ha="center"
+            f"{settled:.0f}", (t, height), textcoords="offset points", xytext=(0, 7), fontsize=8, ha="center"
         )
-    by_tolerance.set(xlabel="tolerance", title=f"n = {N:,}, d = {D}; numbers: settles in {REQUESTS} requests")
+    by_tolerance.set(xlabel="tolerance", title=f"n = {N:,}, d = {D}; of {REQUESTS} settled:")
 
     for axis in (by_d, by_n, by_tolerance):
         axis.set_ylabel("µs per request")
     for axis in axes.ravel():
         axis.grid(True, which="major", alpha=0.3)
+        axis.margins(y=0.15)
+        axis.minorticks_off()
         axis.legend(fontsize=8)
     build = ex.build_info()
     figure.suptitle(
