@@ -47,6 +47,19 @@ std::vector<Index> Ledger::live() const {
     return rows;
 }
 
+Ledger::Side Ledger::of(Numbers rows) const {
+    const auto m = static_cast<Index>(rows.size());
+    Side side{std::vector<Index>(rows.size()), Vector::Zero(m), Vector::Zero(m)};
+    for (Index i = 0; i < m; ++i) {
+        const Index at = place(rows[static_cast<std::size_t>(i)]);
+        side.places[static_cast<std::size_t>(i)] = at;
+        if (at < 0) continue;
+        side.y(i) = y(at);
+        side.s(i) = s(at);
+    }
+    return side;
+}
+
 void Ledger::begin() {
     notes_.clear();
     began_numbers_ = numbers();
@@ -112,16 +125,10 @@ void Ledger::set_targets(Numbers rows, const VectorRef& targets) {
 
 void Ledger::relocate(Numbers rows) {
     require(rows);
-    const auto m = static_cast<Index>(rows.size());
-    Vector targets(m), weights(m);
-    for (Index i = 0; i < m; ++i) {
-        const Index at = place(rows[static_cast<std::size_t>(i)]);
-        targets(i) = y(at);
-        weights(i) = s(at);
-    }
+    const Side now = of(rows);
     notes_.reserve(notes_.size() + rows.size());
     Index to = base_.size() + overlay_.size();
-    overlay_.append(targets, weights);
+    overlay_.append(now.y, now.s);
     for (const Index row : rows) {
         note(row);
         leave(place(row));
@@ -211,21 +218,14 @@ std::pair<Ledger, std::vector<Index>> Ledger::compacted() const {
     smaller.overlay_ = WeightedTargets();
     smaller.abandoned_ = 0;
     const Index n = base_.size();
-    std::vector<Index> were;
-    for (const Index row : live()) {
-        if (place(row) < n) continue;
-        smaller.place_[static_cast<std::size_t>(row)] = n + static_cast<Index>(were.size());
-        were.push_back(place(row));
-    }
-    const auto m = static_cast<Index>(were.size());
-    Vector targets(m), weights(m);
-    for (Index i = 0; i < m; ++i) {
-        const Index at = were[static_cast<std::size_t>(i)] - n;
-        targets(i) = overlay_.targets()[at];
-        weights(i) = overlay_.weights()[at];
-    }
-    smaller.overlay_.append(targets, weights);
-    return {std::move(smaller), std::move(were)};
+    std::vector<Index> moved;
+    for (const Index row : live())
+        if (place(row) >= n) moved.push_back(row);
+    Side were = of(moved);
+    for (std::size_t i = 0; i < moved.size(); ++i)
+        smaller.place_[static_cast<std::size_t>(moved[i])] = n + static_cast<Index>(i);
+    smaller.overlay_.append(were.y, were.s);
+    return {std::move(smaller), std::move(were.places)};
 }
 
 }  // namespace expunge

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <stdexcept>
 
 #include "check.hpp"
@@ -23,17 +24,18 @@ using Expected = std::vector<Row>;
 
 // What a ledger holds, row by row.
 Expected rows_in(const Ledger& ledger) {
+    std::vector<Index> numbers(static_cast<std::size_t>(ledger.numbers()));
+    std::iota(numbers.begin(), numbers.end(), Index(0));
+    const Ledger::Side all = ledger.of(numbers);
     Expected rows;
-    const Index n = ledger.base().size();
     for (Index row = 0; row < ledger.numbers(); ++row) {
-        const Index at = ledger.place(row);
-        if (at < 0) {
-            rows.push_back({false, -1, 0.0, 0.0});
-            continue;
-        }
-        const WeightedTargets& part = at < n ? ledger.base() : ledger.overlay();
-        const Index i = at < n ? at : at - n;
-        rows.push_back({true, at, part.targets()[i], part.weights()[i]});
+        const Index at = all.places[static_cast<std::size_t>(row)];
+        rows.push_back({at >= 0, at, all.y(row), all.s(row)});
+        if (at < 0) continue;
+        const bool base = at < ledger.base().size();
+        const WeightedTargets& part = base ? ledger.base() : ledger.overlay();
+        const Index i = base ? at : at - ledger.base().size();
+        CHECK(part.targets()[i] == all.y(row) && part.weights()[i] == all.s(row));
     }
     return rows;
 }

@@ -195,12 +195,11 @@ void bind_ledger(py::module_& m) {
              })
         .def("live", [](const Ledger& ledger) { return to_numpy(ledger.live()); })
         .def(
-            "places",
+            "of",
             [](const Ledger& ledger, const Numbers& rows) {
-                Numbers places(rows.size());
-                Index* to = reinterpret_cast<Index*>(places.mutable_data());
-                for (const Index row : numbers(rows, ledger.numbers())) *to++ = ledger.place(row);
-                return places;
+                const Ledger::Side side = ledger.of(numbers(rows, ledger.numbers()));
+                return py::make_tuple(to_numpy(side.places), bindings::to_numpy(side.y),
+                                      bindings::to_numpy(side.s));
             },
             py::arg("rows").noconvert())
         .def_property_readonly("numbers", &Ledger::numbers)

@@ -334,11 +334,8 @@ class CorrectedData(Data):
 
     def get(self, rows: Index) -> tuple[Any, Float, Float]:
         """Copies of rows of the data: X (m, stored columns), y (m,), s (m,)."""
-        places = self.ledger.places(rows)
-        y, s = self.ledger.base
-        if len(self.overlay_X):
-            y, s = map(np.concatenate, zip((y, s), self.ledger.overlay, strict=True))
-        return self._rows_at(places), y[places], s[places]
+        places, y, s = self.ledger.of(rows)
+        return self._rows_at(places), y, s
 
     def _rows_at(self, places: Index) -> Any:
         """A copy of the rows at these places, over the stored columns."""
@@ -399,7 +396,7 @@ class CorrectedData(Data):
     def set_values(self, rows: Index, columns: Index, values: NDArray[Any]) -> None:
         """Cells of rows x columns become values (m, k), in the dtype of X."""
         self.ledger.require(rows)
-        X = self._rows_at(self.ledger.places(rows))
+        X, _, _ = self.get(rows)
         self._append(_with_cells(X, self._position(columns), values))
         self.ledger.relocate(rows)
 
@@ -448,7 +445,7 @@ class CorrectedData(Data):
         if len(self.overlay_X):
             found = np.append(found, _rows_with_values(self.overlay_X.matrix(), at)[0])
         live = self.ledger.live()
-        return live[found[self.ledger.places(live)]], entries
+        return live[found[self.ledger.of(live)[0]]], entries
 
     # --- memory that nothing needs any more
 

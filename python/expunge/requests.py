@@ -255,8 +255,9 @@ def _rows(
         raise TypeError("X is sparse but the data are dense: pass a dense X (it is never densified here)")
     if data.is_sparse:
         X = sparse.csr_array(X)
-    with np.errstate(over="ignore"):
-        stored = X.astype(data.dtype, copy=False)
-    if not np.isfinite(stored.data if sparse.issparse(stored) else stored).all():
-        raise ValueError(f"X holds values that overflow {data.dtype}")
-    return stored, encode(y, X.shape[0]), as_weights(sample_weight, X.shape[0])
+    if X.dtype != data.dtype:
+        with np.errstate(over="ignore"):
+            X = X.astype(data.dtype)
+        if not np.isfinite(X.data if sparse.issparse(X) else X).all():
+            raise ValueError(f"X holds values that overflow {data.dtype}")
+    return X, encode(y, X.shape[0]), as_weights(sample_weight, X.shape[0])

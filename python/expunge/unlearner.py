@@ -423,7 +423,7 @@ class Unlearner:
             survives = np.append(data.kept[width], np.ones(int(fit_intercept), dtype=bool))
             dropped = np.flatnonzero(~survives)
             revoked_rows = _union(touched.revoked_rows, data.n_rows)
-            revoked_rows = revoked_rows[data.ledger.places(revoked_rows) >= 0]
+            revoked_rows = revoked_rows[data.ledger.of(revoked_rows)[0] >= 0]
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if rows.any:
             many = 4 * data.ledger.edits > data.ledger.weighty  # so many that H is better assembled anew

@@ -16,8 +16,8 @@ public:
     WeightedTargets(const VectorRef& y, const VectorRef& s) { append(y, s); }
 
     Index size() const { return size_; }
-    double& y(Index i) { return y_[i]; }
-    double& s(Index i) { return s_[i]; }
+    double& y(Index i) const { return y_[i]; }
+    double& s(Index i) const { return s_[i]; }
     const std::shared_ptr<double[]>& targets() const { return y_; }
     const std::shared_ptr<double[]>& weights() const { return s_; }
 
@@ -37,6 +37,10 @@ private:
 class Ledger {
 public:
     using Numbers = std::span<const Index>;
+    struct Side {
+        std::vector<Index> places;
+        Vector y, s;
+    };
 
     // `classes`: whether targets are 0 and 1, both of which must keep weight.
     Ledger(const VectorRef& y, const VectorRef& s, bool classes);
@@ -46,7 +50,8 @@ public:
 
     Index numbers() const { return static_cast<Index>(place_.size()); }             // given out so far
     Index place(Index row) const { return place_[static_cast<std::size_t>(row)]; }  // -1: it has left
-    std::vector<Index> live() const;                                                // numbers, ascending
+    Side of(Numbers rows) const;      // for one that has left, place -1 and weight 0
+    std::vector<Index> live() const;  // numbers, ascending
     const WeightedTargets& base() const { return base_; }
     const WeightedTargets& overlay() const { return overlay_; }
     Index abandoned() const { return abandoned_; }  // places of the overlay that no row will have again
@@ -63,10 +68,6 @@ public:
     void relocate(Numbers rows);                         // to the end of the overlay, in this order
     void add(const VectorRef& y, const VectorRef& s);    // new numbers, at the end of the overlay
 
-    struct Side {
-        std::vector<Index> places;
-        Vector y, s;
-    };
     struct Change {
         Side before, after;  // of rows that were there at begin(); one that left keeps its place, at weight 0
         Side joined;         // of rows that were added, and are there still
@@ -85,10 +86,10 @@ private:
         Index row, place;
         double y, s;
     };
-    double& y(Index place) {
+    double& y(Index place) const {
         return place < base_.size() ? base_.y(place) : overlay_.y(place - base_.size());
     }
-    double& s(Index place) {
+    double& s(Index place) const {
         return place < base_.size() ? base_.s(place) : overlay_.s(place - base_.size());
     }
     std::vector<std::size_t> first_notes() const;
