@@ -370,14 +370,15 @@ class Unlearner:
                 state, outcome = self._choose(edit, method, original, tau)
                 if not isfinite(outcome["residual_bound"] + (0.0 if state.at is None else state.at.value)):
                     raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
-                rows_touched = self._rows_touched(touched)
+                outcome["passes"] += measured
+                outcome["rows_touched"] = self._rows_touched(touched)
+                outcome["features_revoked"] = len(touched.revoked)
+                update = Update._of(outcome, started)
                 self._publish(state, named=bool(touched.revoked))
             except BaseException:
                 data.rollback()
                 raise
-        outcome["passes"] += measured
-        outcome["rows_touched"], outcome["features_revoked"] = rows_touched, len(touched.revoked)
-        return Update._of(outcome, started)
+        return update
 
     def _check_arguments(self, method: str, hessian: str, tau: float | None) -> None:
         if method not in METHODS:
