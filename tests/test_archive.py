@@ -2,11 +2,7 @@
 
 import errno
 import hashlib
-import json
 import os
-import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 import zipfile
@@ -17,7 +13,6 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-import expunge
 from expunge import archive
 
 MATRIX = np.random.default_rng(0).standard_normal((6, 5))
@@ -490,71 +485,3 @@ def test_a_symbolic_link_stays_one(tmp_path):
     save(tmp_path / "link", ARRAYS)
     assert (tmp_path / "link").is_symlink()
     assert_same(load(tmp_path / "folder" / "file"), ARRAYS)
-
-
-# Imports once, then forks a child for each round: it saves two archives in turn until it is killed.
-KILLED = """
-import json, os, random, signal, sys, time
-from pathlib import Path
-import numpy as np
-from expunge import archive
-
-path, rounds, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-VALUES = [np.full((2**18 + 2**17 * i), i + 0.5) for i in range(2)]  # 2 and 3 MiB
-ARRAYS = [{"X": X, "version": np.array(i), "last": X[::2]} for i, X in enumerate(VALUES)]
-
-def save(i):
-    archive.write(path, "test", 1, ARRAYS[i % 2])
-
-save(0)
-start = time.perf_counter()
-save(1)
-duration = time.perf_counter() - start
-random.seed(0)
-for i in range(rounds):
-    if time.perf_counter() - start > seconds:
-        break
-    child = os.fork()
-    if not child:
-        try:
-            while True:
-                save(i)
-                i += 1
-        finally:
-            os._exit(1)
-    time.sleep(random.uniform(0.0, 4.0) * duration)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    found = archive.read(path, "test", [1])
-    version = int(found["version"])
-    same = list(found) == list(ARRAYS[version]) and all(
-        np.array_equal(found[name], array) for name, array in ARRAYS[version].items()
-    )
-    left = [other for other in path.parent.iterdir() if other != path]
-    for other in left:
-        other.unlink()
-    print(json.dumps({
-        "signal": os.WTERMSIG(status), "same": same, "version": version, "left": [o.name for o in left],
-    }), flush=True)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_killed_save_leaves_the_old_or_the_new_file(tmp_path):
-    paths = [str(Path(expunge.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "file"), "40", "12"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    rounds = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rounds) >= 10
-    assert all(found["same"] and found["signal"] == signal.SIGKILL for found in rounds)
-    assert {found["version"] for found in rounds} == {0, 1}
-    assert any(found["left"] for found in rounds)
-    assert all(name.startswith(".expunge-") for found in rounds for name in found["left"])
-    assert all(len(found["left"]) <= 1 for found in rounds)

@@ -10,11 +10,9 @@ from problems import REPRESENTATIONS, SPARSE, nothing_densifies, parts_of
 from scipy import sparse
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from unlearning import interrupt_at
 
 import expunge as ex
-from expunge import data as data_module
-from expunge import linear as linear_module
-from expunge import requests as requests_module
 from expunge import unlearner as unlearner_module
 
 N, D = 30, 6
@@ -564,26 +562,6 @@ def test_a_warning_turned_into_an_error_changes_nothing(loss):
         assert_like_its_twin(un, loss)
 
 
-def interrupt_at(count):
-    """A trace function that raises KeyboardInterrupt at the count-th line run between the first edit and the
-    last write to the model."""
-    files = {module.__file__ for module in (data_module, linear_module, requests_module, unlearner_module)}
-    outside = ("apply", "begin", "rollback", "__init__")  # which begin, commit and roll back
-    lines = 0
-
-    def trace(frame, event, _):
-        nonlocal lines
-        if frame.f_code.co_filename not in files or frame.f_code.co_name in outside:
-            return None
-        if event == "line":
-            lines += 1
-            if lines == count:
-                raise KeyboardInterrupt
-        return trace
-
-    return trace
-
-
 def with_most_entries_revoked(loss, **options):
     """The next request leaves the revoked columns out of its copy of X."""
     un = make_unlearner(loss, form="csr_float32", **options)
@@ -627,10 +605,11 @@ INTERRUPTED = {
 )
 def test_an_interruption_at_any_line_changes_nothing(method, case):
     make, names = INTERRUPTED[case]
+    """Between the first edit and the last write to the model."""
     un, requests = make("logistic"), [good_requests("logistic")[name] for name in names]
     before, outer = snapshot(un), sys.gettrace()
     for count in range(1, 2000):
-        sys.settrace(interrupt_at(count))
+        sys.settrace(interrupt_at(count, ("apply", "begin", "rollback", "__init__")))
         try:
             un.apply(requests, method=method)
         except KeyboardInterrupt:

@@ -23,6 +23,7 @@ from unlearning import (
     each_loss,
     each_weighting,
     gradient_and_floor,
+    interrupt_at,
     make_data,
     objective_of,
     represented_by_value,
@@ -33,9 +34,6 @@ from unlearning import (
 
 import expunge as ex
 from expunge import data as data_module
-from expunge import linear as linear_module
-from expunge import requests as requests_module
-from expunge import unlearner as unlearner_module
 
 NEWTON = {"method": "second_order"}
 
@@ -744,24 +742,6 @@ def test_attaching_other_rows_raises_and_changes_nothing(loss, wrong):
 # Interruptions
 
 
-def interrupt_at(count):
-    """A trace function that raises KeyboardInterrupt at the count-th line run in these modules."""
-    files = {module.__file__ for module in (data_module, linear_module, requests_module, unlearner_module)}
-    lines = 0
-
-    def trace(frame, event, _):
-        nonlocal lines
-        if frame.f_code.co_filename not in files or frame.f_code.co_name in ("begin", "rollback", "__init__"):
-            return None  # which begin and roll back
-        if event == "line":
-            lines += 1
-            if lines == count:
-                raise KeyboardInterrupt
-        return trace
-
-    return trace
-
-
 @pytest.mark.parametrize("act", ["apply", "apply_revoking", "detach", "attach"])
 def test_an_interruption_at_any_line_leaves_the_old_or_the_new(act):
     loss = "squared" if act == "apply_revoking" else "logistic"
@@ -786,7 +766,7 @@ def test_an_interruption_at_any_line_leaves_the_old_or_the_new(act):
     new, outer, after = snapshot(un), sys.gettrace(), 0
     un, call = make()
     for count in range(1, 2000):
-        sys.settrace(interrupt_at(count))
+        sys.settrace(interrupt_at(count, ("begin", "rollback", "__init__")))
         try:
             call()
         except KeyboardInterrupt:
