@@ -220,6 +220,17 @@ def test_updates_count_the_requests_since_the_anchor():
     assert update.residual <= high.tolerance
 
 
+def test_the_hessian_of_a_new_anchor_counts_as_a_pass():
+    data = make_data("logistic", n=N, d=D)
+    un = unlearner(data, "logistic", True, tolerance=1e-2)
+    updates = [un.apply(ex.RemoveRows(row)) for row in range(2, 200)]
+    anew = [update for update in updates if update.since_anchor == 0]
+    assert len(anew) > 2
+    assert all(
+        update.passes >= 2 for update in anew
+    )  # the gradient that was asked for first, and the Hessian
+
+
 @each_intercept
 @each_loss
 def test_after_a_revocation_a_stream_goes_on(loss, fit_intercept):

@@ -553,7 +553,8 @@ class Unlearner:
             gram_added=gram_added,
         )
         if method in ("auto", "exact") and block is None:
-            state = self._anchored(state, objective, measured, floor)
+            state, made = self._anchored(state, objective, measured, floor)
+            passes += made
         outcome = {
             "method": method,
             "step": new - theta,
@@ -607,7 +608,8 @@ class Unlearner:
             if minimum.anchor is not None and minimum.anchor is not anchor:
                 statistics = statistics if self._spec.constant_hessian else None
                 state = replace(state, anchor=minimum.anchor, statistics=statistics)
-            state = self._anchored(state, objective, at, minimum.floor)
+            state, made = self._anchored(state, objective, at, minimum.floor)
+            passes += made
         outcome = {
             "method": method,
             "step": state.theta - old.theta,
@@ -622,21 +624,25 @@ class Unlearner:
 
     def _anchored(
         self, state: _State, objective: _core.Objective, at: _core.Evaluation, floor: float
-    ) -> _State:
-        """With statistics anchored anew at theta, once passes spent or saved since would have paid for it."""
-        anchor = state.anchor
+    ) -> tuple[_State, int]:
+        """With statistics anchored anew at theta, once passes spent or saved since would have paid for it.
+
+        And passes made: one, for the Hessian.
+        """
+        anchor, made = state.anchor, 0
         if self._spec.constant_hessian:
             if state.statistics is not None or anchor is None or not state.current:
-                return state
+                return state, 0
             anchor = anchor.moved(state.theta)
         elif state.spent + state.saved < objective.anchor_cost:
-            return state
+            return state, 0
         else:
-            anchor = _core.Anchor(objective, state.theta, None, at)
+            anchor, made = _core.Anchor(objective, state.theta, None, at), 1
         statistics = self._statistics(objective, anchor, at, floor)
-        return replace(
+        state = replace(
             state, anchor=anchor, current=True, statistics=statistics, since_anchor=0, spent=0.0, saved=0.0
         )
+        return state, made
 
     def _statistics(
         self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float
