@@ -226,9 +226,7 @@ def test_the_hessian_of_a_new_anchor_counts_as_a_pass():
     updates = [un.apply(ex.RemoveRows(row)) for row in range(2, 200)]
     anew = [update for update in updates if update.since_anchor == 0]
     assert len(anew) > 2
-    assert all(
-        update.passes >= 2 for update in anew
-    )  # the gradient that was asked for first, and the Hessian
+    assert all(update.passes >= 2 for update in anew)  # gradient, then Hessian
 
 
 @each_intercept
