@@ -375,9 +375,14 @@ class CorrectedData(Data):
 
     def begin(self) -> None:
         """A request begins: from here on edits are undone unless they are committed."""
-        super().begin()
+        self._touched = Touched()
         self.ledger.begin()
-        self._touched.undo.append(self.ledger.rollback)
+
+    def rollback(self) -> None:
+        """See Data."""
+        if self._touched is not NOTHING:
+            self.ledger.rollback()
+        super().rollback()
 
     def _append(self, X: Any) -> None:
         """Values join the overlay."""

@@ -272,15 +272,13 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     def _fitted_to(self, theta: Float, residual: float | None, names: Sequence[str] | None) -> dict[str, Any]:
         theta.flags.writeable = False  # and so are views from here on
         d = theta.size - bool(self.fit_intercept)
-        fitted = dict(self._fitted)
-        if "classes_" in fitted:
-            fitted["coef_"] = theta[None, :d]
-            fitted["intercept_"] = theta[d:] if self.fit_intercept else _NO_INTERCEPT
+        intercept: Any
+        if "classes_" in self._fitted:
+            coef, intercept = theta[None, :d], theta[d:] if self.fit_intercept else _NO_INTERCEPT
         else:
-            fitted["coef_"] = theta[:d]
-            fitted["intercept_"] = theta.item(d) if self.fit_intercept else 0.0
-        fitted["n_features_in_"] = d
-        fitted["residual_"] = residual
+            coef, intercept = theta[:d], theta.item(d) if self.fit_intercept else 0.0
+        changed = {"coef_": coef, "intercept_": intercept, "n_features_in_": d, "residual_": residual}
+        fitted = {**self._fitted, **changed}
         if names is not None:
             fitted["feature_names_in_"] = np.asarray(names, dtype=object)
         return fitted

@@ -343,9 +343,11 @@ class Unlearner:
         if isinstance(request, Request) or not isinstance(request, Iterable):
             request = [request]
         requests = list(request)
+        revokes = False
         for r in requests:
             if not isinstance(r, Request):
                 raise TypeError(f"{r!r} is not a request: pass RemoveRows, AddRows and the like")
+            revokes = revokes or isinstance(r, RevokeFeatures)
         self._check_arguments(method, hessian, tau)
         with self._lock:
             self._check_model()
@@ -354,7 +356,7 @@ class Unlearner:
             if isinstance(data, DetachedData):
                 return self._apply_detached(data, requests, method, hessian, started)
             data.compact()
-            measured = self._state.at is None and any(isinstance(r, RevokeFeatures) for r in requests)
+            measured = revokes and self._state.at is None
             if measured:  # what revoked columns leave is judged by what was there
                 at = self._objective().evaluate(self._state.theta)
                 self._state = replace(self._state, at=_bare(at))
