@@ -10,7 +10,6 @@ import copy
 import math
 import os
 import warnings
-from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import starmap
 from numbers import Integral, Real
@@ -185,9 +184,9 @@ def assign_all(changes: Sequence[tuple[Any, str, Any]]) -> None:
     """
     before = [(owner, name, getattr(owner, name, _NONE)) for owner, name, _ in changes]
     try:
-        deque(starmap(setattr, changes), 0)
+        any(starmap(setattr, changes))  # to the last: setattr returns None
     except BaseException:
-        deque(starmap(setattr, [change for change in before if change[2] is not _NONE]), 0)
+        any(starmap(setattr, [change for change in before if change[2] is not _NONE]))
         raise
 
 
