@@ -175,7 +175,7 @@ class Data:
     def surviving_columns(self, given: Any) -> Index:
         """Positions in the X that was handed over, from positions or names, none of them revoked."""
         names = [given] if isinstance(given, str) else given
-        if not isinstance(names, slice) and _holds_names(names):
+        if not isinstance(names, slice | int) and _holds_names(names):
             columns = self._named(names)
         else:
             columns = as_indices(given, self.kept.size, "column")

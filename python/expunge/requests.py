@@ -120,15 +120,16 @@ class CorrectValues(Request):
         rows, columns = data.rows(self.rows), data.surviving_columns(self.columns)
         values = as_real(self.values, "values")
         with np.errstate(over="ignore"):
-            stored = values.astype(data.X.dtype)
+            stored = values.astype(data.dtype, copy=False)
+        shape = (rows.size, columns.size)
         try:
-            cells = np.broadcast_to(stored, (rows.size, columns.size))
+            cells = np.full(shape, stored) if stored.ndim == 0 else np.broadcast_to(stored, shape)
         except ValueError:
             raise ValueError(
                 f"values have shape {values.shape}, expected what broadcasts to ({rows.size}, {columns.size})"
             ) from None
         if not np.isfinite(stored).all():
-            raise ValueError(f"values contain NaN, infinity or what overflows {data.X.dtype}")
+            raise ValueError(f"values contain NaN, infinity or what overflows {data.dtype}")
         data.set_values(rows, columns, cells)
 
 
