@@ -727,7 +727,7 @@ class Unlearner:
         objective = _core.Objective(
             data.blocks(), spec.loss, penalty, spec.fit_intercept, data.stored_columns(edit.columns)
         )
-        rows = sum(block[0].shape[0] for block in data.blocks())
+        rows = sum(X.shape[0] for X, _, _ in data.blocks())
         curvature = np.append(original, np.zeros(rows - original.size))  # rows of the request: not there yet
         anchor = self._state.anchor
         if anchor is None:
