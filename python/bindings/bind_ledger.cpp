@@ -34,7 +34,7 @@ py::array view(const std::shared_ptr<double[]>& memory, Index size) {
     const py::capsule owner(held, [](void* p) { delete static_cast<std::shared_ptr<double[]>*>(p); });
     py::array_t<double> values(size, memory.get(), owner);
     values.attr("flags").attr("writeable") = false;
-    return std::move(values);
+    return values;
 }
 
 py::tuple views(const WeightedTargets& stored) {
