@@ -112,9 +112,9 @@ private:
 };
 
 Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
-                     double largest_norm)
-    : blocks_(std::move(blocks)), loss_(loss), penalty_(penalty), fit_intercept_(fit_intercept),
-      largest_norm_(largest_norm) {
+                     double largest_norm, Vector noise)
+    : blocks_(std::move(blocks)), loss_(loss), penalty_(penalty), noise_(std::move(noise)),
+      fit_intercept_(fit_intercept), largest_norm_(largest_norm) {
     d_ = penalty_.size() - (fit_intercept ? 1 : 0);
     for (const Block& block : blocks_) {
         std::visit(
@@ -155,7 +155,9 @@ Objective Objective::select(const std::vector<Index>& coordinates) const {
         blocks.push_back(
             {std::visit([&](const auto& rows) -> Rows { return rows.select(columns); }, block.rows), block.y,
              block.s});
-    return {std::move(blocks), loss_, penalty_(coordinates), intercept};
+    Vector noise;
+    if (noise_.size() > 0) noise = noise_(coordinates);
+    return {std::move(blocks), loss_, penalty_(coordinates), intercept, largest_norm_, std::move(noise)};
 }
 
 bool Objective::same_rows(const Objective& other) const {
@@ -248,11 +250,26 @@ Evaluation Objective::evaluate(const VectorRef& theta) const {
             rounding_of<L>(m, r.data(), y, s, most_additions_ + 3.0, eta_rounding.data(), value.data());
             rounding += as_vector(value, m).sum();
         });
+    add_penalty(theta, at);
+    if (bounded) at.floor = u * extended_norm * rounding + penalty_rounding(theta);
+    return at;
+}
+
+// 1/2 theta^T Lambda theta + b^T theta
+void Objective::add_penalty(const VectorRef& theta, Evaluation& at) const {
     const Vector pull = penalty_.cwiseProduct(theta);
     at.value += 0.5 * theta.dot(pull);
     at.gradient += pull;
-    if (bounded) at.floor = u * extended_norm * rounding + 4.0 * u * pull.norm();
-    return at;
+    if (noise_.size() == 0) return;
+    at.value += noise_.dot(theta);
+    at.gradient += noise_;
+}
+
+// Of the gradient of the same. Magnitudes, for Lambda theta was rounded before b took digits off it.
+double Objective::penalty_rounding(const VectorRef& theta) const {
+    Vector pull = penalty_.cwiseProduct(theta).cwiseAbs();
+    if (noise_.size() > 0) pull += noise_.cwiseAbs();
+    return 4.0 * u * pull.norm();
 }
 
 Vector Objective::curvature(const VectorRef& theta) const {
@@ -370,7 +387,7 @@ double Objective::rounding_floor(const VectorRef& theta) const {
     weigh(d1, sums);
     weigh(d1_rounding, predictors);
     return u * ((additions_by_coordinate().array() + 3.0).matrix().cwiseProduct(sums) + predictors).norm() +
-           4.0 * u * penalty_.cwiseProduct(theta).norm();
+           penalty_rounding(theta);
 }
 
 Tally Objective::count() const {

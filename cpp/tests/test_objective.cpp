@@ -312,6 +312,34 @@ TEST("weight 0 is a row removed, weight 2 a row twice") {
     });
 }
 
+TEST("noise adds its linear term, to J, its gradient and the floor, and nothing to the Hessian") {
+    for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
+        const Index d = problem.X.cols(), p = problem.penalty.size();
+        Vector b = Vector::Zero(p);
+        b.head(d) = Vector::LinSpaced(d, -3.0, 2.0);
+        const Objective noisy({{layout.rows, problem.y.data(), problem.s.data()}}, problem.loss,
+                              problem.penalty, problem.fit_intercept, std::numeric_limits<double>::infinity(),
+                              b);
+        const Vector& theta = problem.theta;
+        const Evaluation at = noisy.evaluate(theta);
+        const double floor = noisy.rounding_floor(theta);
+        CHECK_AT_MOST(double((at.gradient.cast<Real>() - e.gradient - b.cast<Real>()).norm()), floor);
+        CHECK_AT_MOST(floor, J.rounding_floor(theta) + 4.0 * u * b.norm());
+        const Real exactly = e.value + b.cast<Real>().dot(theta.cast<Real>());
+        CHECK_AT_MOST(double(std::abs(Real(at.value) - exactly)),
+                      1e-14 * (double(e.value_scale) + b.cwiseAbs().dot(theta.cwiseAbs())));
+        CHECK(noisy.hessian(theta) == J.hessian(theta));
+        CHECK(noisy.curvature(theta) == J.curvature(theta));
+        std::vector<Index> odd;
+        for (Index j = 0; j < d; j += 2) odd.push_back(j);
+        const Vector some = theta(odd);
+        CHECK_AT_MOST((noisy.select(odd).evaluate(some).gradient - J.select(odd).evaluate(some).gradient -
+                       Vector(b(odd)))
+                          .norm(),
+                      noisy.select(odd).rounding_floor(some));
+    });
+}
+
 TEST("an objective without rows is its penalty") {
     const Vector penalty = Vector::Constant(3, 2.0), theta = Vector::LinSpaced(3, 1.0, 3.0);
     const auto sparse = csr<double, std::int32_t>(RowMatrix(0, 3), 3, all_columns(3));

@@ -21,7 +21,8 @@ const double* column(const py::object& values, const char* name, Index n) {
 }  // namespace
 
 PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty,
-                         bool fit_intercept, const Columns& columns, std::optional<double> largest_norm)
+                         bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
+                         Vector noise)
     : core([&] {
           std::vector<Block> views;
           for (const auto& item : blocks) {
@@ -32,7 +33,7 @@ PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorR
               views.push_back({std::move(X), column(block[1], "y", n), column(block[2], "sample_weight", n)});
           }
           return Objective(std::move(views), loss, penalty, fit_intercept,
-                           largest_norm.value_or(std::numeric_limits<double>::infinity()));
+                           largest_norm.value_or(std::numeric_limits<double>::infinity()), std::move(noise));
       }()) {}
 
 namespace {
@@ -94,13 +95,16 @@ void bind_objective(py::module_& m) {
 
     py::class_<PyObjective>(m, "Objective", py::module_local())
         .def(py::init([](const py::list& blocks, const std::string& loss, const Array& penalty,
-                         bool fit_intercept, const Columns& columns, std::optional<double> largest_norm) {
-                 return std::make_unique<PyObjective>(blocks, loss_named(loss),
-                                                      vector(penalty, "penalty", penalty.size()),
-                                                      fit_intercept, columns, largest_norm);
+                         bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
+                         const std::optional<Array>& noise) {
+                 const Index p = penalty.size();
+                 return std::make_unique<PyObjective>(blocks, loss_named(loss), vector(penalty, "penalty", p),
+                                                      fit_intercept, columns, largest_norm,
+                                                      noise ? Vector(vector(*noise, "noise", p)) : Vector());
              }),
              py::arg("blocks"), py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
-             py::arg("columns").noconvert() = py::none(), py::arg("largest_norm") = py::none())
+             py::arg("columns").noconvert() = py::none(), py::arg("largest_norm") = py::none(),
+             py::arg("noise").noconvert() = py::none())
         .def(
             "evaluate",
             [](const PyObjective& J, const Array& theta) {

@@ -6,7 +6,8 @@ namespace expunge::bindings {
 // The core's Objective with the arrays it looks into kept alive.
 struct PyObjective {
     PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty, bool fit_intercept,
-                const Columns& columns, std::optional<double> largest_norm = std::nullopt);
+                const Columns& columns, std::optional<double> largest_norm = std::nullopt,
+                Vector noise = Vector());
     PyObjective(py::list owners, Objective core) : owners(std::move(owners)), core(std::move(core)) {}
 
     Eigen::Map<const Vector> parameter(const Array& a, const char* name) const {

@@ -140,6 +140,14 @@ def as_penalty(alpha: ArrayLike, d: int, fit_intercept: bool) -> Float:
     return penalty
 
 
+def as_noise(noise: ArrayLike | None, d: int, fit_intercept: bool) -> Float | None:
+    """The b of E1 (p,), 0 at the intercept; None for none."""
+    if noise is None:
+        return None
+    b = as_vector(noise, "noise", d, match=" to match X")
+    return np.append(b, 0.0) if fit_intercept else b
+
+
 def as_objective(
     X: Any,
     y: ArrayLike | None,
@@ -148,6 +156,7 @@ def as_objective(
     alpha: ArrayLike,
     loss: str,
     fit_intercept: bool,
+    noise: ArrayLike | None = None,
     finite: bool = True,
 ) -> _core.Objective:
     """E1 over arrays that were not checked yet; `finite` as in :func:`as_matrix`."""
@@ -156,7 +165,9 @@ def as_objective(
     n, d = X.shape
     targets = None if y is None else as_targets(y, chosen, n)
     penalty = as_penalty(alpha, d, fit_intercept)
-    return _core.Objective([(X, targets, as_weights(sample_weight, n))], loss, penalty, bool(fit_intercept))
+    blocks: Blocks = [(X, targets, as_weights(sample_weight, n))]
+    b = as_noise(noise, d, fit_intercept)
+    return _core.Objective(blocks, loss, penalty, bool(fit_intercept), noise=b)
 
 
 def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray[np.int64]:

@@ -64,6 +64,7 @@ def loss_and_gradient(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    noise: ArrayLike | None = None,
 ) -> tuple[float, Float]:
     """J and its gradient in one pass over X (E1).
 
@@ -79,6 +80,8 @@ def loss_and_gradient(
     loss : {"squared", "logistic"}
     sample_weight : (n,) array, optional
     fit_intercept : bool
+    noise : (d,) array, optional
+        The b of E1: ``b @ theta`` joins J.
 
     Returns
     -------
@@ -96,7 +99,16 @@ def loss_and_gradient(
     >>> round(value, 6), g
     (1.386294, array([-0.5]))
     """
-    J = as_objective(X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False)
+    J = as_objective(
+        X,
+        y,
+        sample_weight,
+        alpha=alpha,
+        loss=loss,
+        fit_intercept=fit_intercept,
+        noise=noise,
+        finite=False,
+    )
     at = J.evaluate(_theta(theta, X, fit_intercept))
     g = at.gradient
     _explain(g, X)
@@ -112,6 +124,7 @@ def gradient(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    noise: ArrayLike | None = None,
 ) -> Float:
     """Gradient of J (E1), summed by panels of 256 rows (E19).
 
@@ -127,7 +140,14 @@ def gradient(
     array([-0.5])
     """
     return loss_and_gradient(
-        X, y, theta, alpha=alpha, loss=loss, sample_weight=sample_weight, fit_intercept=fit_intercept
+        X,
+        y,
+        theta,
+        alpha=alpha,
+        loss=loss,
+        sample_weight=sample_weight,
+        fit_intercept=fit_intercept,
+        noise=noise,
     )[1]
 
 
@@ -201,6 +221,7 @@ def rounding_floor(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    noise: ArrayLike | None = None,
 ) -> float:
     """Bound on the rounding error of :func:`gradient` in Euclidean norm (E19).
 
@@ -215,7 +236,7 @@ def rounding_floor(
     >>> 0 < rounding_floor([[1.0], [2.0]], [0, 1], [0.5], alpha=1.0) < 1e-12
     True
     """
-    J = as_objective(X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept)
+    J = as_objective(X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept, noise=noise)
     return J.rounding_floor(_theta(theta, X, fit_intercept))
 
 

@@ -45,7 +45,7 @@ def _design(X: ArrayLike, fit_intercept: bool) -> Array:
 
 
 def _penalty(alpha: ArrayLike, d: int, fit_intercept: bool) -> Array:
-    """The diagonal of Lambda (p,): alpha for each coefficient, 0 for the intercept."""
+    """The diagonal of Lambda, or b (p,): alpha for each coefficient, 0 for the intercept."""
     penalty = np.broadcast_to(_float(alpha), (d,))
     return np.append(penalty, 0.0) if fit_intercept else penalty
 
@@ -135,6 +135,7 @@ def gradient(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    noise: ArrayLike | None = None,
 ) -> Array:
     """Gradient of the objective J (E1): the sum of s d1 x over the rows, plus Lambda theta.
 
@@ -153,6 +154,8 @@ def gradient(
         Weight s of each row, at least 0; ones by default.
     fit_intercept : bool
         Whether theta ends with an unpenalised intercept.
+    noise : array_like, shape (d,), optional
+        The b of E1: b'theta joins J.
 
     Returns
     -------
@@ -170,7 +173,14 @@ def gradient(
     [-0.5]
     """
     return loss_and_gradient(
-        X, y, theta, alpha=alpha, loss=loss, sample_weight=sample_weight, fit_intercept=fit_intercept
+        X,
+        y,
+        theta,
+        alpha=alpha,
+        loss=loss,
+        sample_weight=sample_weight,
+        fit_intercept=fit_intercept,
+        noise=noise,
     )[1]
 
 
@@ -183,6 +193,7 @@ def loss_and_gradient(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    noise: ArrayLike | None = None,
 ) -> tuple[float, Array]:
     """The objective J (E1) and its gradient, from one pass over the rows.
 
@@ -201,6 +212,8 @@ def loss_and_gradient(
         Weight s of each row, at least 0; ones by default.
     fit_intercept : bool
         Whether theta ends with an unpenalised intercept.
+    noise : array_like, shape (d,), optional
+        The b of E1: b'theta joins J.
 
     Returns
     -------
@@ -223,8 +236,9 @@ def loss_and_gradient(
     A, y, theta = _design(X, fit_intercept), _float(y), _float(theta)
     s, penalty = _weights(sample_weight, len(A)), _penalty(alpha, np.shape(X)[1], fit_intercept)
     f, eta = get_loss(loss), A @ theta
-    value = s @ f.value(y, eta) + 0.5 * theta @ (penalty * theta)
-    return float(value), A.T @ (s * f.d1(y, eta)) + penalty * theta
+    b = _penalty(0.0 if noise is None else noise, np.shape(X)[1], fit_intercept)
+    value = s @ f.value(y, eta) + 0.5 * theta @ (penalty * theta) + b @ theta
+    return float(value), A.T @ (s * f.d1(y, eta)) + penalty * theta + b
 
 
 def hvp(
@@ -335,6 +349,7 @@ def rounding_floor(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    noise: ArrayLike | None = None,
 ) -> float:
     """Bound on the rounding error of a computed gradient of J (E19), in Euclidean norm.
 
@@ -355,6 +370,8 @@ def rounding_floor(
         Weight s of each row, at least 0; ones by default.
     fit_intercept : bool
         Whether theta ends with an unpenalised intercept.
+    noise : array_like, shape (d,), optional
+        The b of E1: b'theta joins J.
 
     Returns
     -------
@@ -378,7 +395,8 @@ def rounding_floor(
     additions = min(n, PANEL) + -(-n // PANEL) + 3  # within a panel, across panels, the product s r x
     eta_rounding = (p + 2) * (np.abs(A) @ np.abs(theta))
     rows = s * (additions * np.abs(r) + get_loss(loss).d1_rounding(r, eta_rounding, y))
-    floor = np.linalg.norm(np.abs(A).T @ rows) + 4.0 * np.linalg.norm(penalty * theta)
+    b = _penalty(0.0 if noise is None else noise, np.shape(X)[1], fit_intercept)
+    floor = np.linalg.norm(np.abs(A).T @ rows) + 4.0 * np.linalg.norm(np.abs(penalty * theta) + np.abs(b))
     return float(UNIT_ROUNDOFF * floor)
 
 

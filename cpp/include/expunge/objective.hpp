@@ -47,13 +47,15 @@ struct Change {
     Index edited = 0;  // rows of both sides
 };
 
-// E1: J(theta; D) = sum_i s_i loss(y_i, eta_i) + 1/2 theta^T Lambda theta, eta_i = x_i^T theta + theta_0,
-// on the sum scale. p = d, or d + 1 with the intercept, unpenalised, as last coordinate.
+// E1: J(theta; D) = sum_i s_i loss(y_i, eta_i) + 1/2 theta^T Lambda theta + b^T theta,
+// eta_i = x_i^T theta + theta_0, on the sum scale. p = d, or d + 1 with the intercept, unpenalised, as last
+// coordinate.
 class Objective {
 public:
-    // largest_norm: an upper bound of every |x_i|, or infinity where none is known.
+    // largest_norm: an upper bound of every |x_i|, or infinity where none is known. noise: b (p,), empty for
+    // 0.
     Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
-              double largest_norm = std::numeric_limits<double>::infinity());
+              double largest_norm = std::numeric_limits<double>::infinity(), Vector noise = Vector());
 
     Index rows() const { return n_; }
     Index parameters() const { return penalty_.size(); }
@@ -108,6 +110,8 @@ public:
 
 private:
     class PanelSums;
+    void add_penalty(const VectorRef& theta, Evaluation& at) const;
+    double penalty_rounding(const VectorRef& theta) const;
     template <class F, class Visit>
     void walk(const VectorRef& theta, F f, Visit&& visit) const;
     template <class F, class Visit>
@@ -120,7 +124,7 @@ private:
 
     std::vector<Block> blocks_;
     Loss loss_;
-    Vector penalty_;  // (p,), 0 at the intercept
+    Vector penalty_, noise_;  // (p,), 0 at the intercept; noise_ may be empty
     bool fit_intercept_;
     double largest_norm_;
     Index n_ = 0, d_ = 0;
