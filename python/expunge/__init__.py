@@ -1,10 +1,17 @@
 """expunge: exact, closed-form unlearning of rows, labels, values and features from linear models."""
 
-from . import kernels, reference, updates
+from . import certificate, kernels, reference, updates
 from ._core import build_info
-from .errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, ToleranceExceeded
+from .errors import (
+    CertificateError,
+    ConvergenceError,
+    NotPositiveDefiniteError,
+    RowsRequired,
+    ToleranceExceeded,
+)
 from .linear import LogisticRegression, Ridge
 from .metrics import residual
+from .release import Budget, Certificate
 from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeFeatures
 from .unlearner import Unlearner, Update
 
@@ -12,6 +19,9 @@ __version__ = "0.3.0"
 
 __all__ = [
     "AddRows",
+    "Budget",
+    "Certificate",
+    "CertificateError",
     "ConvergenceError",
     "CorrectLabels",
     "CorrectValues",
@@ -26,6 +36,7 @@ __all__ = [
     "Unlearner",
     "Update",
     "build_info",
+    "certificate",
     "kernels",
     "reference",
     "residual",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -14,6 +14,8 @@ from . import _core
 from ._arrays import Blocks, Float, as_indices, stack
 
 Index = NDArray[np.int64]
+
+PANEL = 4096  # rows
 
 
 class Growing:
@@ -351,11 +353,22 @@ class CorrectedData(Data):
 
     def current(self) -> tuple[Any, Float, Float | None]:
         """Copies of all rows in the order of their numbers, surviving columns only."""
-        X, y, s = self.get(self.ledger.live())
+        X, y, s = self._current(self.ledger.live())
+        return X, y, s if self.weighted else None
+
+    def _current(self, rows: Index) -> tuple[Any, Float, Float]:
+        """Copies of rows X (m, surviving columns), y (m,), s (m,)."""
+        X, y, s = self.get(rows)
         columns = self.stored_columns(self.kept)
         if columns is not None:
             X = X[:, columns] if sparse.issparse(X) else np.ascontiguousarray(X[:, columns])
-        return X, y, s if self.weighted else None
+        return X, y, s
+
+    def panels(self) -> Iterator[tuple[Any, Float, Float]]:
+        """What `current` gives, some rows at a time."""
+        live = self.ledger.live()
+        for first in range(0, live.size, PANEL):
+            yield self._current(live[first : first + PANEL])
 
     @property
     def counts(self) -> NDArray[np.int64]:

@@ -2,7 +2,13 @@
 
 from numpy.linalg import LinAlgError
 
-__all__ = ["ConvergenceError", "NotPositiveDefiniteError", "RowsRequired", "ToleranceExceeded"]
+__all__ = [
+    "CertificateError",
+    "ConvergenceError",
+    "NotPositiveDefiniteError",
+    "RowsRequired",
+    "ToleranceExceeded",
+]
 
 
 class NotPositiveDefiniteError(LinAlgError):
@@ -11,6 +17,10 @@ class NotPositiveDefiniteError(LinAlgError):
 
 class ConvergenceError(RuntimeError):
     """A tolerance was not reached although the data's rounding would allow it; nothing was changed."""
+
+
+class CertificateError(RuntimeError):
+    """A certificate cannot be given: the message says what does not hold. Nothing was changed or released."""
 
 
 class RowsRequired(RuntimeError):

@@ -1,7 +1,8 @@
 """Ridge and logistic regression as scikit-learn estimators, fitted by the native Newton solver.
 
 The objective is E1, on the sum scale: ``sum_i s_i loss(y_i, x_i @ coef + intercept) + alpha/2 |coef|^2``,
-intercept unpenalised. It is scikit-learn's Ridge(alpha) and LogisticRegression(C=1/alpha).
+intercept unpenalised. It is scikit-learn's Ridge(alpha) and LogisticRegression(C=1/alpha). Noise for a
+certificate (E15) adds ``b @ coef``.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _core
-from ._arrays import Blocks, Float, as_layout, as_penalty, as_targets, as_weights, select_columns
+from ._arrays import Blocks, Float, as_layout, as_noise, as_penalty, as_targets, as_weights, select_columns
 from .errors import ConvergenceError
 from .losses import get_loss
+from .noise import Noise, check_random_state
 
 __all__ = ["LogisticRegression", "Ridge"]
 
@@ -70,6 +72,13 @@ def check_tolerance(value: Any, name: str) -> float:
     """A tolerance as float, or an error."""
     if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
         raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    return float(value)
+
+
+def check_noise(value: Any) -> float:
+    """The standard deviation of an objective's noise as float, or an error."""
+    if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
+        raise ValueError(f"noise must be a finite number >= 0, got {value!r}")
     return float(value)
 
 
@@ -142,24 +151,47 @@ def theta_of(model: Any) -> Float:
     return theta.astype(np.float64)
 
 
+def noise_of(model: Any) -> Noise | None:
+    """The noise in a fitted model's objective, None if there is none; CertificateError where it is lost."""
+    noise = model._noise if isinstance(model, _LinearModel) else None
+    if noise is not None:
+        noise.values  # noqa: B018 - raises if they are lost
+    return noise
+
+
+def fit_again(model: Any, noise: Noise | None, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
+    """Fits an estimator of ours with the noise of another one."""
+    if isinstance(model, LogisticRegression):
+        model._same_noise = noise
+    model.fit(X, y, sample_weight)
+    if isinstance(model, LogisticRegression):
+        model._same_noise = None
+
+
 def set_theta(
-    model: Any, theta: Float, residual: float | None, *, names: Sequence[str] | None = None
+    model: Any,
+    theta: Float,
+    residual: float | None,
+    *,
+    names: Sequence[str] | None = None,
+    noise: Noise | None = None,
 ) -> None:
     """Writes theta into a linear model's public attributes, in scikit-learn's shapes.
 
     With `names`, feature_names_in_ becomes them; n_features_in_ follows the length of theta. A model of ours
     changes by one assignment, takes theta without a copy, which makes it read-only, and `residual` as its
-    residual_. One of scikit-learn's gets copies, and back what it had where not all can be written.
+    residual_. One of scikit-learn's gets copies, and back what it had where not all can be written. `noise`
+    is that of the objective, for these features.
     """
-    assign_all(fitted_attributes(model, theta, residual, names))
+    assign_all(fitted_attributes(model, theta, residual, names, noise))
 
 
 def fitted_attributes(
-    model: Any, theta: Float, residual: float | None, names: Sequence[str] | None
+    model: Any, theta: Float, residual: float | None, names: Sequence[str] | None, noise: Noise | None
 ) -> list[tuple[Any, str, Any]]:
     """What :func:`set_theta` sets, for :func:`assign_all`."""
     if isinstance(model, _LinearModel):
-        return [(model, "_fitted", model._fitted_to(theta, residual, names))]
+        return [(model, "_fitted", model._fitted_to(theta, residual, names, noise))]
     d = theta.size - bool(model.fit_intercept)
     intercept = np.full(np.shape(model.intercept_), 0.0)
     if model.fit_intercept:
@@ -205,7 +237,10 @@ def _entry(name: str) -> property:
             raise missing(self) from None
 
     def write(self: _LinearModel, value: Any) -> None:
-        self._fitted = {**self._fitted, name: value}
+        fitted = {**self._fitted, name: value}
+        if name != "certificate_":
+            fitted.pop("certificate_", None)  # it was of other values
+        self._fitted = fitted
 
     def delete(self: _LinearModel) -> None:
         if name not in self._fitted:
@@ -234,6 +269,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     n_features_in_ = _entry("n_features_in_")
     feature_names_in_ = _entry("feature_names_in_")
     classes_ = _entry("classes_")
+    certificate_ = _entry("certificate_")
 
     _loss: ClassVar[str]
 
@@ -268,7 +304,9 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     def __sklearn_is_fitted__(self) -> bool:
         return "coef_" in self._fitted
 
-    def _fitted_to(self, theta: Float, residual: float | None, names: Sequence[str] | None) -> dict[str, Any]:
+    def _fitted_to(
+        self, theta: Float, residual: float | None, names: Sequence[str] | None, noise: Noise | None
+    ) -> dict[str, Any]:
         theta.flags.writeable = False  # and so are views from here on
         d = theta.size - bool(self.fit_intercept)
         intercept: Any
@@ -280,7 +318,20 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         fitted = {**self._fitted, **changed}
         if names is not None:
             fitted["feature_names_in_"] = np.asarray(names, dtype=object)
+        if noise is not None or "noise" in fitted:
+            fitted["noise"] = noise
+        fitted.pop("certificate_", None)
         return fitted
+
+    @property
+    def _noise(self) -> Noise | None:
+        """In the objective, for the features."""
+        noise: Noise | None = self._fitted.get("noise")
+        return noise
+
+    def _draw(self, d: int) -> Noise | None:
+        """The noise of a fit's objective, for d features."""
+        return None
 
     def _fit(self, fresh: Self, X: Any, targets: Float, sample_weight: ArrayLike | None) -> Self:
         """Fits `fresh`, a copy that took what was learnt while checking the data; self follows at the end."""
@@ -293,9 +344,11 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"max_iter must be an integer >= 1, got {self.max_iter!r}")
         check_solver(self.solver, self.memory_limit)
         X = as_layout(X)
+        noise = self._draw(d)
+        b = as_noise(None if noise is None else noise.values, d, self.fit_intercept)
         blocks: Blocks = [(X, targets, weights)]
         objective = _core.Objective(
-            blocks, self._loss, penalty, bool(self.fit_intercept), None, _core.largest_norm(X)
+            blocks, self._loss, penalty, bool(self.fit_intercept), None, _core.largest_norm(X), b
         )
         theta = np.zeros(penalty.size)
         block = choose_block(self.solver, self.memory_limit, objective, penalty.size)
@@ -305,7 +358,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         except ConvergenceError as error:
             warnings.warn(str(error), ConvergenceWarning, stacklevel=3)
         fresh.n_iter_ = max(1, minimum.iterations)
-        set_theta(fresh, minimum.theta, minimum.residual)
+        set_theta(fresh, minimum.theta, minimum.residual, noise=noise)
         self._fitted = vars(fresh)["_fitted"]
         return self
 
@@ -367,6 +420,8 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
         Norm of the gradient at the solution; None where a proven bound vouches instead, see Unlearner.
     n_features_in_ : int
     feature_names_in_ : (n_features,) array of str, where X was a frame with string names
+    certificate_ : Certificate
+        Of a model that came from :meth:`Unlearner.release`.
 
     Notes
     -----
@@ -424,6 +479,12 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
         model follows the same choice.
     memory_limit : float, optional
         Bytes that p x p matrices may take (six of them); by default a quarter of the machine's memory.
+    noise : float, default=0.0
+        Standard deviation sigma of b: each fit draws b ~ N(0, sigma^2) anew, one number for each feature and
+        none for the intercept, and adds ``b @ coef`` to the objective (E15), so that an Unlearner may release
+        this model with ``mechanism="objective"``. Must not depend on the data.
+    random_state : int, optional
+        Where noise comes from: the operating system, or this seed, for tests. A certificate then says "void".
 
     Attributes
     ----------
@@ -436,6 +497,8 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
         Norm of the gradient at the solution; None where a proven bound vouches instead, see Unlearner.
     n_features_in_ : int
     feature_names_in_ : (n_features,) array of str, where X was a frame with string names
+    certificate_ : Certificate
+        Of a model that came from :meth:`Unlearner.release`.
 
     Notes
     -----
@@ -451,6 +514,37 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
     """
 
     _loss = "logistic"
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        tol: float = 1e-8,
+        max_iter: int = 100,
+        solver: str = "auto",
+        memory_limit: float | None = None,
+        noise: float = 0.0,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            tol=tol,
+            max_iter=max_iter,
+            solver=solver,
+            memory_limit=memory_limit,
+        )
+        self.noise = noise
+        self.random_state = random_state
+
+    _same_noise: Noise | None = None  # of another fit, for one more
+
+    def _draw(self, d: int) -> Noise | None:
+        if self._same_noise is not None:
+            return self._same_noise
+        sigma, seed = check_noise(self.noise), check_random_state(self.random_state)
+        return Noise.drawn(sigma, d, seed) if sigma else None
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fits to rows X (n, d), labels y (n,) of two classes and weights (n,) or a scalar.

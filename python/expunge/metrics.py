@@ -7,10 +7,10 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from ._arrays import as_matrix, as_penalty, as_weights, match_columns
+from ._arrays import Blocks, as_matrix, as_noise, as_penalty, as_weights, match_columns
 from ._core import Objective
 from .adopt import encode_targets, specification
-from .linear import theta_of
+from .linear import noise_of, theta_of
 
 __all__ = ["residual"]
 
@@ -29,12 +29,14 @@ def residual(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     Returns
     -------
     float
-        Euclidean norm of the whole gradient of E1, intercept included, on the sum scale.
+        Euclidean norm of the whole gradient of E1, intercept and noise included, on the sum scale.
 
     Raises
     ------
     ValueError, TypeError
         A model that is not accepted, shapes that do not match, NaN or infinity, an unseen class.
+    CertificateError
+        A LogisticRegression(noise=sigma) that has lost its noise.
 
     Examples
     --------
@@ -52,7 +54,8 @@ def residual(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     )
     targets = encode_targets(y, X.shape[0], spec)
     penalty = as_penalty(spec.alpha, X.shape[1], spec.fit_intercept)
-    J = Objective(
-        [(X, targets, as_weights(sample_weight, X.shape[0]))], spec.loss, penalty, spec.fit_intercept
-    )
+    noise = noise_of(model)
+    b = as_noise(None if noise is None else noise.values, X.shape[1], spec.fit_intercept)
+    blocks: Blocks = [(X, targets, as_weights(sample_weight, X.shape[0]))]
+    J = Objective(blocks, spec.loss, penalty, spec.fit_intercept, noise=b)
     return J.evaluate(theta).residual

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,11 @@ from .adopt import Specification
 from .errors import NotPositiveDefiniteError
 from .linear import check_alpha, check_solver, check_tolerance
 from .losses import get_loss
+from .noise import Noise, check_random_state
+from .release import Budget, check_theta_bound
 
-KIND, VERSION = "unlearner", 1
+KIND, VERSION = "unlearner", 2
+READABLE = (1, 2)
 _MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
 _NUMBERS = 8  # of statistics: see AnchoredStatistics::State
 
@@ -53,6 +56,9 @@ class Saved:
     since_anchor: int
     statistics: _core.AnchoredStatistics | None
     rows: tuple[NDArray[np.int64], Any, Float, Float, int] | None
+    noise: Noise | None  # of the objective, for the surviving columns; perhaps without its values
+    theta_bound: float
+    budget: Budget | None
 
     def all_names(self) -> list[str | None] | None:
         """Over all columns that were ever handed over; None for one that is not kept."""
@@ -83,7 +89,18 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "dtype": saved.dtype.name,
         "sparse": saved.is_sparse,
         "since_anchor": saved.since_anchor,
+        "theta_bound": saved.theta_bound,
     }
+    if saved.noise is not None:
+        entries["noise.sigma"], entries["noise.draws"] = saved.noise.sigma, saved.noise.draws
+        if saved.noise.random_state is not None:
+            entries["noise.random_state"] = str(saved.noise.random_state)  # of any size
+        if saved.noise.b is not None:
+            entries["noise.b"] = saved.noise.b
+    if saved.budget is not None:
+        held = saved.budget
+        entries["budget"] = np.array([held.epsilon, held.delta, held.spent])
+        entries["budget.on_exhausted"] = held.on_exhausted
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
     for name in ("residual", "n_iter"):
@@ -133,7 +150,7 @@ def _labels(classes: NDArray[Any]) -> tuple[NDArray[Any], bool]:
 
 def read(path: str | os.PathLike[str]) -> Saved:
     """What was written; ValueError, which names the file, for anything else."""
-    entries = _Entries(archive.read(path, KIND, [VERSION]))
+    entries = _Entries(archive.read(path, KIND, READABLE))
     try:
         saved = _interpreted(entries)
         entries.require_none_left()
@@ -225,6 +242,7 @@ def _interpreted(entries: _Entries) -> Saved:
     rows = _rows(entries, spec, d, np.dtype(dtype), is_sparse) if "rows.count" in entries else None
     needed = rows is None or "statistics.theta" in entries
     statistics = _statistics(entries, spec, d, counts) if needed else None
+    noise, theta_bound = _noise(entries, d), entries.optional("theta_bound", "f")
     named = entries.value("named", "b")
     if named and names is None:
         raise ValueError("names is missing")
@@ -247,7 +265,29 @@ def _interpreted(entries: _Entries) -> Saved:
         since_anchor=entries.count("since_anchor"),
         statistics=statistics,
         rows=rows,
+        noise=noise,
+        theta_bound=100.0 if theta_bound is None else check_theta_bound(theta_bound),  # None: version 1
+        budget=_budget(entries, noise),
     )
+
+
+def _noise(entries: _Entries, d: int) -> Noise | None:
+    sigma, draws = entries.optional("noise.sigma", "f"), entries.optional("noise.draws", "i")
+    if sigma is None:
+        return None
+    if not sigma > 0 or draws is None or draws < 0:
+        raise ValueError("noise.sigma or noise.draws cannot be those of a model")
+    seed = entries.optional("noise.random_state", "U")
+    b = entries.floats("noise.b", d) if "noise.b" in entries else None
+    return Noise(sigma, None if seed is None else check_random_state(int(seed)), draws, b)
+
+
+def _budget(entries: _Entries, noise: Noise | None) -> Budget | None:
+    if "budget" not in entries:
+        return None
+    epsilon, delta, spent = entries.floats("budget", 3).tolist()
+    promised = Budget.promised(epsilon, delta, entries.value("budget.on_exhausted", "U"), noise)
+    return promised and replace(promised, spent=spent)
 
 
 def _classes(entries: _Entries) -> NDArray[Any]:

@@ -16,10 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from . import _core
-from ._arrays import Blocks, Float, as_matrix, as_penalty, as_weights, frame_names, match_columns
+from ._arrays import Blocks, Float, as_matrix, as_noise, as_penalty, as_weights, frame_names, match_columns
 from .adopt import Specification, encode_targets, specification
 from .data import CorrectedData, DetachedData, Touched
-from .errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, ToleranceExceeded
+from .errors import (
+    CertificateError,
+    ConvergenceError,
+    NotPositiveDefiniteError,
+    RowsRequired,
+    ToleranceExceeded,
+)
 from .linear import (
     LogisticRegression,
     Ridge,
@@ -28,13 +34,28 @@ from .linear import (
     check_solver,
     check_tolerance,
     choose_block,
+    fit_again,
     fitted_attributes,
     in_low_dimension,
     minimize,
+    noise_of,
     set_theta,
     theta_of,
 )
 from .losses import Loss, get_loss
+from .noise import Noise, check_random_state
+from .release import (
+    Against,
+    Budget,
+    Mechanism,
+    Mechanisms,
+    OnExhausted,
+    Verified,
+    best_intercept,
+    check_theta_bound,
+    norm_factor,
+    profile_residual,
+)
 from .requests import Request, RevokeFeatures
 from .saved import Saved, read, write
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
@@ -149,6 +170,7 @@ class _State:
     gram_norm: float | None = None  # upper bound of |S^1/2 X|^2 when a first-order update last asked for it,
     gram_added: float = 0.0  # and what requests since may have added to it
     published: Any = None  # a model of ours is as it was written while this is what it is fitted to
+    profile: float = np.inf  # bound of the profile residual; kept where there is a budget
 
 
 @dataclass(slots=True, eq=False)
@@ -214,6 +236,15 @@ class Unlearner:
     column_index : bool, default=False
         For a sparse X: whether to keep which rows each column has entries in, one integer (4 or 8 bytes) for
         each entry. Revocations then find their rows without a look at every index of X.
+    theta_bound : float, default=100.0
+        What no coefficient exceeds, for :meth:`release`. It, the tolerance and alpha are public: choose them
+        without a look at what may have to be forgotten.
+    epsilon, delta : float, optional
+        What the noise in the objective of a LogisticRegression(noise=sigma) is to be good for (E15); together
+        they make a `budget`.
+    on_exhausted : {"settle", "retrain", "raise"}
+        What a request does whose residual is above that budget: iterate to the tolerance, with the same
+        noise; train anew with fresh noise; or raise CertificateError.
 
     Attributes
     ----------
@@ -256,14 +287,21 @@ class Unlearner:
         *,
         tolerance: float = 1e-8,
         column_index: bool = False,
+        theta_bound: float = 100.0,
+        epsilon: float | None = None,
+        delta: float | None = None,
+        on_exhausted: OnExhausted = "settle",
     ) -> None:
         spec = specification(model)
+        noise = noise_of(model)
         self._solver = (
             getattr(model, "solver", "auto") if isinstance(model, Ridge | LogisticRegression) else "auto"
         )
         self._memory_limit = getattr(model, "memory_limit", None)
         check_solver(self._solver, self._memory_limit)
         self.tolerance = check_tolerance(tolerance, "tolerance")
+        self.theta_bound = check_theta_bound(theta_bound)
+        self._budget = Budget.promised(epsilon, delta, on_exhausted, noise)
         theta = theta_of(model)
         if not np.isfinite(theta).all():
             raise ValueError("the model's coefficients contain NaN or infinity: refit it")
@@ -276,6 +314,7 @@ class Unlearner:
         self._encode = partial(encode_targets, spec=spec)
         self._column_index = bool(column_index)
         self._held: CorrectedData | DetachedData = data
+        self._noise = noise
         objective = self._objective()
         block = self._block(objective, theta.size)
         at = objective.evaluate(theta)
@@ -284,8 +323,12 @@ class Unlearner:
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
         statistics = self._statistics(objective, anchor, minimum.at, minimum.floor) if block is None else None
         self._lock = RLock()
-        self._state = _State(minimum.theta, _bare(minimum.at), anchor, True, statistics)
-        set_theta(model, minimum.theta, minimum.residual)
+        state = _State(minimum.theta, _bare(minimum.at), anchor, True, statistics)
+        if self._budget is not None:
+            state.profile = self._profile(state, np.inf)
+            self._budget.check(state.profile)
+        self._state = state
+        set_theta(model, minimum.theta, minimum.residual, noise=noise)
         self._state.published = getattr(model, "_fitted", None)
 
     # --- requests
@@ -370,13 +413,16 @@ class Unlearner:
                     method = "exact"
                 edit = self._stage(touched, method)
                 state, outcome = self._choose(edit, method, original, tau)
+                noise = self._noise
+                if self._budget is not None:
+                    state, noise = self._within_budget(edit, state, outcome)
                 if not isfinite(outcome["residual_bound"] + (0.0 if state.at is None else state.at.value)):
                     raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
                 outcome["passes"] += measured
                 outcome["rows_touched"] = self._rows_touched(touched)
                 outcome["features_revoked"] = len(touched.revoked)
                 update = Update._of(outcome, started)
-                self._publish(state, named=bool(touched.revoked))
+                self._publish(state, named=bool(touched.revoked), noise=noise)
             except BaseException:
                 data.rollback()
                 raise
@@ -399,18 +445,21 @@ class Unlearner:
         if not np.array_equal(theta_of(self.model), self._state.theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
 
-    def _publish(self, state: _State, *, named: bool) -> None:
+    def _publish(self, state: _State, *, named: bool, noise: Noise | None) -> None:
         """The last act of a request: model, statistics and data become the new ones, or stay the old ones.
 
-        `named`: whether the names of the model's columns may have changed.
+        `named`: whether the names of the model's columns may have changed. `noise`: of the objective.
         """
         named = named and hasattr(self.model, "feature_names_in_")
         names = self._held.surviving_names() if named else None
         residual = None if state.at is None else state.at.residual
-        fitted = fitted_attributes(self.model, state.theta, residual, names)
+        if noise is not None:  # dropped features drop their entries (E12)
+            noise = noise.without(~self._held.kept)
+        own = noise and noise.of(self._held.kept)
+        fitted = fitted_attributes(self.model, state.theta, residual, names, own)
         _, name, value = fitted[0]
         state.published = value if name == "_fitted" else None
-        assign_all([*fitted, (self, "_state", state), *self._held.committed()])
+        assign_all([*fitted, (self, "_state", state), (self, "_noise", noise), *self._held.committed()])
 
     def _rows_touched(self, touched: Touched) -> int:
         ledger = self._data.ledger
@@ -470,14 +519,22 @@ class Unlearner:
         stored = self._data.stored_columns(columns)
         return _core.Objective(blocks, self._spec.loss, penalty, self._spec.fit_intercept, stored)
 
-    def _objective(self, data: CorrectedData | None = None) -> _core.Objective:
-        """E1 on the current data, or on those."""
-        spec, data = self._spec, data or self._data
-        penalty = as_penalty(spec.alpha, data.n_columns, spec.fit_intercept)
+    def _objective(self, data: CorrectedData | None = None, noise: Noise | None = None) -> _core.Objective:
+        """E1 on the current data, or on those, with this noise."""
+        spec, data, noise = self._spec, data or self._data, noise or self._noise
+        d = data.n_columns
+        penalty = as_penalty(spec.alpha, d, spec.fit_intercept)
+        b = as_noise(None if noise is None else noise.values[data.kept], d, spec.fit_intercept)
         columns = data.stored_columns(data.kept)
         return _core.Objective(
-            data.blocks(), spec.loss, penalty, spec.fit_intercept, columns, data.largest_norm
+            data.blocks(), spec.loss, penalty, spec.fit_intercept, columns, data.largest_norm, b
         )
+
+    def _noise_on(self, columns: NDArray[np.bool_]) -> Float:
+        """The b of E1 over a mask of all columns, intercept last; zeros where there is none."""
+        d = int(np.count_nonzero(columns))
+        b = np.zeros(d) if self._noise is None else self._noise.values[columns]
+        return np.append(b, 0.0) if self._spec.fit_intercept else b
 
     def _block(self, objective: _core.Objective, p: int) -> int | None:
         return choose_block(self._solver, self._memory_limit, objective, p, requests=True)
@@ -528,7 +585,8 @@ class Unlearner:
             elif original is not None:
                 g = np.zeros_like(old.theta)
                 g[edit.kept] = here.gradient
-                g[edit.dropped] = self._spec.alpha * old.theta[edit.dropped]  # their data are gone (E12)
+                pull = self._spec.alpha * old.theta + self._noise_on(edit.columns)
+                g[edit.dropped] = pull[edit.dropped]  # their data are gone (E12)
                 H = self._original(original, edit)
                 new = second_order_update(old.theta, g, H)[edit.kept]  # E5
                 passes += int(H is not old.anchor) if isinstance(H, _core.Anchor) else H.passes
@@ -697,7 +755,8 @@ class Unlearner:
         before = self._rows_alone(rows, edit.columns).evaluate(old.theta)
         after = self._rows_alone(rows, data.kept).evaluate(theta)
         gone = old.theta[edit.dropped]
-        value = known.value + after.value - before.value - 0.5 * self._spec.alpha * float(gone @ gone)
+        pull = 0.5 * self._spec.alpha * gone + self._noise_on(edit.columns)[edit.dropped]
+        value = known.value + after.value - before.value - float(gone @ pull)
         return _core.Evaluation(value, (known.gradient - before.gradient)[edit.kept] + after.gradient), 0
 
     @property
@@ -749,6 +808,195 @@ class Unlearner:
         if block is not None:
             return squared.gram_norm_bound()
         return gram_norm_bound(squared.hessian(np.zeros(penalty.size)))
+
+    # --- certificates
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the noise in the objective is good for and how much of it is taken; None without a promise.
+
+        See `epsilon`, `delta` and `on_exhausted` at construction.
+        """
+        return self._budget and replace(self._budget, spent=self._state.profile)
+
+    def _profile(self, state: _State, bound: float) -> float:
+        """E10: the profile residual at most, rounding counted; `bound` is that of the whole gradient."""
+        norm, fit_intercept = self._data.largest_norm, self._spec.fit_intercept
+        factor = norm_factor(norm, fit_intercept)
+        if state.at is None:
+            return factor * bound
+        floor = self._objective().rounding_floor(state.theta)
+        return profile_residual(state.at.gradient, norm, fit_intercept) + factor * floor
+
+    def _within_budget(
+        self, edit: _Edit, state: _State, outcome: dict[str, Any]
+    ) -> tuple[_State, Noise | None]:
+        """The same state and noise, or those of `on_exhausted`; `outcome` becomes theirs."""
+        assert self._budget is not None
+        assert self._noise is not None
+        state.profile, noise = self._profile(state, outcome["residual_bound"]), self._noise
+        outcome["passes"] += int(state.at is not None)  # the rounding floor
+        if state.profile <= self._budget.total:
+            return state, noise
+        if self._budget.on_exhausted == "raise":
+            self._budget.check(state.profile)
+        old, asked, passes = self._state, outcome["method"], outcome["passes"]
+        if self._budget.on_exhausted == "settle":
+            state, settled = self._choose(edit, "exact", None, None)
+        else:
+            noise = noise.again()
+            state, passed = self._trained(noise)
+            state.gram_norm, state.gram_added = old.gram_norm, old.gram_added + edit.gram_added
+            settled = {
+                "step": state.theta - (old.theta[edit.kept] if edit.dropped.size else old.theta),
+                "residual": state.at and state.at.residual,
+                "residual_bound": state.at and state.at.residual,
+                "passes": passed,
+                "since_anchor": 0,
+            }
+        state.profile = self._profile(state, settled["residual_bound"])
+        self._budget.check(state.profile)
+        passes += settled["passes"] + int(state.at is not None)
+        outcome.update(settled, method=asked, passes=passes, settled=True)
+        return state, noise
+
+    def _trained(self, noise: Noise) -> tuple[_State, int]:
+        """From nothing, with this noise; and passes made."""
+        objective = self._objective(noise=noise)
+        theta = np.zeros(self._data.n_columns + self._spec.fit_intercept)
+        block = self._block(objective, theta.size)
+        minimum = self._minimize(objective, theta, objective.evaluate(theta), None, block)
+        anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
+        statistics = self._statistics(objective, anchor, minimum.at, minimum.floor) if block is None else None
+        return _State(minimum.theta, _bare(minimum.at), anchor, True, statistics), minimum.passes + 2
+
+    def release(
+        self,
+        epsilon: float,
+        delta: float,
+        *,
+        mechanism: Mechanism = "output",
+        against: Against | None = None,
+        random_state: int | None = None,
+    ) -> Ridge | LogisticRegression:
+        """A copy of the model that may be given away, with a certificate; nothing here changes.
+
+        Coefficients whose profile residual is verified to be at most a public tolerance, rounding counted,
+        after iterations where it is not so already, go through a mechanism that hides what is left (E15 to
+        E17). The intercept is computed from the released coefficients and the current rows. Each release
+        draws fresh noise; what several tell together is for :func:`expunge.certificate.compose`.
+
+        Parameters
+        ----------
+        epsilon, delta : float
+            Finite >= 0, and between 0 and 1. For mechanism="objective" epsilon is below 1.
+        mechanism : {"output", "rounding", "objective"}
+            ``output``: Gaussian noise on the coefficients, ``sigma = 2 tolerance / (alpha mu)`` and at least
+            1e-8 `theta_bound` (E16); any requests, also such as depend on releases. ``rounding``: to a grid
+            with a random offset; the retrained model would give the same numbers, except with probability
+            delta (E17). ``objective``: nothing is added; the noise that the model was trained with hides its
+            residual (E15, Guo et al. 2020). The tolerance is then what that noise allows, not `tolerance`.
+        against : {"retraining", "minimiser"}, optional
+            What to be indistinguishable from: a retraining that stops at the same tolerance, or the exact
+            minimiser, which takes half the noise. By default retraining, minimiser for ``objective``.
+        random_state : int, optional
+            A seed, for tests, in place of the operating system's randomness: the certificate says "void".
+
+        Returns
+        -------
+        Ridge or LogisticRegression
+            Of expunge, fitted, with a `certificate_` (:class:`expunge.Certificate`); residual_ is None.
+
+        Raises
+        ------
+        CertificateError
+            What is promised does not hold: the residual is not verified to be within the tolerance, a
+            coefficient exceeds `theta_bound`, the noise is not there. Nothing is released.
+        RowsRequired
+            Detached, and the model has an intercept.
+        ValueError
+            epsilon, delta, mechanism or against outside of their ranges.
+
+        Examples
+        --------
+        >>> import expunge as ex
+        >>> from sklearn.datasets import load_breast_cancer
+        >>> X, y = load_breast_cancer(return_X_y=True)
+        >>> X = X / abs(X).max(axis=0)
+        >>> un = ex.Unlearner(ex.LogisticRegression(alpha=1.0).fit(X, y), X, y)
+        >>> update = un.apply(ex.RemoveRows(range(100)))
+        >>> released = un.release(epsilon=1.0, delta=1e-5)
+        >>> released.certificate_.mechanism, released.certificate_.sigma
+        ('output', 1e-06)
+        >>> bool((abs(released.coef_ - un.model.coef_) < 1e-5).all())
+        True
+        """
+        seed = check_random_state(random_state)
+        with self._lock:
+            self._check_model()
+            public = Mechanisms.checked(
+                mechanism,
+                epsilon,
+                delta,
+                against,
+                tolerance=self.tolerance,
+                alpha=self._spec.alpha,
+                theta_bound=self.theta_bound,
+                noise=self._noise,
+            )
+            verified = self._verified(public.tolerance)
+            d = self._held.n_columns
+            if mechanism != "objective" and not np.abs(verified.theta[:d]).max() <= self.theta_bound:
+                raise CertificateError(
+                    f"a coefficient exceeds theta_bound, {self.theta_bound:g}: make the Unlearner with one "
+                    "that holds for all data that may come, or with a larger alpha"
+                )
+            theta = verified.theta.copy()
+            theta[:d], scale = public.apply(verified.theta[:d], seed)
+            if self._spec.fit_intercept:
+                theta[d] = best_intercept(self._data.panels(), theta[:d], self._loss)
+            released = self._fresh()
+            if self._spec.classes is not None:
+                released.classes_ = self._spec.classes
+            names = self._held.surviving_names() if hasattr(self.model, "feature_names_in_") else None
+            set_theta(released, theta, None, names=names, noise=self._noise and self._noise.lost())
+            released.certificate_ = public.certificate(verified, scale, self._noise, seed)
+        return released
+
+    def _verified(self, limit: float) -> Verified:
+        """The model's parameters, or better ones, with a profile residual of at most `limit`, verified."""
+        fit_intercept = self._spec.fit_intercept
+        if not self.attached:
+            if fit_intercept:
+                raise RowsRequired(
+                    "the intercept of a release is computed from the rows, and this Unlearner is detached: "
+                    "attach the current rows first"
+                )
+            assert self._state.statistics is not None
+            theta, bound = _step_from(self._state.statistics)
+            if not bound <= limit:
+                raise CertificateError(
+                    f"the bound of the residual, {bound:.3g}, is above the tolerance, {limit:.3g}: attach "
+                    "the current rows"
+                )
+            return Verified(theta, None, None, bound)
+        norm, objective, theta = self._data.largest_norm, self._objective(), self._state.theta
+        factor = norm_factor(norm, fit_intercept)
+        at, floor = objective.evaluate(theta), factor * objective.rounding_floor(theta)
+        residual = profile_residual(at.gradient, norm, fit_intercept)
+        if residual + floor > limit > floor:
+            goal = (limit - floor) / (2.0 * factor)
+            block = self._block(objective, theta.size)
+            minimum = _core.minimize(objective, theta, goal, MAX_ITER, self._state.anchor, at, block)
+            theta, floor = minimum.theta, factor * minimum.floor
+            residual = profile_residual(minimum.gradient, norm, fit_intercept)
+        if not residual + floor <= limit:
+            raise CertificateError(
+                f"the profile residual, {residual:.3g}, with its rounding floor, {floor:.3g}, is not within "
+                f"the tolerance, {limit:.3g}: make the Unlearner with a tolerance of at least four times the "
+                "floor, or scale the rows of X"
+            )
+        return Verified(theta, residual, floor, residual + floor)
 
     # --- without the rows
 
@@ -807,6 +1055,7 @@ class Unlearner:
                 weighted=data.weighted,
             )
             state = _State(self._state.theta, self._state.at, statistics.anchor, True, statistics)
+            state.profile = self._state.profile
             assign_all([(self, "_held", held), (self, "_state", state)])
         return self
 
@@ -838,10 +1087,11 @@ class Unlearner:
             held = self._held
             if not isinstance(held, DetachedData):
                 raise ValueError("this Unlearner has its rows: detach it first, or make a new one")
+            noise = noise_of(self.model)
             names, width = held.surviving_names(), held.n_columns
             data = _rows(X, y, sample_weight, self._spec, width, names, column_index=self._column_index)
-            self._check_belong(data, held.counts, self._state.statistics)
-            assign_all([(self, "_held", data)])
+            self._check_belong(data, held.counts, self._state.statistics, noise)
+            assign_all([(self, "_held", data), (self, "_noise", noise)])
         return self
 
     def _statistics_here(self) -> _core.AnchoredStatistics:
@@ -860,7 +1110,11 @@ class Unlearner:
         return self._statistics(objective, anchor, at, objective.rounding_floor(theta))
 
     def _check_belong(
-        self, data: CorrectedData, counts: NDArray[np.int64], statistics: _core.AnchoredStatistics | None
+        self,
+        data: CorrectedData,
+        counts: NDArray[np.int64],
+        statistics: _core.AnchoredStatistics | None,
+        noise: Noise | None,
     ) -> None:
         """Raises unless these are the rows that the statistics are of."""
         if not np.array_equal(data.counts, counts):
@@ -871,7 +1125,7 @@ class Unlearner:
             )
         if statistics is None:
             return
-        objective, theta = self._objective(data), statistics.anchor.theta
+        objective, theta = self._objective(data, noise), statistics.anchor.theta
         difference = objective.evaluate(theta).gradient - statistics.at.gradient
         explained = statistics.gradient_error + objective.rounding_floor(theta)
         if not np.linalg.norm(difference) <= explained:
@@ -903,6 +1157,10 @@ class Unlearner:
                 raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
             if method == "auto" and not bound <= self.tolerance:
                 raise ToleranceExceeded(bound, self.tolerance)
+            profile = np.inf
+            if self._budget is not None:
+                profile = bound * (statistics.numbers[3] if self._spec.fit_intercept else 1.0)
+                self._budget.check(profile)
             update = Update(
                 method=method,
                 step=theta - old.theta[kept],
@@ -916,10 +1174,9 @@ class Unlearner:
                 features_revoked=revoked,
                 seconds=perf_counter() - started,
             )
-            self._publish(
-                _State(theta, None, statistics.anchor, True, statistics, since_anchor=update.since_anchor),
-                named=revoked > 0,
-            )
+            state = _State(theta, None, statistics.anchor, True, statistics, profile=profile)
+            state.since_anchor = update.since_anchor
+            self._publish(state, named=revoked > 0, noise=self._noise)
         except BaseException:
             data.rollback()
             raise
@@ -954,7 +1211,13 @@ class Unlearner:
 
     # --- files
 
-    def save(self, path: str | os.PathLike[str], *, include_rows: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        include_rows: bool = False,
+        include_noise: bool = False,
+    ) -> None:
         """Writes model and statistics to one file, which :meth:`load` reads; nothing here changes.
 
         Whatever happens, `path` holds what it held before or all of the new. Nothing is pickled. The file
@@ -969,11 +1232,16 @@ class Unlearner:
         include_rows : bool
             Whether the current rows go along, with their numbers: corrected, without removed rows, revoked
             columns and superseded values. Without them :meth:`load` gives a detached Unlearner.
+        include_noise : bool
+            Whether the noise of the objective goes along, of a LogisticRegression(noise=sigma). Who has it
+            undoes the certificate. Without it, what is loaded takes requests, but is neither released with
+            mechanism="objective" nor attached again.
 
         Raises
         ------
         ValueError
-            solver="cg", which keeps no Hessian, without `include_rows`.
+            solver="cg", which keeps no Hessian, without `include_rows`; noise in the objective and
+            `include_rows` without `include_noise`, as theta and the rows tell the noise.
         TypeError
             Class labels that are not bool, integer, float or text. Nothing was written.
         OSError
@@ -981,10 +1249,19 @@ class Unlearner:
         """
         with self._lock:
             self._check_model()
-            write(path, self._saved(include_rows))
+            write(path, self._saved(include_rows, include_noise))
 
-    def _saved(self, include_rows: bool) -> Saved:
-        held, model, spec = self._held, self.model, self._spec
+    def _saved(self, include_rows: bool, include_noise: bool) -> Saved:
+        held, model, spec, noise = self._held, self.model, self._spec, self._noise
+        if noise is not None and include_noise:
+            noise.values  # noqa: B018 - raises if they are lost
+        if noise is not None and not include_noise:
+            if include_rows:
+                raise ValueError(
+                    "theta and the rows together tell the noise in the objective: save with "
+                    "include_noise=True, and keep the file as secret as the noise, or leave out the rows"
+                )
+            noise = noise.lost()
         ours = isinstance(model, Ridge | LogisticRegression)
         rows = (*self._data.numbered(), self._data.n_rows) if include_rows else None
         statistics = None
@@ -1016,6 +1293,9 @@ class Unlearner:
             since_anchor=0 if self.attached else self._state.since_anchor,
             statistics=statistics,
             rows=rows,
+            noise=noise and noise.of(held.kept),
+            theta_bound=self.theta_bound,
+            budget=self.budget,
         )
 
     @classmethod
@@ -1064,11 +1344,16 @@ class Unlearner:
     def _restore(self, saved: Saved) -> None:
         spec = saved.spec
         kind = Ridge if spec.classes is None else LogisticRegression
-        self.model = kind(spec.alpha, fit_intercept=spec.fit_intercept, **saved.parameters)
+        parameters = dict(saved.parameters)
+        if saved.noise is not None:
+            parameters |= {"noise": saved.noise.sigma, "random_state": saved.noise.random_state}
+        self.model = kind(spec.alpha, fit_intercept=spec.fit_intercept, **parameters)
         self.tolerance, self.residual_on_entry = saved.tolerance, saved.residual_on_entry
         self._solver, self._memory_limit = saved.parameters["solver"], saved.parameters["memory_limit"]
         self._spec, self._encode = spec, partial(encode_targets, spec=spec)
         self._column_index = saved.column_index
+        self.theta_bound, self._budget = saved.theta_bound, saved.budget
+        self._noise = saved.noise and saved.noise.spread(saved.kept)
         self._lock = RLock()
         at, statistics = None, saved.statistics
         if saved.rows is None:
@@ -1092,7 +1377,7 @@ class Unlearner:
                 weighted=saved.weighted,
                 column_index=saved.column_index,
             )
-            self._check_belong(self._held, saved.counts, statistics)
+            self._check_belong(self._held, saved.counts, statistics, self._noise)
             at = _bare(self._objective().evaluate(saved.theta))
         anchor = None if statistics is None else statistics.anchor
         self._state = _State(saved.theta, at, anchor, anchor is not None, statistics, saved.since_anchor)
@@ -1100,7 +1385,10 @@ class Unlearner:
             self.model.classes_ = spec.classes
         if saved.n_iter is not None:
             self.model.n_iter_ = saved.n_iter
-        set_theta(self.model, saved.theta, saved.residual, names=saved.names if saved.named else None)
+        names = saved.names if saved.named else None
+        set_theta(self.model, saved.theta, saved.residual, names=names, noise=saved.noise)
+        if saved.budget is not None:
+            self._state.profile = saved.budget.spent
         self._state.published = getattr(self.model, "_fitted", None)
 
     # --- the current data
@@ -1124,6 +1412,8 @@ class Unlearner:
     def retrain(self) -> Ridge | LogisticRegression:
         """Fits a fresh expunge estimator to the corrected data: what `model` should equal.
 
+        Where there is noise in the objective, with the same noise.
+
         Returns
         -------
         Ridge or LogisticRegression
@@ -1134,19 +1424,27 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        kind = Ridge if self._spec.classes is None else LogisticRegression
-        fresh = kind(
-            self._spec.alpha,
-            fit_intercept=self._spec.fit_intercept,
-            tol=self.tolerance,
-            max_iter=MAX_ITER,
-            solver=self._solver,
-            memory_limit=self._memory_limit,
-        )
-        fresh.fit(*self.corrected_data())
+        fresh = self._fresh()
+        noise = self._noise and self._noise.of(self._data.kept)
+        fit_again(fresh, noise, *self.corrected_data())
         if hasattr(self.model, "feature_names_in_"):
             set_theta(fresh, theta_of(fresh), fresh.residual_, names=self._data.surviving_names())
         return fresh
+
+    def _fresh(self) -> Ridge | LogisticRegression:
+        """An estimator of ours for this objective, not fitted."""
+        parameters: dict[str, Any] = {
+            "fit_intercept": self._spec.fit_intercept,
+            "tol": self.tolerance,
+            "max_iter": MAX_ITER,
+            "solver": self._solver,
+            "memory_limit": self._memory_limit,
+        }
+        if self._spec.classes is None:
+            return Ridge(self._spec.alpha, **parameters)
+        if self._noise is not None:
+            parameters |= {"noise": self._noise.sigma, "random_state": self._noise.random_state}
+        return LogisticRegression(self._spec.alpha, **parameters)
 
     def corrected_data(self) -> tuple[Any, NDArray[Any], Float | None]:
         """The data that the model now stands for, as copies.

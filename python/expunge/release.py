@@ -1,0 +1,407 @@
+"""What may be given away: certified copies of a model (E15, E16, E17), and their certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from math import hypot, isfinite, sqrt
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from scipy.optimize import brentq
+
+from . import certificate
+from ._arrays import Float
+from .errors import CertificateError
+from .linear import check_tolerance
+from .losses import Loss
+from .noise import Noise, standard_normal, uniform
+
+__all__ = ["Budget", "Certificate"]
+
+Mechanism = Literal["output", "rounding", "objective"]
+Against = Literal["retraining", "minimiser"]
+OnExhausted = Literal["settle", "retrain", "raise"]
+MECHANISMS, AGAINST, ON_EXHAUSTED = get_args(Mechanism), get_args(Against), get_args(OnExhausted)
+
+LEAST_NOISE = 1e-8  # of theta_bound: below it the grid of float64 would show through the noise
+
+_TRUSTED, _CHECKED = "taken on trust", "checked"
+
+_OUTSIDE = (
+    "whatever was computed from the data before: scalers, vocabularies, class weights, thresholds, "
+    "hyper-parameters chosen on it",
+    "models, predictions, residuals and receipts given away before, and what two releases tell together "
+    "(compose their ratios; two with one noise in the objective tell everything)",
+    "copies of the rows themselves: files, backups, logs",
+)
+
+
+def check_epsilon_delta(epsilon: Any, delta: Any) -> tuple[float, float]:
+    """Both as floats, or an error."""
+    certificate.mu(epsilon, delta)
+    return float(epsilon), float(delta)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of what the objective's noise hides is taken (E15).
+
+    Attributes
+    ----------
+    epsilon, delta : float
+        What the noise is to be good for.
+    sigma : float
+        Its standard deviation.
+    on_exhausted : {"settle", "retrain", "raise"}
+        What a request does that would spend more than `total`.
+    total : float
+        The largest profile residual that it hides to (epsilon, delta), on the sum scale.
+    spent : float
+        What the profile residual is at most, rounding counted. Each request measures or bounds it anew: it
+        does not add up.
+    left : float
+        ``total - spent``, not below 0.
+    """
+
+    epsilon: float
+    delta: float
+    sigma: float
+    on_exhausted: OnExhausted
+    total: float
+    spent: float
+
+    @classmethod
+    def promised(cls, epsilon: Any, delta: Any, on_exhausted: Any, noise: Noise | None) -> Self | None:
+        """What comes with noise in the objective, nothing known yet of what is spent; None for no promise."""
+        if on_exhausted not in ON_EXHAUSTED:
+            raise ValueError(
+                f"unknown on_exhausted={on_exhausted!r}: choose one of {', '.join(ON_EXHAUSTED)}"
+            )
+        if epsilon is None and delta is None:
+            return None
+        if epsilon is None or delta is None:
+            raise ValueError("epsilon and delta make a budget together: give both or neither")
+        if noise is None:
+            raise ValueError(
+                "epsilon and delta are for a model with noise in its objective, "
+                "LogisticRegression(noise=sigma): others take them at release"
+            )
+        epsilon, delta = check_epsilon_delta(epsilon, delta)
+        return cls(epsilon, delta, noise.sigma, on_exhausted, hidden(epsilon, delta, noise.sigma), np.inf)
+
+    def check(self, profile: float) -> None:
+        """CertificateError where the profile residual may be above it."""
+        if not profile <= self.total:
+            raise CertificateError(
+                f"the profile residual is at most {profile:.3g}, above the {self.total:.3g} that noise of "
+                f"{self.sigma:g} hides to epsilon {self.epsilon:g}, delta {self.delta:g}: use a smaller "
+                "tolerance and on_exhausted='settle', or train with more noise"
+            )
+
+    @property
+    def left(self) -> float:
+        """See the class."""
+        return max(0.0, self.total - self.spent)
+
+    def __str__(self) -> str:
+        promise = f"epsilon {self.epsilon:g}, delta {self.delta:g}"
+        return f"Budget: {self.spent:.3g} of {self.total:.3g} spent ({promise})"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is guaranteed of a released model, by which theorem, and on which assumptions.
+
+    (epsilon, delta): for each event, its probability under this release is at most e^epsilon times its
+    probability under the same release of a model that never saw what was forgotten, plus delta; and the
+    reverse. docs/certificates.md says it in words.
+
+    Attributes
+    ----------
+    mechanism : {"output", "rounding", "objective"}
+    epsilon, delta : float
+    sigma : float or None
+        Standard deviation of the noise: on each coefficient (output), in the objective (objective).
+    grid : float or None
+        Width of the cells that coefficients are rounded to (rounding).
+    mu : float or None
+        Ratio of shift to scale (E14), for :func:`expunge.certificate.compose`; of the output mechanism.
+    against : {"retraining", "minimiser"}
+        What it is compared with: a retraining that stops at the same tolerance, or the exact minimiser.
+    tolerance : float
+        Public: what the profile residual is at most, rounding counted, on the sum scale.
+    strong_convexity : float
+        Least penalty of a coefficient: the coefficients are within tolerance / strong_convexity of the
+        minimiser's (E10).
+    theta_bound : float
+        Public: what no coefficient exceeds.
+    theorem : str
+    assumptions : tuple of (str, str)
+        Each with whether it was "checked" or is "taken on trust".
+    outside : tuple of str
+        What the certificate says nothing about.
+    void : str or None
+        Why it is worth nothing.
+    residual : float or None
+        The verified profile residual without rounding; None where a bound was proven instead. This and the
+        next two depend on the data: they are for the operator, stay out of repr, `as_dict` and pickles, and
+        are not to be published.
+    residual_bound : float or None
+        What it is at most, rounding counted: at most `tolerance`.
+    floor : float or None
+        The part of rounding in it (E19); None where a bound was proven.
+    """
+
+    mechanism: Mechanism
+    epsilon: float
+    delta: float
+    sigma: float | None
+    grid: float | None
+    mu: float | None
+    against: Against
+    tolerance: float
+    strong_convexity: float
+    theta_bound: float
+    theorem: str
+    assumptions: tuple[tuple[str, str], ...] = field(repr=False)
+    outside: tuple[str, ...] = field(default=_OUTSIDE, repr=False)
+    void: str | None = None
+    residual: float | None = field(default=None, repr=False, compare=False)
+    residual_bound: float | None = field(default=None, repr=False, compare=False)
+    floor: float | None = field(default=None, repr=False, compare=False)
+
+    def published(self) -> Self:
+        """The same without what depends on the data."""
+        return replace(self, residual=None, residual_bound=None, floor=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its public fields, as JSON takes them."""
+        fields = asdict(self)
+        for name in ("residual", "residual_bound", "floor"):
+            del fields[name]
+        fields["assumptions"] = [{"assumption": text, "status": status} for text, status in self.assumptions]
+        fields["outside"] = list(self.outside)
+        return fields
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        public = self.published()
+        return _certificate, ({name: getattr(public, name) for name in self.__dataclass_fields__},)
+
+    def __str__(self) -> str:
+        scale = f"grid {self.grid:.3g}" if self.sigma is None else f"sigma {self.sigma:.3g}"
+        lines = [
+            f"Certificate: ({self.epsilon:g}, {self.delta:g}), {self.mechanism} mechanism, {scale}",
+            f"  against {self.against}; tolerance {self.tolerance:.3g}, strong convexity "
+            f"{self.strong_convexity:.3g}",
+            f"  {self.theorem}",
+            *(f"  {status}: {text}" for text, status in self.assumptions),
+            *(f"  outside: {text}" for text in self.outside),
+        ]
+        if self.void is not None:
+            lines.insert(0, f"void: {self.void}")
+        return "\n".join(lines)
+
+
+def _certificate(fields: dict[str, Any]) -> Certificate:
+    return Certificate(**fields)
+
+
+# --- how far from the minimiser
+
+
+def norm_factor(largest_norm: float, fit_intercept: bool) -> float:
+    """What the profile residual is at most, for a whole gradient of norm 1 (E10)."""
+    return hypot(1.0, largest_norm) if fit_intercept else 1.0
+
+
+def profile_residual(gradient: Float, largest_norm: float, fit_intercept: bool) -> float:
+    """``|dJ/dcoef| + max |x| |dJ/dintercept|`` (E10), this sum's own rounding counted."""
+    rounding = 1.0 + 2.0 * (gradient.size + 8) * 2.0**-53
+    if not fit_intercept:
+        return float(np.linalg.norm(gradient)) * rounding
+    return (float(np.linalg.norm(gradient[:-1])) + largest_norm * abs(float(gradient[-1]))) * rounding
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Parameters with what their profile residual is at most."""
+
+    theta: Float
+    residual: float | None  # measured, without rounding; None: a bound was proven
+    floor: float | None  # of that, E19 in profile
+    bound: float
+
+
+# --- what is done to the coefficients
+
+
+@dataclass(frozen=True)
+class Mechanisms:
+    """The public constants of a release. All that noise depends on is here (E16, E17)."""
+
+    mechanism: Mechanism
+    epsilon: float
+    delta: float
+    against: Against
+    tolerance: float
+    alpha: float
+    theta_bound: float
+
+    @classmethod
+    def checked(
+        cls,
+        mechanism: Any,
+        epsilon: Any,
+        delta: Any,
+        against: Any,
+        *,
+        tolerance: float,
+        alpha: float,
+        theta_bound: float,
+        noise: Noise | None,
+    ) -> Self:
+        """One whose tolerance is what the profile residual must be at most; or an error."""
+        if mechanism not in MECHANISMS:
+            raise ValueError(f"unknown mechanism {mechanism!r}: choose one of {', '.join(MECHANISMS)}")
+        if against is None:
+            against = "minimiser" if mechanism == "objective" else "retraining"
+        if against not in AGAINST:
+            raise ValueError(f"unknown comparison against={against!r}: choose one of {', '.join(AGAINST)}")
+        epsilon, delta = check_epsilon_delta(epsilon, delta)
+        public = cls(mechanism, epsilon, delta, against, tolerance, alpha, theta_bound)
+        if mechanism == "objective":
+            if noise is None:
+                raise CertificateError(
+                    "mechanism='objective' needs a model that was trained with noise: fit "
+                    "LogisticRegression(noise=sigma), or use mechanism='output'"
+                )
+            noise.values  # noqa: B018 - raises if they are lost
+            public = replace(public, tolerance=hidden(epsilon, delta, noise.sigma) / public.models)
+        elif not tolerance > 0:
+            raise CertificateError(
+                "a tolerance of 0 cannot be verified: make the Unlearner with a larger one"
+            )
+        return public
+
+    @property
+    def models(self) -> int:
+        """How many models are off the minimiser by the tolerance."""
+        return 2 if self.against == "retraining" else 1
+
+    @property
+    def shift(self) -> float:
+        """Largest distance between the coefficients of the two (E10)."""
+        return self.models * self.tolerance / self.alpha
+
+    @property
+    def least(self) -> float:
+        """Least width of noise beside which the grid of float64 does not show."""
+        return LEAST_NOISE * self.theta_bound
+
+    def apply(self, coef: Float, random_state: int | None) -> tuple[Float, dict[str, Any]]:
+        """The coefficients that are released, and what of the certificate says how."""
+        if self.mechanism == "output":
+            sigma = max(self.shift / certificate.mu(self.epsilon, self.delta), self.least)  # E16
+            noised = coef + sigma * standard_normal(coef.size, random_state)
+            return noised, {"sigma": sigma, "mu": self.shift / sigma}
+        if self.mechanism == "rounding":
+            grid = max(sqrt(coef.size) * self.shift / self.delta, self.least)  # E17
+            offset = grid * uniform(coef.size, random_state)
+            return grid * (np.floor((coef + offset) / grid) + 0.5) - offset, {"grid": grid}
+        return coef.copy(), {}
+
+    def certificate(
+        self, verified: Verified, scale: dict[str, Any], noise: Noise | None, random_state: int | None
+    ) -> Certificate:
+        """Of a release of these parameters."""
+        seeds = [random_state] if self.mechanism != "objective" else [noise and noise.random_state]
+        how = "measured" if verified.residual is not None else "proven"
+        assumptions = [
+            (f"the profile residual, rounding counted, is at most the tolerance ({how})", _CHECKED),
+            ("no coefficient exceeds theta_bound", _CHECKED),
+            (
+                "tolerance, penalty, theta_bound, epsilon and delta were chosen without the forgotten data",
+                _TRUSTED,
+            ),
+            ("nobody else knows the random numbers that the noise was made of", _TRUSTED),
+            ("noise is drawn and added in float64, not in real numbers", _TRUSTED),
+        ]
+        if self.mechanism == "rounding":
+            assumptions[3] = ("the random offset was not known before the request", _TRUSTED)
+        if self.mechanism == "objective":
+            assumptions[1] = ("epsilon is below 1", _CHECKED)
+            assumptions += [
+                (
+                    "the residual does not depend on the noise (it does: iteration starts at its minimiser)",
+                    _TRUSTED,
+                ),
+                ("no other model with this noise in its objective was or will be released", _TRUSTED),
+            ]
+        return Certificate(
+            **{
+                "mechanism": self.mechanism,
+                "epsilon": self.epsilon,
+                "delta": self.delta,
+                "sigma": noise.sigma if self.mechanism == "objective" and noise else None,
+                "grid": None,
+                "mu": None,
+                "against": self.against,
+                "tolerance": self.tolerance,
+                "strong_convexity": self.alpha,
+                "theta_bound": self.theta_bound,
+                "theorem": _THEOREMS[self.mechanism],
+                "assumptions": tuple(assumptions),
+                "void": "noise reproducible" if seeds[0] is not None else None,
+                "residual": verified.residual,
+                "residual_bound": verified.bound,
+                "floor": verified.floor,
+                **scale,
+            }
+        )
+
+
+_THEOREMS: dict[Mechanism, str] = {
+    "output": "analytic Gaussian mechanism (Balle and Wang 2018, Theorem 8; E14) on a distance of at most "
+    "tolerance / strong convexity from the minimiser (E10, E16); also for requests that depend on releases",
+    "rounding": "rounding with a random offset (E17): released and retrained coefficients are the same "
+    "numbers except with probability delta",
+    "objective": "certified removal by noise in the objective (Guo et al. 2020, Theorem 3; E15)",
+}
+
+
+def hidden(epsilon: float, delta: float, sigma: float) -> float:
+    """Largest profile residual that noise in the objective hides (E15)."""
+    return sigma * certificate.guo_mu(epsilon, delta)
+
+
+def check_theta_bound(value: Any) -> float:
+    """The public bound of coefficients as float, or an error."""
+    bound = check_tolerance(value, "theta_bound")
+    if not bound > 0:
+        raise ValueError(f"theta_bound must be a finite number > 0, got {value!r}")
+    return bound
+
+
+def best_intercept(panels: Iterable[tuple[Any, Float, Float]], coef: Float, loss: Loss) -> float:
+    """The intercept that minimises J beside these coefficients.
+
+    A function of them and of the rows alone, bit for bit: rows in the order of their numbers, panel by panel,
+    from the same start. (The old intercept would remember rows that are gone.)
+    """
+    parts = [(X @ coef, y, s) for X, y, s in panels]
+    eta, y, s = (np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def slope(intercept: float) -> float:  # of J, rising
+        return float(s @ loss.d1(y, eta + intercept))
+
+    low, high = -1.0, 1.0
+    while slope(low) > 0.0 and isfinite(low):
+        low *= 2.0
+    while slope(high) < 0.0 and isfinite(high):
+        high *= 2.0
+    if not (isfinite(low) and isfinite(high)):
+        raise CertificateError(
+            "no intercept was found in the range of floating point: scale the columns of X"
+        )
+    return float(brentq(slope, low, high, xtol=4 * np.finfo(float).tiny, rtol=4 * np.finfo(float).eps))
