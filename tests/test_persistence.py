@@ -41,14 +41,14 @@ each_content = pytest.mark.parametrize("include_rows", [False, True], ids=["stat
 
 
 def entries_of(path):
-    return archive.read(path, "unlearner", [1])
+    return archive.read(path, "unlearner", [2])
 
 
 def rewrite(path, **changes):
     """The file with these entries; None removes one. Its checksum is right."""
     entries = {name.replace("__", "."): value for name, value in changes.items()}
     kept = {name: value for name, value in (entries_of(path) | entries).items() if value is not None}
-    archive.write(path, "unlearner", 1, kept)
+    archive.write(path, "unlearner", 2, kept)
 
 
 def assert_same_model(loaded, model, X):
@@ -468,9 +468,20 @@ def test_other_files_are_refused(files, tmp_path):
     archive.write(path, "certificate", 1, entries)
     with pytest.raises(ValueError, match="holds 'certificate', expected 'unlearner'"):
         ex.Unlearner.load(path)
-    archive.write(path, "unlearner", 2, entries)
+    archive.write(path, "unlearner", 3, entries)
     with pytest.raises(ValueError, match="newer version"):
         ex.Unlearner.load(path)
+
+
+def test_files_of_version_1_are_read(files, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(files["statistics"])
+    entries = entries_of(path)
+    del entries["theta_bound"]
+    archive.write(path, "unlearner", 1, entries)
+    loaded = ex.Unlearner.load(path)
+    assert loaded.theta_bound == 100.0
+    assert loaded.budget is None
 
 
 P = 6  # five columns and the intercept
@@ -515,6 +526,44 @@ INCONSISTENT = {
     "numbers": ("statistics", {"statistics__numbers": np.ones(7)}, "statistics.numbers has dtype"),
     "numbers_negative": ("statistics", {"statistics__numbers": -np.ones(8)}, "statistics.numbers cannot be"),
     "other_statistics": ("dense", {"statistics__gradient": np.ones(P)}, "differs from the statistics"),
+    "theta_bound": ("statistics", {"theta_bound": 0.0}, "theta_bound must be"),
+    "noise_negative": ("statistics", {"noise__sigma": -1.0, "noise__draws": 0}, "noise.sigma or noise.draws"),
+    "noise_alone": ("statistics", {"noise__sigma": 1.0}, "noise.sigma or noise.draws"),
+    "noise_short": (
+        "statistics",
+        {"noise__sigma": 1.0, "noise__draws": 0, "noise__b": np.ones(2)},
+        "noise.b has dtype",
+    ),
+    "noise_seed": (
+        "statistics",
+        {"noise__sigma": 1.0, "noise__draws": 0, "noise__random_state": "x"},
+        "invalid literal",
+    ),
+    "budget_alone": (
+        "statistics",
+        {"budget": [0.1, 0.1, 0.0], "budget__on_exhausted": "raise"},
+        "a model with noise",
+    ),
+    "budget_epsilon": (
+        "statistics",
+        {
+            "noise__sigma": 1.0,
+            "noise__draws": 0,
+            "budget": [2.0, 0.1, 0.0],
+            "budget__on_exhausted": "raise",
+        },
+        "epsilon",
+    ),
+    "budget_exhausted": (
+        "statistics",
+        {
+            "noise__sigma": 1.0,
+            "noise__draws": 0,
+            "budget": [0.5, 0.1, 0.0],
+            "budget__on_exhausted": "sell",
+        },
+        "unknown on_exhausted",
+    ),
     "rows_twice": ("dense", {"rows__numbers": np.zeros(59, dtype=int)}, "rows.numbers do not ascend"),
     "rows_beyond": ("dense", {"rows__count": 59}, "rows.numbers do not ascend"),
     "rows_count": ("dense", {"rows__count": -1}, "rows.count is negative"),
@@ -551,8 +600,8 @@ def test_every_entry_is_needed(name, files, tmp_path):
     for entry in entries_of(path):
         path.write_bytes(files[name])
         rewrite(path, **{entry.replace(".", "__"): None})
-        if entry in ("residual", "n_iter", "rows.count"):
-            continue  # of what need not be known; an entry without its company is unknown
+        if entry in ("residual", "n_iter", "rows.count", "theta_bound"):
+            continue  # of what need not be known; an entry without its company is unknown; of version 1
         with pytest.raises(ValueError, match="is damaged: "):
             ex.Unlearner.load(path)
 

@@ -161,11 +161,7 @@ def noise_of(model: Any) -> Noise | None:
 
 def fit_again(model: Any, noise: Noise | None, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
     """Fits an estimator of ours with the noise of another one."""
-    if isinstance(model, LogisticRegression):
-        model._same_noise = noise
-    model.fit(X, y, sample_weight)
-    if isinstance(model, LogisticRegression):
-        model._same_noise = None
+    model._fit_again(noise, X, y, sample_weight)
 
 
 def set_theta(
@@ -272,6 +268,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     certificate_ = _entry("certificate_")
 
     _loss: ClassVar[str]
+    _drawn: Noise | None = None  # of another fit, while one more is to have the same
 
     def __init__(
         self,
@@ -331,7 +328,14 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
 
     def _draw(self, d: int) -> Noise | None:
         """The noise of a fit's objective, for d features."""
-        return None
+        return self._drawn
+
+    def _fit_again(self, noise: Noise | None, *data: Any) -> None:
+        self._drawn = noise
+        try:
+            self.fit(*data)
+        finally:
+            self._drawn = None
 
     def _fit(self, fresh: Self, X: Any, targets: Float, sample_weight: ArrayLike | None) -> Self:
         """Fits `fresh`, a copy that took what was learnt while checking the data; self follows at the end."""
@@ -538,11 +542,9 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
         self.noise = noise
         self.random_state = random_state
 
-    _same_noise: Noise | None = None  # of another fit, for one more
-
     def _draw(self, d: int) -> Noise | None:
-        if self._same_noise is not None:
-            return self._same_noise
+        if self._drawn is not None:
+            return self._drawn
         sigma, seed = check_noise(self.noise), check_random_state(self.random_state)
         return Noise.drawn(sigma, d, seed) if sigma else None
 

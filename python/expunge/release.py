@@ -62,6 +62,15 @@ class Budget:
         does not add up.
     left : float
         ``total - spent``, not below 0.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
+    >>> model = ex.LogisticRegression(noise=0.01).fit(X, y)
+    >>> un = ex.Unlearner(model, X, y, epsilon=0.5, delta=1e-5)
+    >>> round(un.budget.total, 5), un.budget.spent < 1e-7
+    (0.00102, True)
     """
 
     epsilon: float
@@ -151,6 +160,15 @@ class Certificate:
         What it is at most, rounding counted: at most `tolerance`.
     floor : float or None
         The part of rounding in it (E19); None where a bound was proven.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+    >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
+    >>> certificate = un.release(epsilon=1.0, delta=1e-5).certificate_
+    >>> certificate.sigma, round(certificate.mu, 9), certificate.residual_bound <= certificate.tolerance
+    (1e-06, 0.02, True)
     """
 
     mechanism: Mechanism
