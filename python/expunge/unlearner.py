@@ -1002,7 +1002,7 @@ class Unlearner:
             },
             theta=self._state.theta,
             residual=model.residual_ if ours else measured,
-            n_iter=model.n_iter_ if ours else None,
+            n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
             tolerance=self.tolerance,
             residual_on_entry=self.residual_on_entry,
