@@ -1,6 +1,6 @@
 """expunge: exact, closed-form unlearning of rows, labels, values and features from linear models."""
 
-from . import kernels, reference, updates
+from . import kernels, receipts, reference, updates
 from ._core import build_info
 from .errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, ToleranceExceeded
 from .linear import LogisticRegression, Ridge
@@ -27,6 +27,7 @@ __all__ = [
     "Update",
     "build_info",
     "kernels",
+    "receipts",
     "reference",
     "residual",
     "updates",

@@ -9,7 +9,7 @@ from functools import partial
 from math import isfinite
 from threading import RLock
 from time import perf_counter
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +35,7 @@ from .linear import (
     theta_of,
 )
 from .losses import Loss, get_loss
+from .receipts import Certificate, Record, issue, versions
 from .requests import Request, RevokeFeatures
 from .saved import Saved, read, write
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
@@ -88,6 +89,10 @@ class Update:
     seconds : float
         Wall time of the request.
 
+    Notes
+    -----
+    For :meth:`receipt` it also remembers which rows and columns the request named, and both thetas.
+
     Examples
     --------
     >>> import expunge as ex
@@ -110,13 +115,59 @@ class Update:
     rows_touched: int = 0
     features_revoked: int = 0
     seconds: float = 0.0
+    _record: ClassVar[tuple[Any, ...] | None] = None  # a Record; no field, which repr and asdict would show
 
     @classmethod
-    def _of(cls, fields: dict[str, Any], started: float) -> Self:
+    def _of(cls, fields: dict[str, Any], record: tuple[Any, ...], started: float) -> Self:
         """One with these fields, which takes its time from here; without a call for each field."""
         update = object.__new__(cls)
-        vars(update).update(fields, seconds=perf_counter() - started)
+        vars(update).update(fields, _record=record, seconds=perf_counter() - started)
         return update
+
+    def receipt(
+        self, key: bytes | None = None, certificate: Certificate | None = None, note: str | None = None
+    ) -> str:
+        """What was asked and done, as JSON without any value of the data; docs/data.md lists its fields.
+
+        It says kinds and counts of the requests, how theta was found and how well, with which software, and
+        hashes of the model before and after, see :func:`expunge.receipts.state_hash`. The same update gives
+        the same receipt: no time of day is in it.
+
+        Parameters
+        ----------
+        key : bytes, optional
+            16 or more, secret. Row numbers, positions and names of columns then go along as HMAC-SHA256 under
+            it, for :func:`expunge.receipts.find`; hashes of the model are made with it; and the whole receipt
+            is sealed for :func:`expunge.receipts.verify`. Without a key rows and columns are only counted,
+            and anybody can change the receipt.
+        certificate : object with a method as_dict(), optional
+            Of a release that was made after the update.
+        note : str, optional
+            Any text of yours, as it is: a case number, a date.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            A short key; or this update was made by hand or by dataclasses.replace, not by a request.
+        TypeError
+            A key that is not bytes; a certificate that does not go into JSON; a note that is not text.
+
+        Examples
+        --------
+        >>> import json
+        >>> import expunge as ex
+        >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+        >>> update = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0]))
+        >>> json.loads(update.receipt())["requests"]
+        [{'kind': 'RemoveRows', 'rows': 1}]
+        """
+        if self._record is None:
+            raise ValueError("no request made this Update, so it has no receipt: take what apply returned")
+        return issue(self, Record(*self._record), key, certificate, note)
 
     def __str__(self) -> str:
         how = self.method
@@ -363,8 +414,7 @@ class Unlearner:
             original = self._hessian_here() if hessian == "original" else None
             data.begin()
             try:
-                for r in requests:
-                    r.edit(data, self._encode)
+                named = [r.edit(data, self._encode) for r in requests]
                 touched = data.finish()
                 if touched.revoked and method == "auto":
                     method = "exact"
@@ -375,7 +425,9 @@ class Unlearner:
                 outcome["passes"] += measured
                 outcome["rows_touched"] = self._rows_touched(touched)
                 outcome["features_revoked"] = len(touched.revoked)
-                update = Update._of(outcome, started)
+                old, spec = self._state.theta, self._spec
+                record = (named, old, state.theta, spec.model, self.tolerance, True, versions())
+                update = Update._of(outcome, record, started)
                 self._publish(state, named=bool(touched.revoked))
             except BaseException:
                 data.rollback()
@@ -894,8 +946,7 @@ class Unlearner:
         old = self._state
         data.begin()
         try:
-            for r in requests:
-                r.edit_detached(data, self._encode)
+            named = [r.edit_detached(data, self._encode) for r in requests]
             statistics, difference, kept = self._stage_detached(data)
             revoked = int(np.count_nonzero(~kept))
             theta, bound = _step_from(statistics)
@@ -903,19 +954,20 @@ class Unlearner:
                 raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
             if method == "auto" and not bound <= self.tolerance:
                 raise ToleranceExceeded(bound, self.tolerance)
-            update = Update(
-                method=method,
-                step=theta - old.theta[kept],
-                gradient_difference=difference,
-                residual=None,
-                residual_bound=bound,
-                passes=0,
-                since_anchor=old.since_anchor + 1,
-                hessian="corrected" if method == "second_order" else None,
-                rows_touched=data.rows_touched,
-                features_revoked=revoked,
-                seconds=perf_counter() - started,
-            )
+            outcome = {
+                "method": method,
+                "step": theta - old.theta[kept],
+                "gradient_difference": difference,
+                "residual": None,
+                "residual_bound": bound,
+                "passes": 0,
+                "since_anchor": old.since_anchor + 1,
+                "hessian": "corrected" if method == "second_order" else None,
+                "rows_touched": data.rows_touched,
+                "features_revoked": revoked,
+            }
+            record = (named, old.theta, theta, self._spec.model, self.tolerance, False, versions())
+            update = Update._of(outcome, record, started)
             self._publish(
                 _State(theta, None, statistics.anchor, True, statistics, since_anchor=update.since_anchor),
                 named=revoked > 0,
