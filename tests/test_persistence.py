@@ -299,6 +299,10 @@ def test_an_adopted_model_is_loaded_as_one_of_expunge(kind, include_rows, tmp_pa
     assert_array_equal(theta_of(loaded.model), np.append(np.ravel(un.model.coef_), un.model.intercept_))
     assert_array_equal(loaded.model.predict(data.X), un.model.predict(data.X))
     assert_allclose(loaded.model.residual_, un.residual(), atol=1e-12)
+    loaded.save(tmp_path / "again", include_rows=include_rows)
+    again = ex.Unlearner.load(tmp_path / "again")
+    assert_array_equal(theta_of(again.model), theta_of(loaded.model))
+    assert not hasattr(again.model, "n_iter_")  # scikit-learn's iterations were none of ours
 
 
 # What a file holds

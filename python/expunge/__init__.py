@@ -1,6 +1,6 @@
 """expunge: exact, closed-form unlearning of rows, labels, values and features from linear models."""
 
-from . import certificate, kernels, reference, updates
+from . import certificate, kernels, receipts, reference, updates
 from ._core import build_info
 from .errors import (
     CertificateError,
@@ -38,6 +38,7 @@ __all__ = [
     "build_info",
     "certificate",
     "kernels",
+    "receipts",
     "reference",
     "residual",
     "updates",

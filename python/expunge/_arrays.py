@@ -176,7 +176,7 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
         return np.arange(*given.indices(size), dtype=np.int64)
     if type(given) is int and 0 <= given < size:  # a stream of single rows takes this way
         return np.array([given])
-    array = np.asarray(given)
+    array = np.array(given)  # a copy: receipts are written from it later
     if array.ndim == 0:
         array = array.reshape(1)
     if array.ndim != 1:

@@ -41,6 +41,16 @@ class Specification:
         return get_loss(self.loss).max_d3 == 0
 
     @cached_property
+    def model(self) -> dict[str, Any]:
+        """Which model it is, as receipts say it: all but what the data decide."""
+        return {
+            "kind": "Ridge" if self.classes is None else "LogisticRegression",
+            "alpha": self.alpha,
+            "fit_intercept": self.fit_intercept,
+            "classes": None if self.classes is None else len(self.classes),
+        }
+
+    @cached_property
     def targets(self) -> dict[Any, Float]:
         """The two labels' targets, (1,) each."""
         labels = [] if self.classes is None else self.classes.tolist()

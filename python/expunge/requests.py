@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from ._arrays import Float, as_matrix, as_real, as_weights, match_columns
@@ -22,16 +22,17 @@ from .data import CorrectedData, DetachedData
 __all__ = ["AddRows", "CorrectLabels", "CorrectValues", "Edit", "RemoveRows", "Request", "RevokeFeatures"]
 
 Encode = Callable[[ArrayLike, int], Float]  # labels and their number -> targets
+Named = dict[str, NDArray[np.int64] | range | list[str] | int | str]  # rows that came by value: how many
 
 
 class Request:
     """Base of all requests."""
 
-    def edit(self, data: CorrectedData, encode: Encode) -> None:
-        """Checks itself against the data, then edits them inside a request."""
+    def edit(self, data: CorrectedData, encode: Encode) -> Named:
+        """Checks itself against the data, edits them inside a request; its kind and what it named."""
         raise NotImplementedError
 
-    def edit_detached(self, data: DetachedData, encode: Encode) -> None:
+    def edit_detached(self, data: DetachedData, encode: Encode) -> Named:
         """The same where there are no rows."""
         raise TypeError(
             f"a detached Unlearner has no numbered rows for {type(self).__name__}: pass Edit with the values "
@@ -58,9 +59,11 @@ class RemoveRows(Request):
 
     rows: Any
 
-    def edit(self, data: CorrectedData, encode: Encode) -> None:
+    def edit(self, data: CorrectedData, encode: Encode) -> Named:
         """Weight -> 0."""
-        data.remove(data.rows(self.rows))
+        rows = data.rows(self.rows)
+        data.remove(rows)
+        return {"kind": "RemoveRows", "rows": rows}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +87,13 @@ class CorrectLabels(Request):
     rows: Any
     labels: Any
 
-    def edit(self, data: CorrectedData, encode: Encode) -> None:
+    def edit(self, data: CorrectedData, encode: Encode) -> Named:
         """Targets -> labels."""
         rows, labels = data.rows(self.rows), self.labels
         if not isinstance(labels, float | int | str) and np.shape(labels) == (1,):
             labels = np.asarray(labels)[0]
         data.set_targets(rows, encode(labels, rows.size))
+        return {"kind": "CorrectLabels", "rows": rows}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +119,7 @@ class CorrectValues(Request):
     columns: Any
     values: Any
 
-    def edit(self, data: CorrectedData, encode: Encode) -> None:
+    def edit(self, data: CorrectedData, encode: Encode) -> Named:
         """Cells -> values."""
         rows, columns = data.rows(self.rows), data.surviving_columns(self.columns)
         values = as_real(self.values, "values")
@@ -131,6 +135,7 @@ class CorrectValues(Request):
         if not np.isfinite(stored).all():
             raise ValueError(f"values contain NaN, infinity or what overflows {data.dtype}")
         data.set_values(rows, columns, cells)
+        return {"kind": "CorrectValues", "rows": rows, **_columns(data, columns)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,13 +163,17 @@ class AddRows(Request):
     y: Any
     sample_weight: Any = None
 
-    def edit(self, data: CorrectedData, encode: Encode) -> None:
+    def edit(self, data: CorrectedData, encode: Encode) -> Named:
         """New rows under the next row numbers."""
+        first = data.n_rows
         data.add(*_rows(data, encode, self.X, self.y, self.sample_weight))
+        return {"kind": "AddRows", "rows": range(first, data.n_rows)}
 
-    def edit_detached(self, data: DetachedData, encode: Encode) -> None:
+    def edit_detached(self, data: DetachedData, encode: Encode) -> Named:
         """New rows under no number."""
-        data.replace(None, _rows(data, encode, self.X, self.y, self.sample_weight))
+        X, y, s = _rows(data, encode, self.X, self.y, self.sample_weight)
+        data.replace(None, (X, y, s))
+        return {"kind": "AddRows", "rows": y.size}
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,13 +196,17 @@ class RevokeFeatures(Request):
 
     columns: Any
 
-    def edit(self, data: CorrectedData, encode: Encode) -> None:
+    def edit(self, data: CorrectedData, encode: Encode) -> Named:
         """Coordinates drop."""
-        data.revoke(data.surviving_columns(self.columns))
+        columns = data.surviving_columns(self.columns)
+        data.revoke(columns)
+        return {"kind": "RevokeFeatures", **_columns(data, columns)}
 
-    def edit_detached(self, data: DetachedData, encode: Encode) -> None:
+    def edit_detached(self, data: DetachedData, encode: Encode) -> Named:
         """The same."""
-        data.revoke(data.surviving_columns(self.columns))
+        columns = data.surviving_columns(self.columns)
+        data.revoke(columns)
+        return {"kind": "RevokeFeatures", **_columns(data, columns)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,14 +241,14 @@ class Edit(Request):
     before: Any = None
     after: Any = None
 
-    def edit(self, data: CorrectedData, encode: Encode) -> None:
+    def edit(self, data: CorrectedData, encode: Encode) -> Named:
         """Refused: rows have numbers here."""
         raise TypeError(
             "rows have numbers here, and Edit names none: use RemoveRows, AddRows, CorrectLabels or "
             "CorrectValues, or detach the Unlearner first"
         )
 
-    def edit_detached(self, data: DetachedData, encode: Encode) -> None:
+    def edit_detached(self, data: DetachedData, encode: Encode) -> Named:
         """Rows of one side in place of those of the other."""
         for side in (self.before, self.after):
             if not (side is None or (isinstance(side, tuple) and len(side) in (2, 3))):
@@ -245,6 +258,15 @@ class Edit(Request):
         before = None if self.before is None else _rows(data, encode, *self.before)
         after = None if self.after is None else _rows(data, encode, *self.after)
         data.replace(before, after)
+        left, joined = (0 if side is None else side[1].size for side in (before, after))
+        return {"kind": "Edit", "before": left, "after": joined}
+
+
+def _columns(data: CorrectedData | DetachedData, columns: NDArray[np.int64]) -> Named:
+    """Columns by position and, where they have names, by name."""
+    if data.names is None:
+        return {"columns": columns}
+    return {"columns": columns, "names": [str(data.names[j]) for j in columns]}
 
 
 def _rows(

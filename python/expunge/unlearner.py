@@ -9,7 +9,7 @@ from functools import partial
 from math import isfinite
 from threading import RLock
 from time import perf_counter
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,9 +44,11 @@ from .linear import (
 )
 from .losses import Loss, get_loss
 from .noise import Noise, check_random_state
+from .receipts import Record, issue, versions
 from .release import (
     Against,
     Budget,
+    Certificate,
     Mechanism,
     Mechanisms,
     OnExhausted,
@@ -109,6 +111,10 @@ class Update:
     seconds : float
         Wall time of the request.
 
+    Notes
+    -----
+    For :meth:`receipt` it also remembers which rows and columns the request named, and both thetas.
+
     Examples
     --------
     >>> import expunge as ex
@@ -131,13 +137,59 @@ class Update:
     rows_touched: int = 0
     features_revoked: int = 0
     seconds: float = 0.0
+    _record: ClassVar[tuple[Any, ...] | None] = None  # a Record; no field, which repr and asdict would show
 
     @classmethod
-    def _of(cls, fields: dict[str, Any], started: float) -> Self:
+    def _of(cls, fields: dict[str, Any], record: tuple[Any, ...], started: float) -> Self:
         """One with these fields, which takes its time from here; without a call for each field."""
         update = object.__new__(cls)
-        vars(update).update(fields, seconds=perf_counter() - started)
+        vars(update).update(fields, _record=record, seconds=perf_counter() - started)
         return update
+
+    def receipt(
+        self, key: bytes | None = None, certificate: Certificate | None = None, note: str | None = None
+    ) -> str:
+        """What was asked and done, as JSON without any value of the data; docs/data.md lists its fields.
+
+        It says kinds and counts of the requests, how theta was found and how well, with which software, and
+        hashes of the model before and after, see :func:`expunge.receipts.state_hash`. The same update gives
+        the same receipt: no time of day is in it.
+
+        Parameters
+        ----------
+        key : bytes, optional
+            16 or more, secret. Row numbers, positions and names of columns then go along as HMAC-SHA256 under
+            it, for :func:`expunge.receipts.find`; hashes of the model are made with it; and the whole receipt
+            is sealed for :func:`expunge.receipts.verify`. Without a key rows and columns are only counted,
+            and anybody can change the receipt.
+        certificate : object with a method as_dict(), optional
+            Of a release that was made after the update.
+        note : str, optional
+            Any text of yours, as it is: a case number, a date.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            A short key; or this update was made by hand or by dataclasses.replace, not by a request.
+        TypeError
+            A key that is not bytes; a certificate that does not go into JSON; a note that is not text.
+
+        Examples
+        --------
+        >>> import json
+        >>> import expunge as ex
+        >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+        >>> update = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0]))
+        >>> json.loads(update.receipt())["requests"]
+        [{'kind': 'RemoveRows', 'rows': 1}]
+        """
+        if self._record is None:
+            raise ValueError("no request made this Update, so it has no receipt: take what apply returned")
+        return issue(self, Record(*self._record), key, certificate, note)
 
     def __str__(self) -> str:
         how = self.method
@@ -406,8 +458,7 @@ class Unlearner:
             original = self._hessian_here() if hessian == "original" else None
             data.begin()
             try:
-                for r in requests:
-                    r.edit(data, self._encode)
+                named = [r.edit(data, self._encode) for r in requests]
                 touched = data.finish()
                 if touched.revoked and method == "auto":
                     method = "exact"
@@ -421,7 +472,9 @@ class Unlearner:
                 outcome["passes"] += measured
                 outcome["rows_touched"] = self._rows_touched(touched)
                 outcome["features_revoked"] = len(touched.revoked)
-                update = Update._of(outcome, started)
+                old, spec = self._state.theta, self._spec
+                record = (named, old, state.theta, spec.model, self.tolerance, True, versions())
+                update = Update._of(outcome, record, started)
                 self._publish(state, named=bool(touched.revoked), noise=noise)
             except BaseException:
                 data.rollback()
@@ -1148,8 +1201,7 @@ class Unlearner:
         old = self._state
         data.begin()
         try:
-            for r in requests:
-                r.edit_detached(data, self._encode)
+            named = [r.edit_detached(data, self._encode) for r in requests]
             statistics, difference, kept = self._stage_detached(data)
             revoked = int(np.count_nonzero(~kept))
             theta, bound = _step_from(statistics)
@@ -1161,19 +1213,20 @@ class Unlearner:
             if self._budget is not None:
                 profile = bound * (statistics.numbers[3] if self._spec.fit_intercept else 1.0)
                 self._budget.check(profile)
-            update = Update(
-                method=method,
-                step=theta - old.theta[kept],
-                gradient_difference=difference,
-                residual=None,
-                residual_bound=bound,
-                passes=0,
-                since_anchor=old.since_anchor + 1,
-                hessian="corrected" if method == "second_order" else None,
-                rows_touched=data.rows_touched,
-                features_revoked=revoked,
-                seconds=perf_counter() - started,
-            )
+            outcome = {
+                "method": method,
+                "step": theta - old.theta[kept],
+                "gradient_difference": difference,
+                "residual": None,
+                "residual_bound": bound,
+                "passes": 0,
+                "since_anchor": old.since_anchor + 1,
+                "hessian": "corrected" if method == "second_order" else None,
+                "rows_touched": data.rows_touched,
+                "features_revoked": revoked,
+            }
+            record = (named, old.theta, theta, self._spec.model, self.tolerance, False, versions())
+            update = Update._of(outcome, record, started)
             state = _State(theta, None, statistics.anchor, True, statistics, profile=profile)
             state.since_anchor = update.since_anchor
             self._publish(state, named=revoked > 0, noise=self._noise)
@@ -1279,7 +1332,7 @@ class Unlearner:
             },
             theta=self._state.theta,
             residual=model.residual_ if ours else measured,
-            n_iter=model.n_iter_ if ours else None,
+            n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
             tolerance=self.tolerance,
             residual_on_entry=self.residual_on_entry,

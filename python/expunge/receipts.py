@@ -1,0 +1,328 @@
+"""Receipts: what an Update did, as JSON that names rows and columns only under a key of the caller's.
+
+docs/data.md lists the fields. Codes and hashes are SHA-256, or HMAC-SHA256 under the key, of
+``expunge.WHAT:MESSAGE``, so that none can stand for another: WHAT is rows, columns, names, state or receipt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import platform
+from collections.abc import Mapping
+from functools import cache
+from math import isfinite
+from operator import index
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import scipy
+import sklearn
+
+from ._arrays import Float
+from ._core import build_info
+from .adopt import specification
+from .linear import theta_of
+from .requests import Named
+
+if TYPE_CHECKING:
+    from .release import Certificate
+    from .unlearner import Update
+
+__all__ = ["find", "state_hash", "verify"]
+
+VERSION = 1
+SHORTEST_KEY = 16  # bytes
+
+
+class Record(NamedTuple):
+    """What an Update remembers of its request; all by reference, nothing hashed or formatted yet.
+
+    No values: neither cells nor labels nor weights, nor rows that came by value. An Update holds it as a
+    plain tuple, which takes less time to make.
+    """
+
+    requests: list[Named]
+    before: Float  # theta, never changed in place
+    after: Float
+    model: Mapping[str, Any]  # see Specification.model
+    tolerance: float
+    attached: bool
+    versions: Mapping[str, str]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What the numbers depend on, here and now."""
+    from . import __version__  # not there yet while the package is being imported
+
+    build = build_info()
+    return {
+        "expunge": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "scikit_learn": sklearn.__version__,
+        "eigen": build["eigen"],
+        "compiler": build["compiler"],
+        "isa": build["isa"],
+    }
+
+
+def issue(
+    update: Update, record: Record, key: bytes | None, certificate: Certificate | None, note: str | None
+) -> str:
+    """The receipt of an update; see :meth:`Update.receipt`."""
+    if key is not None:
+        _check_key(key)
+    if not (note is None or isinstance(note, str)):
+        raise TypeError(f"note must be text, got {type(note).__name__}")
+    content = {
+        "expunge.receipt": VERSION,
+        "versions": record.versions,
+        "model": _described(record.model, record.after),
+        "requests": [_request(named, key) for named in record.requests],
+        "rows_touched": update.rows_touched,
+        "features_revoked": update.features_revoked,
+        "attached": record.attached,
+        "method": update.method,
+        "hessian": update.hessian,
+        "tau": update.tau,
+        "tolerance": record.tolerance,
+        "residual": update.residual,
+        "residual_bound": update.residual_bound if isfinite(update.residual_bound) else None,
+        "settled": update.settled,
+        "since_anchor": update.since_anchor,
+        "passes": update.passes,
+        "state": {
+            "before": _state(record.model, record.before, key),
+            "after": _state(record.model, record.after, key),
+        },
+        "certificate": None if certificate is None else _plain(certificate),
+        "note": note,
+    }
+    seal = None if key is None else _code("receipt", _canonical(content), key)
+    return json.dumps({**content, "hmac": seal}, allow_nan=False)
+
+
+def state_hash(model: Any, key: bytes | None = None) -> str:
+    """The hash of a fitted model by which receipts know it.
+
+    Of kind, alpha, fit_intercept, the numbers of classes and features, and every bit of theta. It is the
+    `state` of a receipt under the same key: `after` of the last one if the model is what that update left,
+    and `before` of the next. Without a key, whoever can compute a model bit for bit can tell whether it was
+    this one.
+
+    Parameters
+    ----------
+    model : fitted Ridge or LogisticRegression, of expunge or of scikit-learn
+    key : bytes, optional
+        16 or more.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    NotFittedError, TypeError, ValueError
+        A model that is not accepted; a key that is not bytes, or too short.
+
+    Examples
+    --------
+    >>> import json
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+    >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
+    >>> receipt = json.loads(un.apply(ex.RemoveRows([0])).receipt())
+    >>> receipt["state"]["after"] == ex.receipts.state_hash(un.model)
+    True
+    """
+    if key is not None:
+        _check_key(key)
+    return _state(specification(model).model, theta_of(model), key)
+
+
+def verify(receipt: str, key: bytes) -> dict[str, Any]:
+    """What a receipt says, once its HMAC shows that it was made with this key and not changed since.
+
+    Parameters
+    ----------
+    receipt : str
+        From :meth:`expunge.Update.receipt`. White space and the order of fields may have changed.
+    key : bytes
+
+    Returns
+    -------
+    dict
+        The receipt, from JSON.
+
+    Raises
+    ------
+    ValueError
+        Changed, made with another key or without one, of a newer version, or no receipt.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y, key = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0], b"0123456789abcdef"
+    >>> receipt = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0])).receipt(key)
+    >>> ex.receipts.verify(receipt, key)["requests"][0]["rows"]
+    1
+    """
+    _check_key(key)
+    content = _parsed(receipt)
+    seal = content.pop("hmac", None)
+    if seal is None:
+        raise ValueError("the receipt carries no HMAC: it was made without a key, and anybody can change it")
+    if not (isinstance(seal, str) and seal.isascii()) or not hmac.compare_digest(
+        seal, _code("receipt", _canonical(content), key)
+    ):
+        raise ValueError("the receipt was changed, or made with another key")
+    return {**content, "hmac": seal}
+
+
+def find(
+    receipt: str, key: bytes, *, row: int | None = None, column: int | str | None = None
+) -> list[dict[str, Any]]:
+    """The requests of a verified receipt that named this row, this column, or both if both are given.
+
+    Parameters
+    ----------
+    receipt : str
+    key : bytes
+        That the receipt was made with.
+    row : int, optional
+        A number of the Unlearner's at that time: :meth:`expunge.Unlearner.attach` numbers anew.
+    column : int or str, optional
+        Position or name.
+
+    Returns
+    -------
+    list of dict
+        Of `requests` in the receipt; empty if none named it. (A revocation names columns, no rows.)
+
+    Raises
+    ------
+    ValueError
+        As :func:`verify`; neither row nor column; or the receipt cannot tell: rows that came by value have
+        no numbers, and columns of plain arrays no names.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y, key = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0], b"0123456789abcdef"
+    >>> receipt = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0])).receipt(key)
+    >>> [request["kind"] for request in ex.receipts.find(receipt, key, row=0)]
+    ['RemoveRows']
+    >>> ex.receipts.find(receipt, key, row=1)
+    []
+    """
+    content = verify(receipt, key)
+    requests: list[dict[str, Any]] = content["requests"]
+    wanted = {}
+    if row is not None:
+        if not content["attached"]:
+            raise ValueError(
+                "the rows of this receipt came by value, without numbers: an Unlearner without rows made it"
+            )
+        wanted["rows_hmac"] = _code("rows", str(index(row)), key)
+    if isinstance(column, str):
+        if any("columns" in request and "names_hmac" not in request for request in requests):
+            raise ValueError("the columns have no names in this receipt: give a position")
+        wanted["names_hmac"] = _code("names", column, key)
+    elif column is not None:
+        wanted["columns_hmac"] = _code("columns", str(index(column)), key)
+    if not wanted:
+        raise ValueError("say what to find: row=, column= or both")
+    return [
+        request
+        for request in requests
+        if all(code in request.get(field, ()) for field, code in wanted.items())
+    ]
+
+
+def _request(named: Named, key: bytes | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for what, members in named.items():
+        if isinstance(members, int | str):
+            entry[what] = members
+            continue
+        if what != "names":  # as many as columns
+            entry[what] = len(members)
+        if key is not None:  # sorted: their order tells nothing
+            entry[f"{what}_hmac"] = sorted(_code(what, str(member), key) for member in members)
+    return entry
+
+
+def _described(model: Mapping[str, Any], theta: Float) -> dict[str, Any]:
+    return {**model, "n_features": theta.size - int(model["fit_intercept"])}
+
+
+def _state(model: Mapping[str, Any], theta: Float, key: bytes | None) -> str:
+    described = _canonical(_described(model, theta)).encode()
+    return _code("state", described + b"\n" + theta.astype("<f8").tobytes(), key)
+
+
+def _code(what: str, message: str | bytes, key: bytes | None) -> str:
+    """Hexadecimal hash, under the key if there is one."""
+    if isinstance(message, str):
+        message = message.encode(errors="surrogatepass")
+    message = f"expunge.{what}:".encode() + message
+    return (hashlib.sha256(message) if key is None else hmac.new(key, message, "sha256")).hexdigest()
+
+
+def _canonical(content: Mapping[str, Any]) -> str:
+    """JSON that depends on the values alone."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(certificate: Certificate) -> Any:
+    """A certificate's values, as they are when read from JSON."""
+    if not hasattr(certificate, "as_dict"):
+        raise TypeError(f"certificate must have a method as_dict(), got {type(certificate).__name__}")
+    values = certificate.as_dict()
+    try:
+        return json.loads(json.dumps(values, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"certificate.as_dict() does not go into JSON: {error}") from None
+
+
+def _check_key(key: bytes) -> None:
+    if not isinstance(key, bytes):
+        raise TypeError(
+            f"key must be bytes, got {type(key).__name__}: secrets.token_bytes(32) makes one, and "
+            "bytes.fromhex reads one that is kept as text"
+        )
+    if len(key) < SHORTEST_KEY:
+        raise ValueError(
+            f"key has {len(key)} bytes, expected {SHORTEST_KEY} or more: secrets.token_bytes(32) makes one"
+        )
+
+
+def _parsed(receipt: str) -> dict[str, Any]:
+    try:
+        content = json.loads(receipt, object_pairs_hook=_each_once, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"this is not a receipt: {error}") from None
+    if not isinstance(content, dict) or "expunge.receipt" not in content:
+        raise ValueError("this is not a receipt: it has no field expunge.receipt")
+    if content["expunge.receipt"] != VERSION:
+        raise ValueError(
+            f"the receipt has version {content['expunge.receipt']!r}, this expunge reads {VERSION}: update it"
+        )
+    return content
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, without a name that readers might take to mean either of two values."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field is there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
