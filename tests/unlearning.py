@@ -119,13 +119,15 @@ def unlearner(
     tolerance=TOLERANCE,
     represent=np.array,
     column_index=False,
+    theta_bound=100.0,
     **parameters,
 ):
     X, y, s = data.rows
     X = represent(X)
     kind = ex.Ridge if loss == "squared" else ex.LogisticRegression
     model = kind(alpha, fit_intercept=fit_intercept, tol=tolerance, **parameters).fit(X, y, s)
-    return ex.Unlearner(model, X, y, s, tolerance=tolerance, column_index=column_index)
+    options = {"column_index": column_index, "theta_bound": theta_bound}
+    return ex.Unlearner(model, X, y, s, tolerance=tolerance, **options)
 
 
 def represented(requests, represent):

@@ -1,0 +1,927 @@
+"""Noise in the objective, its budget, certified releases, and every way in which they are refused."""
+
+import copy
+import io
+import json
+import logging
+import pickle
+from dataclasses import replace
+from math import log, sqrt
+
+import joblib
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse, stats
+from sklearn.base import clone
+from unlearning import (
+    ALPHA,
+    TOLERANCE,
+    each_intercept,
+    each_loss,
+    each_method,
+    make_data,
+    profile_residual,
+    theta_of,
+    unlearner,
+)
+
+import expunge as ex
+from expunge import certificate, noise, reference
+
+SIGMA = 0.25
+EPSILON, DELTA = 0.5, 1e-5
+each_mechanism = pytest.mark.parametrize("mechanism", ["output", "rounding"])
+
+
+def noisy(
+    data, *, fit_intercept=True, sigma=SIGMA, random_state=None, represent=np.array, alpha=ALPHA, **options
+):
+    """An Unlearner of a model with noise in its objective, and the noise."""
+    X, y, s = data.rows
+    model = ex.LogisticRegression(alpha, fit_intercept=fit_intercept, noise=sigma, random_state=random_state)
+    model.fit(represent(X), y, s)
+    return ex.Unlearner(model, represent(X), y, s, **options), model._noise.values
+
+
+def residual_with(model, data, b):
+    """Norm of the gradient of E1 with this noise, by the reference."""
+    X, y, s = data.rows
+    g = reference.gradient(
+        X,
+        y,
+        theta_of(model),
+        alpha=model.alpha,
+        sample_weight=s,
+        fit_intercept=model.fit_intercept,
+        noise=b,
+    )
+    return np.linalg.norm(g)
+
+
+# --- noise
+
+
+def test_uniform_numbers_are_the_middles_of_cells():
+    u = noise.uniform(100_000)
+    assert ((u > 0) & (u < 1)).all()
+    k = u * 2.0**52 - 0.5
+    assert_array_equal(k, np.rint(k))
+    assert stats.kstest(u, "uniform").pvalue > 1e-6
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_noise_is_standard_normal(seed):
+    z = noise.standard_normal(200_000, seed)
+    assert stats.kstest(z, "norm").pvalue > 1e-6
+    assert abs(z.std() - 1.0) < 0.01
+    assert abs(np.corrcoef(z[:-1], z[1:])[0, 1]) < 0.02
+
+
+def test_noise_comes_from_the_operating_system(monkeypatch):
+    asked = []
+    monkeypatch.setattr(noise.os, "urandom", lambda size: asked.append(size) or bytes(size))
+    assert_array_equal(noise.uniform(3), np.full(3, 2.0**-53))
+    noise.uniform(3, 0)
+    assert asked == [24]
+
+
+def test_seeds_repeat_and_differ():
+    assert_array_equal(noise.standard_normal(5, 7), noise.standard_normal(5, 7))
+    assert (noise.standard_normal(5, 7) != noise.standard_normal(5, 8)).all()
+    assert (noise.standard_normal(5) != noise.standard_normal(5)).all()
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "a", np.random.default_rng(0)])
+def test_other_random_states_are_refused(value):
+    data = make_data("logistic")
+    with pytest.raises(ValueError, match="random_state must be None"):
+        ex.LogisticRegression(noise=1.0, random_state=value).fit(data.X, data.y)
+    with pytest.raises(ValueError, match="random_state must be None"):
+        unlearner(data, "logistic", True).release(1.0, DELTA, random_state=value)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf, "much"])
+def test_other_noise_is_refused(value):
+    data = make_data("logistic")
+    with pytest.raises(ValueError, match="noise must be a finite number >= 0"):
+        ex.LogisticRegression(noise=value).fit(data.X, data.y)
+
+
+@each_intercept
+def test_a_model_minimises_the_objective_with_its_noise(fit_intercept):
+    data = make_data("logistic", weighted=True)
+    un, b = noisy(data, fit_intercept=fit_intercept)
+    model = un.model
+    assert b.shape == (6,)
+    assert residual_with(model, data, b) <= 1.1e-8
+    assert residual_with(model, data, 0.0 * b) > 0.01
+    assert ex.residual(model, *data.rows) <= 1.1e-8
+
+
+def test_each_fit_draws_anew_and_a_seed_draws_the_same():
+    data = make_data("logistic")
+    model = ex.LogisticRegression(noise=SIGMA)
+    first = model.fit(data.X, data.y).coef_
+    assert (model.fit(data.X, data.y).coef_ != first).all()
+    assert (clone(model).fit(data.X, data.y).coef_ != first).all()
+    seeded = ex.LogisticRegression(noise=SIGMA, random_state=3)
+    assert_array_equal(seeded.fit(data.X, data.y).coef_, clone(seeded).fit(data.X, data.y).coef_)
+
+
+def test_sigma_is_the_standard_deviation_of_the_noise():
+    data = make_data("logistic", n=20, d=2000)
+    for sigma in (0.01, 3.0):
+        b = ex.LogisticRegression(noise=sigma, random_state=1).fit(data.X, data.y)._noise.values
+        assert_array_equal(b, sigma * noise.standard_normal(2000, (1, 1)))
+        assert abs(b.std() / sigma - 1.0) < 0.06
+
+
+def test_a_refit_without_noise_has_none():
+    data = make_data("logistic")
+    model = ex.LogisticRegression(noise=SIGMA).fit(data.X, data.y)
+    model.set_params(noise=0.0).fit(data.X, data.y)
+    assert model._noise is None
+    assert ex.Unlearner(model, data.X, data.y).budget is None
+
+
+def representations(b):
+    """What might give some numbers away: their bytes, and their first digits in text."""
+    return [np.float64(value).tobytes() for value in b] + [f"{value:.6g}".encode() for value in b]
+
+
+@pytest.mark.parametrize("dump", [pickle.dumps, lambda o: joblib_bytes(o)], ids=["pickle", "joblib"])
+def test_noise_is_in_no_pickle_and_a_model_without_it_is_refused(dump):
+    data = make_data("logistic")
+    un, b = noisy(data)
+    content = dump(un.model)
+    assert not any(text in content for text in representations(b))
+    twin = pickle.loads(pickle.dumps(un.model))
+    assert_array_equal(twin.predict_proba(data.X), un.model.predict_proba(data.X))
+    for refused in (
+        lambda: ex.Unlearner(twin, data.X, data.y),
+        lambda: ex.residual(twin, data.X, data.y),
+    ):
+        with pytest.raises(ex.CertificateError, match="noise that this model was trained with is lost"):
+            refused()
+    twin.fit(data.X, data.y)
+    assert ex.Unlearner(twin, data.X, data.y).residual() <= TOLERANCE
+
+
+def joblib_bytes(value):
+    file = io.BytesIO()
+    joblib.dump(value, file)
+    return file.getvalue()
+
+
+def test_copies_within_the_process_keep_it():
+    data = make_data("logistic")
+    un, b = noisy(data)
+    for twin in (copy.copy(un.model), copy.deepcopy(un.model)):
+        assert_array_equal(twin._noise.values, b)
+        ex.Unlearner(twin, data.X, data.y)
+
+
+def test_noise_is_in_no_repr_and_no_log(caplog):
+    data = make_data("logistic")
+    with caplog.at_level(logging.DEBUG):
+        un, b = noisy(data, epsilon=EPSILON, delta=DELTA)
+        update = un.apply(ex.RemoveRows([3]), method="second_order")
+        released = un.release(EPSILON, DELTA, mechanism="objective")
+    shown = [
+        un.model,
+        un,
+        un.budget,
+        update,
+        update.receipt(),
+        released,
+        released.certificate_,
+        un.model._noise,
+    ]
+    text = "".join([*map(repr, shown), *map(str, shown), *map(repr, map(vars, shown[:1])), caplog.text])
+    assert "sigma" in text
+    assert not any(f"{abs(value):.5f}"[:6] in text for value in b)
+
+
+# --- requests, with noise
+
+
+def requests():
+    return [
+        ex.RemoveRows([3, 17]),
+        ex.CorrectLabels([8, 9], [0.0, 1.0]),
+        ex.CorrectValues([5], [1, 2], 0.25),
+        ex.RevokeFeatures([2]),
+        ex.AddRows(np.full((2, 5), 0.5), [0.0, 1.0]),
+        ex.RemoveRows([20]),
+    ]
+
+
+@each_method
+@each_intercept
+@pytest.mark.parametrize("form", [np.array, sparse.csr_array], ids=["dense", "sparse"])
+def test_requests_lead_to_retraining_with_the_same_noise(form, fit_intercept, method):
+    data = make_data("logistic", zeros=True)
+    un, b = noisy(data, fit_intercept=fit_intercept, represent=form)
+    for request in requests():
+        if isinstance(request, ex.AddRows):
+            request = ex.AddRows(form(request.X), request.y)
+        data = data.after(request)
+        update = un.apply(request, **method)
+        now = b[data.kept]
+        assert_array_equal(un.model._noise.values, now)
+        exact = residual_with(un.model, data, now)
+        assert update.residual_bound >= exact - 1e-12
+        if update.residual is not None:
+            assert_allclose(update.residual, exact, atol=1e-12)
+    if method.get("method") in (None, "exact"):
+        assert exact <= TOLERANCE
+    un.apply([], method="exact")
+    retrained = un.retrain()
+    assert_array_equal(retrained._noise.values, now)
+    assert residual_with(retrained, data, now) <= TOLERANCE
+    assert_allclose(theta_of(un.model), theta_of(retrained), atol=1e-7)
+
+
+@each_intercept
+def test_the_gradient_difference_does_not_depend_on_the_noise(fit_intercept):
+    """Penalty and noise cancel (E3); of revoked features nothing is left."""
+    data = make_data("logistic")
+    un, _ = noisy(data, fit_intercept=fit_intercept)
+    common = {"alpha": ALPHA, "fit_intercept": fit_intercept}
+    for request in (ex.RemoveRows([3, 4]), ex.RevokeFeatures([1])):
+        old, before = theta_of(un.model), data
+        data = data.after(request)
+        update = un.apply(request)
+        left = old if data.kept.all() else np.delete(old, 1)
+        after = reference.gradient(*data.rows[:2], left, **common)
+        expected = after - (
+            reference.gradient(*before.rows[:2], old, **common)
+            if data.kept.all()
+            else np.delete(reference.gradient(*before.rows[:2], old, **common), 1)
+        )
+        assert_allclose(update.gradient_difference, expected, atol=1e-9)
+
+
+def test_a_revoked_feature_takes_its_noise_along():
+    data = make_data("logistic")
+    un, b = noisy(data)
+    un.apply(ex.RevokeFeatures([0, 4]))
+    assert_array_equal(un.model._noise.values, b[[1, 2, 3, 5]])
+    assert_array_equal(un._noise.values[[0, 4]], [0.0, 0.0])
+
+
+def test_a_failed_request_leaves_noise_and_budget_alone():
+    data = make_data("logistic")
+    un, b = noisy(data, epsilon=EPSILON, delta=DELTA)
+    before = un.budget, un._state, un._noise
+    with pytest.raises(ValueError, match="row 1000"):
+        un.apply([ex.RevokeFeatures([1]), ex.RemoveRows([1000])])
+    assert (un.budget, un._state, un._noise) == before
+    assert_array_equal(un.model._noise.values, b)
+
+
+@each_intercept
+def test_detached_and_attached_again(fit_intercept):
+    data = make_data("logistic", n=2000)
+    un, b = noisy(data, fit_intercept=fit_intercept, tolerance=1.0)
+    un.apply(ex.RevokeFeatures([2]))
+    data = data.after(ex.RevokeFeatures([2])).renumbered()
+    un.detach()
+    X, y, _ = data.rows
+    un.apply(ex.Edit(before=(X[:1], y[:1])))
+    data = data.after(ex.RemoveRows([0])).renumbered()
+    assert 1e-9 < residual_with(un.model, data, np.delete(b, 2)) <= 1.0
+    un.attach(*data.rows[:2])
+    un.tolerance = 1e-8
+    un.apply(ex.RemoveRows([1]), method="exact")
+    assert residual_with(un.model, data.after(ex.RemoveRows([1])), np.delete(b, 2)) <= 1e-8
+
+
+# --- files
+
+
+def test_noise_is_in_files_only_on_request(tmp_path):
+    data = make_data("logistic")
+    un, b = noisy(data, epsilon=EPSILON, delta=DELTA, on_exhausted="retrain", theta_bound=7.0)
+    un.apply([ex.RevokeFeatures([1]), ex.RemoveRows([4])])
+    b = np.delete(b, 1)
+    path = tmp_path / "file"
+    un.save(path)
+    assert not any(text in path.read_bytes() for text in representations(b))
+    loaded = ex.Unlearner.load(path)
+    assert (loaded.budget, loaded.theta_bound) == (un.budget, 7.0)
+    assert loaded.model.noise == SIGMA
+    X, y, _ = data.after(ex.RevokeFeatures([1]), ex.RemoveRows([4])).rows
+    theta = theta_of(loaded.model)
+    for refused in (
+        lambda: loaded.attach(X, y),
+        lambda: loaded.release(EPSILON, DELTA, mechanism="objective"),
+        lambda: loaded.save(path, include_noise=True),
+    ):
+        with pytest.raises(ex.CertificateError, match="is lost"):
+            refused()
+    assert_array_equal(theta_of(loaded.model), theta)
+    with pytest.raises(ex.CertificateError, match="the profile residual is at most"):
+        loaded.apply(ex.Edit(before=(X[:1], y[:1])), method="second_order")
+    un.save(path, include_noise=True)
+    loaded = ex.Unlearner.load(path).attach(X, y)
+    assert_array_equal(loaded.model._noise.values, b)
+    loaded.release(EPSILON, DELTA, mechanism="objective")
+
+
+def test_rows_and_theta_tell_the_noise_so_they_are_not_saved_without_it(tmp_path):
+    data = make_data("logistic")
+    un, b = noisy(data, random_state=2**70)
+    with pytest.raises(ValueError, match="include_noise=True"):
+        un.save(tmp_path / "file", include_rows=True)
+    assert list(tmp_path.iterdir()) == []
+    told = -reference.gradient(data.X, data.y, theta_of(un.model), alpha=ALPHA, fit_intercept=True)
+    assert_allclose(told[:-1], b, atol=2e-8)
+    un.save(tmp_path / "file", include_rows=True, include_noise=True)
+    loaded = ex.Unlearner.load(tmp_path / "file")
+    loaded.apply([ex.RevokeFeatures([0]), ex.RemoveRows([2])])
+    now = data.after(ex.RevokeFeatures([0]), ex.RemoveRows([2]))
+    assert residual_with(loaded.model, now, b[1:]) <= TOLERANCE
+    released = loaded.release(EPSILON, DELTA, mechanism="objective")
+    assert released.certificate_.void == "noise reproducible"
+
+
+# --- the budget
+
+
+def test_a_budget_is_what_the_noise_hides():
+    un, _ = noisy(make_data("logistic"), epsilon=EPSILON, delta=DELTA)
+    held = un.budget
+    assert_allclose(held.total, SIGMA * EPSILON / sqrt(2 * log(1.5 / DELTA)), rtol=1e-14)
+    assert (held.epsilon, held.delta, held.sigma) == (EPSILON, DELTA, SIGMA)
+    assert held.left == held.total - held.spent > 0
+    assert replace(held, spent=1.0).left == 0.0
+    assert "spent" in str(held)
+
+
+@each_method
+@each_intercept
+@pytest.mark.parametrize("tolerance", [1e-8, 1e-2])
+def test_what_is_spent_is_never_less_than_the_residual(tolerance, fit_intercept, method):
+    data = make_data("logistic", n=200)
+    un, b = noisy(data, fit_intercept=fit_intercept, tolerance=tolerance, epsilon=EPSILON, delta=DELTA)
+    for request in requests():
+        data = data.after(request)
+        un.apply(request, **method)
+        assert un.budget.spent <= un.budget.total
+        assert exact_profile(un.model, data, b[data.kept]) <= un.budget.spent
+
+
+def exact_profile(model, data, b=None):
+    """‖∇F‖ at the coefficients, the intercept at its best, in long double."""
+    X, y, s = data.rows
+    X, y = X.astype(np.longdouble), y.astype(np.longdouble)
+    s = np.ones(len(y), dtype=np.longdouble) if s is None else s.astype(np.longdouble)
+    coef, intercept = np.ravel(model.coef_).astype(np.longdouble), np.longdouble(0)
+    d1, d2 = SLOPES["logistic" if hasattr(model, "classes_") else "squared"]
+    if model.fit_intercept:
+        intercept = np.longdouble(np.ravel(model.intercept_)[0])
+        for _ in range(50):
+            eta = X @ coef + intercept
+            intercept -= (s @ d1(y, eta)) / (s @ d2(eta))
+    g = X.T @ (s * d1(y, X @ coef + intercept)) + model.alpha * coef
+    return np.linalg.norm(np.asarray(g if b is None else g + b, dtype=np.float64))
+
+
+def _sigmoid(eta):
+    return 1 / (1 + np.exp(-eta))
+
+
+SLOPES = {
+    "logistic": (lambda y, eta: _sigmoid(eta) - y, lambda eta: _sigmoid(eta) * (1 - _sigmoid(eta))),
+    "squared": (lambda y, eta: eta - y, np.ones_like),
+}
+
+
+def exhausting(un):
+    """A request whose first-order update leaves a residual above the budget."""
+    return un.apply(ex.RemoveRows(range(10, 20)), method="first_order")
+
+
+def test_an_exhausted_budget_settles_with_the_same_noise():
+    data = make_data("logistic", n=200)
+    un, b = noisy(data, epsilon=EPSILON, delta=DELTA)
+    free, _ = noisy(data)
+    assert exhausting(free).residual > un.budget.total
+    update = exhausting(un)
+    assert update.settled
+    assert update.method == "first_order"
+    assert update.residual <= TOLERANCE
+    assert_array_equal(un.model._noise.values, b)
+    assert residual_with(un.model, data.after(ex.RemoveRows(range(10, 20))), b) <= TOLERANCE
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_an_exhausted_budget_retrains_with_fresh_noise(seed, solver):
+    data = make_data("logistic", n=200)
+    X, y, _ = data.rows
+    model = ex.LogisticRegression(ALPHA, noise=SIGMA, random_state=seed, solver=solver).fit(X, y)
+    un = ex.Unlearner(model, X, y, epsilon=EPSILON, delta=DELTA, on_exhausted="retrain")
+    b = model._noise.values
+    old = theta_of(model)
+    update = exhausting(un)
+    data = data.after(ex.RemoveRows(range(10, 20)))
+    fresh = model._noise.values
+    assert (fresh != b).all()
+    if seed is not None:
+        assert_array_equal(fresh, SIGMA * noise.standard_normal(6, (5, 2)))
+    assert residual_with(model, data, fresh) <= TOLERANCE
+    assert_allclose(update.step, theta_of(model) - old)
+    assert update.settled
+    un.apply(ex.RemoveRows([50]))
+    assert residual_with(model, data.after(ex.RemoveRows([50])), fresh) <= TOLERANCE
+
+
+def test_an_exhausted_budget_raises_and_changes_nothing():
+    data = make_data("logistic", n=200)
+    un, _ = noisy(data, epsilon=EPSILON, delta=DELTA, on_exhausted="raise")
+    before = un.budget, un._state
+    theta = theta_of(un.model)
+    with pytest.raises(ex.CertificateError, match="the profile residual is at most"):
+        exhausting(un)
+    assert (un.budget, un._state) == before
+    assert_array_equal(theta_of(un.model), theta)
+    assert un.corrected_data()[1].size == 200
+    assert un.apply(ex.RemoveRows(range(10, 20))).residual_bound <= TOLERANCE
+
+
+def test_a_tolerance_above_the_budget_is_refused_where_it_fails():
+    data = make_data("logistic", n=200)
+    X, y, _ = data.rows
+    model = ex.LogisticRegression(ALPHA, noise=1e-6).fit(X, y)
+    un = ex.Unlearner(model, X, y, tolerance=1.0, epsilon=EPSILON, delta=DELTA)
+    assert until_refused(un, [ex.RemoveRows([row]) for row in range(50)]) < 50
+    model = ex.LogisticRegression(ALPHA, noise=1e-6, tol=1.0).fit(X, y)
+    with pytest.raises(ex.CertificateError, match="use a smaller tolerance"):
+        ex.Unlearner(model, X, y, tolerance=1.0, epsilon=EPSILON, delta=DELTA)
+
+
+def until_refused(un, requests, check=lambda k: None):
+    """How many requests the budget allows; a refused one changes nothing."""
+    for k, request in enumerate(requests):
+        before = un.budget, theta_of(un.model)
+        try:
+            un.apply(request)
+        except ex.CertificateError:
+            assert un.budget == before[0]
+            assert_array_equal(theta_of(un.model), before[1])
+            with pytest.raises(ex.CertificateError, match="use a smaller tolerance"):
+                un.apply(request)
+            return k
+        check(k + 1)
+    return len(requests)
+
+
+@each_intercept
+def test_a_detached_budget_is_kept_by_the_bound(fit_intercept):
+    data = make_data("logistic", n=2000)
+    X, y, _ = data.rows
+    model = ex.LogisticRegression(ALPHA, fit_intercept=fit_intercept, noise=5.0).fit(X, y)
+    un = ex.Unlearner(model, X, y, tolerance=100.0, epsilon=EPSILON, delta=DELTA).detach()
+
+    def check(k):
+        left = data.after(ex.RemoveRows(range(k)))
+        assert exact_profile(un.model, left, model._noise.values) <= un.budget.spent
+
+    edits = [ex.Edit(before=(X[i : i + 1], y[i : i + 1])) for i in range(100)]
+    assert 0 < until_refused(un, edits, check) < 100
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epsilon": 0.5}, ValueError, "give both or neither"),
+        ({"delta": 0.5}, ValueError, "give both or neither"),
+        ({"epsilon": 1.0, "delta": 1e-5}, ValueError, "epsilon < 1"),
+        ({"epsilon": 0.5, "delta": 1.5}, ValueError, "delta must be"),
+        ({"on_exhausted": "sell"}, ValueError, "unknown on_exhausted='sell'"),
+        ({"theta_bound": 0.0}, ValueError, "theta_bound must be"),
+        ({"theta_bound": np.inf}, ValueError, "theta_bound must be"),
+    ],
+)
+def test_other_promises_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        noisy(make_data("logistic"), **options)
+
+
+@each_loss
+def test_a_model_without_noise_has_no_budget(loss):
+    data = make_data(loss)
+    un = unlearner(data, loss, True)
+    assert un.budget is None
+    with pytest.raises(ValueError, match=r"noise=sigma"):
+        ex.Unlearner(un.model, data.X, data.y, epsilon=0.5, delta=1e-5)
+
+
+# --- releases
+
+
+@each_mechanism
+@each_loss
+@each_intercept
+def test_a_release_is_a_certified_copy_and_changes_nothing(fit_intercept, loss, mechanism):
+    data = make_data(loss, weighted=True)
+    un = unlearner(data, loss, fit_intercept)
+    un.apply([ex.RemoveRows([3]), ex.RevokeFeatures([1])])
+    data = data.after(ex.RemoveRows([3]), ex.RevokeFeatures([1]))
+    state, theta, rows = un._state, theta_of(un.model), un.corrected_data()
+    released = un.release(1.0, 1e-2, mechanism=mechanism)
+    assert un._state is state
+    assert_array_equal(theta_of(un.model), theta)
+    assert_array_equal(un.corrected_data()[0], rows[0])
+    assert not hasattr(un.model, "certificate_")
+    assert type(released) is type(un.model)
+    assert released.get_params() == un.retrain().get_params()
+    assert released.n_features_in_ == 5
+    assert released.residual_ is None
+    assert released.predict(data.rows[0]).shape == (59,)
+    held = released.certificate_
+    assert (held.mechanism, held.epsilon, held.delta) == (mechanism, 1.0, 1e-2)
+    assert (held.tolerance, held.strong_convexity, held.theta_bound) == (TOLERANCE, ALPHA, 100.0)
+    assert (held.against, held.void) == ("retraining", None)
+    assert held.residual + held.floor == held.residual_bound <= TOLERANCE
+    assert exact_profile(un.model, data) <= held.residual_bound
+    assert {status for _, status in held.assumptions} == {"checked", "taken on trust"}
+    assert held.outside
+    moved = np.abs(np.ravel(released.coef_) - np.ravel(un.model.coef_))
+    assert 0.0 < moved.max() < 10 * (held.sigma or held.grid)
+
+
+@each_mechanism
+def test_two_releases_differ_and_a_seed_repeats_and_voids(mechanism):
+    un = unlearner(make_data("logistic"), "logistic", True)
+    first, second = (un.release(1.0, 1e-2, mechanism=mechanism) for _ in range(2))
+    assert (first.coef_ != second.coef_).all()
+    seeded = [un.release(1.0, 1e-2, mechanism=mechanism, random_state=4) for _ in range(2)]
+    assert_array_equal(*(model.coef_ for model in seeded))
+    assert_array_equal(*(model.intercept_ for model in seeded))
+    assert seeded[0].certificate_.void == "noise reproducible"
+    assert str(seeded[0].certificate_).startswith("void: noise reproducible")
+
+
+@each_loss
+def test_the_scale_depends_on_public_constants_only(loss):
+    held = []
+    for n, d, seed in ((60, 6, 0), (500, 3, 1), (30, 40, 2)):
+        un = unlearner(make_data(loss, n=n, d=d, seed=seed), loss, True)
+        held.append(un.release(1.0, 1e-5).certificate_)
+    assert held[0] == held[1] == held[2]
+    shift = 2 * TOLERANCE / ALPHA
+    assert held[0].sigma == max(shift / certificate.mu(1.0, 1e-5), 1e-6) == 1e-6
+    assert held[0].mu == shift / 1e-6
+
+
+@pytest.mark.parametrize("against", [None, "retraining", "minimiser"])
+def test_the_scale_is_that_of_the_mathematics(against):
+    """E16 at alpha = 1, (1, 1e-5): 3.73063 times the shift."""
+    data = make_data("squared")
+    un = unlearner(data, "squared", False, alpha=1.0, tolerance=1e-4, theta_bound=10.0)
+    held = un.release(1.0, 1e-5, against=against).certificate_
+    shift = 1e-4 if against == "minimiser" else 2e-4
+    assert_allclose(held.sigma, 3.73063 * shift, rtol=2e-6)
+    assert held.against == (against or "retraining")
+    assert certificate.delta(1.0, held.mu) <= 1e-5
+    rounded = un.release(1.0, 1e-2, against=against, mechanism="rounding").certificate_
+    assert_allclose(rounded.grid, sqrt(6) * shift / 1e-2, rtol=1e-14)
+
+
+def test_noise_of_a_release_has_the_scale_that_it_says():
+    data = make_data("squared", n=30, d=500)
+    un = unlearner(data, "squared", False, tolerance=1e-3)
+    exact = np.ravel(unlearner(data, "squared", False).model.coef_)
+    draws = []
+    for _ in range(20):
+        released = un.release(1.0, 1e-5)
+        draws.append((released.coef_ - exact) / released.certificate_.sigma)
+    assert stats.kstest(np.ravel(draws), "norm").pvalue > 1e-6
+    assert abs(np.std(draws) - 1.0) < 0.03
+    assert np.abs(np.corrcoef(draws)[np.triu_indices(20, 1)]).max() < 0.3
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@each_loss
+def test_the_intercept_is_the_best_beside_the_released_coefficients(loss, weighted):
+    data = make_data(loss, weighted=weighted, n=5000)
+    un = unlearner(data, loss, True, tolerance=1e-2)
+    released = un.release(0.1, 1e-5)
+    X, y, s = data.rows
+    gradient = reference.gradient(
+        X, y, theta_of(released), alpha=ALPHA, loss=loss, sample_weight=s, fit_intercept=True
+    )
+    assert abs(gradient[-1]) <= 1e-9
+    assert abs(theta_of(released)[-1] - theta_of(un.model)[-1]) > 1e-8
+
+
+@each_loss
+@pytest.mark.parametrize("form", [np.array, np.asfortranarray, sparse.csr_array], ids=["C", "F", "csr"])
+def test_rounding_gives_the_numbers_of_retraining(loss, form):
+    """E17, bit for bit, intercept included: the two worlds share the offset, nothing else."""
+    data = make_data(loss, n=4200, d=8, zeros=True)
+    asked = [
+        ex.RemoveRows([3, 4100]),
+        ex.CorrectValues([7], [1], 2.5),
+        ex.CorrectLabels([8], 1.0),
+        ex.RevokeFeatures([2]),
+        ex.AddRows(form(np.ones((3, 7))), [0.0, 1.0, 1.0]),
+        ex.RemoveRows([4200]),
+    ]
+    un = unlearner(data, loss, True, represent=form, tolerance=1e-7)
+    un.apply(asked)
+    X, y, s = data.after(*asked).rows
+    kind = ex.Ridge if loss == "squared" else ex.LogisticRegression
+    again = ex.Unlearner(kind(ALPHA, tol=1e-7).fit(form(X), y, s), form(X), y, s, tolerance=1e-7)
+    assert (np.ravel(un.model.coef_) != np.ravel(again.model.coef_)).any()
+    same = 0
+    for seed in range(20):
+        one, other = (u.release(1.0, 1e-3, mechanism="rounding", random_state=seed) for u in (un, again))
+        same += np.array_equal(theta_of(one), theta_of(other))
+    assert same == 20
+
+
+def test_rounded_coefficients_lie_on_the_grid():
+    un = unlearner(make_data("logistic"), "logistic", False, tolerance=1e-6)
+    released = un.release(0.0, 1e-3, mechanism="rounding", random_state=1)
+    grid = released.certificate_.grid
+    cells = (np.ravel(released.coef_) + grid * noise.uniform(6, 1)) / grid - 0.5
+    assert_allclose(cells, np.rint(cells), atol=1e-6)
+    assert np.abs(np.ravel(released.coef_) - np.ravel(un.model.coef_)).max() <= 0.5 * grid * (1 + 1e-9)
+
+
+@each_loss
+def test_a_release_settles_where_it_must_and_leaves_the_model_alone(loss):
+    data = make_data(loss, n=300)
+    un = unlearner(data, loss, True)
+    un.apply(ex.RemoveRows(range(10, 40)), method="first_order")
+    left = data.after(ex.RemoveRows(range(10, 40)))
+    theta = theta_of(un.model)
+    assert un.residual() > 1e-2
+    released = un.release(1.0, 1e-5)
+    assert_array_equal(theta_of(un.model), theta)
+    assert released.certificate_.residual_bound <= TOLERANCE
+    exact = unlearner(left, loss, True)
+    assert_allclose(theta_of(released), theta_of(exact.model), atol=1e-5)
+
+
+# --- mechanism="objective"
+
+
+@each_intercept
+def test_the_objective_mechanism_adds_nothing(fit_intercept):
+    data = make_data("logistic")
+    un, b = noisy(data, fit_intercept=fit_intercept)
+    un.apply(ex.RemoveRows([3, 4, 5]))
+    released = un.release(EPSILON, DELTA, mechanism="objective")
+    held = released.certificate_
+    assert_array_equal(released.coef_, un.model.coef_)
+    assert_allclose(released.intercept_, un.model.intercept_, atol=1e-8)
+    assert_allclose(held.tolerance, SIGMA * certificate.guo_mu(EPSILON, DELTA))
+    assert (held.sigma, held.mu, held.against, held.void) == (SIGMA, None, "minimiser", None)
+    assert any(
+        "does not depend on the noise" in text for text, status in held.assumptions if status != "checked"
+    )
+    assert exact_profile(un.model, data.after(ex.RemoveRows([3, 4, 5])), b) <= held.residual_bound
+    half = un.release(EPSILON, DELTA, mechanism="objective", against="retraining").certificate_
+    assert half.tolerance == held.tolerance / 2
+    with pytest.raises(ex.CertificateError, match="is lost"):
+        ex.Unlearner(released, *un.corrected_data()[:2])
+
+
+def test_the_objective_mechanism_settles_with_the_same_noise():
+    data = make_data("logistic", n=300)
+    un, b = noisy(data, sigma=1e-3)
+    un.apply(ex.RemoveRows(range(10, 40)), method="first_order")
+    released = un.release(EPSILON, DELTA, mechanism="objective")
+    assert (released.coef_ != un.model.coef_).any()
+    left = data.after(ex.RemoveRows(range(10, 40)))
+    assert exact_profile(released, left, b) <= released.certificate_.residual_bound
+    assert released.certificate_.residual_bound <= released.certificate_.tolerance
+
+
+def test_seeded_noise_voids_the_objective_mechanism():
+    un, _ = noisy(make_data("logistic"), random_state=0)
+    assert un.release(EPSILON, DELTA, mechanism="objective").certificate_.void == "noise reproducible"
+    assert un.release(EPSILON, DELTA).certificate_.void is None
+
+
+def test_two_releases_with_the_same_noise_reveal_the_removed_row():
+    """Why an objective's noise is good for one release."""
+    data = make_data("logistic", n=200)
+    un, _ = noisy(data, sigma=100.0, fit_intercept=False)
+    first = un.release(EPSILON, DELTA, mechanism="objective")
+    un.apply(ex.RemoveRows([17]))
+    second = un.release(EPSILON, DELTA, mechanism="objective")
+    X, y, _ = data.after(ex.RemoveRows([17])).rows  # all that an attacker knows
+    told = [reference.gradient(X, y, np.ravel(model.coef_), alpha=ALPHA) for model in (first, second)]
+    revealed, secret = told[1] - told[0], data.X[17]
+    alike = revealed @ secret / np.linalg.norm(revealed) / np.linalg.norm(secret)
+    assert abs(alike) > 1 - 1e-10
+    # fresh output noise of the default mechanism: the difference is noise
+    un = unlearner(data, "logistic", False, tolerance=1e-3)
+    first = un.release(0.1, DELTA)
+    un.apply(ex.RemoveRows([17]))
+    second = un.release(0.1, DELTA)
+    assert first.certificate_.mu == second.certificate_.mu
+    both = certificate.compose([first.certificate_.mu, second.certificate_.mu])
+    assert certificate.epsilon(DELTA, both) > 0.1
+
+
+# --- every refusal
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((-1.0, DELTA), {}, "epsilon must be a finite number >= 0"),
+        ((np.inf, DELTA), {}, "epsilon must be a finite number >= 0"),
+        ((1.0, 0.0), {}, "delta must be a number above 0 and below 1"),
+        ((1.0, 1.0), {}, "delta must be a number above 0 and below 1"),
+        ((1.0, np.nan), {}, "delta must be a number above 0 and below 1"),
+        (("1", DELTA), {}, "epsilon must be"),
+        ((1.0, DELTA), {"mechanism": "laplace"}, "unknown mechanism 'laplace'"),
+        ((1.0, DELTA), {"against": "nothing"}, "unknown comparison against='nothing'"),
+    ],
+)
+def test_other_arguments_are_refused(arguments, options, message):
+    un = unlearner(make_data("logistic"), "logistic", True)
+    with pytest.raises(ValueError, match=message):
+        un.release(*arguments, **options)
+
+
+def test_epsilon_of_the_objective_mechanism_is_below_1():
+    un, _ = noisy(make_data("logistic"))
+    with pytest.raises(ValueError, match=r'0 < epsilon < 1 only.*mechanism="output"'):
+        un.release(1.0, DELTA, mechanism="objective")
+
+
+@each_loss
+def test_the_objective_mechanism_needs_noise(loss):
+    un = unlearner(make_data(loss), loss, True)
+    with pytest.raises(ex.CertificateError, match="trained with noise"):
+        un.release(EPSILON, DELTA, mechanism="objective")
+
+
+@each_mechanism
+def test_a_coefficient_above_its_bound_is_refused(mechanism):
+    data = make_data("squared")
+    largest = np.abs(unlearner(data, "squared", True).model.coef_).max()
+    un = unlearner(data, "squared", True, theta_bound=0.99 * largest)
+    with pytest.raises(ex.CertificateError, match="a coefficient exceeds theta_bound"):
+        un.release(1.0, DELTA, mechanism=mechanism)
+    unlearner(data, "squared", True, theta_bound=1.01 * largest).release(1.0, DELTA, mechanism=mechanism)
+
+
+@pytest.mark.filterwarnings("ignore:the tolerance")
+@each_mechanism
+@each_loss
+def test_a_tolerance_below_the_rounding_floor_is_refused(loss, mechanism):
+    data = make_data(loss)
+    data.X[:, 0] *= 1e6
+    un = unlearner(data, loss, True)
+    before = un._state
+    with pytest.raises(ex.CertificateError, match="four times the floor"):
+        un.release(1.0, DELTA, mechanism=mechanism)
+    assert un._state is before
+
+
+def test_a_tolerance_of_zero_is_refused():
+    data = make_data("squared")
+    X, y, _ = data.rows
+    with pytest.warns(match="rounding floor"):
+        un = ex.Unlearner(ex.Ridge(ALPHA).fit(X, y), X, y, tolerance=0.0)
+    with pytest.raises(ex.CertificateError, match="tolerance of 0"):
+        un.release(1.0, DELTA)
+
+
+def test_an_objective_whose_budget_is_below_the_floor_is_refused():
+    data = make_data("logistic")
+    un, _ = noisy(data, sigma=1e-13)
+    with pytest.raises(ex.CertificateError, match="is not within"):
+        un.release(EPSILON, DELTA, mechanism="objective")
+
+
+def test_without_rows_an_intercept_cannot_be_released():
+    un = unlearner(make_data("squared"), "squared", True).detach()
+    with pytest.raises(ex.RowsRequired, match="intercept of a release"):
+        un.release(1.0, DELTA)
+
+
+@each_loss
+def test_without_rows_the_bound_vouches(loss):
+    data = make_data(loss, n=3000)
+    tolerance = 1e-8 if loss == "squared" else 0.1
+    un = unlearner(data, loss, False, tolerance=tolerance).detach()
+    X, y, _ = data.rows
+    un.apply(ex.Edit(before=(X[:2], y[:2])))
+    released = un.release(1.0, DELTA)
+    held = released.certificate_
+    assert held.residual is None
+    assert held.floor is None
+    assert exact_profile(un.model, data.after(ex.RemoveRows([0, 1]))) <= held.residual_bound <= tolerance
+    if loss == "logistic":
+        un.apply(ex.Edit(before=(X[2:600], y[2:600])), method="second_order")
+        with pytest.raises(ex.CertificateError, match="attach the current rows"):
+            un.release(1.0, DELTA)
+
+
+def test_a_model_changed_from_outside_is_not_released():
+    un = unlearner(make_data("squared"), "squared", True)
+    un.model.coef_ = 2.0 * un.model.coef_
+    with pytest.raises(ValueError, match="changed outside of this Unlearner"):
+        un.release(1.0, DELTA)
+
+
+def test_an_adopted_model_is_released_as_one_of_ours():
+    from sklearn.linear_model import LogisticRegression
+
+    data = make_data("logistic")
+    labels = np.array(["no", "yes"])[data.y.astype(int)]
+    un = ex.Unlearner(LogisticRegression(C=2.0).fit(data.X, labels), data.X, labels)
+    released = un.release(1.0, DELTA)
+    assert isinstance(released, ex.LogisticRegression)
+    assert_array_equal(released.classes_, ["no", "yes"])
+    assert set(released.predict(data.X)) == {"no", "yes"}
+
+
+# --- certificates
+
+
+def released_model():
+    un = unlearner(make_data("logistic"), "logistic", True)
+    return un.release(1.0, 1e-2)
+
+
+def test_what_depends_on_the_data_stays_with_the_operator():
+    held = released_model().certificate_
+    shown = f"{held!r}{held}{json.dumps(held.as_dict())}"
+    for value in (held.residual, held.residual_bound, held.floor):
+        assert f"{value:.4g}" not in shown
+    twin = pickle.loads(pickle.dumps(held))
+    assert (twin.residual, twin.residual_bound, twin.floor) == (None, None, None)
+    assert twin == held == held.published() == copy.deepcopy(held)
+
+
+def test_a_certificate_says_what_it_is():
+    held = released_model().certificate_
+    text = str(held)
+    for part in ("(1, 0.01)", "output", "Balle and Wang", "taken on trust", "checked", "outside"):
+        assert part in text
+    fields = held.as_dict()
+    assert json.loads(json.dumps(fields)) == fields
+    assert set(fields) == set(held.__dataclass_fields__) - {"residual", "residual_bound", "floor"}
+
+
+def test_a_pickled_release_keeps_its_certificate():
+    released = released_model()
+    twin = pickle.loads(pickle.dumps(released))
+    assert twin.certificate_ == released.certificate_
+    assert_array_equal(twin.coef_, released.coef_)
+
+
+@pytest.mark.parametrize("change", ["fit", "coef_", "intercept_", "unlearner", "request"])
+def test_a_certificate_does_not_outlive_its_model(change):
+    data = make_data("logistic")
+    released = released_model()
+    assert hasattr(released, "certificate_")
+    if change == "fit":
+        released.fit(data.X, data.y)
+    elif change == "coef_":
+        released.coef_ = released.coef_ + 1.0
+    elif change == "intercept_":
+        released.intercept_ = released.intercept_ + 1.0
+    else:
+        un = ex.Unlearner(released, data.X, data.y)
+        if change == "request":
+            un.apply(ex.RemoveRows([1]))
+    assert not hasattr(released, "certificate_")
+
+
+def test_a_receipt_carries_a_certificate():
+    un = unlearner(make_data("logistic"), "logistic", True)
+    update = un.apply(ex.RemoveRows([3]))
+    held = un.release(1.0, 1e-2).certificate_
+    content = json.loads(update.receipt(certificate=held))
+    assert content["certificate"] == held.as_dict()
+
+
+@each_loss
+def test_distance_to_the_minimiser(loss):
+    """Oracle 10: no further than (profile residual + floor) / alpha."""
+    data = make_data(loss, n=300, weighted=True)
+    exact = np.ravel(unlearner(data, loss, True, tolerance=1e-10).model.coef_)
+    for tolerance in (1e-6, 1e-2, 1.0):
+        un = unlearner(data, loss, True, tolerance=tolerance)
+        un.apply(ex.RemoveRows([20, 21]))
+        un.apply([ex.AddRows(data.X[20:22], data.y[20:22], data.s[20:22])], method="first_order")
+        residual, floor = profile_residual(un, data, theta_of(un.model))
+        distance = np.linalg.norm(np.ravel(un.model.coef_) - exact)
+        assert 0.0 < distance <= (residual + floor + 1e-9) / ALPHA
+        released = un.release(1.0, 1e-2, random_state=1)
+        hidden = np.ravel(released.coef_) - released.certificate_.sigma * noise.standard_normal(6, 1)
+        assert np.linalg.norm(hidden - exact) <= (tolerance + 1e-9) / ALPHA
