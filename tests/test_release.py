@@ -713,7 +713,7 @@ def test_seeded_noise_voids_the_objective_mechanism():
 def test_two_releases_with_the_same_noise_reveal_the_removed_row():
     """Why an objective's noise is good for one release."""
     data = make_data("logistic", n=200)
-    un, _ = noisy(data, sigma=100.0, fit_intercept=False)
+    un, _ = noisy(data, sigma=1.0, fit_intercept=False, random_state=0)
     first = un.release(EPSILON, DELTA, mechanism="objective")
     un.apply(ex.RemoveRows([17]))
     second = un.release(EPSILON, DELTA, mechanism="objective")
