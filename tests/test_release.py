@@ -185,7 +185,7 @@ def test_copies_within_the_process_keep_it():
 def test_noise_is_in_no_repr_and_no_log(caplog):
     data = make_data("logistic")
     with caplog.at_level(logging.DEBUG):
-        un, b = noisy(data, epsilon=EPSILON, delta=DELTA)
+        un, b = noisy(data, epsilon=EPSILON, delta=DELTA, random_state=1)
         update = un.apply(ex.RemoveRows([3]), method="second_order")
         released = un.release(EPSILON, DELTA, mechanism="objective")
     shown = [
@@ -601,7 +601,7 @@ def test_noise_of_a_release_has_the_scale_that_it_says():
         released = un.release(1.0, 1e-5)
         draws.append((released.coef_ - exact) / released.certificate_.sigma)
     assert stats.kstest(np.ravel(draws), "norm").pvalue > 1e-6
-    assert abs(np.std(draws) - 1.0) < 0.03
+    assert abs(np.std(draws) - 1.0) < 0.04
     assert np.abs(np.corrcoef(draws)[np.triu_indices(20, 1)]).max() < 0.3
 
 
