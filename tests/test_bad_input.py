@@ -53,6 +53,12 @@ def make_unlearner(loss, *, form="float32_c", kind=None, **options):
     return un
 
 
+def make_noisy(loss, **options):
+    """The same with noise in its objective, and a budget that every first-order update exhausts."""
+    kind = partial(ex.LogisticRegression, noise=0.1)
+    return make_unlearner(loss, kind=kind, epsilon=0.5, delta=1e-5, **options)
+
+
 def good_requests(loss):
     """One of each kind, after `earlier_requests`; together they outgrow the overlay twice."""
     X, y, s = make_rows(loss, n=9, d=5, seed=2)
@@ -107,6 +113,8 @@ def snapshot(un):
         "current": state.current,
         "gram": (state.gram_norm, state.gram_added),
         "rows": un._data.n_rows,
+        "noise": un._noise and bits(un._noise.values),
+        "budget": un.budget,
     }
 
 
@@ -590,6 +598,8 @@ INTERRUPTED = {
     "dense": (make_unlearner, ALL),
     "stream": (partial(make_unlearner, tolerance=1e9), ["remove", "label", "value", "add"]),
     "csr": (partial(make_unlearner, form="csr_float32"), ["value"]),
+    "settles": (partial(make_noisy, on_exhausted="settle"), ["remove", "revoke"]),
+    "retrains": (partial(make_noisy, on_exhausted="retrain"), ["remove", "revoke"]),
     "compacted": (with_most_entries_revoked, ["remove"]),
     "compacted_index": (partial(with_most_entries_revoked, column_index=True), ["label"]),
 }
@@ -600,6 +610,7 @@ INTERRUPTED = {
     [
         *((method, "dense") for method in ("exact", "second_order", "first_order")),
         *(("auto", "stream"), ("exact", "csr"), ("exact", "compacted")),
+        *(("first_order", "settles"), ("first_order", "retrains")),
         ("second_order", "compacted_index"),
     ],
 )

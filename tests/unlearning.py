@@ -15,6 +15,8 @@ from scipy import sparse
 import expunge as ex
 from expunge import data as data_module
 from expunge import linear, reference
+from expunge import noise as noise_module
+from expunge import release as release_module
 from expunge import requests as requests_module
 from expunge import unlearner as unlearner_module
 from expunge.losses import LOSSES
@@ -29,7 +31,14 @@ METHODS = {
     "first_order": {"method": "first_order"},
 }
 
-APPLY = (data_module, linear, requests_module, unlearner_module)  # what runs when a request is applied
+APPLY = (
+    data_module,
+    linear,
+    noise_module,
+    release_module,
+    requests_module,
+    unlearner_module,
+)  # what runs when a request is applied
 
 each_loss = pytest.mark.parametrize("loss", LOSSES)
 each_intercept = pytest.mark.parametrize("fit_intercept", [False, True], ids=["plain", "intercept"])
