@@ -6,6 +6,7 @@
 import argparse
 import copy
 import json
+import os
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -176,6 +177,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of these combinations; noise is never seeded")
     parser.add_argument("--json", action="store_true", help="print rows as JSON in place of the table")
     arguments = parser.parse_args()
+    if "EXPUNGE_DATA" not in os.environ:
+        parser.error("EXPUNGE_DATA is not set: it names the folder with drebin.npz, see docs/data.md")
 
     data, rng = drebin(), np.random.default_rng(arguments.seed)
     base = ex.LogisticRegression(ALPHA, fit_intercept=False, tol=TOLERANCE).fit(data.X, data.y)
