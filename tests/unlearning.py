@@ -79,8 +79,9 @@ class Data:
                 X = np.zeros((request.X.shape[0], self.X.shape[1]))
                 X[:, self.kept] = dense(request.X)
                 s = np.ones(len(X)) if request.sample_weight is None else request.sample_weight
+                joined = sparse.vstack([self.X, X], format="csr") if sparse.issparse(self.X) else None
                 return Data(
-                    np.vstack([self.X, X]),
+                    np.vstack([self.X, X]) if joined is None else joined,
                     np.append(self.y, request.y),
                     np.append(self.s, s),
                     np.append(self.live, np.ones(len(X), dtype=bool)),
