@@ -27,7 +27,7 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge import certificate, noise, reference
+from expunge import certificate, noise, reference, release
 
 SIGMA = 0.25
 EPSILON, DELTA = 0.5, 1e-5
@@ -925,3 +925,37 @@ def test_distance_to_the_minimiser(loss):
         released = un.release(1.0, 1e-2, random_state=1)
         hidden = np.ravel(released.coef_) - released.certificate_.sigma * noise.standard_normal(6, 1)
         assert np.linalg.norm(hidden - exact) <= (tolerance + 1e-9) / ALPHA
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_the_profile_residual_of_equal_rows_is_its_bound(loss):
+    """E10 from both sides: there the terms of intercept and coefficients add up."""
+    x, n = np.array([3.0, -4.0]), 50
+    X, y, M, along = np.tile(x, (n, 1)), np.arange(n) % 2.0, 5.0, np.array([0.6, -0.8])
+    model = (ex.Ridge if loss == "squared" else ex.LogisticRegression)(1.0).fit(X, y)
+    theta = theta_of(model) + np.append(-along, M + 1e-3)  # predictors rise by 1e-3, coefficients shrink by 1
+    model.coef_, model.intercept_ = theta[:-1].reshape(np.shape(model.coef_)), theta[-1:]
+    g = reference.gradient(X, y, theta, alpha=1.0, loss=loss, fit_intercept=True)
+    assert g[:-1] @ along < 0.0 < g[-1]
+    exact = exact_profile(model, replace(make_data(loss, n=n, d=2), X=X, y=y))
+    assert_allclose(release.profile_residual(g, M, True), exact, rtol=1e-12)
+    worst = np.append(-along, M) / np.hypot(1.0, M)  # of all gradients of norm 1
+    assert_allclose(release.profile_residual(worst, M, True), release.norm_factor(M, True), rtol=1e-14)
+    assert release.norm_factor(M, False) == 1.0
+    assert_allclose(release.profile_residual(worst, M, False), 1.0, rtol=1e-14)
+
+
+@each_intercept
+def test_a_proven_bound_is_spent_with_its_factor(fit_intercept):
+    data = make_data("logistic", n=2000)
+    options = {"tolerance": 1.0, "sigma": 50.0, "epsilon": EPSILON, "delta": DELTA}
+    un, _ = noisy(data, fit_intercept=fit_intercept, **options)
+    update = un.apply(ex.RemoveRows([3]))
+    assert update.residual is None
+    longest = np.linalg.norm(data.X, axis=1).max()
+    factor = np.hypot(1.0, longest) if fit_intercept else 1.0
+    assert_allclose(un.budget.spent, factor * update.residual_bound, rtol=1e-12)
+    un.detach()
+    X, y, _ = data.rows
+    update = un.apply(ex.Edit(before=(X[:1], y[:1])))
+    assert_allclose(un.budget.spent, factor * update.residual_bound, rtol=1e-12)
