@@ -87,7 +87,9 @@ def pytest_terminal_summary(terminalreporter):
     if not (LINES or REMARKS):
         return
     write("")
-    for line in tasks.header(tasks.machine()):
+    with tasks.one_thread():
+        machine = tasks.machine()
+    for line in tasks.header(machine):
         write(line)
     write(f"scikit-learn {sklearn.__version__}")
     for remark in REMARKS:
