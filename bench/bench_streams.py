@@ -12,9 +12,10 @@ from sklearn.linear_model import LogisticRegression
 
 import expunge as ex
 from expunge import _core, kernels
+from expunge import benchmark as tasks
 
 SHAPES = {100: 100_000, 500: 20_000, 1000: 20_000}
-K = 20  # requests in a round
+K = tasks.STREAM  # requests in a round
 NO_LIMIT = 1e9  # a tolerance that every step meets
 
 each_shape = pytest.mark.parametrize("d", SHAPES)
@@ -74,30 +75,10 @@ def by_numpy(d, rows, *, labels=False, batch=False):
     return new
 
 
-def agree(ours, theirs, name):
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
-
-
 @each_shape
-def test_remove_single_rows_from_statistics(compare, d):
+def test_remove_single_rows_from_statistics(compare_task, d):
     """theta and its bound after each row; NumPy has no bound."""
-    X, y, theta = problem(d)
-
-    def fresh():
-        statistics = kernels.AnchoredStatistics(X[:200], y[:200], theta, alpha=1.0)
-        statistics.__dict__.update(vars(statistics_at(d)[2]))
-        return statistics, np.arange(K).tolist()
-
-    def ours(statistics, rows):
-        for row in rows:
-            statistics.subtract(X[row : row + 1], y[row : row + 1])
-            new = statistics.theta()
-            statistics.residual_bound()
-        return new
-
-    compare(
-        ours, {f"NumPy, a factor each, {K} rows": lambda _, rows: by_numpy(d, rows)}, check=agree, fresh=fresh
-    )
+    compare_task(tasks.statistics(*problem(d)))
 
 
 @pytest.mark.parametrize("kind", ["remove", "label"])
@@ -168,6 +149,9 @@ def test_remove_1000_rows_at_once_from_statistics(compare, d):
         statistics.subtract(X[:1000], y[:1000])
         statistics.residual_bound()
         return statistics.theta()
+
+    def agree(ours, theirs, name):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
 
     compare(ours, {"NumPy, batched": lambda _: by_numpy(d, rows, batch=True)}, check=agree, fresh=fresh)
 

@@ -1,18 +1,13 @@
 """Ours beside its rivals: answers checked first, then timed in turn, round by round, in one process."""
 
-import os
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import pytest
-import scipy
 import sklearn
-from threadpoolctl import threadpool_info, threadpool_limits
 
-import expunge
+from expunge import benchmark as tasks
 
 LINES = []
 REMARKS = []
@@ -29,7 +24,7 @@ class Line:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    with threadpool_limits(1):
+    with tasks.one_thread():
         yield
 
 
@@ -68,32 +63,23 @@ def compare(benchmark, request):
 
 
 @pytest.fixture
+def compare_task(compare):
+    """compare_task(task, rounds=15): the same for a task of `expunge.benchmark`."""
+
+    def run(task, rounds=15):
+        def check(ours, theirs, name):
+            assert task.distance(ours, theirs) <= tasks.AGREEMENT, name
+
+        rivals = {name: lambda *_, rival=rival: rival() for name, rival in task.rivals.items()}
+        compare(task.ours, rivals, check=check, fresh=task.fresh, rounds=rounds)
+
+    return run
+
+
+@pytest.fixture
 def record_line():
     """record_line(text): a line of its own above the table."""
     return REMARKS.append
-
-
-def machine():
-    """What the figures depend on."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    build = expunge.build_info()
-    version = expunge.__version__
-    blas = {
-        f"{pool['internal_api']} {pool.get('version')} ({pool.get('architecture', '?')} kernels)"
-        for pool in threadpool_info()
-        if pool["user_api"] == "blas"
-    }
-    return [
-        f"machine: {model}, {os.cpu_count()} cores; Python {platform.python_version()}",
-        f"expunge {version}, {build['isa']}, Eigen {build['eigen']}, {build['compiler']}, 1 thread",
-        f"NumPy {np.__version__}, SciPy {scipy.__version__}, scikit-learn {sklearn.__version__}; "
-        f"BLAS {', '.join(sorted(blas))}, 1 thread",
-    ]
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -101,8 +87,11 @@ def pytest_terminal_summary(terminalreporter):
     if not (LINES or REMARKS):
         return
     write("")
-    for line in machine():
+    with tasks.one_thread():
+        machine = tasks.machine()
+    for line in tasks.header(machine):
         write(line)
+    write(f"scikit-learn {sklearn.__version__}")
     for remark in REMARKS:
         write(remark)
     if not LINES:
