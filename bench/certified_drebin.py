@@ -13,14 +13,15 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import sklearn
 import sklearn.linear_model as sk
-from conftest import machine
 from threadpoolctl import threadpool_limits
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from problems import drebin, equal_to_3_decimals, scores
 
 import expunge as ex
+from expunge import benchmark
 from expunge.certificate import guo_mu
 
 ALPHA, EPSILON, DELTA = 1.0, 0.1, 0.01  # the source paper's
@@ -198,10 +199,11 @@ def main():
             f"{len(ratios)}"
         )
     majority = float(np.mean(data.y_test == 0))
+    machine = benchmark.machine()
     if arguments.json:
-        print(json.dumps({"machine": machine(), "majority": majority, "rows": rows, "remarks": remarks}))
+        print(json.dumps({"machine": machine, "majority": majority, "rows": rows, "remarks": remarks}))
         return
-    print("\n".join(machine()))
+    print("\n".join([*benchmark.header(machine), f"scikit-learn {sklearn.__version__}"]))
     print(
         f"Drebin, {data.X.shape[0]:,} x {data.X.shape[1]:,}, {len(data.y_test):,} test rows, majority class "
         f"{majority:.4f}; rows normalised, alpha {ALPHA:g}, no intercept; epsilon {EPSILON:g}, delta "
