@@ -68,8 +68,8 @@ class Separation:
         Lower bounds of the ratio of shift to noise and, at the audit's delta, of epsilon; 0 where nothing
         was seen.
     event : str
-        What told them apart most, of ``t = u @ z``, z the released coefficients in standard deviations (or
-        cells), from the minimiser.
+        What told them apart most: of ``t = u @ z`` or ``t = |z|``, z the released coefficients in standard
+        deviations (or cells), from the minimiser.
     unlearned, retrained : (m,) arrays
         t of the runs that the bounds come from.
     mismatch_lower : float or None
@@ -212,11 +212,17 @@ def epsilon_between(low: Any, high: Any, delta: float) -> Any:
         return np.log(np.maximum(low - delta, 0.0) / high)
 
 
+def statistic(z: Float, direction: Float | None) -> Float:
+    """``u @ z`` or, without a direction u, |z|, of each run: z is (runs, d)."""
+    t: Float = np.linalg.norm(z, axis=1) if direction is None else z @ direction
+    return t
+
+
 @dataclass(frozen=True, eq=False)
 class _Event:
     """``sign t > threshold``, or of ``|t - centre|``; `swapped` where the second world is the likelier."""
 
-    direction: Float
+    direction: Float | None  # u of t = u @ z; None for t = |z|
     centre: float | None
     sign: float
     threshold: float = inf
@@ -227,17 +233,21 @@ class _Event:
         return self.sign * (t if self.centre is None else np.abs(t - self.centre))
 
     def count(self, z: Float) -> int:
-        return int(np.count_nonzero(self.of(z @ self.direction) > self.threshold))
+        """In how many of the runs z (runs, d)."""
+        return int(np.count_nonzero(self.of(statistic(z, self.direction)) > self.threshold))
 
     def __str__(self) -> str:
-        what = "t" if self.centre is None else f"|t - {self.centre:.3g}|"
+        t = "|z|" if self.direction is None else "u @ z"
+        what = t if self.centre is None else f"|{t} - {self.centre:.3g}|"
         return f"{what} {'>' if self.sign > 0 else '<'} {self.sign * self.threshold:.3g}"
 
 
-def _events(a: Float, b: Float, directions: Sequence[Float]) -> Iterator[tuple[_Event, Float, Any, Any]]:
+def _events(
+    a: Float, b: Float, directions: Sequence[Float | None]
+) -> Iterator[tuple[_Event, Float, Any, Any]]:
     """Events of either role with their thresholds, and in how many of the runs a and b each occurs."""
     for u in directions:
-        s, t = a @ u, b @ u
+        s, t = statistic(a, u), statistic(b, u)
         for centre in (None, float(np.median(np.concatenate([s, t])))):
             for sign in (1.0, -1.0):
                 event = _Event(u, centre, sign)
@@ -261,7 +271,7 @@ def separate(name: str, a: Float, b: Float, delta: float, error: float) -> Separ
         "epsilon": lambda low, high: epsilon_between(low, high, delta),
     }
     lower, upper = clopper_pearson(half, error)
-    best = {measure: (-inf, _Event(chosen[0], None, 1.0)) for measure in measures}
+    best = {measure: (-inf, _Event(None, None, 1.0)) for measure in measures}
     for event, thresholds, often, seldom in _events(a[:half], b[:half], chosen):
         for measure, between in measures.items():
             found = between(lower[often], upper[seldom])
@@ -276,15 +286,14 @@ def separate(name: str, a: Float, b: Float, delta: float, error: float) -> Separ
         often, seldom = (b, a) if event.swapped else (a, b)
         bounds[measure] = max(0.0, float(between(lower[event.count(often)], upper[event.count(seldom)])))
     shown = best["epsilon" if bounds["epsilon"] > 0 else "mu"][1]
-    return Separation(
-        name, bounds["mu"], bounds["epsilon"], str(shown), a @ shown.direction, b @ shown.direction
-    )
+    unlearned, retrained = (statistic(z, shown.direction) for z in (a, b))
+    return Separation(name, bounds["mu"], bounds["epsilon"], str(shown), unlearned, retrained)
 
 
-def _candidates(a: Float, b: Float) -> list[Float]:
-    """Unit vectors (d,): along which means differ or spread differs most, and the last axis."""
+def _candidates(a: Float, b: Float) -> list[Float | None]:
+    """Unit vectors (d,): where means differ, where spread differs most, the last axis; and None for |z|."""
     d = a.shape[1]
-    found = [np.eye(d)[-1]]  # the canary's
+    found: list[Float | None] = [None, np.eye(d)[-1]]  # for the amount of noise, for the canary
     mean = a.mean(axis=0) - b.mean(axis=0)
     if (length := float(np.linalg.norm(mean))) > 0:
         found.append(mean / length)
@@ -669,7 +678,7 @@ def audit_certificate(
     - Every run: the coefficients beneath the noise have a profile residual of at most the tolerance on the
       corrected data, rounding counted; the intercept is the one that these data and the released
       coefficients give; the certificate's constants follow from the public ones (E10, E14 to E17).
-    - Over all runs: the first half chooses a direction u and events of ``t = u @ z`` that tell the worlds
+    - Over all runs: the first half chooses a direction u and events of ``u @ z`` or |z| that tell the worlds
       apart, z the noise with what it hides. The second half bounds their probabilities (Clopper and Pearson),
       and so mu and epsilon, from below. For ``rounding`` the share of runs in which the two worlds give
       different numbers is bounded too.
