@@ -74,6 +74,15 @@ class Separation:
         t of the runs that the bounds come from.
     mismatch_lower : float or None
         Lower bound of the probability that the two release different numbers; for rounding.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> from expunge.audit import audit_certificate
+    >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+    >>> audit = audit_certificate(ex.Ridge(), X, y, ex.RemoveRows(0), 1.0, 1e-5, runs=100)
+    >>> [(found.name, found.unlearned.shape) for found in audit.separations]
+    [('unlearned', (50,)), ('canary', (50,))]
     """
 
     name: str
@@ -108,6 +117,18 @@ class Audit:
         Releases of each world.
     confidence : float
         A certificate that holds is falsified with probability at most ``1 - confidence``.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> from expunge.audit import audit_certificate
+    >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+    >>> print(audit_certificate(ex.Ridge(), X, y, ex.RemoveRows(0), 1.0, 1e-5, runs=100, random_state=0))
+    Audit of (1, 1e-05), mu 0.02, output mechanism: 100 runs, confidence 0.99
+      profile residual at least 0, tolerance 1e-08
+      unlearned: epsilon at least 0, mu at least 0
+      canary: epsilon at least 0, mu at least 0
+    not falsified (which proves nothing)
     """
 
     mechanism: Mechanism
@@ -298,8 +319,10 @@ def _candidates(a: Float, b: Float) -> list[Float | None]:
     if (length := float(np.linalg.norm(mean))) > 0:
         found.append(mean / length)
     if max(np.abs(a).max(), np.abs(b).max()) < sqrt(FAR):
-        _, vectors = eigh(np.cov(a.T).reshape(d, d) - np.cov(b.T).reshape(d, d))
-        found += [vectors[:, 0], vectors[:, -1]]
+        a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+        Q, _ = np.linalg.qr(np.concatenate([a, b]).T)  # no spread is outside of it
+        _, vectors = eigh((a @ Q).T @ (a @ Q) - (b @ Q).T @ (b @ Q))
+        found += [Q @ vectors[:, 0], Q @ vectors[:, -1]]
     return found
 
 
