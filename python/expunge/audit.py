@@ -810,7 +810,8 @@ def audit_certificate(
     rows = _Rows.of(after, specification(reference.model))
     claim = _Claim.of(public, rows.d, noise)
     rounding = claim.grid is not None
-    error = (1.0 - float(confidence)) / ((1 if noise else 2) * (5 if rounding else 4))  # of each bound
+    bounds = (4 + rounding) * (1 if noise is not None else 2)  # two rates for mu, two for epsilon; the canary
+    error = (1.0 - float(confidence)) / bounds  # of each
     _check_runs(runs, claim, error)
     close = CLOSE * claim.tolerance
     exact = train(after, tol=close)
