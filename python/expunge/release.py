@@ -411,7 +411,7 @@ def best_intercept(panels: Iterable[tuple[Any, Float, Float]], coef: Float, loss
     eta, y, s = (np.concatenate(column) for column in zip(*parts, strict=True))
 
     def slope(intercept: float) -> float:  # of J, rising
-        return float(s @ loss.d1(y, eta + intercept))
+        return float(np.sum(s * loss.d1(y, eta + intercept)))  # s @ d1 would depend on BLAS's threads
 
     low, high = -1.0, 1.0
     while slope(low) > 0.0 and isfinite(low):
@@ -422,4 +422,5 @@ def best_intercept(panels: Iterable[tuple[Any, Float, Float]], coef: Float, loss
         raise CertificateError(
             "no intercept was found in the range of floating point: scale the columns of X"
         )
-    return float(brentq(slope, low, high, xtol=4 * np.finfo(float).tiny, rtol=4 * np.finfo(float).eps))
+    closest = {"xtol": 4 * np.finfo(float).tiny, "rtol": 4 * np.finfo(float).eps, "maxiter": 10_000}
+    return float(brentq(slope, low, high, **closest))
