@@ -145,30 +145,6 @@ def test_it_passes_at_the_tolerance_that_users_start_with():
     assert found.mu == pytest.approx(0.02)
 
 
-@pytest.mark.parametrize("loss", ["squared", "logistic"])
-def test_the_best_intercept_does_not_depend_on_threads(loss):
-    """Else bits would tell the two worlds apart."""
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    (X, y), coef, found = data(0, loss, n=100_000, d=3), np.array([0.5, -1.0, 2.0]), []
-    for threads in (1, 2):
-        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
-            found.append(best_intercept([(X, y, np.ones(len(y)))], coef, get_loss(loss)))
-    assert found[0] == found[1]
-
-
-def test_the_best_intercept_is_found_where_rounding_makes_the_slope_flat():
-    """Brent's method then takes more than a hundred steps."""
-    root, steps = 1e-6, []
-
-    def d1(y, eta):
-        steps.append(eta)
-        return np.where((eta < root) & (eta > root - 1e-12), -5e-17, 57.0 * (eta - root))
-
-    rows = [(np.zeros((1, 1)), np.zeros(1), np.ones(1))]
-    assert best_intercept(rows, np.zeros(1), SimpleNamespace(d1=d1)) == pytest.approx(root, rel=1e-14)
-    assert len(steps) > 100
-
-
 # --- planted bugs
 
 

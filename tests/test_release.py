@@ -7,6 +7,7 @@ import logging
 import pickle
 from dataclasses import replace
 from math import log, sqrt
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -28,6 +29,7 @@ from unlearning import (
 
 import expunge as ex
 from expunge import certificate, noise, reference, release
+from expunge.losses import get_loss
 
 SIGMA = 0.25
 EPSILON, DELTA = 0.5, 1e-5
@@ -132,7 +134,8 @@ def test_each_fit_draws_anew_and_a_seed_draws_the_same():
 def test_sigma_is_the_standard_deviation_of_the_noise():
     data = make_data("logistic", n=20, d=2000)
     for sigma in (0.01, 3.0):
-        b = ex.LogisticRegression(noise=sigma, random_state=1).fit(data.X, data.y)._noise.values
+        model = ex.LogisticRegression(noise=sigma, random_state=1, tol=1e-6).fit(data.X, data.y)
+        b = model._noise.values
         assert_array_equal(b, sigma * noise.standard_normal(2000, (1, 1)))
         assert abs(b.std() / sigma - 1.0) < 0.06
 
@@ -617,6 +620,30 @@ def test_the_intercept_is_the_best_beside_the_released_coefficients(loss, weight
     )
     assert abs(gradient[-1]) <= 1e-9
     assert abs(theta_of(released)[-1] - theta_of(un.model)[-1]) > 1e-8
+
+
+@each_loss
+def test_the_best_intercept_does_not_depend_on_threads(loss):
+    """Else bits would tell the two worlds apart."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    data, coef, found = make_data(loss, n=100_000, d=3), np.array([0.5, -1.0, 2.0]), []
+    for threads in (1, 2):
+        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+            found.append(release.best_intercept([(data.X, data.y, data.s)], coef, get_loss(loss)))
+    assert found[0] == found[1]
+
+
+def test_the_best_intercept_is_found_where_rounding_makes_the_slope_flat():
+    """Brent's method then takes more than a hundred steps."""
+    root, steps = 1e-6, []
+
+    def d1(y, eta):
+        steps.append(eta)
+        return np.where((eta < root) & (eta > root - 1e-12), -5e-17, 57.0 * (eta - root))
+
+    rows = [(np.zeros((1, 1)), np.zeros(1), np.ones(1))]
+    assert release.best_intercept(rows, np.zeros(1), SimpleNamespace(d1=d1)) == pytest.approx(root, rel=1e-14)
+    assert len(steps) > 100
 
 
 @each_loss

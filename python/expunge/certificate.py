@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -170,7 +171,11 @@ def mu(epsilon: float, delta: float) -> float:
     >>> round(mu(1.0, 1e-5), 6)
     0.268051
     """
-    epsilon, delta = _as_epsilon(epsilon), _as_delta(delta)
+    return _greatest(_as_epsilon(epsilon), _as_delta(delta))
+
+
+@lru_cache
+def _greatest(epsilon: float, delta: float) -> float:
     target = math.log(delta)
     low, high = delta, 1.0  # δ(ε, μ) ≤ δ(0, μ) < μ/2
     while _holds(epsilon, high, target):
