@@ -15,13 +15,13 @@ from time import perf_counter
 import numpy as np
 import sklearn
 import sklearn.linear_model as sk
-from threadpoolctl import threadpool_limits
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from problems import drebin, equal_to_3_decimals, scores
 
 import expunge as ex
 from expunge import benchmark
+from expunge.benchmark import one_thread
 from expunge.certificate import guo_mu
 
 ALPHA, EPSILON, DELTA = 1.0, 0.1, 0.01  # the source paper's
@@ -216,5 +216,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with threadpool_limits(1):
+    with one_thread():
         main()

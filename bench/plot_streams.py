@@ -7,9 +7,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
-from threadpoolctl import threadpool_limits
 
 import expunge as ex
+from expunge.benchmark import one_thread
 
 matplotlib.rcParams["svg.hashsalt"] = "expunge"  # the same figures make the same file
 
@@ -92,5 +92,5 @@ def main(path):
 
 
 if __name__ == "__main__":
-    with threadpool_limits(1):
+    with one_thread():
         main(sys.argv[1])

@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "expunge/parallel.hpp"
+
 namespace expunge {
 
 namespace {
@@ -19,6 +21,9 @@ constexpr Panel filled(double value) {
     return panel;
 }
 constexpr Panel zeros = filled(0.0), ones = filled(1.0);
+
+constexpr double worth_sharing = 2e5;  // entries, below which threads cost more than they bring
+constexpr auto nothing = [](auto&&...) {};
 
 // What a kernel reads in place of x_ij.
 struct Entry {};
@@ -79,36 +84,11 @@ auto as_vector(Panel& panel, Index m) { return Eigen::Map<Vector>(panel.data(), 
 
 }  // namespace
 
-// Sums over the rows of a panel, on their way to g (p,).
-class Objective::PanelSums {
-public:
-    PanelSums(const Objective& J, double sign, Vector& g) : J_(J), sign_(sign), g_(g) {}
-
-    double intercept = 0.0;
-
-    // The sums of the columns, as panels of these rows take them.
-    template <class View>
-    Eigen::Map<Vector> of(const View& rows) {
-        thread_local Workspace memory;
-        Eigen::Map<Vector> columns(memory.take(rows.width()), rows.width());
-        if (fresh_) columns.setZero();
-        fresh_ = false;
-        return columns;
-    }
-
-    template <class View>
-    void collect(const View& rows) {
-        rows.collect(of(rows), sign_, g_.head(J_.d_));
-        if (J_.fit_intercept_) g_(J_.d_) += sign_ * intercept;
-        intercept = 0.0;
-        fresh_ = true;
-    }
-
-private:
-    const Objective& J_;
-    double sign_;
-    Vector& g_;
-    bool fresh_ = true;
+// What the rows of a panel add up to, on their way to a total.
+struct Objective::Sums {
+    Eigen::Map<Vector> columns{nullptr, 0};  // of X^T r, (width,) for each set
+    double intercept = 0.0;                  // of r
+    double value = 0.0, rounding = 0.0;
 };
 
 Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
@@ -170,85 +150,156 @@ bool Objective::same_rows(const Objective& other) const {
         blocks_[0].rows, other.blocks_[0].rows);
 }
 
-// Calls visit(loss, rows, theta as panels take it, block, first, row number, panel of f(x_ij), m, last), for
-// m rows at a time; `last` says that panel_rows() rows are through (or the block ends): their sum joins the
-// total.
-template <class F, class Visit>
-void Objective::walk(const VectorRef& theta, F f, Visit&& visit) const {
-    thread_local Workspace packed, image, wide;
+// Calls visit(loss, rows, theta as panels take it, block, first, row number, panel of f(x_ij), m, sums), for
+// m rows at a time, and collect(rows, sums) once panel_rows() of them are through (or the block ends). Panels
+// are visited in any order and by several threads, but collected in the order of rows: results are the same
+// for any number of threads. `sets`: how many sums over rows there are of each column, side by side in
+// `sums`.
+template <class F, class Visit, class Collect>
+void Objective::walk(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit,
+                     Collect&& collect) const {
+    thread_local Workspace wide, memory;
+    thread_local std::vector<Sums> sums;
     const VectorRef coef = theta.head(d_);
     Index row = 0;
     for (const Block& block : blocks_) {
         std::visit(
             [&](const auto& rows, auto loss) {
                 const VectorRef spread = rows.spread(coef, wide);
-                const Index stride = rows.panel_rows(), step = rows.rows_in_cache();
-                for (Index start = 0; start < rows.rows(); start += stride) {
-                    const Index stop = std::min(start + stride, rows.rows());
-                    for (Index first = start; first < stop; first += step) {
-                        const Index m = std::min(step, stop - first);
-                        visit(loss, rows, spread, block, first, row + first,
-                              mapped(rows.panel(first, m, packed), f, image), m, first + m == stop);
-                    }
+                const Index stride = rows.panel_rows(), step = rows.rows_in_cache(), n = rows.rows();
+                const Index panels = (n + stride - 1) / stride, width = sets * rows.width();
+                const bool shared = how == Walk::by_threads && rows.entries() >= worth_sharing;
+                const Index together = shared ? std::min<Index>(panels, 4 * threads()) : 1;
+                double* columns = memory.take(together * width);
+                sums.resize(static_cast<std::size_t>(std::max<Index>(1, together)));
+                std::vector<Sums>& of_panels = sums;  // this thread's
+                for (Index k = 0; k < panels; k += together) {
+                    const Index count = std::min(together, panels - k);
+                    const auto of_panel = [&](Index j) {
+                        thread_local Workspace packed, image;
+                        Sums& total = of_panels[static_cast<std::size_t>(j)];
+                        total.intercept = total.value = total.rounding = 0.0;
+                        new (&total.columns) Eigen::Map<Vector>(columns + j * width, width);
+                        total.columns.setZero();
+                        const Index start = (k + j) * stride, stop = std::min(start + stride, n);
+                        for (Index first = start; first < stop; first += step) {
+                            const Index m = std::min(step, stop - first);
+                            visit(loss, rows, spread, block, first, row + first,
+                                  mapped(rows.panel(first, m, packed), f, image), m, total);
+                        }
+                    };
+                    if (count == 1)
+                        of_panel(0);
+                    else
+                        in_parallel(count, of_panel);
+                    for (Index j = 0; j < count; ++j) collect(rows, of_panels[static_cast<std::size_t>(j)]);
                 }
-                row += rows.rows();
+                row += n;
             },
             block.rows, loss_);
     }
 }
 
-// Calls visit(loss, rows, panel of f(x_ij), row number, m, f(X) theta, y, s, last).
-template <class F, class Visit>
-void Objective::for_each_panel(const VectorRef& theta, F f, Visit&& visit) const {
-    alignas(64) Panel eta;
+// Calls visit(loss, rows, panel of f(x_ij), row number, m, f(X) theta, y, s, sums).
+template <class F, class Visit, class Collect>
+void Objective::for_each_panel(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit,
+                               Collect&& collect) const {
     const double intercept = fit_intercept_ ? theta(d_) : 0.0;
-    walk(theta, f,
-         [&](auto loss, const auto& rows, const VectorRef& spread, const Block& block, Index first, Index row,
-             const auto& panel, Index m, bool last) {
-             auto x_theta = as_vector(eta, m);
-             panel.multiply(spread, x_theta);
-             x_theta.array() += intercept;
-             const double* y = block.y ? block.y + first : zeros.data();
-             const double* s = block.s ? block.s + first : ones.data();
-             visit(loss, rows, panel, row, m, eta, y, s, last);
-         });
+    walk(
+        theta, f, how, sets,
+        [&](auto loss, const auto& rows, const VectorRef& spread, const Block& block, Index first, Index row,
+            const auto& panel, Index m, Sums& sums) {
+            alignas(64) Panel eta;
+            auto x_theta = as_vector(eta, m);
+            panel.multiply(spread, x_theta);
+            x_theta.array() += intercept;
+            const double* y = block.y ? block.y + first : zeros.data();
+            const double* s = block.s ? block.s + first : ones.data();
+            visit(loss, rows, panel, row, m, eta, y, s, sums);
+        },
+        collect);
 }
 
-// g (p,) += sign f(X)^T r, X extended by 1, where fill(loss, rows, panel, row number, m, f(X) theta, y, s, r)
-// sets r.
-template <class F, class Fill>
-void Objective::add_transposed(const VectorRef& theta, F f, double sign, Vector& g, Fill&& fill) const {
-    alignas(64) Panel r;
-    PanelSums sums(*this, sign, g);
-    for_each_panel(theta, f,
-                   [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
-                       const double* y, const double* s, bool last) {
-                       fill(loss, rows, panel, row, m, eta, y, s, r);
-                       panel.add_transposed(as_vector(r, m), sums.of(rows));
-                       sums.intercept += as_vector(r, m).sum();
-                       if (last) sums.collect(rows);
-                   });
+template <class Rows>
+void Objective::collect(const Rows& rows, const Sums& sums, double sign, Vector& g) const {
+    rows.collect(sums.columns, sign, g.head(d_));
+    if (fit_intercept_) g(d_) += sign * sums.intercept;
+}
+
+// g (p,) += sign f(X)^T r, X extended by 1, where fill(loss, rows, panel, row number, m, f(X) theta, y, s, r,
+// sums) sets r; what else it sums is given to more(sums).
+template <class F, class Fill, class More>
+void Objective::add_transposed(const VectorRef& theta, F f, Walk how, double sign, Vector& g, Fill&& fill,
+                               More&& more) const {
+    if (wide()) {  // theta first, then the sums: each has the cache for itself
+        Vector r(n_);
+        for_each_panel(
+            theta, f, how, 0,
+            [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
+                const double* y, const double* s, Sums& sums) {
+                alignas(64) Panel here;
+                fill(loss, rows, panel, row, m, eta, y, s, here, sums);
+                sums.intercept += as_vector(here, m).sum();
+                r.segment(row, m) = as_vector(here, m);
+            },
+            [&](const auto&, const Sums& sums) {
+                if (fit_intercept_) g(d_) += sign * sums.intercept;
+                more(sums);
+            });
+        walk(
+            theta, f, how, 1,
+            [&](auto, const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel,
+                Index m, Sums& sums) { panel.add_transposed(r.segment(row, m), sums.columns); },
+            [&](const auto& rows, const Sums& sums) { rows.collect(sums.columns, sign, g.head(d_)); });
+        return;
+    }
+    for_each_panel(
+        theta, f, how, 1,
+        [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
+            const double* y, const double* s, Sums& sums) {
+            alignas(64) Panel r;
+            fill(loss, rows, panel, row, m, eta, y, s, r, sums);
+            panel.add_transposed(as_vector(r, m), sums.columns);
+            sums.intercept += as_vector(r, m).sum();
+        },
+        [&](const auto& rows, const Sums& sums) {
+            collect(rows, sums, sign, g);
+            more(sums);
+        });
+}
+
+// Whether theta and a panel's sums do not fit the second-level cache together.
+bool Objective::wide() const {
+    constexpr Index fit = 262144;
+    for (const Block& block : blocks_)
+        if (std::visit([](const auto& rows) { return rows.width(); }, block.rows) > fit) return true;
+    return false;
 }
 
 Evaluation Objective::evaluate(const VectorRef& theta) const {
     Evaluation at{0.0, Vector::Zero(parameters()), Vector(n_)};
-    alignas(64) Panel value, eta_rounding;
     // E19 with no more known of x_i than bounds of its norm, R, and of its entries: |x|^T |theta| <= R
     // |theta|.
     const double extended_norm = std::sqrt(largest_norm_ * largest_norm_ + (fit_intercept_ ? 1.0 : 0.0));
+    alignas(64) Panel eta_rounding;
     eta_rounding.fill((largest_row_ + 3.0) * extended_norm * theta.norm());
     const bool bounded = std::isfinite(largest_norm_);
     double rounding = 0.0;
     add_transposed(
-        theta, Entry(), 1.0, at.gradient,
+        theta, Entry(), Walk::by_threads, 1.0, at.gradient,
         [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
-            const double* s, Panel& r) {
+            const double* s, Panel& r, Sums& sums) {
             using L = decltype(loss);
+            alignas(64) Panel value;
             weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), at.curvature.data() + row);
-            at.value += as_vector(value, m).sum();
+            sums.value += as_vector(value, m).sum();
             if (!bounded) return;
             rounding_of<L>(m, r.data(), y, s, most_additions_ + 3.0, eta_rounding.data(), value.data());
-            rounding += as_vector(value, m).sum();
+            sums.rounding += as_vector(value, m).sum();
+        },
+        [&](const Sums& sums) {
+            at.value += sums.value;
+            rounding += sums.rounding;
         });
     add_penalty(theta, at);
     if (bounded) at.floor = u * extended_norm * rounding + penalty_rounding(theta);
@@ -274,10 +325,12 @@ double Objective::penalty_rounding(const VectorRef& theta) const {
 
 Vector Objective::curvature(const VectorRef& theta) const {
     Vector curvature(n_);
-    for_each_panel(theta, Entry(),
-                   [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta,
-                       const double* y, const double* s,
-                       bool) { weighted_d2<decltype(loss)>(m, eta.data(), y, s, curvature.data() + row); });
+    for_each_panel(
+        theta, Entry(), Walk::by_threads, 0,
+        [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
+            const double* s,
+            Sums&) { weighted_d2<decltype(loss)>(m, eta.data(), y, s, curvature.data() + row); },
+        nothing);
     return curvature;
 }
 
@@ -314,9 +367,11 @@ void Objective::scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) cons
 
 Vector Objective::gram_diagonal(const VectorRef& curvature) const {
     Vector diagonal = Vector::Zero(parameters());
-    add_transposed(diagonal, Square(), 1.0, diagonal,
-                   [&](auto, const auto&, const auto&, Index row, Index m, const Panel&, const double*,
-                       const double*, Panel& r) { as_vector(r, m) = curvature.segment(row, m); });
+    add_transposed(
+        Vector(diagonal), Square(), Walk::by_threads, 1.0, diagonal,
+        [&](auto, const auto&, const auto&, Index row, Index m, const Panel&, const double*, const double*,
+            Panel& r, Sums&) { as_vector(r, m) = curvature.segment(row, m); },
+        nothing);
     return diagonal;
 }
 
@@ -329,24 +384,36 @@ Matrix Objective::hessian(const VectorRef& theta) const {
 
 Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
     Vector product = penalty_.cwiseProduct(v);
+    if (wide()) {
+        add_transposed(
+            v, Entry(), Walk::by_threads, 1.0, product,
+            [&](auto, const auto&, const auto&, Index row, Index m, const Panel& x_v, const double*,
+                const double*, Panel& r, Sums&) {
+                for (Index i = 0; i < m; ++i) r[i] = curvature(row + i) * x_v[i];
+            },
+            nothing);
+        return product;
+    }
     const double offset = fit_intercept_ ? v(d_) : 0.0;
-    PanelSums sums(*this, 1.0, product);
-    walk(v, Entry(),
-         [&](auto, const auto& rows, const VectorRef& spread, const Block&, Index, Index row,
-             const auto& panel, Index m, bool last) {
-             sums.intercept += panel.add_product(curvature.segment(row, m), spread, offset, sums.of(rows));
-             if (last) sums.collect(rows);
-         });
+    walk(
+        v, Entry(), Walk::by_threads, 1,
+        [&](auto, const auto&, const VectorRef& spread, const Block&, Index, Index row, const auto& panel,
+            Index m, Sums& sums) {
+            sums.intercept += panel.add_product(curvature.segment(row, m), spread, offset, sums.columns);
+        },
+        [&](const auto& rows, const Sums& sums) { collect(rows, sums, 1.0, product); });
     return product;
 }
 
 double Objective::gram_norm_bound() const {
     Vector sums = Vector::Zero(parameters());
-    add_transposed(Vector::Ones(parameters()), Magnitude(), 1.0, sums,
-                   [&](auto, const auto&, const auto&, Index, Index m, const Panel& x_ones, const double*,
-                       const double* s, Panel& r) {
-                       for (Index i = 0; i < m; ++i) r[i] = s[i] * x_ones[i];
-                   });
+    add_transposed(
+        Vector::Ones(parameters()), Magnitude(), Walk::by_threads, 1.0, sums,
+        [&](auto, const auto&, const auto&, Index, Index m, const Panel& x_ones, const double*,
+            const double* s, Panel& r, Sums&) {
+            for (Index i = 0; i < m; ++i) r[i] = s[i] * x_ones[i];
+        },
+        nothing);
     return sums.size() > 0 ? sums.maxCoeff() : 0.0;
 }
 
@@ -360,32 +427,40 @@ Vector Objective::additions_by_coordinate() const {
 }
 
 double Objective::rounding_floor(const VectorRef& theta) const {
-    Vector d1(n_), d1_rounding(n_);  // |s d1|, and what rounding in eta leaves in it
-    for_each_panel(theta, Entry(),
-                   [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta,
-                       const double* y, const double*, bool) {
-                       for (Index i = 0; i < m; ++i) d1(row + i) = loss.d1(y[i], eta[i]);
-                   });
+    Vector d1(n_);
+    for_each_panel(
+        theta, Entry(), Walk::by_threads, 0,
+        [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
+            const double*, Sums&) {
+            for (Index i = 0; i < m; ++i) d1(row + i) = loss.d1(y[i], eta[i]);
+        },
+        nothing);
+    // |X|^T |s d1|, and |X|^T of what rounding in eta leaves in s d1
     const double ones_column = fit_intercept_ ? 1.0 : 0.0;
-    Vector predictors = Vector::Zero(parameters()), sums = predictors;
-    for_each_panel(theta.cwiseAbs(), Magnitude(),
-                   [&](auto loss, const auto&, const auto& panel, Index row, Index m, const Panel& x_theta,
-                       const double* y, const double* s, bool) {
-                       for (Index i = 0; i < m; ++i) {
-                           const double stored = static_cast<double>(panel.stored(i)) + ones_column;
-                           const double r = d1(row + i);
-                           d1_rounding(row + i) =
-                               s[i] * loss.d1_rounding(r, (stored + 2.0) * x_theta[i], y[i]);
-                           d1(row + i) = s[i] * std::abs(r);
-                       }
-                   });
-    const auto weigh = [&](const Vector& rows, Vector& g) {  // g += |X|^T rows
-        add_transposed(Vector::Zero(parameters()), Magnitude(), 1.0, g,
-                       [&](auto, const auto&, const auto&, Index row, Index m, const Panel&, const double*,
-                           const double*, Panel& r) { as_vector(r, m) = rows.segment(row, m); });
-    };
-    weigh(d1, sums);
-    weigh(d1_rounding, predictors);
+    Vector sums = Vector::Zero(parameters()), predictors = sums;
+    for_each_panel(
+        theta.cwiseAbs(), Magnitude(), Walk::by_threads, 2,
+        [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& x_theta,
+            const double* y, const double* s, Sums& of) {
+            alignas(64) Panel slope, rounding;
+            for (Index i = 0; i < m; ++i) {
+                const double stored = static_cast<double>(panel.stored(i)) + ones_column;
+                const double r = d1(row + i);
+                rounding[i] = s[i] * loss.d1_rounding(r, (stored + 2.0) * x_theta[i], y[i]);
+                slope[i] = s[i] * std::abs(r);
+            }
+            panel.add_transposed(as_vector(slope, m), of.columns.head(rows.width()));
+            panel.add_transposed(as_vector(rounding, m), of.columns.tail(rows.width()));
+            of.intercept += as_vector(slope, m).sum();
+            of.rounding += as_vector(rounding, m).sum();
+        },
+        [&](const auto& rows, const Sums& of) {
+            rows.collect(of.columns.head(rows.width()), 1.0, sums.head(d_));
+            rows.collect(of.columns.tail(rows.width()), 1.0, predictors.head(d_));
+            if (!fit_intercept_) return;
+            sums(d_) += of.intercept;
+            predictors(d_) += of.rounding;
+        });
     return u * ((additions_by_coordinate().array() + 3.0).matrix().cwiseProduct(sums) + predictors).norm() +
            penalty_rounding(theta);
 }
@@ -432,24 +507,26 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
                 x2 * (additions * w[i] + std::min(s[i] * loss.max_d3, w[i]) * predictor[i]);
         }
     };
-    add_transposed(theta, Entry(), sign, total.gradient,
-                   [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
-                       const double* y, const double* s, Panel& r) {
-                       if (tallied) {
-                           panel.measure(rows.spread(ones_of, wide_ones), rows.spread(sizes, wide_theta),
-                                         as_vector(norm2, m), as_vector(predictor, m));
-                           as_vector(predictor, m).array() = d * (as_vector(predictor, m).array() + offset);
-                       }
-                       auto change = curvature.segment(row, m);
-                       side(loss, sign, m, eta, y, s, r, sign > 0.0 ? total.after : total.before);
-                       change = sign * as_vector(w, m);
-                       if (!old) return;
-                       const Block& was = old->blocks_[0];
-                       side(loss, -sign, m, eta, was.y ? was.y + row : zeros.data(),
-                            was.s ? was.s + row : ones.data(), old_r, total.before);
-                       change -= as_vector(w, m);
-                       as_vector(r, m) -= as_vector(old_r, m);
-                   });
+    add_transposed(
+        theta, Entry(), Walk::alone, sign, total.gradient,
+        [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
+            const double* y, const double* s, Panel& r, Sums&) {
+            if (tallied) {
+                panel.measure(rows.spread(ones_of, wide_ones), rows.spread(sizes, wide_theta),
+                              as_vector(norm2, m), as_vector(predictor, m));
+                as_vector(predictor, m).array() = d * (as_vector(predictor, m).array() + offset);
+            }
+            auto change = curvature.segment(row, m);
+            side(loss, sign, m, eta, y, s, r, sign > 0.0 ? total.after : total.before);
+            change = sign * as_vector(w, m);
+            if (!old) return;
+            const Block& was = old->blocks_[0];
+            side(loss, -sign, m, eta, was.y ? was.y + row : zeros.data(), was.s ? was.s + row : ones.data(),
+                 old_r, total.before);
+            change -= as_vector(w, m);
+            as_vector(r, m) -= as_vector(old_r, m);
+        },
+        nothing);
 }
 
 Change Objective::change(const Objective* before, const Objective* after, const VectorRef& theta,

@@ -4,7 +4,30 @@
 #include <cmath>
 #include <limits>
 
+#include "expunge/parallel.hpp"
+
 namespace expunge {
+
+void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H) {
+    thread_local Workspace memory;
+    std::visit(
+        [&](const auto& rows) {
+            const Index parts = rows.gram_parts(), n = rows.rows(), d = H.rows();
+            if (parts == 1) {
+                rows.add_gram(w, H);
+                return;
+            }
+            double* sums = memory.take(parts * d * d);
+            const auto of_part = [&](Index k) { return Eigen::Map<Matrix>(sums + k * d * d, d, d); };
+            in_parallel(parts, [&](Index k) {
+                const Index first = n * k / parts, m = n * (k + 1) / parts - first;
+                of_part(k).setZero();
+                rows.slice(first, m).add_gram(w + first, of_part(k));
+            });
+            for (Index k = 0; k < parts; ++k) H.triangularView<Eigen::Lower>() += of_part(k);
+        },
+        X);
+}
 
 double largest_norm(const Rows& X) {
     thread_local Workspace packed, mapped, spread;

@@ -1,5 +1,9 @@
 #include "expunge/triangle.hpp"
 
+#include <algorithm>
+
+#include "expunge/parallel.hpp"
+
 namespace expunge {
 
 namespace {
@@ -106,14 +110,35 @@ Vector multiply_symmetric(const Matrix& lower, const VectorRef& x) {
 void add_product(Eigen::Ref<Matrix> lower, const Eigen::Ref<const Matrix, 0, Eigen::OuterStride<>>& A,
                  double sign) {
     constexpr Index leaf = 96;  // below it Eigen's rank update keeps up with the products of whole blocks
+    constexpr Index worth_sharing = 1000, slab = 256;  // parameters; columns that a thread takes
     const Index p = lower.rows(), half = (p / 2 + 7) / 8 * 8, rest = p - half;
     if (p <= leaf) {
         lower.selfadjointView<Eigen::Lower>().rankUpdate(A, sign);
         return;
     }
-    add_product(lower.topLeftCorner(half, half), A.topRows(half), sign);
-    lower.bottomLeftCorner(rest, half).noalias() += sign * A.bottomRows(rest) * A.topRows(half).transpose();
-    add_product(lower.bottomRightCorner(rest, rest), A.bottomRows(rest), sign);
+    const auto below = [&](Index first, Index columns) {  // some columns of the block below the diagonal
+        lower.block(half, first, rest, columns).noalias() +=
+            sign * A.bottomRows(rest) * A.middleRows(first, columns).transpose();
+    };
+    const auto on_diagonal = [&](bool upper) {
+        if (upper)
+            add_product(lower.topLeftCorner(half, half), A.topRows(half), sign);
+        else
+            add_product(lower.bottomRightCorner(rest, rest), A.bottomRows(rest), sign);
+    };
+    if (p < worth_sharing) {
+        on_diagonal(true);
+        below(0, half);
+        on_diagonal(false);
+        return;
+    }
+    const Index slabs = (half + slab - 1) / slab;
+    in_parallel(slabs + 2, [&](Index k) {
+        if (k < 2)
+            on_diagonal(k == 0);
+        else
+            below((k - 2) * slab, std::min(slab, half - (k - 2) * slab));
+    });
 }
 
 TriangularSolver::TriangularSolver(const Matrix& L) : inverses_(panel_width, in_panels(L.rows())) {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "bind.hpp"
+#include "expunge/parallel.hpp"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define EXPUNGE_X86_64
@@ -108,6 +109,15 @@ void bind_build(py::module_& m) {
         for (const auto& isa : supported_isas()) names.append(isa);
         return names;
     });
+    m.def("threads", &threads);
+    m.def("start_anew", &start_anew);
+    m.def(
+        "set_threads",
+        [](int count) {
+            py::gil_scoped_release nogil;  // others may be at work
+            set_threads(count);
+        },
+        py::arg("count"));
     m.def("compiled_with", [] {
         py::dict info;
         info["isa"] = EXPUNGE_ISA;

@@ -13,6 +13,7 @@ from .linear import LogisticRegression, Ridge
 from .metrics import residual
 from .release import Budget, Certificate
 from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeFeatures
+from .threads import get_num_threads, set_num_threads
 from .unlearner import Unlearner, Update
 
 __version__ = "0.4.0"
@@ -38,9 +39,11 @@ __all__ = [
     "audit",
     "build_info",
     "certificate",
+    "get_num_threads",
     "kernels",
     "receipts",
     "reference",
     "residual",
+    "set_num_threads",
     "updates",
 ]

@@ -38,7 +38,10 @@ largest_norm = _module.largest_norm
 minimize = _module.minimize
 TouchedRows = _module.TouchedRows
 rows_with_values = _module.rows_with_values
+set_threads = _module.set_threads
 solve = _module.solve
+start_anew = _module.start_anew
+threads = _module.threads
 
 
 def build_info() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from scipy.special import expit
 from . import __version__, kernels
 from ._arrays import Float
 from ._core import build_info
+from .threads import get_num_threads, set_num_threads
 
 ALPHA = 1.0
 AGREEMENT = 1e-11  # of the largest entry: how far apart answers may be
@@ -519,13 +520,14 @@ def run(case: Case, seconds: float) -> Result:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limits BLAS to one thread, where threadpoolctl is there to do it; :func:`machine` says whether."""
-    control = _threadpoolctl()
-    if control is None:
-        yield
-        return
-    with control.threadpool_limits(1):
-        yield
+    """One thread for our kernels, and for BLAS where threadpoolctl is there; :func:`machine` says whether."""
+    control, ours = _threadpoolctl(), get_num_threads()
+    set_num_threads(1)
+    try:
+        with nullcontext() if control is None else control.threadpool_limits(1):
+            yield
+    finally:
+        set_num_threads(ours)
 
 
 def _threadpoolctl() -> Any:
@@ -546,7 +548,7 @@ def machine() -> dict[str, Any]:
         "isa": build["isa"],
         "eigen": build["eigen"],
         "compiler": build["compiler"],
-        "threads": 1,
+        "threads": get_num_threads(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "blas": _blas(),

@@ -164,6 +164,12 @@ public:
         return {packed, m, d_, d_, whole_, whole_};
     }
 
+    // Each slice takes a matrix (d, d) of its own: little beside X, and beside the cache.
+    Index gram_parts() const {
+        constexpr Index most = 8, least_rows = 512, memory = Index(1) << 22;
+        return std::max<Index>(1, std::min({most, n_ / least_rows, memory / std::max<Index>(1, d_ * d_)}));
+    }
+
     // By panels, with one rank update for each sign. Rows of weight 0 cost nothing.
     void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
         // Few rows at a time: Eigen's scratch for them fits the stack, where pages from malloc would cost as

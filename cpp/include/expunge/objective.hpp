@@ -109,15 +109,21 @@ public:
     static Evaluation difference(const Objective* before, const Objective* after, const VectorRef& theta);
 
 private:
-    class PanelSums;
+    struct Sums;
+    enum class Walk { alone, by_threads };
     void add_penalty(const VectorRef& theta, Evaluation& at) const;
     double penalty_rounding(const VectorRef& theta) const;
-    template <class F, class Visit>
-    void walk(const VectorRef& theta, F f, Visit&& visit) const;
-    template <class F, class Visit>
-    void for_each_panel(const VectorRef& theta, F f, Visit&& visit) const;
-    template <class F, class Fill>
-    void add_transposed(const VectorRef& theta, F f, double sign, Vector& g, Fill&& fill) const;
+    template <class F, class Visit, class Collect>
+    void walk(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit, Collect&& collect) const;
+    template <class F, class Visit, class Collect>
+    void for_each_panel(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit,
+                        Collect&& collect) const;
+    template <class F, class Fill, class More>
+    void add_transposed(const VectorRef& theta, F f, Walk how, double sign, Vector& g, Fill&& fill,
+                        More&& more) const;
+    bool wide() const;
+    template <class Rows>
+    void collect(const Rows& rows, const Sums& sums, double sign, Vector& g) const;
     void add_change(const VectorRef& theta, double sign, const Objective* old, bool tallied,
                     Change& total) const;
     Vector additions_by_coordinate() const;

@@ -9,6 +9,7 @@
 //   rows_in_cache()           rows that a panel should have, at most max_panel_rows
 //   add_additions(k)          how many additions a term of each column's sum goes through (E19)
 //   add_gram(w, H)            H += X^T diag(w) X
+//   gram_parts()              into how many slices that is best split for threads, whatever their number
 //   entries(), gram_work()    stored entries, and what add_gram costs where multiply and add_transposed
 //                             together cost entries()
 //   select(kept)              the same rows, fewer columns
@@ -34,9 +35,7 @@ inline Rows slice(const Rows& X, Index first, Index m) {
 }
 
 // H (d, d), lower triangle, += X^T diag(w) X for weights of either sign.
-inline void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H) {
-    std::visit([&](const auto& view) { view.add_gram(w, H); }, X);
-}
+void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H);
 
 // The largest Euclidean norm of a row; infinity where a square overflows, be its column seen or not.
 double largest_norm(const Rows& X);

@@ -28,17 +28,16 @@ public:
         for (Index i = 0; i < m_; ++i) add_row(i, r(i), g.data());
     }
 
-    // g (width,) += X^T r, r = w (X theta + offset); returns the sum of r. A row is still at hand when it is
-    // added.
+    // g (width,) += X^T r, r = w (X theta + offset); returns the sum of r. Row by row, additions would wait
+    // for the row's product.
     double add_product(const VectorRef& w, const VectorRef& theta, double offset,
                        Eigen::Ref<Vector> g) const {
-        double sum = 0.0;
-        for (Index i = 0; i < m_; ++i) {
-            const double r = w(i) * (row_times(i, theta.data()) + offset);
-            add_row(i, r, g.data());
-            sum += r;
-        }
-        return sum;
+        double memory[max_panel_rows];
+        Eigen::Map<Vector> r(memory, m_);
+        multiply(theta, r);
+        r = w.cwiseProduct((r.array() + offset).matrix());
+        add_transposed(r, g);
+        return r.sum();
     }
 
     // norm2 (m,) = |x_i|^2, sums (m,) = |x_i|^T sizes, of the columns that are seen: 1 in `ones` (width,).
@@ -187,6 +186,8 @@ public:
     SparsePanel<T, I> panel(Index first, Index m, Workspace&) const {
         return {data_, indices_, indptr_ + first, m};
     }
+
+    Index gram_parts() const { return 1; }
 
     // Row by row where H stays in the last cache; else column by column of H, so that one column does.
     void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
