@@ -17,7 +17,7 @@ from expunge.audit import Audit, audit_certificate, clopper_pearson, separate
 from expunge.errors import CertificateError
 from expunge.losses import get_loss
 from expunge.noise import standard_normal
-from expunge.release import Mechanisms, best_intercept
+from expunge.release import Terms, best_intercept
 
 KINDS = [(loss, fit_intercept) for loss in ("squared", "logistic") for fit_intercept in (False, True)]
 each_kind = pytest.mark.parametrize(("loss", "fit_intercept"), KINDS)
@@ -327,13 +327,13 @@ def test_a_column_left_in_is_flagged():
 
 def test_a_canary_shows_what_honest_residuals_hide(monkeypatch):
     """Noise three times too small on both sides, and models so near to the minimiser that none shows it."""
-    right = Mechanisms.apply
+    right = Terms.apply
 
     def less_noise(self, coef, random_state):
         released, scale = right(self, coef, random_state)
         return coef + (released - coef) / 3.0, scale
 
-    monkeypatch.setattr(Mechanisms, "apply", less_noise)
+    monkeypatch.setattr(Terms, "apply", less_noise)
     for seed in range(3):
         found = audit(seed, epsilon=1.0, delta=0.1)
         assert not told(found.separations[0], found)
@@ -342,9 +342,9 @@ def test_a_canary_shows_what_honest_residuals_hide(monkeypatch):
 
 
 def test_a_canary_shows_a_grid_that_is_too_fine(monkeypatch):
-    right = Mechanisms.apply
+    right = Terms.apply
     finer = lambda self, coef, seed: right(release.replace(self, delta=0.9), coef, seed)  # noqa: E731
-    monkeypatch.setattr(Mechanisms, "apply", finer)
+    monkeypatch.setattr(Terms, "apply", finer)
     found = audit(0, mechanism="rounding")
     assert told(found.separations[1], found)
     assert any("the certificate says grid" in reason for reason in found.reasons)
@@ -352,7 +352,7 @@ def test_a_canary_shows_a_grid_that_is_too_fine(monkeypatch):
 
 
 def test_constants_that_do_not_follow_from_the_public_ones_are_flagged(monkeypatch):
-    monkeypatch.setattr(Mechanisms, "shift", property(lambda self: 0.9 * self.tolerance / self.alpha))
+    monkeypatch.setattr(Terms, "shift", property(lambda self: 0.9 * self.tolerance / self.alpha))
     found = audit(0)
     assert any("the certificate says sigma" in reason for reason in found.reasons)
     assert found.worst_residual > found.tolerance

@@ -37,7 +37,7 @@ from .reference import UNIT_ROUNDOFF
 from .release import (
     Against,
     Mechanism,
-    Mechanisms,
+    Terms,
     best_intercept,
     check_theta_bound,
     norm_factor,
@@ -423,14 +423,14 @@ class _Rows:
 class _Claim:
     """The public constants of a release, computed once more (E14 to E17)."""
 
-    public: Mechanisms
+    public: Terms
     tolerance: float
     sigma: float | None = None
     grid: float | None = None
     mu: float | None = None
 
     @classmethod
-    def of(cls, public: Mechanisms, d: int, noise: Noise | None) -> _Claim:
+    def of(cls, public: Terms, d: int, noise: Noise | None) -> _Claim:
         """That of d coefficients."""
         models = 2 if public.against == "retraining" else 1
         if public.mechanism == "objective":
@@ -797,7 +797,7 @@ def audit_certificate(
     reference = train(before)
     reference.apply(request, method="exact")
     after, noise = reference.corrected_data(), noise_of(reference.model)
-    public = Mechanisms.checked(
+    public = Terms.checked(
         mechanism,
         epsilon,
         delta,

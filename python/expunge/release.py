@@ -255,8 +255,8 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class Mechanisms:
-    """The public constants of a release. All that noise depends on is here (E16, E17)."""
+class Terms:
+    """What is public of a release. All that noise depends on is here (E16, E17)."""
 
     mechanism: Mechanism
     epsilon: float
@@ -333,7 +333,8 @@ class Mechanisms:
         self, verified: Verified, scale: dict[str, Any], noise: Noise | None, random_state: int | None
     ) -> Certificate:
         """Of a release of these parameters."""
-        seeds = [random_state] if self.mechanism != "objective" else [noise and noise.random_state]
+        if self.mechanism == "objective":
+            random_state = None if noise is None else noise.random_state
         how = "measured" if verified.residual is not None else "proven"
         assumptions = [
             (f"the profile residual, rounding counted, is at most the tolerance ({how})", _CHECKED),
@@ -370,7 +371,7 @@ class Mechanisms:
                 "theta_bound": self.theta_bound,
                 "theorem": _THEOREMS[self.mechanism],
                 "assumptions": tuple(assumptions),
-                "void": "noise reproducible" if seeds[0] is not None else None,
+                "void": "noise reproducible" if random_state is not None else None,
                 "residual": verified.residual,
                 "residual_bound": verified.bound,
                 "floor": verified.floor,

@@ -50,8 +50,8 @@ from .release import (
     Budget,
     Certificate,
     Mechanism,
-    Mechanisms,
     OnExhausted,
+    Terms,
     Verified,
     best_intercept,
     check_theta_bound,
@@ -987,7 +987,7 @@ class Unlearner:
         seed = check_random_state(random_state)
         with self._lock:
             self._check_model()
-            public = Mechanisms.checked(
+            terms = Terms.checked(
                 mechanism,
                 epsilon,
                 delta,
@@ -997,7 +997,7 @@ class Unlearner:
                 theta_bound=self.theta_bound,
                 noise=self._noise,
             )
-            verified = self._verified(public.tolerance)
+            verified = self._verified(terms.tolerance)
             d = self._held.n_columns
             if mechanism != "objective" and not np.abs(verified.theta[:d]).max() <= self.theta_bound:
                 raise CertificateError(
@@ -1005,7 +1005,7 @@ class Unlearner:
                     "that holds for all data that may come, or with a larger alpha"
                 )
             theta = verified.theta.copy()
-            theta[:d], scale = public.apply(verified.theta[:d], seed)
+            theta[:d], scale = terms.apply(verified.theta[:d], seed)
             if self._spec.fit_intercept:
                 theta[d] = best_intercept(self._data.panels(), theta[:d], self._loss)
             released = self._fresh()
@@ -1013,7 +1013,7 @@ class Unlearner:
                 released.classes_ = self._spec.classes
             names = self._held.surviving_names() if hasattr(self.model, "feature_names_in_") else None
             set_theta(released, theta, None, names=names, noise=self._noise and self._noise.lost())
-            released.certificate_ = public.certificate(verified, scale, self._noise, seed)
+            released.certificate_ = terms.certificate(verified, scale, self._noise, seed)
         return released
 
     def _verified(self, limit: float) -> Verified:
@@ -1227,8 +1227,15 @@ class Unlearner:
             }
             record = (named, old.theta, theta, self._spec.model, self.tolerance, False, versions())
             update = Update._of(outcome, record, started)
-            state = _State(theta, None, statistics.anchor, True, statistics, profile=profile)
-            state.since_anchor = update.since_anchor
+            state = _State(
+                theta,
+                None,
+                statistics.anchor,
+                True,
+                statistics,
+                since_anchor=update.since_anchor,
+                profile=profile,
+            )
             self._publish(state, named=revoked > 0, noise=self._noise)
         except BaseException:
             data.rollback()
