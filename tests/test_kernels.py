@@ -897,7 +897,7 @@ def factor_job(size):
 
 
 def gram_job(size):
-    X = np.ones((1000 * size, 768))
+    X = np.ones((3000 * size, 768))
     w = np.ones(len(X))
     return lambda: kernels.gram(X, w)
 
