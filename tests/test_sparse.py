@@ -705,3 +705,24 @@ def test_random_histories_on_sparse_data_equal_retraining(
     un, data = live_through(history, un, data, loss, SPARSE[form], REPRESENTATIONS[joins])
     un.apply([])
     assert_retrained(un, data)
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("fit_intercept", [False, True], ids=["plain", "intercept"])
+def test_products_of_a_matrix_so_wide_that_they_take_two_passes(fit_intercept):
+    """Above 2**18 columns (E21), beside SciPy; and a fit goes to its tolerance."""
+    rng = np.random.default_rng(0)
+    n, d = 600, 2**18 + 5
+    X = sparse.random_array((n, d), density=20 / d, format="csr", rng=rng)
+    y, s = (rng.random(n) < 0.5).astype(np.float64), rng.uniform(0.5, 2.0, n)
+    theta, v = rng.standard_normal((2, d + fit_intercept))
+    A = sparse.hstack([X, np.ones((n, 1))], format="csr") if fit_intercept else X
+    penalty = np.append(np.ones(d), np.zeros(int(fit_intercept)))
+    p = 1.0 / (1.0 + np.exp(-(A @ theta)))
+    options = {"alpha": 1.0, "sample_weight": s, "fit_intercept": fit_intercept}
+    g = kernels.gradient(X, y, theta, **options)
+    assert_allclose(g, A.T @ (s * (p - y)) + penalty * theta, rtol=1e-12, atol=1e-12)
+    Hv = kernels.hvp(X, theta, v, **options)
+    assert_allclose(Hv, A.T @ (s * p * (1 - p) * (A @ v)) + penalty * v, rtol=1e-12, atol=1e-12)
+    model = ex.LogisticRegression(fit_intercept=fit_intercept).fit(X, y, s)
+    assert ex.residual(model, X, y, s) <= model.tol

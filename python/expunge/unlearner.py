@@ -872,13 +872,13 @@ class Unlearner:
         """
         return self._budget and replace(self._budget, spent=self._state.profile)
 
-    def _profile(self, state: _State, bound: float) -> float:
+    def _profile(self, state: _State, bound: float, noise: Noise | None = None) -> float:
         """E10: the profile residual at most, rounding counted; `bound` is that of the whole gradient."""
         norm, fit_intercept = self._data.largest_norm, self._spec.fit_intercept
         factor = norm_factor(norm, fit_intercept)
         if state.at is None:
             return factor * bound
-        floor = self._objective().rounding_floor(state.theta)
+        floor = self._objective(noise=noise).rounding_floor(state.theta)
         return profile_residual(state.at.gradient, norm, fit_intercept) + factor * floor
 
     def _within_budget(
@@ -907,7 +907,7 @@ class Unlearner:
                 "passes": passed,
                 "since_anchor": 0,
             }
-        state.profile = self._profile(state, settled["residual_bound"])
+        state.profile = self._profile(state, settled["residual_bound"], noise)
         self._budget.check(state.profile)
         passes += settled["passes"] + int(state.at is not None)
         outcome.update(settled, method=asked, passes=passes, settled=True)
