@@ -1,6 +1,5 @@
 #include "expunge/cholesky.hpp"
 
-#include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
@@ -11,32 +10,15 @@
 #include <utility>
 
 #include "expunge/errors.hpp"
+#include "expunge/packed.hpp"
 
 namespace expunge {
 
 namespace {
 
-// H becomes L. False, with H spoiled, where it has none.
-bool factor_in_place(Matrix& H) {
-    const Eigen::LLT<Eigen::Ref<Matrix>, Eigen::Lower> in_place(H);
-    return in_place.info() == Eigen::Success && H.diagonal().allFinite();
-}
-
-// Where the factorization breaks down; only asked after it has.
-Index failing_pivot(Matrix H) {
-    const Index p = H.rows();
-    for (Index j = 0; j < p; ++j) {
-        if (!(H(j, j) > 0.0)) return j;
-        const auto column = (H.col(j).tail(p - j - 1) /= std::sqrt(H(j, j)));
-        H.bottomRightCorner(p - j - 1, p - j - 1).selfadjointView<Eigen::Lower>().rankUpdate(column, -1.0);
-    }
-    return p - 1;
-}
-
-Matrix factor_of(const Matrix& H) {
-    Matrix L = H;
-    if (!factor_in_place(L)) throw NotPositiveDefinite(failing_pivot(H));
-    return L;
+Matrix factor_of(Matrix H) {
+    if (const auto pivot = factor_in_place(H)) throw NotPositiveDefinite(static_cast<long>(*pivot));
+    return H;
 }
 
 template <class Given>
@@ -104,7 +86,7 @@ bool few(const Matrix& V) { return 8 * (V.cols() - 1) < V.rows(); }
 
 }  // namespace
 
-CholeskyFactor::CholeskyFactor(const Matrix& H) : L_(factor_of(H)), solver_(L_) {}
+CholeskyFactor::CholeskyFactor(Matrix H) : L_(factor_of(std::move(H))), solver_(L_) {}
 
 void CholeskyFactor::replace(Matrix L) {
     solver_ = TriangularSolver(L);
@@ -127,7 +109,7 @@ void CholeskyFactor::update(Matrix V) {
     require_finite(V, "V");
     if (V.size() == 0) return;
     Matrix H = few(V) ? Matrix() : changed(L_, V, 1.0);
-    if (few(V) || !factor_in_place(H))  // where H overflows too: rotations square nothing
+    if (few(V) || factor_in_place(H))  // where H overflows too: rotations square nothing
         rotate_in(L_, V);
     else
         L_.swap(H);
@@ -155,10 +137,10 @@ void CholeskyFactor::downdate(Matrix V) {
     constexpr double rounding = 1e-8;  // half of the digits; the other half are lost below
     Matrix above = left;
     above.diagonal().array() -= rounding;
-    if (!factor_in_place(above)) throw refuse();
+    if (factor_in_place(above)) throw refuse();
 
     Matrix L = few(V) ? L_ : changed(L_, V, -1.0);
-    if (!(few(V) ? rotate_out(L, V) : factor_in_place(L))) throw refuse();
+    if (!(few(V) ? rotate_out(L, V) : !factor_in_place(L))) throw refuse();
     replace(std::move(L));
 }
 

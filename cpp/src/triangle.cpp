@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "expunge/parallel.hpp"
+#include "expunge/packed.hpp"
 
 namespace expunge {
 
@@ -109,36 +109,13 @@ Vector multiply_symmetric(const Matrix& lower, const VectorRef& x) {
 
 void add_product(Eigen::Ref<Matrix> lower, const Eigen::Ref<const Matrix, 0, Eigen::OuterStride<>>& A,
                  double sign) {
-    constexpr Index leaf = 96;  // below it Eigen's rank update keeps up with the products of whole blocks
-    constexpr Index worth_sharing = 1000, slab = 256;  // parameters; columns that a thread takes
-    const Index p = lower.rows(), half = (p / 2 + 7) / 8 * 8, rest = p - half;
-    if (p <= leaf) {
-        lower.selfadjointView<Eigen::Lower>().rankUpdate(A, sign);
-        return;
+    thread_local Workspace memory;
+    const Packed terms(memory, A.rows());
+    for (Index first = 0; first < A.cols(); first += Packed::max_terms) {
+        const Index count = std::min(Packed::max_terms, A.cols() - first);
+        for (Index t = 0; t < count; ++t) terms.set(t, A.col(first + t).data(), 1.0);
+        add_gram(lower, terms, 0, count, sign);
     }
-    const auto below = [&](Index first, Index columns) {  // some columns of the block below the diagonal
-        lower.block(half, first, rest, columns).noalias() +=
-            sign * A.bottomRows(rest) * A.middleRows(first, columns).transpose();
-    };
-    const auto on_diagonal = [&](bool upper) {
-        if (upper)
-            add_product(lower.topLeftCorner(half, half), A.topRows(half), sign);
-        else
-            add_product(lower.bottomRightCorner(rest, rest), A.bottomRows(rest), sign);
-    };
-    if (p < worth_sharing) {
-        on_diagonal(true);
-        below(0, half);
-        on_diagonal(false);
-        return;
-    }
-    const Index slabs = (half + slab - 1) / slab;
-    in_parallel(slabs + 2, [&](Index k) {
-        if (k < 2)
-            on_diagonal(k == 0);
-        else
-            below((k - 2) * slab, std::min(slab, half - (k - 2) * slab));
-    });
 }
 
 TriangularSolver::TriangularSolver(const Matrix& L) : inverses_(panel_width, in_panels(L.rows())) {

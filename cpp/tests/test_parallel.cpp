@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "expunge/parallel.hpp"
+#include "expunge/triangle.hpp"
 #include "problems.hpp"
 
 using namespace expunge;

@@ -36,7 +36,20 @@ inline Eigen::Map<const RowMatrix> square(const Array& a, const char* name) {
 
 inline Array to_numpy(const Vector& v) { return Array(v.size(), v.data()); }
 
-// The upper triangle of a matrix becomes the mirror of its lower one, block by block to stay in cache.
+// The lower triangle, column-major: block by block to stay in cache.
+inline Matrix lower_triangle(const Eigen::Map<const RowMatrix>& full) {
+    constexpr Index block = 32;
+    const Index p = full.rows();
+    Matrix lower(p, p);
+    for (Index j = 0; j < p; j += block)
+        for (Index i = j; i < p; i += block) {
+            const Index rows = std::min(block, p - i), columns = std::min(block, p - j);
+            lower.block(i, j, rows, columns) = full.block(i, j, rows, columns);
+        }
+    return lower;
+}
+
+// The upper triangle of a matrix becomes the mirror of its lower one, in blocks again.
 inline void mirror(Eigen::Map<Matrix> H) {
     constexpr Index block = 32;
     const Index p = H.rows();

@@ -23,7 +23,7 @@ void bind_cholesky(py::module_& m) {
         .def(py::init([](const Array& H) {
                  const auto full = square(H, "H");
                  py::gil_scoped_release nogil;
-                 return CholeskyFactor(full);
+                 return CholeskyFactor(lower_triangle(full));
              }),
              py::arg("H").noconvert())
         .def(

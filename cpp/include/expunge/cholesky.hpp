@@ -8,7 +8,7 @@ namespace expunge {
 class CholeskyFactor {
 public:
     // H (p, p), lower triangle read. Throws NotPositiveDefinite with the pivot that fails.
-    explicit CholeskyFactor(const Matrix& H);
+    explicit CholeskyFactor(Matrix H);
 
     Index size() const { return L_.rows(); }
     // L in the lower triangle; the rest is not defined.

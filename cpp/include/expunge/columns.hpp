@@ -1,6 +1,7 @@
 #pragma once
 // What row views share: the columns that are seen, and scratch memory.
 #include <memory>
+#include <new>
 #include <numeric>
 #include <vector>
 
@@ -44,19 +45,24 @@ inline Runs select(const Runs& runs, const std::vector<Index>& kept) {
     return selected;
 }
 
-// Scratch memory that grows and is kept: one per thread and use, so that a kernel allocates once.
+// Scratch memory, aligned, that grows and is kept: one per thread and use, so that a kernel allocates once.
 class Workspace {
 public:
     double* take(Index size) {
         if (size > size_) {
-            memory_.reset(new double[static_cast<std::size_t>(size)]);
+            memory_.reset(new (alignment) double[static_cast<std::size_t>(size)]);
             size_ = size;
         }
         return memory_.get();
     }
 
 private:
-    std::unique_ptr<double[]> memory_;
+    static constexpr std::align_val_t alignment{64};  // a cache line
+    struct Delete {
+        void operator()(double* memory) const { ::operator delete[](memory, alignment); }
+    };
+
+    std::unique_ptr<double[], Delete> memory_;
     Index size_ = 0;
 };
 

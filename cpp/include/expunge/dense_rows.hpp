@@ -6,8 +6,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "expunge/columns.hpp"
-#include "expunge/triangle.hpp"
+#include "expunge/packed.hpp"
 
 namespace expunge {
 
@@ -66,18 +65,22 @@ public:
     // Stored entries of row i.
     Index stored(Index) const { return columns(); }
 
-    // Rows of weight w != 0, scaled by sqrt|w|: the positive ones from the top, the others from the bottom.
-    // Returns how many of each.
-    std::pair<Index, Index> scale_rows(const double* w, Eigen::Ref<RowMatrix> scaled) const {
-        const Index m = x_.rows();
-        Index positive = 0, negative = m;
-        for (Index i = 0; i < m; ++i) {
+    // Terms of a Gram matrix: rows of weight w != 0, times sqrt|w|, the positive ones from the first on, the
+    // others from the last back. Returns how many of each.
+    std::pair<Index, Index> pack(const double* w, const Packed& terms, Workspace& workspace) const {
+        Index positive = 0, negative = 0;
+        double* memory = runs_.size() > 1 ? workspace.take(columns()) : nullptr;
+        for (Index i = 0; i < x_.rows(); ++i) {
             if (w[i] == 0.0) continue;
-            auto row = scaled.row(w[i] > 0.0 ? positive++ : --negative);
-            const double scale = std::sqrt(std::abs(w[i]));
-            each_run([&](auto x, Index j) { row.segment(j, x.cols()) = scale * x.row(i); });
+            const double* row = x_.data() + i * x_.outerStride() + runs_[0].first;
+            if (memory) {
+                each_run([&](auto x, Index j) { Eigen::Map<Vector>(memory + j, x.cols()) = x.row(i); });
+                row = memory;
+            }
+            terms.set(w[i] > 0.0 ? positive++ : Packed::max_terms - ++negative, row,
+                      std::sqrt(std::abs(w[i])));
         }
-        return {positive, m - negative};
+        return {positive, negative};
     }
 
 private:
@@ -170,24 +173,28 @@ public:
         return std::max<Index>(1, std::min({most, n_ / least_rows, memory / std::max<Index>(1, d_ * d_)}));
     }
 
-    // By panels, with one rank update for each sign. Rows of weight 0 cost nothing.
+    // Rows of weight 0 cost nothing.
     void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
-        // Few rows at a time: Eigen's scratch for them fits the stack, where pages from malloc would cost as
-        // much as the product. But no term may go through more additions than E19 counts.
-        constexpr Index few = max_panel_rows / 2;
-        const Index gram_rows = n_ <= few * max_panel_rows ? few : max_panel_rows;
-        thread_local Workspace packed, scratch;
+        thread_local Workspace packed, row, memory;
         if (d_ == 0) return;
-        for (Index first = 0; first < n_; first += gram_rows) {
-            const Index m = std::min(gram_rows, n_ - first);
-            Eigen::Map<RowMatrix> scaled(scratch.take(m * d_), m, d_);
-            const auto [positive, negative] = panel(first, m, packed).scale_rows(w + first, scaled);
-            if (positive > 0) add_product(H, scaled.topRows(positive).transpose(), 1.0);
-            if (negative > 0) add_product(H, scaled.bottomRows(negative).transpose(), -1.0);
+        const Packed terms(memory, d_);
+        for (Index first = 0; first < n_; first += max_panel_rows) {
+            const Index m = std::min(max_panel_rows, n_ - first);
+            const auto [positive, negative] = panel(first, m, packed).pack(w + first, terms, row);
+            expunge::add_gram(H, terms, 0, positive, 1.0, rows_at(first + m));
+            if (negative > 0) expunge::add_gram(H, terms, Packed::max_terms - negative, negative, -1.0);
         }
     }
 
 private:
+    // The next panel, if it is one piece of memory.
+    Ahead rows_at(Index first) const {
+        if constexpr (std::is_same_v<T, double>)
+            if (column_stride_ == 1 && row_stride_ == d_ && columns_.size() == 1)
+                return {data_ + first * d_, std::min(max_panel_rows, n_ - first) * d_};
+        return {};
+    }
+
     const T* data_;
     Index n_, row_stride_, column_stride_;
     Runs columns_;
