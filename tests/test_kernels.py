@@ -885,10 +885,17 @@ def test_logistic_targets_outside_of_zero_and_one_are_refused(kernel, bad):
     call(kernel, y=y, loss="squared")
 
 
+@pytest.mark.parametrize("kernel", ["gradient", "loss_and_gradient", "rounding_floor"])
+def test_no_targets_are_refused(kernel):
+    with pytest.raises(ValueError, match="y has shape"):
+        call(kernel, y=None)
+
+
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"y": None}, "y has shape"),
         ({"y": np.ones(99)}, r"\(99,\)"),
         ({"sample_weight": np.ones(99)}, r"\(99,\)"),
         ({"X": np.ones((100, 4))}, "X"),

@@ -153,15 +153,15 @@ def as_noise(noise: ArrayLike | None, d: int, fit_intercept: bool) -> Float | No
     return np.append(b, 0.0) if fit_intercept else b
 
 
-def as_block(X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, loss: Loss) -> Block:
+def as_block(X: Any, y: ArrayLike, sample_weight: ArrayLike | None, loss: Loss) -> Block:
     """The rows of a matrix that was checked, with targets and weights that were not yet."""
     n = X.shape[0]
-    return X, None if y is None else as_targets(y, loss, n), as_weights(sample_weight, n)
+    return X, as_targets(y, loss, n), as_weights(sample_weight, n)
 
 
 def as_objective(
     X: Any,
-    y: ArrayLike | None,
+    y: Any,
     sample_weight: ArrayLike | None,
     theta: ArrayLike,
     *,
@@ -170,12 +170,16 @@ def as_objective(
     fit_intercept: bool,
     noise: ArrayLike | None = None,
     finite: bool = True,
+    targets: bool = True,
 ) -> tuple[_core.Objective, Float]:
-    """E1 over arrays that were not checked yet, and its theta (p,); `finite` as in :func:`as_matrix`."""
+    """E1 over arrays that were not checked yet, and its theta (p,); `finite` as in :func:`as_matrix`.
+
+    targets=False: y is not looked at, a Hessian does without (E6).
+    """
     chosen = get_loss(loss)
     X = as_matrix(X, finite=finite)
-    d = X.shape[1]
-    block = as_block(X, y, sample_weight, chosen)
+    n, d = X.shape
+    block = as_block(X, y, sample_weight, chosen) if targets else (X, None, as_weights(sample_weight, n))
     penalty = as_penalty(alpha, d, fit_intercept)
     b = as_noise(noise, d, fit_intercept)
     J = _core.Objective([block], loss, penalty, bool(fit_intercept), None, None, b)

@@ -171,7 +171,7 @@ def hessian(
     array([[2.25]])
     """
     J, theta = as_objective(
-        X, None, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept
+        X, None, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, targets=False
     )
     return J.hessian(theta)
 
@@ -203,7 +203,15 @@ def hvp(
     array([4.5])
     """
     J, theta = as_objective(
-        X, None, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
+        X,
+        None,
+        sample_weight,
+        theta,
+        alpha=alpha,
+        loss=loss,
+        fit_intercept=fit_intercept,
+        finite=False,
+        targets=False,
     )
     product = J.hvp(theta, as_vector(v, "v", theta.size, match=" to match X"))
     _explain(product, X)
