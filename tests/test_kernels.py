@@ -751,6 +751,40 @@ def test_the_arguments_of_the_error_cases_are_themselves_right(kernel):
     call(kernel)
 
 
+LAYOUTS = {
+    "strided": lambda a: np.repeat(a, 2)[::2],
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "float32": lambda a: a.astype(np.float32),
+    "big-endian": lambda a: a.astype(">f8"),
+    "read-only": lambda a: np.frombuffer(a.tobytes()),
+    "list": lambda a: a.tolist(),
+}
+
+
+def flat(result):
+    parts = result if isinstance(result, tuple) else (result,)
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+@each_kernel
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_vectors_are_taken_in_every_layout(kernel, layout):
+    given = {
+        name: float32_values(value)
+        for name, value in arguments().items()
+        if name in ("y", "theta", "v", "alpha", "sample_weight")
+    }
+    laid_out = {name: LAYOUTS[layout](value) for name, value in given.items()}
+    assert_array_equal(flat(call(kernel, **laid_out)), flat(call(kernel, **given)))
+
+
+@each_kernel
+@pytest.mark.parametrize(("n", "d"), [(0, 3), (0, 0), (4, 0)])
+def test_no_rows_and_no_columns_are_nothing_to_refuse(kernel, n, d):
+    empty = {"X": np.ones((n, d)), "y": np.ones(n), "sample_weight": np.ones(n)}
+    call(kernel, **empty, theta=np.ones(d), v=np.ones(d), alpha=np.ones(d))
+
+
 WRONG_SHAPES = {
     "X": [(100,), (100, 3, 1)],
     "y": [(99,), (101,), (100, 1)],
@@ -851,10 +885,17 @@ def test_logistic_targets_outside_of_zero_and_one_are_refused(kernel, bad):
     call(kernel, y=y, loss="squared")
 
 
+@pytest.mark.parametrize("kernel", ["gradient", "loss_and_gradient", "rounding_floor"])
+def test_no_targets_are_refused(kernel):
+    with pytest.raises(ValueError, match="y has shape"):
+        call(kernel, y=None)
+
+
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"y": None}, "y has shape"),
         ({"y": np.ones(99)}, r"\(99,\)"),
         ({"sample_weight": np.ones(99)}, r"\(99,\)"),
         ({"X": np.ones((100, 4))}, "X"),
@@ -872,6 +913,16 @@ def test_gradient_difference_refuses_rows_that_do_not_fit(side, changes, message
     rows[side] = given["X"], given["y"], given["sample_weight"]
     with pytest.raises(ValueError, match=message):
         kernels.gradient_difference(*rows, given["theta"])
+
+
+@pytest.mark.parametrize("wrong", [list, lambda side: side[:1], lambda side: (*side, None, None)])
+def test_gradient_difference_refuses_what_is_no_pair_or_triple(wrong):
+    given = arguments()
+    side = given["X"], given["y"]
+    other = given["X"].copy(), given["y"]
+    for sides in ((wrong(side), side), (side, wrong(side)), (side, wrong(other)), (None, wrong(side))):
+        with pytest.raises(ValueError, match="before and after are tuples"):
+            kernels.gradient_difference(*sides, given["theta"])
 
 
 @pytest.mark.parametrize("theta", [np.ones(4), np.array([1.0, np.nan, 1.0])])

@@ -494,6 +494,7 @@ BAD_ROWS = {
     "nan": ([[np.nan] * 6], [0.0], None, "contains NaN"),
     "width": (np.ones((1, 5)), [0.0], None, "X has 5 columns, expected 6"),
     "targets": (np.ones((2, 6)), [0.0], None, "y has shape"),
+    "no_targets": (np.ones((1, 6)), None, None, "y has shape"),
     "domain": (np.ones((1, 6)), [2.0], None, "y"),
     "weight": (np.ones((1, 6)), [0.0], [-1.0], "must not be negative"),
     "too_many": (np.ones((61, 6)), np.zeros(61), None, "more rows would leave than the statistics hold"),

@@ -18,12 +18,11 @@ from . import _core
 from ._arrays import (
     Blocks,
     Float,
+    as_block,
     as_matrix,
     as_objective,
     as_real,
-    as_targets,
     as_vector,
-    as_weights,
     require_finite,
 )
 from .errors import NotPositiveDefiniteError
@@ -44,13 +43,9 @@ __all__ = [
 Rows = tuple[Any, ArrayLike] | tuple[Any, ArrayLike, ArrayLike | None]
 
 
-def _theta(theta: ArrayLike, X: Any, fit_intercept: bool, name: str = "theta") -> Float:
-    return as_vector(theta, name, np.shape(X)[1] + bool(fit_intercept), match=" to match X")
-
-
 def _explain(g: Float, *Xs: Any) -> None:
     """Blames X for a gradient that is not finite: every entry of X enters it, so a finite one clears X."""
-    if not np.isfinite(g).all():
+    if not _core.is_finite(g):
         for X in Xs:
             as_matrix(X)
 
@@ -99,17 +94,18 @@ def loss_and_gradient(
     >>> round(value, 6), g
     (1.386294, array([-0.5]))
     """
-    J = as_objective(
+    J, theta = as_objective(
         X,
         y,
         sample_weight,
+        theta,
         alpha=alpha,
         loss=loss,
         fit_intercept=fit_intercept,
         noise=noise,
         finite=False,
     )
-    at = J.evaluate(_theta(theta, X, fit_intercept))
+    at = J.evaluate(theta)
     g = at.gradient
     _explain(g, X)
     return at.value, g
@@ -174,8 +170,10 @@ def hessian(
     >>> hessian([[1.0], [2.0]], [0.0], alpha=1.0)
     array([[2.25]])
     """
-    J = as_objective(X, None, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept)
-    return J.hessian(_theta(theta, X, fit_intercept))
+    J, theta = as_objective(
+        X, None, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, targets=False
+    )
+    return J.hessian(theta)
 
 
 def hvp(
@@ -204,10 +202,18 @@ def hvp(
     >>> hvp([[1.0], [2.0]], [0.0], [2.0], alpha=1.0)
     array([4.5])
     """
-    J = as_objective(
-        X, None, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
+    J, theta = as_objective(
+        X,
+        None,
+        sample_weight,
+        theta,
+        alpha=alpha,
+        loss=loss,
+        fit_intercept=fit_intercept,
+        finite=False,
+        targets=False,
     )
-    product = J.hvp(_theta(theta, X, fit_intercept), _theta(v, X, fit_intercept, "v"))
+    product = J.hvp(theta, as_vector(v, "v", theta.size, match=" to match X"))
     _explain(product, X)
     return product
 
@@ -236,8 +242,10 @@ def rounding_floor(
     >>> 0 < rounding_floor([[1.0], [2.0]], [0, 1], [0.5], alpha=1.0) < 1e-12
     True
     """
-    J = as_objective(X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept, noise=noise)
-    return J.rounding_floor(_theta(theta, X, fit_intercept))
+    J, theta = as_objective(
+        X, y, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, noise=noise
+    )
+    return J.rounding_floor(theta)
 
 
 def gradient_difference(
@@ -277,25 +285,25 @@ def gradient_difference(
     >>> gradient_difference((X, [0]), (X, [1]), [0.3, -0.1])
     array([-1., -2.])
     """
-    shared = before is not None and after is not None and before[0] is after[0]
-    X_shared = as_matrix(before[0], finite=False) if before is not None and shared else None
     at = as_vector(theta, "theta", np.size(theta))
-
-    def objective(side: Rows | None) -> _core.Objective | None:
+    chosen, penalty = get_loss(loss), np.zeros(at.size)
+    objectives: list[_core.Objective | None] = []
+    given: list[Any] = []
+    for side in (before, after):
         if side is None:
-            return None
+            objectives.append(None)
+            continue
         if not isinstance(side, tuple) or len(side) not in (2, 3):
             raise ValueError("before and after are tuples (X, y) or (X, y, sample_weight), or None")
-        X = as_matrix(side[0], finite=False) if X_shared is None else X_shared
-        if at.size != X.shape[1] + bool(fit_intercept):
-            _theta(theta, X, fit_intercept)
-        weights = side[2] if len(side) == 3 else None
-        return as_objective(
-            X, side[1], weights, alpha=0.0, loss=loss, fit_intercept=fit_intercept, finite=False
-        )
-
-    g = _core.gradient_difference(objective(before), objective(after), at).gradient
-    _explain(g, *(side[0] for side in (before, after) if side is not None))
+        if not given or side[0] is not given[-1]:  # the very same X is converted once, and stays the same
+            X = as_matrix(side[0], finite=False)
+            given.append(side[0])
+            if at.size != X.shape[1] + bool(fit_intercept):
+                as_vector(at, "theta", X.shape[1] + bool(fit_intercept), match=" to match X")
+        block = as_block(X, side[1], side[2] if len(side) == 3 else None, chosen)
+        objectives.append(_core.Objective([block], loss, penalty, bool(fit_intercept)))
+    g = _core.gradient_difference(objectives[0], objectives[1], at).gradient
+    _explain(g, *given)
     return g
 
 
@@ -362,7 +370,7 @@ class CholeskyFactor:
         matrix = np.asarray(H, dtype=np.float64, order="C")
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"H has shape {matrix.shape}, expected a square matrix")
-        if not np.isfinite(matrix).all():
+        if not _core.is_finite(matrix):
             raise ValueError("H contains NaN or infinity")
         self._factor = _core.CholeskyFactor(matrix)
 
@@ -383,7 +391,7 @@ class CholeskyFactor:
             Shapes that do not match, NaN or infinity.
         """
         b = np.asarray(b, dtype=np.float64, order="C")
-        if not np.isfinite(b).all():
+        if not _core.is_finite(b):
             raise ValueError("b contains NaN or infinity")
         return self._factor.solve(b)
 
@@ -461,10 +469,10 @@ class CholeskyFactor:
         array([[2., 0.],
                [1., 3.]])
         """
-        self._factor.append(as_vector(h, "h", self.shape[0] + 1))
+        self._factor.append(as_vector(h, "h", self._factor.shape[0] + 1))
 
     def _columns(self, V: ArrayLike) -> Float:
-        array = np.asarray(as_real(V, "V"), order="C")
+        array = as_real(V, "V")
         require_finite(array, "V")
         return array
 
@@ -543,10 +551,9 @@ class AnchoredStatistics:
         fit_intercept: bool = False,
     ) -> None:
         X = as_matrix(X)
-        objective = as_objective(
-            X, y, sample_weight, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
+        objective, at = as_objective(
+            X, y, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
         )
-        at = _theta(theta, X, fit_intercept)
         self._columns, self._loss = X.shape[1], get_loss(loss)
         self._set(
             _core.AnchoredStatistics(
@@ -618,9 +625,7 @@ class AnchoredStatistics:
         return self._taken
 
     def _rows(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Blocks:
-        X = as_matrix(X, columns=self._columns)
-        n = X.shape[0]
-        return [(X, as_targets(y, self._loss, n), as_weights(sample_weight, n))]
+        return [as_block(as_matrix(X, columns=self._columns), y, sample_weight, self._loss)]
 
     @property
     def anchor(self) -> Float:

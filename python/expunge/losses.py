@@ -76,9 +76,8 @@ class Loss:
         y = np.asarray(y, dtype=np.float64)
         if y.size == 1 and self.contains(y.item()):  # as a number: an array of one takes ten times as long
             return
-        outside = np.flatnonzero(~self.contains(y))
-        if outside.size:
-            first = outside[0]
+        inside = self.contains(y)
+        if y.size and not inside.item(first := inside.argmin()):
             raise ValueError(
                 f"y[{first}] is {y[first]}, but the {self.name} loss expects targets in "
                 f"{self.target_domain}: {self.remedy}"
