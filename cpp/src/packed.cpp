@@ -22,12 +22,6 @@ bool long_enough(Index rows, Index columns, Index terms) {
     return static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(terms) >= 4e6;
 }
 
-void fetch([[maybe_unused]] const double* from) {
-#if defined(__GNUC__) || defined(__clang__)
-    __builtin_prefetch(from);
-#endif
-}
-
 // Entries of a block of a column-major matrix, `groups` high and one wide.
 template <int groups>
 struct Tile {
@@ -52,8 +46,7 @@ void add_tile(Index terms, const double* a, Index a_stride, const double* b, dou
               Index stride) {
     const Tile<groups> product(terms, a, a_stride, b);
     for (Index j = 0; j < tile; ++j)
-        for (int g = 0; g < groups; ++g)
-            Eigen::Map<TileColumn>(C + g * tile + j * stride) += sign * product.entries[g][j];
+        for (int g = 0; g < groups; ++g) tile_at(C + g * tile + j * stride) += sign * product.entries[g][j];
 }
 
 // C = (C - A^T B) L^-T, a tile, L (tile, tile) below its diagonal 1 / inverse: L(k, j) at L[k + j tile]. It
@@ -65,7 +58,7 @@ void solve_tile(Index terms, double* a, Index a_stride, const double* b, const d
     const double* L = b + terms * tile;
     for (Index j = 0; j < tile; ++j)
         for (int g = 0; g < groups; ++g)
-            x.entries[g][j] = Eigen::Map<TileColumn>(C + g * tile + j * stride) - x.entries[g][j];
+            x.entries[g][j] = tile_at(C + g * tile + j * stride) - x.entries[g][j];
     for (Index j = 0; j < tile; ++j)
         for (int g = 0; g < groups; ++g) {
             x.entries[g][j] *= inverse[j];
@@ -74,7 +67,7 @@ void solve_tile(Index terms, double* a, Index a_stride, const double* b, const d
     for (Index j = 0; j < tile; ++j)
         for (int g = 0; g < groups; ++g) {
             packed_column(a + g * a_stride + (terms + j) * tile) = x.entries[g][j];
-            Eigen::Map<TileColumn>(C + g * tile + j * stride) = x.entries[g][j];
+            tile_at(C + g * tile + j * stride) = x.entries[g][j];
         }
 }
 
@@ -115,7 +108,7 @@ Index group_stride(const Packed& A) { return A.group(1) - A.group(0); }
 
 void add_gram(Eigen::Ref<Matrix> lower, const Packed& A, Index first, Index terms, double sign, Ahead ahead) {
     const Index groups = A.groups(), a_stride = group_stride(A);
-    constexpr Index line = 8;
+    constexpr Index line = 64;
     const Index tiles = groups * (groups + tile_groups) / (2 * tile_groups) + 1;
     const Index share = (ahead.size / tiles + line) / line * line;
     // columns j, then tiles down from the diagonal: those of j stay in the first-level cache
@@ -125,7 +118,7 @@ void add_gram(Eigen::Ref<Matrix> lower, const Packed& A, Index first, Index term
             for (Index i = std::max(begin, j); i < end; i += tile_groups) {
                 for (const Index stop = std::min(fetched + share, ahead.size); fetched < stop;
                      fetched += line)
-                    fetch(ahead.first + fetched);
+                    fetch(static_cast<const char*>(ahead.first) + fetched);
                 const Index high = std::min(tile_groups, end - i);
                 on_tile(lower, i * tile, j * tile, high, [&](double* C, Index stride) {
                     with_groups(high, [&]<int g>() {

@@ -1,5 +1,6 @@
 #pragma once
 // What row views share: the columns that are seen, and scratch memory.
+#include <cstddef>
 #include <memory>
 #include <new>
 #include <numeric>
@@ -48,22 +49,24 @@ inline Runs select(const Runs& runs, const std::vector<Index>& kept) {
 // Scratch memory, aligned, that grows and is kept: one per thread and use, so that a kernel allocates once.
 class Workspace {
 public:
-    double* take(Index size) {
-        if (size > size_) {
-            memory_.reset(new (alignment) double[static_cast<std::size_t>(size)]);
-            size_ = size;
+    template <class T = double>
+    T* take(Index size) {
+        const auto bytes = static_cast<std::size_t>(size) * sizeof(T);
+        if (bytes > size_) {
+            memory_.reset(static_cast<std::byte*>(::operator new(bytes, alignment)));
+            size_ = bytes;
         }
-        return memory_.get();
+        return reinterpret_cast<T*>(memory_.get());
     }
 
 private:
     static constexpr std::align_val_t alignment{64};  // a cache line
     struct Delete {
-        void operator()(double* memory) const { ::operator delete[](memory, alignment); }
+        void operator()(std::byte* memory) const { ::operator delete(memory, alignment); }
     };
 
-    std::unique_ptr<double[], Delete> memory_;
-    Index size_ = 0;
+    std::unique_ptr<std::byte, Delete> memory_;
+    std::size_t size_ = 0;
 };
 
 }  // namespace expunge

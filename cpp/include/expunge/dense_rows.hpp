@@ -10,29 +10,121 @@
 
 namespace expunge {
 
-// m rows in float64, row-major, of which the columns in `runs` are seen: (m, d).
+// Lines of numbers, `stride` apart: rows of X, or its columns.
+template <class T>
+struct Lines {
+    static constexpr Index together = 8;  // lines: what they share is read once for all
+
+    const T* first;
+    Index count, size, stride;
+
+    const T* line(Index i) const { return first + i * stride; }
+
+    // sums (count,) += lines v, v (size,)
+    void add_products(const double* __restrict v, double* __restrict sums) const {
+        const TileColumn last = size < tile ? unseen() : unseen() * tile_at(v + size - tile);
+        Index i = 0;
+        for (; i + together <= count; i += together) products_of<together>(i, v, last, sums);
+        for (; i < count; ++i) products_of<1>(i, v, last, sums);
+    }
+
+    // sums (size,) += lines^T c, c (count,). `following`: how many lines after these will be read next.
+    void add_combination(const double* __restrict c, double* __restrict sums, Index following) const {
+        const TileColumn last = unseen();
+        Index i = 0;
+        for (; i + together <= count; i += together)
+            combination_of<together>(i, c, last, sums, i + together <= following);
+        for (; i < count; ++i) combination_of<1>(i, c, last, sums, i < following);
+    }
+
+private:
+    // What is left of a line after whole tiles is read as one more tile, that ends with the line: 1 where it
+    // has what the others had not, 0 where it has what they had.
+    TileColumn unseen() const {
+        TileColumn is;
+        for (Index l = 0; l < tile; ++l) is(l) = l >= tile - size % tile ? 1.0 : 0.0;
+        return is;
+    }
+
+    template <int lines>
+    void products_of(Index i, const double* __restrict v, const TileColumn& last,
+                     double* __restrict sums) const {
+        TileColumn products[lines];
+        for (TileColumn& product : products) product.setZero();
+        Index j = 0;
+        for (; j + tile <= size; j += tile) {
+            const TileColumn shared = tile_at(v + j);
+            for (int k = 0; k < lines; ++k) products[k] += tile_at(line(i + k) + j) * shared;
+        }
+        if (j == size) {
+            for (int k = 0; k < lines; ++k) sums[i + k] += products[k].sum();
+        } else if (size > tile) {
+            for (int k = 0; k < lines; ++k)
+                sums[i + k] += (products[k] + tile_at(line(i + k) + size - tile) * last).sum();
+        } else {
+            for (int k = 0; k < lines; ++k)
+                for (Index l = 0; l < size; ++l) sums[i + k] += static_cast<double>(line(i + k)[l]) * v[l];
+        }
+    }
+
+    template <int lines>
+    void combination_of(Index i, const double* __restrict c, const TileColumn& last, double* __restrict sums,
+                        bool followed) const {
+        const auto sum_at = [&](Index j, TileColumn sum) {
+            for (int k = 0; k < lines; ++k) sum += tile_at(line(i + k) + j) * c[i + k];
+            if (followed)
+                for (int k = 0; k < lines; ++k) fetch(line(count + i + k) + j);
+            return sum;
+        };
+        Index j = 0;
+        for (; j + tile <= size; j += tile) tile_at(sums + j) = sum_at(j, tile_at(sums + j));
+        if (j == size) return;
+        if (size > tile) {
+            tile_at(sums + size - tile) += last * sum_at(size - tile, TileColumn::Zero());
+        } else {
+            for (; j < size; ++j)
+                for (int k = 0; k < lines; ++k) sums[j] += static_cast<double>(line(i + k)[j]) * c[i + k];
+        }
+    }
+};
+
+// m rows, of which the columns in `runs` are seen: (m, d). One of the two strides is 1.
+template <class T>
 class DensePanel {
 public:
-    // `runs` and `whole`, all of d columns, must outlive the panel.
-    DensePanel(const double* data, Index m, Index width, Index stride, const Runs& runs, const Runs& whole)
-        : x_(data, m, width, Eigen::OuterStride<>(stride)), runs_(runs), whole_(whole) {}
+    // `runs` and `whole`, all of d columns, must outlive the panel. `following` rows of the same layout come
+    // after these.
+    DensePanel(const T* data, Index m, Index row_stride, Index column_stride, const Runs& runs,
+               const Runs& whole, Index following = 0)
+        : data_(data), m_(m), row_stride_(row_stride), column_stride_(column_stride), runs_(runs),
+          whole_(whole), following_(following) {}
 
     // eta (m,) = X theta
     void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
         eta.setZero();
-        each_run([&](auto x, Index j) { eta.noalias() += x * theta.segment(j, x.cols()); });
+        each_run([&](const Run& run, Index j) {
+            if (by_rows())
+                rows_of(run).add_products(theta.data() + j, eta.data());
+            else
+                columns_of(run).add_combination(theta.data() + j, eta.data(), 0);
+        });
     }
 
     // g (d,) += X^T r
     void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
-        each_run([&](auto x, Index j) { g.segment(j, x.cols()).noalias() += x.transpose() * r; });
+        each_run([&](const Run& run, Index j) {
+            if (by_rows())
+                rows_of(run).add_combination(r.data(), g.data() + j, following_);
+            else
+                columns_of(run).add_products(r.data(), g.data() + j);
+        });
     }
 
     // g (d,) += X^T r, r = w (X theta + offset); returns the sum of r.
     double add_product(const VectorRef& w, const VectorRef& theta, double offset,
                        Eigen::Ref<Vector> g) const {
         double memory[max_panel_rows];
-        Eigen::Map<Vector> r(memory, x_.rows());
+        Eigen::Map<Vector> r(memory, m_);
         multiply(theta, r);
         r = w.cwiseProduct((r.array() + offset).matrix());
         add_transposed(r, g);
@@ -44,60 +136,82 @@ public:
                  Eigen::Ref<Vector> sums) const {
         norm2.setZero();
         sums.setZero();
-        each_run([&](auto x, Index j) {
-            const auto of_run = sizes.segment(j, x.cols());
-            for (Index i = 0; i < x.rows(); ++i) {
-                norm2(i) += x.row(i).squaredNorm();
-                sums(i) += x.row(i).cwiseAbs().dot(of_run);
-            }
+        each_run([&](const Run& run, Index j) {
+            const auto x = columns(run);
+            const auto of_run = sizes.segment(j, run.count);
+            if (by_rows())
+                for (Index i = 0; i < m_; ++i) {
+                    norm2(i) += x.row(i).template cast<double>().squaredNorm();
+                    sums(i) += x.row(i).template cast<double>().cwiseAbs().dot(of_run);
+                }
+            else
+                for (Index k = 0; k < run.count; ++k) {
+                    norm2 += x.col(k).template cast<double>().cwiseAbs2();
+                    sums += x.col(k).template cast<double>().cwiseAbs() * of_run(k);
+                }
         });
     }
 
     // The panel of f(x_ij), in the workspace.
     template <class F>
-    DensePanel map(F f, Workspace& workspace) const {
-        const Index m = x_.rows(), d = columns();
-        Eigen::Map<RowMatrix> mapped(workspace.take(m * d), m, d);
-        each_run([&](auto x, Index j) { mapped.middleCols(j, x.cols()) = x.unaryExpr(f); });
-        return {mapped.data(), m, d, d, whole_, whole_};
+    DensePanel<double> map(F f, Workspace& workspace) const {
+        const Index d = count(runs_);
+        double* mapped = workspace.take(m_ * d);
+        const DensePanel<double> panel(mapped, m_, by_rows() ? d : 1, by_rows() ? 1 : m_, whole_, whole_);
+        each_run([&](const Run& run, Index j) {
+            for (Index l = 0; l < (by_rows() ? m_ : run.count); ++l) {
+                const T* from = by_rows() ? rows_of(run).line(l) : columns_of(run).line(l);
+                double* to = by_rows() ? mapped + l * d + j : mapped + (j + l) * m_;
+                for (Index k = 0; k < (by_rows() ? run.count : m_); ++k)
+                    to[k] = f(static_cast<double>(from[k]));
+            }
+        });
+        return panel;
     }
 
     // Stored entries of row i.
-    Index stored(Index) const { return columns(); }
+    Index stored(Index) const { return count(runs_); }
 
     // Terms of a Gram matrix: rows of weight w != 0, times sqrt|w|, the positive ones from the first on, the
-    // others from the last back. Returns how many of each.
-    std::pair<Index, Index> pack(const double* w, const Packed& terms, Workspace& workspace) const {
+    // others from the last back. Returns how many of each. Rows must be in one piece.
+    std::pair<Index, Index> pack(const double* w, const Packed& terms) const {
         Index positive = 0, negative = 0;
-        double* memory = runs_.size() > 1 ? workspace.take(columns()) : nullptr;
-        for (Index i = 0; i < x_.rows(); ++i) {
+        for (Index i = 0; i < m_; ++i) {
             if (w[i] == 0.0) continue;
-            const double* row = x_.data() + i * x_.outerStride() + runs_[0].first;
-            if (memory) {
-                each_run([&](auto x, Index j) { Eigen::Map<Vector>(memory + j, x.cols()) = x.row(i); });
-                row = memory;
-            }
-            terms.set(w[i] > 0.0 ? positive++ : Packed::max_terms - ++negative, row,
+            terms.set(w[i] > 0.0 ? positive++ : Packed::max_terms - ++negative, rows_of(runs_[0]).line(i),
                       std::sqrt(std::abs(w[i])));
         }
         return {positive, negative};
     }
 
 private:
-    Index columns() const { return whole_.front().count; }
+    bool by_rows() const { return column_stride_ == 1; }
+    Lines<T> rows_of(const Run& run) const { return {data_ + run.first, m_, run.count, row_stride_}; }
+    Lines<T> columns_of(const Run& run) const {
+        return {data_ + run.first * column_stride_, run.count, m_, column_stride_};
+    }
 
-    // visit(the columns of one run, the position of the first of them among all seen)
+    // (m, columns of the run)
+    auto columns(const Run& run) const {
+        using Strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+        return Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>, 0, Strides>(
+            data_ + run.first * column_stride_, m_, run.count, Strides(column_stride_, row_stride_));
+    }
+
+    // visit(a run, the position of the first of its columns among all seen)
     template <class Visit>
     void each_run(Visit&& visit) const {
         Index j = 0;
         for (const Run& run : runs_) {
-            visit(x_.middleCols(run.first, run.count), j);
+            visit(run, j);
             j += run.count;
         }
     }
 
-    Eigen::Map<const RowMatrix, 0, Eigen::OuterStride<>> x_;
+    const T* data_;
+    Index m_, row_stride_, column_stride_;
     const Runs &runs_, &whole_;
+    Index following_;
 };
 
 template <class T>
@@ -139,32 +253,12 @@ public:
     Index largest_row() const { return d_; }
 
     // Rows [first, first + m): X itself where its layout allows, else packed into the workspace.
-    DensePanel panel(Index first, Index m, Workspace& workspace) const {
-        const T* rows = data_ + first * row_stride_;
-        if constexpr (std::is_same_v<T, double>) {
-            constexpr Index worthwhile = 8;  // columns in a run, below which packing pays
-            const auto runs = static_cast<Index>(columns_.size());
-            if (column_stride_ == 1 && d_ > 0 && runs * worthwhile <= d_ + worthwhile)
-                return {rows,        m,        columns_.back().first + columns_.back().count,
-                        row_stride_, columns_, whole_};
-        }
-        double* packed = workspace.take(m * d_);
-        Index to = 0;
-        for (const Run& run : columns_) {
-            const T* from = rows + run.first * column_stride_;
-            if (column_stride_ == 1) {
-                for (Index i = 0; i < m; ++i)
-                    for (Index j = 0; j < run.count; ++j)
-                        packed[i * d_ + to + j] = static_cast<double>(from[i * row_stride_ + j]);
-            } else {
-                for (Index j = 0; j < run.count; ++j)
-                    for (Index i = 0; i < m; ++i)
-                        packed[i * d_ + to + j] =
-                            static_cast<double>(from[i * row_stride_ + j * column_stride_]);
-            }
-            to += run.count;
-        }
-        return {packed, m, d_, d_, whole_, whole_};
+    DensePanel<T> panel(Index first, Index m, Workspace& workspace) const {
+        constexpr Index worthwhile = 8;  // columns in a run, below which packing pays
+        const bool few_runs = static_cast<Index>(columns_.size()) * worthwhile <= d_ + worthwhile;
+        if (d_ > 0 && few_runs && (column_stride_ == 1 || row_stride_ == 1))
+            return {rows_from(first), m, row_stride_, column_stride_, columns_, whole_, n_ - first - m};
+        return packed_panel(first, m, workspace);
     }
 
     // Each slice takes a matrix (d, d) of its own: little beside X, and beside the cache.
@@ -175,24 +269,43 @@ public:
 
     // Rows of weight 0 cost nothing.
     void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
-        thread_local Workspace packed, row, memory;
+        thread_local Workspace rows, memory;
         if (d_ == 0) return;
+        const bool in_one_piece = column_stride_ == 1 && columns_.size() == 1;
         const Packed terms(memory, d_);
         for (Index first = 0; first < n_; first += max_panel_rows) {
-            const Index m = std::min(max_panel_rows, n_ - first);
-            const auto [positive, negative] = panel(first, m, packed).pack(w + first, terms, row);
-            expunge::add_gram(H, terms, 0, positive, 1.0, rows_at(first + m));
+            const Index m = std::min(max_panel_rows, n_ - first), next = first + m;
+            const auto [positive, negative] =
+                (in_one_piece ? panel(first, m, rows) : packed_panel(first, m, rows)).pack(w + first, terms);
+            Ahead ahead;
+            if (in_one_piece && row_stride_ == d_)
+                ahead = {rows_from(next), std::min(max_panel_rows, n_ - next) * d_ * Index(sizeof(T))};
+            expunge::add_gram(H, terms, 0, positive, 1.0, ahead);
             if (negative > 0) expunge::add_gram(H, terms, Packed::max_terms - negative, negative, -1.0);
         }
     }
 
 private:
-    // The next panel, if it is one piece of memory.
-    Ahead rows_at(Index first) const {
-        if constexpr (std::is_same_v<T, double>)
-            if (column_stride_ == 1 && row_stride_ == d_ && columns_.size() == 1)
-                return {data_ + first * d_, std::min(max_panel_rows, n_ - first) * d_};
-        return {};
+    const T* rows_from(Index first) const { return data_ + first * row_stride_; }
+
+    // The columns that are seen, side by side, row by row.
+    DensePanel<T> packed_panel(Index first, Index m, Workspace& workspace) const {
+        const T* rows = rows_from(first);
+        T* packed = workspace.take<T>(m * d_);
+        Index to = 0;
+        for (const Run& run : columns_) {
+            const T* from = rows + run.first * column_stride_;
+            if (column_stride_ == 1) {
+                for (Index i = 0; i < m; ++i)
+                    std::copy_n(from + i * row_stride_, run.count, packed + i * d_ + to);
+            } else {
+                for (Index j = 0; j < run.count; ++j)
+                    for (Index i = 0; i < m; ++i)
+                        packed[i * d_ + to + j] = from[i * row_stride_ + j * column_stride_];
+            }
+            to += run.count;
+        }
+        return {packed, m, d_, 1, whole_, whole_};
     }
 
     const T* data_;

@@ -38,7 +38,7 @@ struct Logistic {
     static double d2(double y, double eta) {
         const double z = (1.0 - 2.0 * y) * eta;  // |z| = |eta|, and the exponential is that of the other two
         const double e = exp_nonpositive(-std::abs(z));
-        return e / ((1.0 + e) * (1.0 + e));
+        return e / (1.0 + e * (2.0 + e));  // (1 + e)^2 would round twice as often
     }
     static double d1_rounding(double r, double eta_rounding, double) {
         return (std::abs(r) < max_d2 ? std::abs(r) : max_d2) * eta_rounding;

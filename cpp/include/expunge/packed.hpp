@@ -18,9 +18,22 @@ constexpr Index tile = 4;
 // `tile` values of one term, worked on together.
 using TileColumn = Eigen::Array<double, tile, 1>;
 
+// Of packed memory, which is aligned, or of any other.
 inline auto packed_column(double* values) { return Eigen::Map<TileColumn, Eigen::AlignedMax>(values); }
 inline auto packed_column(const double* values) {
     return Eigen::Map<const TileColumn, Eigen::AlignedMax>(values);
+}
+inline auto tile_at(double* values) { return Eigen::Map<TileColumn>(values); }
+inline auto tile_at(const double* values) { return Eigen::Map<const TileColumn>(values); }
+inline TileColumn tile_at(const float* values) {
+    return Eigen::Map<const Eigen::Array<float, tile, 1>>(values).cast<double>();
+}
+
+// Memory that will be read soon.
+inline void fetch([[maybe_unused]] const void* from) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(from, 0, 2);
+#endif
 }
 
 // Terms of sums over the columns of a matrix (terms, columns), packed: columns in groups of `tile`, and in a
@@ -43,13 +56,14 @@ public:
     }
 
     // Term `term` of every column becomes scale x, x (columns,).
-    void set(Index term, const double* x, double scale) const {
+    template <class T>
+    void set(Index term, const T* x, double scale) const {
         double* to = group(0, term);
         Index j = 0;
-        for (; j + tile <= columns_; j += tile, to += stride)
-            packed_column(to) = scale * Eigen::Map<const TileColumn>(x + j);
+        for (; j + tile <= columns_; j += tile, to += stride) packed_column(to) = scale * tile_at(x + j);
         if (j == columns_) return;
-        for (Index k = 0; k < tile; ++k) to[k] = j + k < columns_ ? scale * x[j + k] : 0.0;
+        for (Index k = 0; k < tile; ++k)
+            to[k] = j + k < columns_ ? scale * static_cast<double>(x[j + k]) : 0.0;
     }
 
 private:
@@ -65,8 +79,8 @@ private:
 
 // Memory that will be read after a product, fetched while it goes on.
 struct Ahead {
-    const double* first = nullptr;
-    Index size = 0;
+    const void* first = nullptr;
+    Index size = 0;  // in bytes
 };
 
 // lower (p, p) += sign A^T A, lower triangle, A the terms [first, first + terms) of p columns.
