@@ -232,6 +232,16 @@ def test_the_header_names_what_the_figures_depend_on():
         assert part in text
 
 
+def test_the_header_says_whether_blas_is_as_shipped(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    shipped = benchmark.machine()
+    assert "; BLAS as shipped: " in benchmark.header(shipped)[-1]
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "SkylakeX")
+    forced = benchmark.machine()
+    assert "; BLAS with OPENBLAS_CORETYPE=SkylakeX: " in benchmark.header(forced)[-1]
+    assert benchmark.differing(shipped, forced) == ["openblas_coretype: None then, SkylakeX now"]
+
+
 # The command
 
 

@@ -552,6 +552,7 @@ def machine() -> dict[str, Any]:
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "blas": _blas(),
+        "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE"),
         "threadpoolctl": getattr(_threadpoolctl(), "__version__", None),
     }
 
@@ -602,11 +603,13 @@ def header(machine: dict[str, Any]) -> list[str]:
             limit += ': pip install "expunge[bench]" brings threadpoolctl, which does it'
     else:
         limit = _count(max(threads))
+    coretype = machine["openblas_coretype"]  # kernels that the user chose, in place of OpenBLAS
+    choice = f"with OPENBLAS_CORETYPE={coretype}" if coretype else "as shipped"
     return [
         f"machine: {machine['cpu']}, {machine['cores']} cores; Python {machine['python']}",
         f"expunge {machine['expunge']}, {machine['isa']}, Eigen {machine['eigen']}, {machine['compiler']}, "
         f"{_count(machine['threads'])}",
-        f"NumPy {machine['numpy']}, SciPy {machine['scipy']}; BLAS {blas or 'unknown'}, {limit}",
+        f"NumPy {machine['numpy']}, SciPy {machine['scipy']}; BLAS {choice}: {blas or 'unknown'}, {limit}",
     ]
 
 
