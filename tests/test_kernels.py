@@ -241,7 +241,6 @@ def margins(n, seed):
             "d2",
             logistic_d2,
             100_000,
-            marks=pytest.mark.xfail(reason="(1 + e)^2 doubles the error of 1 + e: 4.3 ulp"),
         ),
     ],
     ids=["value", "d1", "d2"],

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <deque>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -12,29 +15,40 @@ namespace expunge {
 namespace {
 
 constexpr double armijo = 1e-4;
-constexpr double direct_contraction = 0.5;  // go on with a factor while each step cuts the residual to this
+constexpr std::size_t most_pairs = 20;      // what older steps tell is of another Hessian
 constexpr double direct_entries = 40.0;     // of X for each parameter, below which pairs take too much memory
+constexpr int patience = 8;                 // steps with a factor as it is that together ...
+constexpr double worthwhile = 0.25;         // ... must bring the residual to this share
+constexpr double direct_contraction = 0.5;  // a step that does so much needs no new factor
+constexpr double near_minimum = 5.0;        // where a step does so much, the next ones will
 constexpr double endgame = 1e-10;           // below this share of J, differences of J are rounding
 constexpr int halvings = 40;
 
-// The inverse of a Hessian, from an anchor of about it and what the gradient did along the steps made since
-// (L-BFGS).
+// The inverse of a Hessian, from an anchor of about it, up to its scale, and what the gradient did along the
+// last steps (L-BFGS).
 class InverseHessian {
 public:
-    void add(Vector step, Vector change) {
-        if (step.dot(change) > 0.0) pairs_.push_back({std::move(step), std::move(change)});
+    void add(const Anchor& anchor, Vector step, Vector change) {
+        const double curvature = step.dot(change);
+        if (!(curvature > 0.0)) return;
+        scale_ = curvature / change.dot(anchor.solve(change));
+        if (pairs_.size() == most_pairs) pairs_.pop_front();
+        pairs_.push_back({std::move(step), std::move(change), curvature});
     }
-    void clear() { pairs_.clear(); }
+    void clear() {
+        pairs_.clear();
+        scale_ = 1.0;
+    }
 
     Vector multiply(const Anchor& anchor, Vector b) const {
         std::vector<double> weights;
         for (auto pair = pairs_.rbegin(); pair != pairs_.rend(); ++pair) {
-            weights.push_back(pair->step.dot(b) / pair->step.dot(pair->change));
+            weights.push_back(pair->step.dot(b) / pair->curvature);
             b -= weights.back() * pair->change;
         }
-        Vector x = anchor.solve(b);
+        Vector x = scale_ * anchor.solve(b);
         for (const Pair& pair : pairs_) {
-            x += (weights.back() - pair.change.dot(x) / pair.step.dot(pair.change)) * pair.step;
+            x += (weights.back() - pair.change.dot(x) / pair.curvature) * pair.step;
             weights.pop_back();
         }
         return x;
@@ -43,18 +57,22 @@ public:
 private:
     struct Pair {
         Vector step, change;
+        double curvature;  // step^T change
     };
-    std::vector<Pair> pairs_;
+    std::deque<Pair> pairs_;
+    double scale_ = 1.0;
 };
 
-// Whether a new factor gets to the tolerance sooner than going on with an old one: near the minimum a
-// factor gives two digits a pass, while the step just made gave its digits at `passes`.
-bool factor_pays(double before, double after, double tolerance, int passes, double factor_cost) {
-    constexpr double digits_per_pass = 2.0, near_minimum = 5.0;
+// Whether a new factor gets to the tolerance sooner than going on with an old one, which took so many passes
+// from one residual to the other: near the minimum a factor gives two digits a pass.
+bool factor_pays(double before, double after, double tolerance, double passes, double factor_cost) {
+    constexpr double digits_per_pass = 2.0;
     const double gained = std::log10(before / after),
                  wanted = std::log10(after / std::max(tolerance, 1e-16 * after));
-    return before > near_minimum * after && factor_cost + wanted / digits_per_pass < wanted * passes / gained;
+    return factor_cost + wanted / digits_per_pass < wanted * passes / std::max(gained, 1e-3);
 }
+
+constexpr double unknown = std::numeric_limits<double>::quiet_NaN();  // a floor that nothing asked for yet
 
 void descend(Minimum& result, const Objective& J, Vector theta, double tolerance, int max_iter,
              std::shared_ptr<const Anchor> anchor, std::optional<Evaluation> start,
@@ -70,12 +88,13 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
     const int max_products = complete ? static_cast<int>(std::min(20.0, factor_cost)) : 1000;
     const bool always_factor = max_products < 2;
     bool refactor = !anchor || (complete && !anchor->complete());
-    // Step with a factor near the minimum as it is: each step tells it more.
-    bool direct =
-        anchor && (anchor->complete() || direct_entries * static_cast<double>(J.parameters()) <= J.entries());
-    bool fresh = false;                       // the factor is that of H at this very theta
-    double previous = at.residual();          // one step ago, for the forcing term
-    bool measured = at.curvature.size() > 0;  // `at` was read off the data, not carried over
+    // Step with a factor as it is: each step tells it more.
+    const bool few_parameters = direct_entries * static_cast<double>(J.parameters()) <= J.entries();
+    bool direct = anchor && (anchor->complete() || few_parameters);
+    std::vector<double> residuals{at.residual()};  // since it is so
+    bool fresh = false;                            // the factor is that of H at this very theta
+    double previous = at.residual();               // one step ago, for the forcing term
+    bool measured = at.curvature.size() > 0;       // `at` was read off the data, not carried over
     std::optional<double> floor;
     InverseHessian inverse;
 
@@ -99,7 +118,8 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
             result.passes += complete ? 1 : 2;
             refactor = false;
             fresh = true;
-            direct = complete;
+            direct = complete || few_parameters;
+            residuals = {at.residual()};
             inverse.clear();
         }
         const double residual = at.residual(), value = at.value;
@@ -126,7 +146,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
                            (compare_gradients ? next.residual() < residual
                                               : next.value <= at.value + armijo * t * slope);
                 if (accepted) {
-                    if (direct) inverse.add(candidate - theta, next.gradient - at.gradient);
+                    if (direct) inverse.add(*anchor, candidate - theta, next.gradient - at.gradient);
                     theta = candidate;
                     at = std::move(next);
                 }
@@ -135,14 +155,27 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
         if (accepted) {
             const bool moved_far = value - at.value > 1e-2 * std::abs(value);
             previous = residual;
-            direct = direct && at.residual() <= direct_contraction * residual;
             fresh = false;
             measured = true;
             floor.reset();
-            refactor =
-                !step.converged || (complete ? !direct && factor_pays(residual, at.residual(), tolerance,
-                                                                      step.products + 1, factor_cost)
-                                             : moved_far && step.products > 2.0 * factor_cost);
+            refactor = !step.converged;
+            if (direct) {
+                residuals.push_back(at.residual());
+                const auto steps = static_cast<std::ptrdiff_t>(residuals.size()) - 1;
+                const double earlier =
+                    residuals[static_cast<std::size_t>(std::max<std::ptrdiff_t>(0, steps - patience))];
+                direct = 2 * result.iterations < max_iter &&
+                         (steps < patience || at.residual() <= worthwhile * earlier);
+                refactor = complete && !moved_far && at.residual() > direct_contraction * residual &&
+                           factor_pays(earlier, at.residual(), tolerance,
+                                       double(std::min<std::ptrdiff_t>(steps, patience)), factor_cost);
+            } else if (complete) {
+                refactor = refactor ||
+                           (near_minimum * at.residual() < residual &&
+                            factor_pays(residual, at.residual(), tolerance, step.products + 1, factor_cost));
+            } else {
+                refactor = refactor || (moved_far && step.products > 2.0 * factor_cost);
+            }
         } else if (!measured) {
             at = evaluate(theta);  // what was carried over may be rounding more than J
             measured = true;
@@ -155,14 +188,56 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
         }
     }
     if (!floor && at.residual() <= tolerance && at.floor <= tolerance) floor = at.floor;
-    if (!floor) {
-        floor = J.rounding_floor(theta);
-        ++result.passes;
-    }
-    result.floor = *floor;
+    result.floor = floor.value_or(unknown);
     result.theta = std::move(theta);
     result.at = std::move(at);
     result.anchor = std::move(anchor);
+}
+
+void measure_floor(Minimum& result, const Objective& J) {
+    if (!std::isnan(result.floor)) return;
+    result.floor = J.rounding_floor(result.theta);
+    ++result.passes;
+}
+
+struct Sample {
+    static constexpr Index parts = 8;
+    std::vector<Vector> weights;
+    Objective objective;
+    explicit Sample(const Objective& J) : objective(J.sample(parts, weights)) {}
+};
+
+// How large a block of the Hessian the rows of a sample tell well enough; 0 where a sample does not pay: a
+// quadratic is at its minimum after one step from anywhere, and fewer rows than parameters can be fitted
+// however they are drawn.
+Index sampled_block(const Objective& J, Index block) {
+    constexpr double entries = 1e5;
+    constexpr Index rows = 4;  // for a coordinate
+    const bool quadratic = std::visit([](auto loss) { return loss.max_d3 == 0.0; }, J.loss());
+    const Index p = J.parameters(), known = J.rows() / (Sample::parts * rows);
+    if (quadratic || J.entries() < entries || J.rows() < p || (block >= p && p > known)) return 0;
+    return std::min(block, known);
+}
+
+// About where J is least, and a factor of about its Hessian, from a sample of its rows; no anchor where that
+// cannot be had.
+Minimum minimum_of_sample(const Objective& J, double tolerance, int max_iter,
+                          const std::function<void()>& checkpoint, Index block) {
+    constexpr double share = 1e-3;  // of the residual at 0: what the sample leaves open is more
+    const Sample sample(J);
+    Minimum near;
+    try {
+        Vector zero = Vector::Zero(J.parameters());
+        Evaluation at = sample.objective.evaluate(zero);
+        const double enough = std::max(tolerance, share * at.residual());
+        descend(near, sample.objective, std::move(zero), enough, max_iter, nullptr, std::move(at), checkpoint,
+                block);
+        if (!near.theta.allFinite() || near.at.curvature.size() == 0) return {};
+        near.anchor = std::make_shared<const Anchor>(sample.objective, near.theta, near.at.curvature, block);
+        return near;
+    } catch (const NotPositiveDefinite&) {
+    }
+    return {};
 }
 
 }  // namespace
@@ -203,17 +278,31 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
     const bool from_zero = theta.isZero(0.0);
     const Index p = theta.size();
     Minimum result;
+    std::shared_ptr<const Anchor> of_sample;
+    const Index sampled = from_zero && !anchor && !start ? sampled_block(J, block) : 0;
+    if (sampled > 0) {
+        if (const Minimum near = minimum_of_sample(J, tolerance, max_iter, checkpoint, sampled);
+            near.anchor) {
+            theta = near.theta;
+            anchor = of_sample = near.anchor;
+            result.passes = (near.passes + Sample::parts - 1) / Sample::parts;
+        }
+    }
     try {
         descend(result, J, std::move(theta), tolerance, max_iter, std::move(anchor), std::move(start),
                 checkpoint, block);
-        if (from_zero || result.at.residual() <= std::max(tolerance, result.floor)) return result;
+        measure_floor(result, J);
+        if (result.anchor == of_sample) result.anchor.reset();  // it is of other rows
+        if ((from_zero && !of_sample) || result.at.residual() <= std::max(tolerance, result.floor))
+            return result;
     } catch (const NotPositiveDefinite&) {
-        if (from_zero) throw;
+        if (from_zero && !of_sample) throw;
     }
     // A start so far out that J is flat there in floating point: 0 is a start that always works.
     if (result.theta.size() > 0 && result.iterations >= max_iter) return result;
     Minimum first = result;
     descend(result, J, Vector::Zero(p), tolerance, max_iter, nullptr, std::nullopt, checkpoint, block);
+    measure_floor(result, J);
     if (first.theta.size() > 0 && !(result.at.residual() < first.at.residual())) {
         first.iterations = result.iterations;
         first.passes = result.passes;

@@ -140,6 +140,23 @@ Objective Objective::select(const std::vector<Index>& coordinates) const {
     return {std::move(blocks), loss_, penalty_(coordinates), intercept, largest_norm_, std::move(noise)};
 }
 
+Objective Objective::sample(Index parts, std::vector<Vector>& weights) const {
+    constexpr Index pieces = 8;
+    std::vector<Block> blocks;
+    for (const Block& block : blocks_) {
+        const Index n = expunge::rows(block.rows), m = (n + parts - 1) / parts;
+        for (Index k = 0; k < pieces; ++k) {
+            const Index begin = m * k / pieces, size = m * (k + 1) / pieces - begin, first = n * k / pieces;
+            if (size == 0) continue;
+            Vector& s = weights.emplace_back(Vector::Ones(size));
+            if (block.s) s = Eigen::Map<const Vector>(block.s + first, size);
+            s *= static_cast<double>(n) / static_cast<double>(m);
+            blocks.push_back({slice(block.rows, first, size), block.y ? block.y + first : nullptr, s.data()});
+        }
+    }
+    return {std::move(blocks), loss_, penalty_, fit_intercept_, largest_norm_, noise_};
+}
+
 bool Objective::same_rows(const Objective& other) const {
     if (blocks_.size() != 1 || other.blocks_.size() != 1) return false;
     return std::visit(

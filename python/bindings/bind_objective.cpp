@@ -157,6 +157,7 @@ void bind_objective(py::module_& m) {
              })
         .def_property_readonly("anchor_cost",
                                [](const PyObjective& J) { return anchor_cost(J.core, all_coordinates); })
+        .def_property_readonly("rows", [](const PyObjective& J) { return J.core.rows(); })
         .def_property_readonly("entries", [](const PyObjective& J) { return J.core.entries(); })
         .def(
             "rounding_floor",

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags
+from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -91,6 +91,7 @@ def check_alpha(value: Any) -> float:
 
 SOLVERS = ("auto", "cholesky", "cg")
 SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: for a fit, for many requests
+ROWS_OF_BLOCK = 16  # that tell of one coordinate of a fit's block
 FIT_PASSES, REQUESTS_PASSES = 40.0, 120.0  # what a factor of the whole Hessian may cost, in passes over X
 COPIES = 6  # of the Hessian, while a request is applied: kept, asked for and new, each with its factor
 
@@ -140,8 +141,19 @@ def choose_block(
     pays = objective.anchor_cost <= (REQUESTS_PASSES if requests else FIT_PASSES) and p <= in_proportion
     if solver == "cholesky" or (solver == "auto" and needed <= limit and pays):
         return None
-    block = min(in_proportion, LARGE_BLOCK) if requests and in_low_dimension(objective, p) else SMALL_BLOCK
+    if requests:
+        block = min(in_proportion, LARGE_BLOCK) if in_low_dimension(objective, p) else SMALL_BLOCK
+    else:
+        block = min(SMALL_BLOCK, max(1, objective.rows // ROWS_OF_BLOCK))
     return min(p, block, math.isqrt(int(min(limit, 2.0**60) / (8 * COPIES))))
+
+
+# How a fit takes X; whether it is finite, the largest norm tells.
+_LEARNT: dict[str, Any] = {
+    "dtype": [np.float64, np.float32],
+    "accept_sparse": "csr",
+    "ensure_all_finite": False,
+}
 
 
 def theta_of(model: Any) -> Float:
@@ -351,9 +363,10 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         noise = self._draw(d)
         b = as_noise(None if noise is None else noise.values, d, self.fit_intercept)
         blocks: Blocks = [(X, targets, weights)]
-        objective = _core.Objective(
-            blocks, self._loss, penalty, bool(self.fit_intercept), None, _core.largest_norm(X), b
-        )
+        norm = _core.largest_norm(X)
+        if not math.isfinite(norm):
+            assert_all_finite(X, input_name="X")  # or squares overflow
+        objective = _core.Objective(blocks, self._loss, penalty, bool(self.fit_intercept), None, norm, b)
         theta = np.zeros(penalty.size)
         block = choose_block(self.solver, self.memory_limit, objective, penalty.size)
         minimum = _core.minimize(objective, theta, tol, int(self.max_iter), block=block)
@@ -451,7 +464,7 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
             NaN or infinity, shapes that do not match, alpha <= 0, negative weights.
         """
         fresh = copy.copy(self)
-        X, y = validate_data(fresh, X, y, dtype=[np.float64, np.float32], accept_sparse="csr", y_numeric=True)
+        X, y = validate_data(fresh, X, y, y_numeric=True, **_LEARNT)
         return self._fit(fresh, X, as_targets(y, get_loss(self._loss), X.shape[0]), sample_weight)
 
     def predict(self, X: Any) -> Float:
@@ -558,7 +571,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
             two.
         """
         fresh = copy.copy(self)
-        X, y = validate_data(fresh, X, y, dtype=[np.float64, np.float32], accept_sparse="csr")
+        X, y = validate_data(fresh, X, y, **_LEARNT)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         if classes.size > 2:

@@ -108,6 +108,10 @@ public:
     // E3: J_after - J_before on these rows alone, and its gradient.
     static Evaluation difference(const Objective* before, const Objective* after, const VectorRef& theta);
 
+    // About the same objective from one row in `parts`, in a few pieces of each block. Their weights, which
+    // make up for the other rows, join `weights`, which must outlive it.
+    Objective sample(Index parts, std::vector<Vector>& weights) const;
+
 private:
     struct Sums;
     enum class Walk { alone, by_threads };
