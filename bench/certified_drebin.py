@@ -21,7 +21,7 @@ from problems import drebin, equal_to_3_decimals, scores
 
 import expunge as ex
 from expunge import benchmark
-from expunge.benchmark import one_thread
+from expunge.benchmark import use_threads
 from expunge.certificate import guo_mu
 
 ALPHA, EPSILON, DELTA = 1.0, 0.1, 0.01  # the source paper's
@@ -216,5 +216,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with one_thread():
+    with use_threads(1):
         main()

@@ -24,7 +24,7 @@ class Line:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    with tasks.one_thread():
+    with tasks.use_threads(1):
         yield
 
 
@@ -87,7 +87,7 @@ def pytest_terminal_summary(terminalreporter):
     if not (LINES or REMARKS):
         return
     write("")
-    with tasks.one_thread():
+    with tasks.use_threads(1):
         machine = tasks.machine()
     for line in tasks.header(machine):
         write(line)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.special import expit
 
 import expunge as ex
-from expunge.benchmark import one_thread
+from expunge.benchmark import use_threads
 
 matplotlib.rcParams["svg.hashsalt"] = "expunge"  # the same figures make the same file
 
@@ -92,5 +92,5 @@ def main(path):
 
 
 if __name__ == "__main__":
-    with one_thread():
+    with use_threads(1):
         main(sys.argv[1])

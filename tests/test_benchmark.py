@@ -202,7 +202,7 @@ def test_time_and_rounds_end_a_case(monkeypatch):
 def test_blas_has_one_thread_while_it_runs():
     control = pytest.importorskip("threadpoolctl")
     before = control.threadpool_info()
-    with benchmark.one_thread():
+    with benchmark.use_threads(1):
         machine = benchmark.machine()
     assert control.threadpool_info() == before
     if not any(pool["user_api"] == "blas" for pool in before):

@@ -130,7 +130,7 @@ def test_the_step_from_the_anchor_reads_the_touched_rows_only(loss, fit_intercep
         un = ex.Unlearner(kind(fit_intercept=fit_intercept).fit(X, data.y), X, data.y, tolerance=1e9)
         if poison:
             if isinstance(un._data.X, np.ndarray):
-                un._data.X = un._data.X.copy()
+                un._data.X = un._data.X.copy(order="K")
                 un._data.X[4:] = np.nan
             else:
                 un._data.X = un._data.X.copy()

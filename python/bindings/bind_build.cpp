@@ -2,7 +2,9 @@
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
 #include "bind.hpp"
+#include "expunge/machine.hpp"
 #include "expunge/parallel.hpp"
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -118,6 +120,14 @@ void bind_build(py::module_& m) {
             set_threads(count);
         },
         py::arg("count"));
+    m.def("arithmetic_rate", &arithmetic_rate, py::call_guard<py::gil_scoped_release>());
+    m.def(
+        "reading_rate",
+        [](const Array& x) {
+            py::gil_scoped_release nogil;
+            return reading_rate(x.data(), x.size());
+        },
+        py::arg("x").noconvert());
     m.def("compiled_with", [] {
         py::dict info;
         info["isa"] = EXPUNGE_ISA;

@@ -282,7 +282,7 @@ def bench(options: argparse.Namespace) -> int:
         stream.reconfigure(errors="replace")  # a terminal may not know the letters of a formula
     show = partial(print, file=stream, flush=True)
     results = []
-    with benchmark.one_thread():
+    with benchmark.use_threads(1):
         machine = benchmark.machine()
         show(*benchmark.header(machine), sep="\n")
         show("ratio: the rival's time over ours, the median over rounds; above 1 ours is faster\n")

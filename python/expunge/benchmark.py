@@ -519,12 +519,12 @@ def run(case: Case, seconds: float) -> Result:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for our kernels, and for BLAS where threadpoolctl is there; :func:`machine` says whether."""
+def use_threads(count: int) -> Iterator[None]:
+    """So many for our kernels, and for BLAS where threadpoolctl is there; :func:`machine` says whether."""
     control, ours = _threadpoolctl(), get_num_threads()
-    set_num_threads(1)
+    set_num_threads(count)
     try:
-        with nullcontext() if control is None else control.threadpool_limits(1):
+        with nullcontext() if control is None else control.threadpool_limits(count):
             yield
     finally:
         set_num_threads(ours)

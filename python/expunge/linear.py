@@ -91,7 +91,6 @@ def check_alpha(value: Any) -> float:
 
 SOLVERS = ("auto", "cholesky", "cg")
 SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: for a fit, for many requests
-ROWS_OF_BLOCK = 16  # that tell of one coordinate of a fit's block
 FIT_PASSES, REQUESTS_PASSES = 40.0, 120.0  # what a factor of the whole Hessian may cost, in passes over X
 COPIES = 6  # of the Hessian, while a request is applied: kept, asked for and new, each with its factor
 
@@ -141,10 +140,11 @@ def choose_block(
     pays = objective.anchor_cost <= (REQUESTS_PASSES if requests else FIT_PASSES) and p <= in_proportion
     if solver == "cholesky" or (solver == "auto" and needed <= limit and pays):
         return None
-    if requests:
-        block = min(in_proportion, LARGE_BLOCK) if in_low_dimension(objective, p) else SMALL_BLOCK
-    else:
-        block = min(SMALL_BLOCK, max(1, objective.rows // ROWS_OF_BLOCK))
+    block = SMALL_BLOCK
+    if requests and in_low_dimension(objective, p):
+        block = min(in_proportion, LARGE_BLOCK)
+    elif not requests and p > SMALL_BLOCK:  # few rows do not make a large block worth its Gram matrix
+        block = min(SMALL_BLOCK, max(64, objective.rows // 16))
     return min(p, block, math.isqrt(int(min(limit, 2.0**60) / (8 * COPIES))))
 
 
