@@ -42,7 +42,7 @@ def run(folder):
     from scipy import sparse
 
     import expunge as ex
-    from expunge.benchmark import one_thread
+    from expunge.benchmark import use_threads
 
     def status(field):
         line = next(
@@ -61,7 +61,7 @@ def run(folder):
         update = un.apply(request)
         return {"residual": update.residual, "passes": update.passes}
 
-    with one_thread():
+    with use_threads(1):
         indices, y = np.load(folder + "/indices.npy"), np.load(folder + "/y.npy")
         data = np.full(indices.size, ENTRIES**-0.5)
         indptr = np.arange(0, indices.size + 1, ENTRIES, dtype=np.int32)

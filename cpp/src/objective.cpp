@@ -175,17 +175,20 @@ bool Objective::same_rows(const Objective& other) const {
 template <class F, class Visit, class Collect>
 void Objective::walk(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit,
                      Collect&& collect) const {
-    thread_local Workspace wide, memory;
+    thread_local Workspace spread_theta, kept;
     thread_local std::vector<Sums> sums;
+    Workspace passing;
+    Workspace& memory = wide() ? passing : kept;  // sums of a million columns are no scratch to keep
     const VectorRef coef = theta.head(d_);
     Index row = 0;
     for (const Block& block : blocks_) {
         std::visit(
             [&](const auto& rows, auto loss) {
-                const VectorRef spread = rows.spread(coef, wide);
+                const VectorRef spread = rows.spread(coef, spread_theta);
                 const Index stride = rows.panel_rows(), step = rows.rows_in_cache(), n = rows.rows();
                 const Index panels = (n + stride - 1) / stride, width = sets * rows.width();
-                const bool shared = how == Walk::by_threads && rows.entries() >= worth_sharing;
+                const bool shared =
+                    how == Walk::by_threads && threads() > 1 && rows.entries() >= worth_sharing;
                 const Index together = shared ? std::min<Index>(panels, 4 * threads()) : 1;
                 double* columns = memory.take(together * width);
                 sums.resize(static_cast<std::size_t>(std::max<Index>(1, together)));

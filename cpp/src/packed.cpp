@@ -17,9 +17,10 @@ constexpr Index tile_groups = 1;
 #endif
 constexpr Index block_groups = 144 / tile;  // that stay in the second-level cache
 
-// Whether so many multiplications take longer than threads take to begin.
-bool long_enough(Index rows, Index columns, Index terms) {
-    return static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(terms) >= 4e6;
+// Whether there are threads, and so many multiplications take longer than they take to begin.
+bool worth_threads(Index rows, Index columns, Index terms) {
+    return threads() > 1 &&
+           static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(terms) >= 4e6;
 }
 
 // Entries of a block of a column-major matrix, `groups` high and one wide.
@@ -49,8 +50,8 @@ void add_tile(Index terms, const double* a, Index a_stride, const double* b, dou
         for (int g = 0; g < groups; ++g) tile_at(C + g * tile + j * stride) += sign * product.entries[g][j];
 }
 
-// C = (C - A^T B) L^-T, a tile, L (tile, tile) below its diagonal 1 / inverse: L(k, j) at L[k + j tile]. It
-// is packed behind the terms of A, too.
+// C = (C - A^T B) L^-T, a tile, packed behind the terms of A, too. L (tile, tile) stands behind those of B,
+// and 1 over its diagonal is `inverse`.
 template <int groups>
 void solve_tile(Index terms, double* a, Index a_stride, const double* b, const double* inverse, double* C,
                 Index stride) {
@@ -128,7 +129,7 @@ void add_gram(Eigen::Ref<Matrix> lower, const Packed& A, Index first, Index term
             }
     };
     const Index blocks = (groups + block_groups - 1) / block_groups;
-    if (!long_enough(A.columns(), A.columns() / 2, terms)) {
+    if (!worth_threads(A.columns(), A.columns() / 2, terms)) {
         Index fetched = 0;
         for (Index block = 0; block < blocks; ++block) add_block(block, fetched);
         return;
@@ -194,7 +195,7 @@ bool factor_columns(Eigen::Ref<Matrix>& A, Index width, const Packed& L, Index& 
         for (Index i = begin; i < end; i += tile_groups)
             for (Index g = 0; g < diagonal; ++g) solve(i, std::min(tile_groups, end - i), g);
     };
-    if (!long_enough(L.columns() - width, width, width / 2)) {
+    if (!worth_threads(L.columns() - width, width, width / 2)) {
         below(diagonal, groups);
     } else {
         in_parallel((groups - diagonal + block_groups - 1) / block_groups, [&](Index k) {
