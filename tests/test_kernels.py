@@ -237,11 +237,7 @@ def margins(n, seed):
     [
         ("value", logistic_value, 2_000),
         ("d1", logistic_d1, 100_000),
-        pytest.param(
-            "d2",
-            logistic_d2,
-            100_000,
-        ),
+        ("d2", logistic_d2, 100_000),
     ],
     ids=["value", "d1", "d2"],
 )
