@@ -372,6 +372,35 @@ def test_gradient_difference_reads_the_touched_rows_only():
     assert_allclose(change, expected, rtol=1e-13, atol=1e-13)
 
 
+def swapped(values):
+    """The same numbers with their bytes in the order of the other kind of machine."""
+    return values.astype(values.dtype.newbyteorder())
+
+
+def unaligned(values):
+    """The same numbers one byte off."""
+    return np.frombuffer(b"." + values.tobytes(), values.dtype, offset=1).reshape(values.shape)
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("form", [np.ndarray.tolist, swapped, unaligned, np.asfortranarray, np.ma.array])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_difference_does_not_depend_on_what_must_be_converted(loss, form):
+    rng = np.random.default_rng(8)
+    arrays = [rng.integers(-3, 4, (10, 3)).astype(float), rng.integers(0, 2, 10) * 1.0, rng.random(10)]
+    theta, other = rng.standard_normal(4), [arrays[0] + 1.0, 1.0 - arrays[1], rng.random(10)]
+    options = {"loss": loss, "fit_intercept": True}
+    expected = reference.gradient_difference(tuple(arrays), tuple(other), theta, **options)
+    plain = kernels.gradient_difference(tuple(arrays), tuple(other), theta, **options)
+    assert_allclose(plain, expected, rtol=0, atol=1e-13)
+    for i in range(3):
+        given = tuple(form(a) if i == k else a for k, a in enumerate(arrays))
+        change = kernels.gradient_difference(given, tuple(other), theta, **options)
+        assert_allclose(change, plain, rtol=0, atol=1e-13)
+    change = kernels.gradient_difference(tuple(arrays), tuple(other), form(theta), **options)
+    assert_array_equal(change, plain)
+
+
 # The Cholesky factor
 
 
@@ -1001,6 +1030,7 @@ def test_no_targets_are_refused(kernel):
         ({"y": np.full(100, np.nan)}, "y"),
         ({"y": np.full(100, 2.0)}, r"\{0, 1\}"),
         ({"sample_weight": np.full(100, np.inf)}, "sample_weight"),
+        ({"sample_weight": np.full(100, -1.0)}, "sample_weight must not be negative"),
     ],
 )
 def test_gradient_difference_refuses_rows_that_do_not_fit(side, changes, message):

@@ -62,6 +62,13 @@ EXPUNGE_LOOP void weighted_loss(Index m, const double* __restrict eta, const dou
     }
 }
 
+// r = s d1
+template <class L>
+EXPUNGE_LOOP void weighted_d1(Index m, const double* __restrict eta, const double* __restrict y,
+                              const double* __restrict s, double* __restrict r) {
+    for (Index i = 0; i < m; ++i) r[i] = s[i] * L::d1(y[i], eta[i]);
+}
+
 // w = s d2
 template <class L>
 EXPUNGE_LOOP void weighted_d2(Index m, const double* __restrict eta, const double* __restrict y,
@@ -567,6 +574,33 @@ Change Objective::change(const Objective* before, const Objective* after, const 
 Evaluation Objective::difference(const Objective* before, const Objective* after, const VectorRef& theta) {
     Change total = change(before, after, theta, false);
     return {total.value, std::move(total.gradient), Vector()};
+}
+
+// g (p,) += sign X^T r; where `old` has the same rows, less r with its targets and weights.
+void Objective::add_slopes(const VectorRef& theta, double sign, const Objective* old, Vector& g) const {
+    add_transposed(
+        theta, Entry(), Walk::by_threads, sign, g,
+        [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
+            const double* s, Panel& r, Sums&) {
+            using L = decltype(loss);
+            weighted_d1<L>(m, eta.data(), y, s, r.data());
+            if (!old) return;
+            const Block& was = old->blocks_[0];
+            alignas(64) Panel old_r;
+            weighted_d1<L>(m, eta.data(), was.y ? was.y + row : zeros.data(),
+                           was.s ? was.s + row : ones.data(), old_r.data());
+            as_vector(r, m) -= as_vector(old_r, m);
+        },
+        nothing);
+}
+
+Vector Objective::gradient_difference(const Objective* before, const Objective* after,
+                                      const VectorRef& theta) {
+    Vector g = Vector::Zero(theta.size());
+    const bool same = before && after && before->same_rows(*after);
+    if (after) after->add_slopes(theta, 1.0, same ? before : nullptr, g);
+    if (before && !same) before->add_slopes(theta, -1.0, nullptr, g);
+    return g;
 }
 
 }  // namespace expunge

@@ -18,6 +18,13 @@ namespace py = pybind11;
 
 using Array = py::array_t<double, py::array::c_style>;
 
+// Whether the entries are T's, in this machine's order of bytes.
+template <class T>
+bool holds(const py::array& a) {
+    const py::dtype type = a.dtype();
+    return type.num() == py::dtype::num_of<T>() && type.byteorder() == '=';
+}
+
 inline std::string shape_text(const py::array& a) { return py::str(a.attr("shape")).cast<std::string>(); }
 
 inline Eigen::Map<const Vector> vector(const Array& a, const char* name, Index size) {
@@ -99,8 +106,8 @@ inline Rows dense_rows(const py::array& X, const Columns& columns) {
         return DenseRows<T>(static_cast<const T*>(X.data()), X.shape(0), row, column,
                             runs(columns, X.shape(1)));
     };
-    if (py::isinstance<py::array_t<double>>(X)) return view(double{});
-    if (py::isinstance<py::array_t<float>>(X)) return view(float{});
+    if (holds<double>(X)) return view(double{});
+    if (holds<float>(X)) return view(float{});
     throw py::type_error("X must hold float64 or float32");
 }
 
@@ -132,9 +139,8 @@ struct Csr {
                              static_cast<const std::int64_t*>(indptr.data()));
             throw py::type_error("a CSR matrix must be indexed by int32 or int64 alike");
         };
-        if (py::isinstance<py::array_t<double>>(data))
-            return indexed(static_cast<const double*>(data.data()));
-        if (py::isinstance<py::array_t<float>>(data)) return indexed(static_cast<const float*>(data.data()));
+        if (holds<double>(data)) return indexed(static_cast<const double*>(data.data()));
+        if (holds<float>(data)) return indexed(static_cast<const float*>(data.data()));
         throw py::type_error("X must hold float64 or float32");
     }
 

@@ -1,5 +1,8 @@
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "arrays.hpp"
@@ -44,6 +47,35 @@ bool all_finite(const T* values, Index n) {
     Index found = 0;
     for (Index i = 0; i < n; ++i) found += !(std::abs(values[i]) <= std::numeric_limits<T>::max());
     return found == 0;
+}
+
+// Whether an array is NumPy's own and has that layout of C++: nothing of it needs to be converted.
+template <class T>
+bool is_plain(const py::handle& values, py::ssize_t dimensions) {
+    static const PyTypeObject* const type = Py_TYPE(py::array().ptr());
+    if (Py_TYPE(values.ptr()) != type) return false;
+    const auto array = py::reinterpret_borrow<py::array>(values);
+    return holds<T>(array) && array.ndim() == dimensions &&
+           (array.flags() & (py::array::c_style | py::array::f_style)) &&
+           reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0;
+}
+
+// Sets `blocks` to (X, y) or (X, y, s) if all of that is plain and in its domain; entries of X are not looked
+// at.
+bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& blocks) {
+    if (side.size() != 2 && side.size() != 3) return false;
+    const py::handle X = side[0], y = side[1], s = side.size() == 3 ? py::handle(side[2]) : py::none();
+    if (!is_plain<double>(X, 2) && !is_plain<float>(X, 2)) return false;
+    Block& block = blocks.emplace_back(dense_rows(py::reinterpret_borrow<py::array>(X), std::nullopt));
+    const Index n = expunge::rows(block.rows);
+    const auto within = [&](const py::handle& values, const double*& data, auto contains) {
+        if (!is_plain<double>(values, 1)) return false;
+        const auto array = py::reinterpret_borrow<py::array>(values);
+        data = static_cast<const double*>(array.data());
+        return array.size() == n && std::count_if(data, data + n, contains) == n;
+    };
+    return std::visit([&](auto l) { return within(y, block.y, l.contains); }, loss) &&
+           (s.is_none() || within(s, block.s, [](double w) { return w >= 0.0 && std::isfinite(w); }));
 }
 
 // One pass over the indices of a CSR matrix: raises unless they lie within it; returns whether every row
@@ -181,6 +213,36 @@ void bind_objective(py::module_& m) {
         py::arg("before").none(true), py::arg("after").none(true), py::arg("theta").noconvert());
 
     m.def(
+        "plain_gradient_difference",
+        [](const py::object& before, const py::object& after, const py::object& theta,
+           const std::string& loss_name, bool fit_intercept) -> std::optional<Array> {
+            if (!is_plain<double>(theta, 1)) return {};
+            const Loss loss = loss_named(loss_name);
+            const auto at = py::reinterpret_borrow<Array>(theta);
+            const Eigen::Map<const Vector> coef(at.data(), at.size());
+            if (!all_finite(at.data(), at.size())) return {};
+            std::optional<Objective> sides[2];
+            for (const auto& [side, J] : {std::pair(before, &sides[0]), std::pair(after, &sides[1])}) {
+                if (side.is_none()) continue;
+                std::vector<Block> blocks;
+                if (!py::isinstance<py::tuple>(side) || !plain_block(side, loss, blocks)) return {};
+                const Index d = std::visit([](const auto& view) { return view.columns(); }, blocks[0].rows);
+                if (d + fit_intercept != at.size()) return {};
+                J->emplace(std::move(blocks), loss, Vector::Zero(at.size()), fit_intercept);
+            }
+            Array difference(at.size());
+            {
+                py::gil_scoped_release nogil;
+                Eigen::Map<Vector> g(difference.mutable_data(), at.size());
+                g = Objective::gradient_difference(sides[0] ? &*sides[0] : nullptr,
+                                                   sides[1] ? &*sides[1] : nullptr, coef);
+            }
+            if (!all_finite(difference.data(), at.size())) return {};
+            return difference;
+        },
+        py::arg("before"), py::arg("after"), py::arg("theta"), py::arg("loss"), py::arg("fit_intercept"));
+
+    m.def(
         "gram",
         [](const py::object& X, const Array& w) {
             py::list owners;
@@ -206,11 +268,11 @@ void bind_objective(py::module_& m) {
                 throw std::invalid_argument("values must be contiguous");
             const Index n = values.size();
             const void* data = values.data();
-            if (py::isinstance<py::array_t<double>>(values)) {
+            if (holds<double>(values)) {
                 py::gil_scoped_release nogil;
                 return all_finite(static_cast<const double*>(data), n);
             }
-            if (py::isinstance<py::array_t<float>>(values)) {
+            if (holds<float>(values)) {
                 py::gil_scoped_release nogil;
                 return all_finite(static_cast<const float*>(data), n);
             }

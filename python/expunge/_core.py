@@ -38,6 +38,7 @@ is_canonical = _module.is_canonical
 is_finite = _module.is_finite
 largest_norm = _module.largest_norm
 minimize = _module.minimize
+plain_gradient_difference = _module.plain_gradient_difference
 reading_rate = _module.reading_rate
 rows_with_values = _module.rows_with_values
 set_threads = _module.set_threads

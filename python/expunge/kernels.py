@@ -285,8 +285,13 @@ def gradient_difference(
     >>> gradient_difference((X, [0]), (X, [1]), [0.3, -0.1])
     array([-1., -2.])
     """
+    chosen, fit_intercept = get_loss(loss), bool(fit_intercept)
+    plain = _core.plain_gradient_difference(before, after, theta, loss, fit_intercept)
+    if plain is not None:
+        return plain
+    # There is something to convert, or to blame.
     at = as_vector(theta, "theta", np.size(theta))
-    chosen, penalty = get_loss(loss), np.zeros(at.size)
+    penalty = np.zeros(at.size)
     objectives: list[_core.Objective | None] = []
     given: list[Any] = []
     for side in (before, after):
@@ -298,10 +303,10 @@ def gradient_difference(
         if not given or side[0] is not given[-1]:  # the very same X is converted once, and stays the same
             X = as_matrix(side[0], finite=False)
             given.append(side[0])
-            if at.size != X.shape[1] + bool(fit_intercept):
-                as_vector(at, "theta", X.shape[1] + bool(fit_intercept), match=" to match X")
+            if at.size != X.shape[1] + fit_intercept:
+                as_vector(at, "theta", X.shape[1] + fit_intercept, match=" to match X")
         block = as_block(X, side[1], side[2] if len(side) == 3 else None, chosen)
-        objectives.append(_core.Objective([block], loss, penalty, bool(fit_intercept)))
+        objectives.append(_core.Objective([block], loss, penalty, fit_intercept))
     g = _core.gradient_difference(objectives[0], objectives[1], at).gradient
     _explain(g, *given)
     return g

@@ -51,10 +51,12 @@ private:
                      double* __restrict sums) const {
         TileColumn products[lines];
         for (TileColumn& product : products) product.setZero();
+        const T* at[lines];
+        for (int k = 0; k < lines; ++k) at[k] = line(i + k);
         Index j = 0;
         for (; j + tile <= size; j += tile) {
             const TileColumn shared = tile_at(v + j);
-            for (int k = 0; k < lines; ++k) products[k] += tile_at(line(i + k) + j) * shared;
+            for (int k = 0; k < lines; ++k) products[k] += tile_at(at[k] + j) * shared;
         }
         if (j == size) {
             for (int k = 0; k < lines; ++k) sums[i + k] += products[k].sum();
@@ -70,11 +72,15 @@ private:
     template <int lines>
     void combination_of(Index i, const double* __restrict c, const TileColumn& last, double* __restrict sums,
                         bool followed) const {
+        const T* at[lines];
+        for (int k = 0; k < lines; ++k) at[k] = line(i + k);
+        const Index ahead = count * stride;
         const auto sum_at = [&](Index j, TileColumn sum) {
-            for (int k = 0; k < lines; ++k) sum += tile_at(line(i + k) + j) * c[i + k];
+            TileColumn other = TileColumn::Zero();
+            for (int k = 0; k < lines; ++k) (k % 2 ? other : sum) += tile_at(at[k] + j) * c[i + k];
             if (followed)
-                for (int k = 0; k < lines; ++k) fetch(line(count + i + k) + j);
-            return sum;
+                for (int k = 0; k < lines; ++k) fetch(at[k] + ahead + j);
+            return TileColumn(sum + other);
         };
         Index j = 0;
         for (; j + tile <= size; j += tile) tile_at(sums + j) = sum_at(j, tile_at(sums + j));
@@ -239,9 +245,12 @@ public:
 
     Index panel_rows() const { return max_panel_rows; }
 
-    // So many that they fit the second-level cache together: a panel is read from memory once.
+    // So many that they fit the second-level cache together: a panel is read from memory once. Whole groups
+    // of lines.
     Index rows_in_cache() const {
-        return std::max<Index>(8, std::min<Index>(max_panel_rows, 32768 / std::max<Index>(1, d_)));
+        constexpr Index group = Lines<T>::together;
+        const Index fit = std::min<Index>(max_panel_rows, 32768 / std::max<Index>(1, d_));
+        return std::max(group, fit / group * group);
     }
 
     VectorRef spread(const VectorRef& theta, Workspace&) const { return theta; }

@@ -1,6 +1,6 @@
 #pragma once
-// A loss is three scalar functions of (y, eta) and two constants (E1). To add one: write its struct,
-// name it in `Loss`; every kernel follows. Python's half is one entry in losses.py.
+// A loss is three scalar functions of (y, eta), the domain of y and two constants (E1). To add one: write its
+// struct, name it in `Loss`; every kernel follows. Python's half is one entry in losses.py.
 #include <cmath>
 #include <cstddef>
 #include <stdexcept>
@@ -15,6 +15,7 @@ namespace expunge {
 struct Squared {
     static constexpr const char* name = "squared";
     static constexpr double max_d2 = 1.0, max_d3 = 0.0;
+    static bool contains(double y) { return std::isfinite(y); }
     static double value(double y, double eta) { return 0.5 * (eta - y) * (eta - y); }
     static double d1(double y, double eta) { return eta - y; }
     static double d2(double, double) { return 1.0; }
@@ -26,6 +27,7 @@ struct Squared {
 struct Logistic {
     static constexpr const char* name = "logistic";
     static constexpr double max_d2 = 0.25, max_d3 = 0.09622504486493764;  // 1 / (6 sqrt 3)
+    static bool contains(double y) { return y == 0.0 || y == 1.0; }
     static double value(double y, double eta) {
         const double z = (1.0 - 2.0 * y) * eta;
         return (z > 0.0 ? z : 0.0) + log1p_unit(exp_nonpositive(-std::abs(z)));

@@ -108,6 +108,10 @@ public:
     // E3: J_after - J_before on these rows alone, and its gradient.
     static Evaluation difference(const Objective* before, const Objective* after, const VectorRef& theta);
 
+    // Its gradient alone (p,), by threads.
+    static Vector gradient_difference(const Objective* before, const Objective* after,
+                                      const VectorRef& theta);
+
     // About the same objective from one row in `parts`, in a few pieces of each block. Their weights, which
     // make up for the other rows, join `weights`, which must outlive it.
     Objective sample(Index parts, std::vector<Vector>& weights) const;
@@ -128,6 +132,7 @@ private:
     bool wide() const;
     template <class Rows>
     void collect(const Rows& rows, const Sums& sums, double sign, Vector& g) const;
+    void add_slopes(const VectorRef& theta, double sign, const Objective* old, Vector& g) const;
     void add_change(const VectorRef& theta, double sign, const Objective* old, bool tallied,
                     Change& total) const;
     Vector additions_by_coordinate() const;
