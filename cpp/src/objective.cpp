@@ -25,23 +25,6 @@ constexpr Panel zeros = filled(0.0), ones = filled(1.0);
 constexpr double worth_sharing = 2e5;  // entries, below which threads cost more than they bring
 constexpr auto nothing = [](auto&&...) {};
 
-// What a kernel reads in place of x_ij.
-struct Entry {};
-struct Magnitude {
-    double operator()(double x) const { return std::abs(x); }
-};
-struct Square {
-    double operator()(double x) const { return x * x; }
-};
-
-template <class Panel, class F>
-auto mapped(const Panel& panel, F f, Workspace& workspace) {
-    if constexpr (std::is_same_v<F, Entry>)
-        return panel;
-    else
-        return panel.map(f, workspace);
-}
-
 // Loops around a loss: all that they call is inlined into them, and they into nothing, or the compiler would
 // not vectorise them.
 #if defined(__GNUC__) || defined(__clang__)
@@ -203,7 +186,7 @@ void Objective::walk(const VectorRef& theta, F f, Walk how, Index sets, Visit&& 
                 for (Index k = 0; k < panels; k += together) {
                     const Index count = std::min(together, panels - k);
                     const auto of_panel = [&](Index j) {
-                        thread_local Workspace packed, image;
+                        thread_local Workspace packed;
                         Sums& total = of_panels[static_cast<std::size_t>(j)];
                         total.intercept = total.value = total.rounding = 0.0;
                         new (&total.columns) Eigen::Map<Vector>(columns + j * width, width);
@@ -212,7 +195,7 @@ void Objective::walk(const VectorRef& theta, F f, Walk how, Index sets, Visit&& 
                         for (Index first = start; first < stop; first += step) {
                             const Index m = std::min(step, stop - first);
                             visit(loss, rows, spread, block, first, row + first,
-                                  mapped(rows.panel(first, m, packed), f, image), m, total);
+                                  rows.panel(first, m, packed).map(f), m, total);
                         }
                     };
                     if (count == 1)
@@ -539,8 +522,8 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
         [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
             const double* y, const double* s, Panel& r, Sums&) {
             if (tallied) {
-                panel.measure(rows.spread(ones_of, wide_ones), rows.spread(sizes, wide_theta),
-                              as_vector(norm2, m), as_vector(predictor, m));
+                panel.map(Square()).multiply(rows.spread(ones_of, wide_ones), as_vector(norm2, m));
+                panel.map(Magnitude()).multiply(rows.spread(sizes, wide_theta), as_vector(predictor, m));
                 as_vector(predictor, m).array() = d * (as_vector(predictor, m).array() + offset);
             }
             auto change = curvature.segment(row, m);

@@ -35,11 +35,11 @@ double largest_norm(const Rows& X) {
         [&](const auto& rows) {
             const Vector ones = Vector::Ones(rows.columns());
             const auto every = rows.spread(ones, spread);
-            Vector norm2(rows.rows_in_cache()), sums(rows.rows_in_cache());
+            Vector norm2(rows.rows_in_cache());
             double largest = 0.0;
             for (Index first = 0; first < rows.rows(); first += rows.rows_in_cache()) {
                 const Index m = std::min(rows.rows_in_cache(), rows.rows() - first);
-                rows.panel(first, m, packed).measure(every, every, norm2.head(m), sums.head(m));
+                rows.panel(first, m, packed).map(Square()).multiply(every, norm2.head(m));
                 for (Index i = 0; i < m; ++i)  // what overflows has no known bound
                     if (!(norm2(i) <= largest))
                         largest = std::isnan(norm2(i)) ? std::numeric_limits<double>::infinity() : norm2(i);

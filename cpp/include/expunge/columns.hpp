@@ -1,5 +1,6 @@
 #pragma once
-// What row views share: the columns that are seen, and scratch memory.
+// What row views share: the columns that are seen, what is read of an entry, and scratch memory.
+#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -45,6 +46,27 @@ inline Runs select(const Runs& runs, const std::vector<Index>& kept) {
     }
     return selected;
 }
+
+// What a kernel reads of an entry x, or of several at once. All are 0 at 0.
+struct Entry {
+    template <class X>
+    const X& operator()(const X& x) const {
+        return x;
+    }
+};
+struct Magnitude {
+    double operator()(double x) const { return std::abs(x); }
+    template <class X>
+    auto operator()(const Eigen::ArrayBase<X>& x) const {
+        return x.abs();
+    }
+};
+struct Square {
+    template <class X>
+    auto operator()(const X& x) const {
+        return x * x;
+    }
+};
 
 // Scratch memory, aligned, that grows and is kept: one per thread and use, so that a kernel allocates once.
 class Workspace {

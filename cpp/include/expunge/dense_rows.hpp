@@ -10,8 +10,8 @@
 
 namespace expunge {
 
-// Lines of numbers, `stride` apart: rows of X, or its columns.
-template <class T>
+// Lines of numbers, `stride` apart: rows of X, or its columns. F: what is read of each.
+template <class T, class F = Entry>
 struct Lines {
     static constexpr Index together = 8;  // lines: what they share is read once for all
 
@@ -19,6 +19,9 @@ struct Lines {
     Index count, size, stride;
 
     const T* line(Index i) const { return first + i * stride; }
+
+    static TileColumn tile_of(const T* x) { return F()(tile_at(x)); }
+    static double number(T x) { return F()(static_cast<double>(x)); }
 
     // sums (count,) += lines v, v (size,)
     void add_products(const double* __restrict v, double* __restrict sums) const {
@@ -56,16 +59,16 @@ private:
         Index j = 0;
         for (; j + tile <= size; j += tile) {
             const TileColumn shared = tile_at(v + j);
-            for (int k = 0; k < lines; ++k) products[k] += tile_at(at[k] + j) * shared;
+            for (int k = 0; k < lines; ++k) products[k] += tile_of(at[k] + j) * shared;
         }
         if (j == size) {
             for (int k = 0; k < lines; ++k) sums[i + k] += products[k].sum();
         } else if (size > tile) {
             for (int k = 0; k < lines; ++k)
-                sums[i + k] += (products[k] + tile_at(line(i + k) + size - tile) * last).sum();
+                sums[i + k] += (products[k] + tile_of(at[k] + size - tile) * last).sum();
         } else {
             for (int k = 0; k < lines; ++k)
-                for (Index l = 0; l < size; ++l) sums[i + k] += static_cast<double>(line(i + k)[l]) * v[l];
+                for (Index l = 0; l < size; ++l) sums[i + k] += number(at[k][l]) * v[l];
         }
     }
 
@@ -77,7 +80,7 @@ private:
         const Index ahead = count * stride;
         const auto sum_at = [&](Index j, TileColumn sum) {
             TileColumn other = TileColumn::Zero();
-            for (int k = 0; k < lines; ++k) (k % 2 ? other : sum) += tile_at(at[k] + j) * c[i + k];
+            for (int k = 0; k < lines; ++k) (k % 2 ? other : sum) += tile_of(at[k] + j) * c[i + k];
             if (followed)
                 for (int k = 0; k < lines; ++k) fetch(at[k] + ahead + j);
             return TileColumn(sum + other);
@@ -89,21 +92,26 @@ private:
             tile_at(sums + size - tile) += last * sum_at(size - tile, TileColumn::Zero());
         } else {
             for (; j < size; ++j)
-                for (int k = 0; k < lines; ++k) sums[j] += static_cast<double>(line(i + k)[j]) * c[i + k];
+                for (int k = 0; k < lines; ++k) sums[j] += number(at[k][j]) * c[i + k];
         }
     }
 };
 
-// m rows, of which the columns in `runs` are seen: (m, d). One of the two strides is 1.
-template <class T>
+// m rows, of which the columns in `runs` are seen: f(X) (m, d). One of the two strides is 1.
+template <class T, class F = Entry>
 class DensePanel {
 public:
-    // `runs` and `whole`, all of d columns, must outlive the panel. `following` rows of the same layout come
-    // after these.
+    // `runs` must outlive the panel. `following` rows of the same layout come after these.
     DensePanel(const T* data, Index m, Index row_stride, Index column_stride, const Runs& runs,
-               const Runs& whole, Index following = 0)
+               Index following = 0)
         : data_(data), m_(m), row_stride_(row_stride), column_stride_(column_stride), runs_(runs),
-          whole_(whole), following_(following) {}
+          following_(following) {}
+
+    // The same rows, of which f is read.
+    template <class G>
+    DensePanel<T, G> map(G) const {
+        return {data_, m_, row_stride_, column_stride_, runs_, following_};
+    }
 
     // eta (m,) = X theta
     void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
@@ -137,44 +145,6 @@ public:
         return r.sum();
     }
 
-    // norm2 (m,) = |x_i|^2, sums (m,) = |x_i|^T sizes. `ones` (d,) is what says where a column is seen.
-    void measure(const VectorRef&, const VectorRef& sizes, Eigen::Ref<Vector> norm2,
-                 Eigen::Ref<Vector> sums) const {
-        norm2.setZero();
-        sums.setZero();
-        each_run([&](const Run& run, Index j) {
-            const auto x = columns(run);
-            const auto of_run = sizes.segment(j, run.count);
-            if (by_rows())
-                for (Index i = 0; i < m_; ++i) {
-                    norm2(i) += x.row(i).template cast<double>().squaredNorm();
-                    sums(i) += x.row(i).template cast<double>().cwiseAbs().dot(of_run);
-                }
-            else
-                for (Index k = 0; k < run.count; ++k) {
-                    norm2 += x.col(k).template cast<double>().cwiseAbs2();
-                    sums += x.col(k).template cast<double>().cwiseAbs() * of_run(k);
-                }
-        });
-    }
-
-    // The panel of f(x_ij), in the workspace.
-    template <class F>
-    DensePanel<double> map(F f, Workspace& workspace) const {
-        const Index d = count(runs_);
-        double* mapped = workspace.take(m_ * d);
-        const DensePanel<double> panel(mapped, m_, by_rows() ? d : 1, by_rows() ? 1 : m_, whole_, whole_);
-        each_run([&](const Run& run, Index j) {
-            for (Index l = 0; l < (by_rows() ? m_ : run.count); ++l) {
-                const T* from = by_rows() ? rows_of(run).line(l) : columns_of(run).line(l);
-                double* to = by_rows() ? mapped + l * d + j : mapped + (j + l) * m_;
-                for (Index k = 0; k < (by_rows() ? run.count : m_); ++k)
-                    to[k] = f(static_cast<double>(from[k]));
-            }
-        });
-        return panel;
-    }
-
     // Stored entries of row i.
     Index stored(Index) const { return count(runs_); }
 
@@ -192,16 +162,9 @@ public:
 
 private:
     bool by_rows() const { return column_stride_ == 1; }
-    Lines<T> rows_of(const Run& run) const { return {data_ + run.first, m_, run.count, row_stride_}; }
-    Lines<T> columns_of(const Run& run) const {
+    Lines<T, F> rows_of(const Run& run) const { return {data_ + run.first, m_, run.count, row_stride_}; }
+    Lines<T, F> columns_of(const Run& run) const {
         return {data_ + run.first * column_stride_, run.count, m_, column_stride_};
-    }
-
-    // (m, columns of the run)
-    auto columns(const Run& run) const {
-        using Strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
-        return Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>, 0, Strides>(
-            data_ + run.first * column_stride_, m_, run.count, Strides(column_stride_, row_stride_));
     }
 
     // visit(a run, the position of the first of its columns among all seen)
@@ -216,7 +179,7 @@ private:
 
     const T* data_;
     Index m_, row_stride_, column_stride_;
-    const Runs &runs_, &whole_;
+    const Runs& runs_;
     Index following_;
 };
 
@@ -266,7 +229,7 @@ public:
         constexpr Index worthwhile = 8;  // columns in a run, below which packing pays
         const bool few_runs = static_cast<Index>(columns_.size()) * worthwhile <= d_ + worthwhile;
         if (d_ > 0 && few_runs && (column_stride_ == 1 || row_stride_ == 1))
-            return {rows_from(first), m, row_stride_, column_stride_, columns_, whole_, n_ - first - m};
+            return {rows_from(first), m, row_stride_, column_stride_, columns_, n_ - first - m};
         return packed_panel(first, m, workspace);
     }
 
@@ -314,7 +277,7 @@ private:
             }
             to += run.count;
         }
-        return {packed, m, d_, 1, whole_, whole_};
+        return {packed, m, d_, 1, whole_};
     }
 
     const T* data_;

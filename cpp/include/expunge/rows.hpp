@@ -4,7 +4,8 @@
 //   rows(), columns()         n, and d: the columns that are seen
 //   width()                   the length of the vectors that its panels take: spread(theta) widens theta
 //                             (d,) to it, collect(sums) narrows sums over rows back to (d,)
-//   panel(first, m)           m rows: multiply, add_transposed, add_product of both, measure, map, stored
+//   panel(first, m)           m rows: multiply, add_transposed, add_product of both, stored; map: those of
+//                             f(X), f one of Entry, Magnitude, Square
 //   panel_rows()              rows summed before they join the total: p of E19
 //   rows_in_cache()           rows that a panel should have, at most max_panel_rows
 //   add_additions(k)          how many additions a term of each column's sum goes through (E19)

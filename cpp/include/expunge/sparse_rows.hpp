@@ -10,13 +10,19 @@
 
 namespace expunge {
 
-// m rows over all columns of X as stored. A column that is not seen meets a 0 in theta, and its sum is not
+// m rows over all columns of f(X) as stored. A column that is not seen meets a 0 in theta, and its sum is not
 // collected: the loops over entries need not know.
-template <class T, class I>
+template <class T, class I, class F = Entry>
 class SparsePanel {
 public:
     SparsePanel(const T* data, const I* indices, const I* indptr, Index m)
         : data_(data), indices_(indices), indptr_(indptr), m_(m) {}
+
+    // The same rows, of which f is read.
+    template <class G>
+    SparsePanel<T, I, G> map(G) const {
+        return {data_, indices_, indptr_, m_};
+    }
 
     // eta (m,) = X theta
     void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
@@ -40,29 +46,6 @@ public:
         return r.sum();
     }
 
-    // norm2 (m,) = |x_i|^2, sums (m,) = |x_i|^T sizes, of the columns that are seen: 1 in `ones` (width,).
-    void measure(const VectorRef& ones, const VectorRef& sizes, Eigen::Ref<Vector> norm2,
-                 Eigen::Ref<Vector> sums) const {
-        norm2.setZero();
-        sums.setZero();
-        for (Index i = 0; i < m_; ++i)
-            for (I k = indptr_[i]; k < indptr_[i + 1]; ++k) {
-                const double entry = static_cast<double>(x(k));
-                norm2(i) += entry * entry * ones.data()[column(k)];
-                sums(i) += std::abs(entry) * sizes.data()[column(k)];
-            }
-    }
-
-    // The panel of f(x_ij) over stored entries, in the workspace; f(0) must be 0.
-    template <class F>
-    SparsePanel<double, I> map(F f, Workspace& workspace) const {
-        const auto first = static_cast<Index>(indptr_[0]);
-        const Index size = static_cast<Index>(indptr_[m_]) - first;
-        double* mapped = workspace.take(std::max<Index>(size, 1));
-        for (Index k = 0; k < size; ++k) mapped[k] = f(static_cast<double>(data_[first + k]));
-        return {mapped - first, indices_, indptr_, m_};
-    }
-
     Index stored(Index i) const { return static_cast<Index>(indptr_[i + 1] - indptr_[i]); }
 
 private:
@@ -71,8 +54,8 @@ private:
         I k = indptr_[i];
         const I stop = indptr_[i + 1];
         for (; stop - k >= 4; k += 4)
-            for (int c = 0; c < 4; ++c) sum[c] += static_cast<double>(x(k + c)) * theta[column(k + c)];
-        for (; k < stop; ++k) sum[0] += static_cast<double>(x(k)) * theta[column(k)];
+            for (int c = 0; c < 4; ++c) sum[c] += x(k + c) * theta[column(k + c)];
+        for (; k < stop; ++k) sum[0] += x(k) * theta[column(k)];
         return (sum[0] + sum[1]) + (sum[2] + sum[3]);
     }
 
@@ -83,13 +66,13 @@ private:
         const I stop = indptr_[i + 1];
         for (; stop - k >= 4; k += 4) {
             double sum[4];
-            for (int c = 0; c < 4; ++c) sum[c] = g[column(k + c)] + r * static_cast<double>(x(k + c));
+            for (int c = 0; c < 4; ++c) sum[c] = g[column(k + c)] + r * x(k + c);
             for (int c = 0; c < 4; ++c) g[column(k + c)] = sum[c];
         }
-        for (; k < stop; ++k) g[column(k)] += r * static_cast<double>(x(k));
+        for (; k < stop; ++k) g[column(k)] += r * x(k);
     }
 
-    T x(I k) const { return data_[static_cast<std::size_t>(k)]; }
+    double x(I k) const { return F()(static_cast<double>(data_[static_cast<std::size_t>(k)])); }
     std::size_t column(I k) const { return static_cast<std::size_t>(indices_[static_cast<std::size_t>(k)]); }
 
     const T* data_;
