@@ -23,6 +23,8 @@ constexpr double direct_contraction = 0.5;  // a step that does so much needs no
 constexpr double near_minimum = 5.0;        // where a step does so much, the next ones will
 constexpr double endgame = 1e-10;           // below this share of J, differences of J are rounding
 constexpr int halvings = 40;
+constexpr double digits_of_products =
+    1e-10;  // further than this share, what CG says of a residual is rounding
 
 // The inverse of a Hessian, from an anchor of about it, up to its scale, and what the gradient did along the
 // last steps (L-BFGS).
@@ -84,13 +86,14 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
     Evaluation at = start ? std::move(*start) : evaluate(theta);
     start.reset();
     const double factor_cost = anchor_cost(J, block);
-    const bool complete = block >= J.parameters();
+    const bool complete = block >= J.parameters(), quadratic = is_quadratic(J);
     const int max_products = complete ? static_cast<int>(std::min(20.0, factor_cost)) : 1000;
     const bool always_factor = max_products < 2;
     bool refactor = !anchor || (complete && !anchor->complete());
     // Step with a factor as it is: each step tells it more.
-    const bool few_parameters = direct_entries * static_cast<double>(J.parameters()) <= J.entries();
-    bool direct = anchor && (anchor->complete() || few_parameters);
+    const bool pairs_pay =  // where H stays, products tell more
+        !quadratic && direct_entries * static_cast<double>(J.parameters()) <= J.entries();
+    bool direct = anchor && (anchor->complete() || pairs_pay);
     std::vector<double> residuals{at.residual()};  // since it is so
     bool fresh = false;                            // the factor is that of H at this very theta
     double previous = at.residual();               // one step ago, for the forcing term
@@ -118,7 +121,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
             result.passes += complete ? 1 : 2;
             refactor = false;
             fresh = true;
-            direct = complete || few_parameters;
+            direct = complete || pairs_pay;
             residuals = {at.residual()};
             inverse.clear();
         }
@@ -129,7 +132,8 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
         } else {
             // Quadratic convergence, never solving below what the tolerance asks (Eisenstat, Walker).
             const double ratio = residual / previous;
-            const double forcing = std::max(std::min(0.1, ratio * ratio), 0.3 * tolerance / residual);
+            const double model = quadratic ? digits_of_products : std::min(0.1, ratio * ratio);
+            const double forcing = std::max(model, 0.3 * tolerance / residual);
             step = solve(J, at.curvature, at.gradient, *anchor, forcing * residual, max_products);
             step.x = -step.x;
             result.passes += step.products;
@@ -213,9 +217,8 @@ struct Sample {
 Index sampled_block(const Objective& J, Index block) {
     constexpr double entries = 1e5;
     constexpr Index rows = 4;  // for a coordinate
-    const bool quadratic = std::visit([](auto loss) { return loss.max_d3 == 0.0; }, J.loss());
     const Index p = J.parameters(), known = J.rows() / (Sample::parts * rows);
-    if (quadratic || J.entries() < entries || J.rows() < p || (block >= p && p > known)) return 0;
+    if (is_quadratic(J) || J.entries() < entries || J.rows() < p || (block >= p && p > known)) return 0;
     return std::min(block, known);
 }
 
@@ -240,7 +243,86 @@ Minimum minimum_of_sample(const Objective& J, double tolerance, int max_iter,
     return {};
 }
 
+// E23: the inverse of H for weights w of the rows, R = diag(w)^1/2, from a factor of n x n numbers.
+class DualFactor {
+public:
+    DualFactor(const Objective& J, const VectorRef& curvature)
+        : J_(J), root_(curvature.cwiseSqrt()), factor_(J.dual(root_)) {
+        if (J.fit_intercept()) of_ones_ = inner(Vector::Ones(J.rows()));
+    }
+
+    Vector solve(const VectorRef& b) const {
+        const Index d = b.size() - (J_.fit_intercept() ? 1 : 0);
+        const auto penalty = J_.penalty().head(d);
+        Vector x = Vector::Zero(b.size());
+        x.head(d) = b.head(d).cwiseQuotient(penalty);
+        Vector eta = J_.predict(x);
+        if (J_.fit_intercept()) {
+            x(d) = (b(d) - of_ones_.dot(eta)) / of_ones_.sum();
+            eta.array() += x(d);
+        }
+        x.head(d) -= J_.transposed(inner(eta)).head(d).cwiseQuotient(penalty);
+        return x;
+    }
+
+private:
+    // R K^-1 R
+    Vector inner(const VectorRef& v) const {
+        return root_.cwiseProduct(factor_.solve(root_.cwiseProduct(v)));
+    }
+
+    const Objective& J_;
+    Vector root_;  // (n,)
+    CholeskyFactor factor_;
+    Vector of_ones_;
+};
+
+// What a factor in the dual costs, in Hessian-vector products.
+double dual_cost(const Objective& J) {
+    const auto n = static_cast<double>(J.rows());
+    return n / 32.0 + n * n * n / (96.0 * (J.entries() + 1.0)) + 1.0;
+}
+
+// From zero, where the factor is exact: each step leaves what rounding makes of it. Whether that did; nothing
+// is done where `products`, without a factor, get to the tolerance as soon.
+bool minimize_in_dual(Minimum& result, const Objective& J, double tolerance, int max_iter,
+                      const std::function<void()>& checkpoint, bool products) {
+    constexpr double progress = 0.5, products_per_digit = 10.0;
+    result.theta = Vector::Zero(J.parameters());
+    result.at = J.evaluate(result.theta);
+    result.passes = 1;
+    const double digits = std::log10(result.at.residual() / tolerance);
+    if (products && dual_cost(J) > products_per_digit * digits) return false;
+    try {
+        std::optional<DualFactor> factor;
+        while (result.at.residual() > tolerance && result.iterations < max_iter) {
+            checkpoint();
+            if (!factor) {
+                factor.emplace(J, result.at.curvature);
+                result.passes += static_cast<int>(dual_cost(J));
+            }
+            ++result.iterations;
+            Vector theta = result.theta - factor->solve(result.at.gradient);
+            Evaluation at = J.evaluate(theta);
+            result.passes += 2;
+            if (!(at.residual() < result.at.residual())) break;
+            const bool stalled = at.residual() > progress * result.at.residual();
+            result.theta = std::move(theta);
+            result.at = std::move(at);
+            if (stalled) break;
+        }
+    } catch (const NotPositiveDefinite&) {
+    }
+    result.floor = result.at.floor <= tolerance ? result.at.floor : unknown;
+    measure_floor(result, J);
+    return result.at.residual() <= std::max(tolerance, result.floor);
+}
+
 }  // namespace
+
+bool is_quadratic(const Objective& J) {
+    return std::visit([](auto loss) { return loss.max_d3 == 0.0; }, J.loss());
+}
 
 // Factoring is level-3 work, which runs about eight
 // times as fast as the four operations that a product makes of an entry.
@@ -274,10 +356,15 @@ Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& 
 
 Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_iter,
                  std::shared_ptr<const Anchor> anchor, std::optional<Evaluation> start,
-                 const std::function<void()>& checkpoint, Index block) {
+                 const std::function<void()>& checkpoint, Index block, bool dual) {
     const bool from_zero = theta.isZero(0.0);
     const Index p = theta.size();
     Minimum result;
+    if (dual && from_zero && !anchor && !start && is_quadratic(J) && J.has_dual()) {
+        if (minimize_in_dual(result, J, tolerance, max_iter, checkpoint, block < p)) return result;
+        theta = result.theta;
+        start = std::move(result.at);
+    }
     std::shared_ptr<const Anchor> of_sample;
     const Index sampled = from_zero && !anchor && !start ? sampled_block(J, block) : 0;
     if (sampled > 0) {

@@ -415,6 +415,52 @@ Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
     return product;
 }
 
+Vector Objective::predict(const VectorRef& v) const {
+    Vector predicted(n_);
+    for_each_panel(
+        v, Entry(), Walk::by_threads, 0,
+        [&](auto, const auto&, const auto&, Index row, Index m, Panel& eta, const double*, const double*,
+            Sums&) { predicted.segment(row, m) = as_vector(eta, m); },
+        nothing);
+    return predicted;
+}
+
+Vector Objective::transposed(const VectorRef& r) const {
+    Vector sums = Vector::Zero(parameters());
+    walk(
+        sums, Entry(), Walk::by_threads, 1,
+        [&](auto, const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel, Index m,
+            Sums& of) {
+            panel.add_transposed(r.segment(row, m), of.columns);
+            of.intercept += r.segment(row, m).sum();
+        },
+        [&](const auto& rows, const Sums& of) { collect(rows, of, 1.0, sums); });
+    return sums;
+}
+
+bool Objective::has_dual() const {
+    const auto has_transpose = [](const auto& rows) {
+        if constexpr (requires { rows.transposed(); }) return rows.has_transpose();
+        return false;
+    };
+    return blocks_.size() == 1 && n_ < d_ && penalty_.head(d_).minCoeff() > 0.0 &&
+           std::visit(has_transpose, blocks_[0].rows);
+}
+
+Matrix Objective::dual(const VectorRef& root) const {
+    const Vector inverse = penalty_.head(d_).cwiseInverse();
+    Matrix K = Matrix::Zero(n_, n_);
+    std::visit(
+        [&](const auto& rows) {
+            if constexpr (requires { rows.transposed(); })
+                expunge::add_gram(rows.transposed(), inverse.data(), K);
+        },
+        blocks_[0].rows);
+    for (Index j = 0; j < n_; ++j) K.col(j).tail(n_ - j).array() *= root(j) * root.tail(n_ - j).array();
+    K.diagonal().array() += 1.0;
+    return K;
+}
+
 double Objective::gram_norm_bound() const {
     Vector sums = Vector::Zero(parameters());
     add_transposed(

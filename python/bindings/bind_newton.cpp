@@ -80,7 +80,8 @@ void bind_newton(py::module_& m) {
     m.def(
         "minimize",
         [](const PyObjective& J, const Array& theta, double tolerance, int max_iter,
-           const std::optional<SharedAnchor>& anchor, const Evaluation* start, std::optional<Index> block) {
+           const std::optional<SharedAnchor>& anchor, const Evaluation* start, std::optional<Index> block,
+           bool dual) {
             const auto from = J.parameter(theta, "theta");
             py::gil_scoped_release nogil;
             const auto checkpoint = [] {
@@ -89,11 +90,11 @@ void bind_newton(py::module_& m) {
             };
             return minimize(J.core, Vector(from), tolerance, max_iter, anchor ? *anchor : nullptr,
                             start ? std::optional(*start) : std::nullopt, checkpoint,
-                            block.value_or(all_coordinates));
+                            block.value_or(all_coordinates), dual);
         },
         py::arg("objective"), py::arg("theta").noconvert(), py::arg("tolerance"), py::arg("max_iter"),
         py::arg("anchor") = py::none(), py::arg("start").none(true) = py::none(),
-        py::arg("block") = py::none());
+        py::arg("block") = py::none(), py::arg("dual") = false);
 
     m.def(
         "solve",

@@ -189,6 +189,7 @@ void bind_objective(py::module_& m) {
              })
         .def_property_readonly("anchor_cost",
                                [](const PyObjective& J) { return anchor_cost(J.core, all_coordinates); })
+        .def_property_readonly("quadratic", [](const PyObjective& J) { return is_quadratic(J.core); })
         .def_property_readonly("rows", [](const PyObjective& J) { return J.core.rows(); })
         .def_property_readonly("entries", [](const PyObjective& J) { return J.core.entries(); })
         .def(

@@ -92,6 +92,8 @@ class Objective:
     @property
     def anchor_cost(self) -> float: ...
     @property
+    def quadratic(self) -> bool: ...
+    @property
     def rows(self) -> int: ...
     @property
     def entries(self) -> float: ...
@@ -200,6 +202,7 @@ def minimize(
     anchor: Anchor | None = None,
     start: Evaluation | None = None,
     block: int | None = None,
+    dual: bool = False,
 ) -> Minimum: ...
 def solve(
     objective: Objective, curvature: Float, b: Float, anchor: Anchor, tolerance: float, max_products: int

@@ -91,8 +91,10 @@ def check_alpha(value: Any) -> float:
 
 SOLVERS = ("auto", "cholesky", "cg")
 SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: for a fit, for many requests
-FIT_PASSES, REQUESTS_PASSES = 40.0, 120.0  # what a factor of the whole Hessian may cost, in passes over X
+# What a factor of the whole Hessian may cost, in passes over X; and one that serves for good.
+FIT_PASSES, LASTING_PASSES = 40.0, 120.0
 COPIES = 6  # of the Hessian, while a request is applied: kept, asked for and new, each with its factor
+DUAL_COPIES = 2  # of the matrix in the dual: itself, and the factor that it becomes
 
 
 def check_solver(solver: Any, memory_limit: Any) -> None:
@@ -101,6 +103,11 @@ def check_solver(solver: Any, memory_limit: Any) -> None:
         raise ValueError(f"unknown solver {solver!r}: choose one of {', '.join(SOLVERS)}")
     if memory_limit is not None and not (isinstance(memory_limit, Real) and float(memory_limit) >= 0):
         raise ValueError(f"memory_limit must be None or a number of bytes >= 0, got {memory_limit!r}")
+
+
+def most_memory(limit: float | None) -> float:
+    """The limit in bytes, by default :func:`quarter_of_memory`."""
+    return quarter_of_memory() if limit is None else float(limit)
 
 
 def quarter_of_memory() -> float:
@@ -128,7 +135,7 @@ def choose_block(
     ValueError
         solver="cholesky" above the memory limit.
     """
-    limit = quarter_of_memory() if memory_limit is None else float(memory_limit)
+    limit = most_memory(memory_limit)
     needed = COPIES * 8.0 * p * p
     if solver == "cholesky" and needed > limit:
         raise ValueError(
@@ -137,7 +144,10 @@ def choose_block(
         )
     # A solve reads the factor, p^2 numbers; a pass reads the entries of X.
     in_proportion = math.isqrt(int(1.5 * objective.entries) + 10_000)
-    pays = objective.anchor_cost <= (REQUESTS_PASSES if requests else FIT_PASSES) and p <= in_proportion
+    if objective.quadratic and not requests:  # the first factor is the last, and solves but once
+        pays = objective.anchor_cost <= LASTING_PASSES
+    else:
+        pays = objective.anchor_cost <= (LASTING_PASSES if requests else FIT_PASSES) and p <= in_proportion
     if solver == "cholesky" or (solver == "auto" and needed <= limit and pays):
         return None
     block = SMALL_BLOCK
@@ -369,7 +379,8 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         objective = _core.Objective(blocks, self._loss, penalty, bool(self.fit_intercept), None, norm, b)
         theta = np.zeros(penalty.size)
         block = choose_block(self.solver, self.memory_limit, objective, penalty.size)
-        minimum = _core.minimize(objective, theta, tol, int(self.max_iter), block=block)
+        dual = self.solver != "cg" and DUAL_COPIES * 8.0 * n * n <= most_memory(self.memory_limit)
+        minimum = _core.minimize(objective, theta, tol, int(self.max_iter), block=block, dual=dual)
         try:
             check_converged(minimum, tol, stacklevel=4)
         except ConvergenceError as error:

@@ -20,7 +20,12 @@ struct Lines {
 
     const T* line(Index i) const { return first + i * stride; }
 
-    static TileColumn tile_of(const T* x) { return F()(tile_at(x)); }
+    static auto tile_of(const T* x) {
+        if constexpr (std::is_same_v<F, Entry>)
+            return tile_at(x);
+        else
+            return TileColumn(F()(tile_at(x)));
+    }
     static double number(T x) { return F()(static_cast<double>(x)); }
 
     // sums (count,) += lines v, v (size,)
@@ -65,10 +70,10 @@ private:
             for (int k = 0; k < lines; ++k) sums[i + k] += products[k].sum();
         } else if (size > tile) {
             for (int k = 0; k < lines; ++k)
-                sums[i + k] += (products[k] + tile_of(at[k] + size - tile) * last).sum();
+                sums[i + k] += (products[k] + tile_of(line(i + k) + size - tile) * last).sum();
         } else {
             for (int k = 0; k < lines; ++k)
-                for (Index l = 0; l < size; ++l) sums[i + k] += number(at[k][l]) * v[l];
+                for (Index l = 0; l < size; ++l) sums[i + k] += number(line(i + k)[l]) * v[l];
         }
     }
 
@@ -92,7 +97,7 @@ private:
             tile_at(sums + size - tile) += last * sum_at(size - tile, TileColumn::Zero());
         } else {
             for (; j < size; ++j)
-                for (int k = 0; k < lines; ++k) sums[j] += number(at[k][j]) * c[i + k];
+                for (int k = 0; k < lines; ++k) sums[j] += number(line(i + k)[j]) * c[i + k];
         }
     }
 };
@@ -149,14 +154,25 @@ public:
     Index stored(Index) const { return count(runs_); }
 
     // Terms of a Gram matrix: rows of weight w != 0, times sqrt|w|, the positive ones from the first on, the
-    // others from the last back. Returns how many of each. Rows must be in one piece.
+    // others from the last back. Returns how many of each. Rows, if not columns, must be in one piece.
     std::pair<Index, Index> pack(const double* w, const Packed& terms) const {
-        Index positive = 0, negative = 0;
+        Index positive = 0, negative = 0, at[max_panel_rows];
+        double scale[max_panel_rows];
         for (Index i = 0; i < m_; ++i) {
-            if (w[i] == 0.0) continue;
-            terms.set(w[i] > 0.0 ? positive++ : Packed::max_terms - ++negative, rows_of(runs_[0]).line(i),
-                      std::sqrt(std::abs(w[i])));
+            scale[i] = std::sqrt(std::abs(w[i]));
+            at[i] = w[i] > 0.0 ? positive++ : w[i] < 0.0 ? Packed::max_terms - ++negative : Packed::max_terms;
         }
+        if (by_rows()) {
+            for (Index i = 0; i < m_; ++i)
+                if (w[i] != 0.0) terms.set(at[i], rows_of(runs_[0]).line(i), scale[i]);
+            return {positive, negative};
+        }
+        each_run([&](const Run& run, Index j) {
+            for (Index k = 0; k < run.count; ++k)
+                terms.set_column(j + k, m_, columns_of(run).line(k), scale, at);
+        });
+        for (Index j = terms.columns(); j < terms.groups() * tile; ++j)
+            terms.set_column(j, m_, static_cast<const T*>(nullptr), scale, at);
         return {positive, negative};
     }
 
@@ -206,6 +222,12 @@ public:
         return {data_ + first * row_stride_, m, row_stride_, column_stride_, columns_};
     }
 
+    // X^T, where the columns that are seen are one run.
+    bool has_transpose() const { return columns_.size() == 1; }
+    DenseRows transposed() const {
+        return {data_ + columns_[0].first * column_stride_, d_, column_stride_, row_stride_, all_columns(n_)};
+    }
+
     Index panel_rows() const { return max_panel_rows; }
 
     // So many that they fit the second-level cache together: a panel is read from memory once. Whole groups
@@ -229,7 +251,7 @@ public:
         constexpr Index worthwhile = 8;  // columns in a run, below which packing pays
         const bool few_runs = static_cast<Index>(columns_.size()) * worthwhile <= d_ + worthwhile;
         if (d_ > 0 && few_runs && (column_stride_ == 1 || row_stride_ == 1))
-            return {rows_from(first), m, row_stride_, column_stride_, columns_, n_ - first - m};
+            return panel_as_it_lies(first, m);
         return packed_panel(first, m, workspace);
     }
 
@@ -243,14 +265,16 @@ public:
     void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
         thread_local Workspace rows, memory;
         if (d_ == 0) return;
-        const bool in_one_piece = column_stride_ == 1 && columns_.size() == 1;
+        const bool by_rows = column_stride_ == 1, in_one_piece = columns_.size() == 1;
         const Packed terms(memory, d_);
         for (Index first = 0; first < n_; first += max_panel_rows) {
             const Index m = std::min(max_panel_rows, n_ - first), next = first + m;
+            const bool as_it_lies = by_rows ? in_one_piece : row_stride_ == 1;
             const auto [positive, negative] =
-                (in_one_piece ? panel(first, m, rows) : packed_panel(first, m, rows)).pack(w + first, terms);
+                (as_it_lies ? panel_as_it_lies(first, m) : packed_panel(first, m, rows))
+                    .pack(w + first, terms);
             Ahead ahead;
-            if (in_one_piece && row_stride_ == d_)
+            if (by_rows && in_one_piece && row_stride_ == d_)
                 ahead = {rows_from(next), std::min(max_panel_rows, n_ - next) * d_ * Index(sizeof(T))};
             expunge::add_gram(H, terms, 0, positive, 1.0, ahead);
             if (negative > 0) expunge::add_gram(H, terms, Packed::max_terms - negative, negative, -1.0);
@@ -259,6 +283,10 @@ public:
 
 private:
     const T* rows_from(Index first) const { return data_ + first * row_stride_; }
+
+    DensePanel<T> panel_as_it_lies(Index first, Index m) const {
+        return {rows_from(first), m, row_stride_, column_stride_, columns_, n_ - first - m};
+    }
 
     // The columns that are seen, side by side, row by row.
     DensePanel<T> packed_panel(Index first, Index m, Workspace& workspace) const {

@@ -19,14 +19,17 @@ struct Minimum {
     std::shared_ptr<const Anchor> anchor;  // the last factor used; null if none was needed
 };
 
+bool is_quadratic(const Objective& J);
+
 // E11: minimise J from theta until the residual |grad J| <= tolerance, or until rounding stops it.
 // `anchor` is any earlier factor of about this Hessian; `start` is J and its gradient at theta where
 // they are known. Where theta leads nowhere it starts again from 0. `checkpoint` is called before each
-// iteration and may throw. `block` is that of the anchors made on the way.
+// iteration and may throw. `block` is that of the anchors made on the way. `dual` allows to minimise a
+// quadratic from zero in the dual (E23), where that costs less; it leaves no anchor.
 Minimum minimize(
     const Objective& J, Vector theta, double tolerance, int max_iter,
     std::shared_ptr<const Anchor> anchor = nullptr, std::optional<Evaluation> start = std::nullopt,
-    const std::function<void()>& checkpoint = [] {}, Index block = all_coordinates);
+    const std::function<void()>& checkpoint = [] {}, Index block = all_coordinates, bool dual = false);
 
 struct Solution {
     Vector x;

@@ -91,6 +91,15 @@ public:
     // X^T diag(curvature) X v + Lambda v
     Vector hvp(const VectorRef& curvature, const VectorRef& v) const;
 
+    // X v, v_0 added to each, and X^T r with the sum of r (p,).
+    Vector predict(const VectorRef& v) const;
+    Vector transposed(const VectorRef& r) const;
+
+    // E23: I + R X Lambda^-1 X^T R (n, n), R = diag(root), lower triangle. Only for one dense block of fewer
+    // rows than columns, all of them penalised.
+    bool has_dual() const;
+    Matrix dual(const VectorRef& root) const;
+
     // An upper bound of |S^1/2 X|^2, X extended by 1: the largest sum of a row of |X|^T S |X| (E4).
     double gram_norm_bound() const;
 

@@ -66,10 +66,19 @@ public:
             to[k] = j + k < columns_ ? scale * static_cast<double>(x[j + k]) : 0.0;
     }
 
+    // Column j becomes scale x, both (count,), in the terms `at`, of which max_terms is none; 0 beyond the
+    // columns there are.
+    template <class T>
+    void set_column(Index j, Index count, const T* x, const double* scale, const Index* at) const {
+        double* to = group(j / tile) + j % tile;
+        for (Index i = 0; i < count; ++i)
+            to[at[i] * tile] = j < columns_ ? scale[i] * static_cast<double>(x[i]) : 0.0;
+    }
+
 private:
     Packed(double* values, Index columns) : values_(values), columns_(columns) {}
 
-    // One term more than there is room for: were groups a power of two apart, they would push each other out
+    // One term more than are in use: were groups a power of two apart, they would push each other out
     // of the cache.
     static constexpr Index stride = (max_terms + 1) * tile;
 
