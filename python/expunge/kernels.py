@@ -337,8 +337,13 @@ def gram(X: Any, w: ArrayLike) -> Float:
     array([[ -8., -10.],
            [-10., -12.]])
     """
-    X = as_matrix(X)
-    return _core.gram(X, as_vector(w, "w", X.shape[0], match=" to match X"))
+    X = as_matrix(X, finite=False)
+    w = as_vector(w, "w", X.shape[0], match=" to match X")
+    if not w.all() or X.shape[0] < X.shape[1]:  # a row of weight 0 is not read
+        return _core.gram(as_matrix(X), w)
+    G = _core.gram(X, w)
+    _explain(np.diagonal(G).copy(), X)
+    return G
 
 
 class CholeskyFactor:

@@ -13,7 +13,8 @@ namespace expunge {
 // Lines of numbers, `stride` apart: rows of X, or its columns. F: what is read of each.
 template <class T, class F = Entry>
 struct Lines {
-    static constexpr Index together = 8;  // lines: what they share is read once for all
+    static constexpr Index together = 8;         // lines: what they share is read once for all
+    static constexpr Index soon = 2 * together;  // lines from here to those that are fetched meanwhile
 
     const T* first;
     Index count, size, stride;
@@ -36,13 +37,15 @@ struct Lines {
         for (; i < count; ++i) products_of<1>(i, v, last, sums);
     }
 
-    // sums (size,) += lines^T c, c (count,). `following`: how many lines after these will be read next.
-    void add_combination(const double* __restrict c, double* __restrict sums, Index following) const {
+    // sums (size,) += lines^T c, c (count,). While one of the first `fetching` lines is read, that so many
+    // lines `ahead` is fetched.
+    void add_combination(const double* __restrict c, double* __restrict sums, Index fetching,
+                         Index ahead) const {
         const TileColumn last = unseen();
         Index i = 0;
         for (; i + together <= count; i += together)
-            combination_of<together>(i, c, last, sums, i + together <= following);
-        for (; i < count; ++i) combination_of<1>(i, c, last, sums, i < following);
+            combination_of<together>(i, c, last, sums, i + together <= fetching ? ahead : 0);
+        for (; i < count; ++i) combination_of<1>(i, c, last, sums, i < fetching ? ahead : 0);
     }
 
 private:
@@ -65,6 +68,8 @@ private:
         for (; j + tile <= size; j += tile) {
             const TileColumn shared = tile_at(v + j);
             for (int k = 0; k < lines; ++k) products[k] += tile_of(at[k] + j) * shared;
+            if constexpr (lines > 1)
+                for (int k = 0; k < lines; ++k) fetch(at[k] + soon * stride + j);
         }
         if (j == size) {
             for (int k = 0; k < lines; ++k) sums[i + k] += products[k].sum();
@@ -79,15 +84,14 @@ private:
 
     template <int lines>
     void combination_of(Index i, const double* __restrict c, const TileColumn& last, double* __restrict sums,
-                        bool followed) const {
+                        Index ahead) const {
         const T* at[lines];
         for (int k = 0; k < lines; ++k) at[k] = line(i + k);
-        const Index ahead = count * stride;
         const auto sum_at = [&](Index j, TileColumn sum) {
             TileColumn other = TileColumn::Zero();
             for (int k = 0; k < lines; ++k) (k % 2 ? other : sum) += tile_of(at[k] + j) * c[i + k];
-            if (followed)
-                for (int k = 0; k < lines; ++k) fetch(at[k] + ahead + j);
+            if (ahead > 0)
+                for (int k = 0; k < lines; ++k) fetch(at[k] + ahead * stride + j);
             return TileColumn(sum + other);
         };
         Index j = 0;
@@ -125,7 +129,7 @@ public:
             if (by_rows())
                 rows_of(run).add_products(theta.data() + j, eta.data());
             else
-                columns_of(run).add_combination(theta.data() + j, eta.data(), 0);
+                columns_of(run).add_combination(theta.data() + j, eta.data(), run.count, Lines<T, F>::soon);
         });
     }
 
@@ -133,7 +137,7 @@ public:
     void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
         each_run([&](const Run& run, Index j) {
             if (by_rows())
-                rows_of(run).add_combination(r.data(), g.data() + j, following_);
+                rows_of(run).add_combination(r.data(), g.data() + j, following_, m_);
             else
                 columns_of(run).add_products(r.data(), g.data() + j);
         });
@@ -160,7 +164,9 @@ public:
         double scale[max_panel_rows];
         for (Index i = 0; i < m_; ++i) {
             scale[i] = std::sqrt(std::abs(w[i]));
-            at[i] = w[i] > 0.0 ? positive++ : w[i] < 0.0 ? Packed::max_terms - ++negative : Packed::max_terms;
+            at[i] = w[i] == 0.0  ? Packed::max_terms
+                    : w[i] > 0.0 ? positive++
+                                 : Packed::max_terms - ++negative;
         }
         if (by_rows()) {
             for (Index i = 0; i < m_; ++i)
