@@ -1066,6 +1066,16 @@ def test_gram_refuses_weights_that_do_not_fit(w):
         kernels.gram(arguments()["X"], w)
 
 
+@pytest.mark.parametrize("shape", [(100, 3), (3, 100)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("w", [0.0, -2.0, 5e-324])
+def test_gram_refuses_what_is_not_finite_in_a_row_of_any_weight(shape, bad, w):
+    X, weights = np.ones(shape), np.ones(shape[0])
+    X[2, 1], weights[2] = bad, w
+    with pytest.raises(ValueError, match="X contains"):
+        kernels.gram(X, weights)
+
+
 # The GIL
 
 

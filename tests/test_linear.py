@@ -15,7 +15,8 @@ import pytest
 import sklearn
 import sklearn.linear_model
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import INTEGERS, PROBLEMS, REPRESENTATIONS, bits_of, retrain
+from problems import INTEGERS, PROBLEMS, REPRESENTATIONS, bits_of, in_required_forms, retrain
+from scipy import sparse
 from scipy.special import logit
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer
@@ -717,6 +718,44 @@ def test_too_few_iterations_warn_and_keep_the_last_iterate():
 def test_one_newton_step_solves_ridge():
     X, y, _ = data(ex.Ridge)
     assert ex.Ridge(max_iter=1).fit(X, y).residual_ <= 1e-8
+
+
+# Fewer rows than columns (E23)
+
+
+def wide_problem(seed=0):
+    rng = np.random.default_rng(seed)
+    X, s = rng.standard_normal((60, 400)), rng.uniform(0.0, 2.0, 60)
+    s[::7] = 0.0
+    return X, rng.standard_normal(60), s
+
+
+@pytest.mark.isa
+@in_required_forms
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "cg"])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_ridge_with_fewer_rows_than_columns_is_solved(fit_intercept, solver, represent):
+    X, y, s = wide_problem()
+    X = X.astype(np.float32).astype(np.float64)
+    model = ex.Ridge(0.3, fit_intercept=fit_intercept, solver=solver, tol=1e-9).fit(represent(X), y, s)
+    A = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
+    H = A.T @ (s[:, None] * A) + 0.3 * np.diag(np.arange(A.shape[1]) < X.shape[1])
+    expected = np.linalg.solve(H, A.T @ (s * y))
+    found = np.append(model.coef_, model.intercept_)[: len(expected)]
+    assert_allclose(found, expected, rtol=0, atol=1e-9)
+    if solver == "auto" and not sparse.issparse(represent(X)):
+        assert model.n_iter_ <= 2  # by a factor: products take more than 20
+
+
+def test_a_dual_beyond_the_memory_limit_or_without_a_factor_is_done_without():
+    X, y, s = wide_problem()
+    expected = ex.Ridge(0.3, tol=1e-9, solver="cg").fit(X, y, s).coef_
+    limited = ex.Ridge(0.3, tol=1e-9, memory_limit=16 * 60**2 - 1).fit(X, y, s)
+    assert limited.n_iter_ == ex.Ridge(0.3, tol=1e-9, solver="cg", memory_limit=1e4).fit(X, y, s).n_iter_
+    assert_allclose(limited.coef_, expected, rtol=0, atol=1e-9)
+    with pytest.raises(ex.NotPositiveDefiniteError, match="raise alpha"):  # 1 / alpha overflows
+        ex.Ridge(1e-320).fit(X, y)
 
 
 @each_estimator

@@ -434,8 +434,9 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
         How Newton's linear systems are solved. ``cholesky`` assembles and factors the whole Hessian, p x p.
         ``cg`` takes conjugate gradients on Hessian-vector products, preconditioned by the factor of a block,
         of the coordinates that the data determine most (512 or fewer; 1536 in an Unlearner), and the diagonal
-        of the others. ``auto`` takes cholesky where it fits `memory_limit` and pays. An Unlearner of this
-        model follows the same choice.
+        of the others. ``auto`` takes cholesky where it fits `memory_limit` and pays. Both may factor an
+        n x n matrix instead, for dense X with fewer rows than columns (E23). An Unlearner of this model
+        follows the same choice, without that.
     memory_limit : float, optional
         Bytes that p x p matrices may take (six of them); by default a quarter of the machine's memory.
 
