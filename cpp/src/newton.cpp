@@ -336,17 +336,19 @@ Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& 
                double tolerance, int max_products) {
     Vector x = Vector::Zero(b.size()), r = b;
     if (r.norm() <= tolerance) return {std::move(x), 0, true};
-    Vector z = anchor.solve(r), v = z;
-    double rz = r.dot(z);
+    Vector v = anchor.solve(r);
+    double rz = r.dot(v);
     for (int k = 1; k <= max_products; ++k) {
-        const Vector Hv = J.hvp(curvature, v);
-        const double vHv = v.dot(Hv);
-        if (!std::isfinite(vHv) || !(vHv > 0.0) || !std::isfinite(rz)) return {std::move(x), k, false};
-        const double a = rz / vHv;
-        x += a * v;
-        r -= a * Hv;
+        {  // no more vectors at a time than it takes: of a million numbers they are what fills memory
+            const Vector Hv = J.hvp(curvature, v);
+            const double vHv = v.dot(Hv);
+            if (!std::isfinite(vHv) || !(vHv > 0.0) || !std::isfinite(rz)) return {std::move(x), k, false};
+            const double a = rz / vHv;
+            x += a * v;
+            r -= a * Hv;
+        }
         if (r.norm() <= tolerance) return {std::move(x), k, true};
-        z = anchor.solve(r);
+        const Vector z = anchor.solve(r);
         const double next = r.dot(z);
         v = z + (next / rz) * v;
         rz = next;

@@ -375,16 +375,6 @@ void Objective::scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) cons
             block.rows);
 }
 
-Vector Objective::gram_diagonal(const VectorRef& curvature) const {
-    Vector diagonal = Vector::Zero(parameters());
-    add_transposed(
-        Vector(diagonal), Square(), Walk::by_threads, 1.0, diagonal,
-        [&](auto, const auto&, const auto&, Index row, Index m, const Panel&, const double*, const double*,
-            Panel& r, Sums&) { as_vector(r, m) = curvature.segment(row, m); },
-        nothing);
-    return diagonal;
-}
-
 Matrix Objective::hessian(const VectorRef& theta) const {
     Matrix H = Matrix::Zero(parameters(), parameters());
     add_gram(curvature(theta), H);
@@ -425,18 +415,24 @@ Vector Objective::predict(const VectorRef& v) const {
     return predicted;
 }
 
-Vector Objective::transposed(const VectorRef& r) const {
-    Vector sums = Vector::Zero(parameters());
+// f(X)^T r with the sum of r, (p,)
+template <class F>
+Vector Objective::transposed(F f, const VectorRef& r) const {
+    Vector total = Vector::Zero(parameters());
     walk(
-        sums, Entry(), Walk::by_threads, 1,
+        total, f, Walk::by_threads, 1,
         [&](auto, const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel, Index m,
-            Sums& of) {
-            panel.add_transposed(r.segment(row, m), of.columns);
-            of.intercept += r.segment(row, m).sum();
+            Sums& sums) {
+            panel.add_transposed(r.segment(row, m), sums.columns);
+            sums.intercept += r.segment(row, m).sum();
         },
-        [&](const auto& rows, const Sums& of) { collect(rows, of, 1.0, sums); });
-    return sums;
+        [&](const auto& rows, const Sums& sums) { collect(rows, sums, 1.0, total); });
+    return total;
 }
+
+Vector Objective::transposed(const VectorRef& r) const { return transposed(Entry(), r); }
+
+Vector Objective::gram_diagonal(const VectorRef& curvature) const { return transposed(Square(), curvature); }
 
 bool Objective::has_dual() const {
     const auto has_transpose = [](const auto& rows) {

@@ -138,6 +138,8 @@ private:
     template <class F, class Fill, class More>
     void add_transposed(const VectorRef& theta, F f, Walk how, double sign, Vector& g, Fill&& fill,
                         More&& more) const;
+    template <class F>
+    Vector transposed(F f, const VectorRef& r) const;
     bool wide() const;
     template <class Rows>
     void collect(const Rows& rows, const Sums& sums, double sign, Vector& g) const;
