@@ -1043,6 +1043,14 @@ def test_gradient_difference_refuses_rows_that_do_not_fit(side, changes, message
         kernels.gradient_difference(*rows, given["theta"])
 
 
+@pytest.mark.parametrize("y", [np.nan, np.inf, -np.inf])
+def test_gradient_difference_of_squared_losses_refuses_targets_that_are_not_finite(y):
+    given = arguments()
+    side = given["X"], np.full(100, y)
+    with pytest.raises(ValueError, match="y contains NaN or infinity"):
+        kernels.gradient_difference(side, None, given["theta"], loss="squared")
+
+
 @pytest.mark.parametrize("wrong", [list, lambda side: side[:1], lambda side: (*side, None, None)])
 def test_gradient_difference_refuses_what_is_no_pair_or_triple(wrong):
     given = arguments()

@@ -438,7 +438,8 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
         n x n matrix instead, for dense X with fewer rows than columns (E23). An Unlearner of this model
         follows the same choice, without that.
     memory_limit : float, optional
-        Bytes that p x p matrices may take (six of them); by default a quarter of the machine's memory.
+        Bytes that p x p matrices may take (six of them), or n x n (two); by default a quarter of the
+        machine's memory.
 
     Attributes
     ----------

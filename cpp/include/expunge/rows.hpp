@@ -15,6 +15,7 @@
 //                             together cost entries()
 //   select(kept)              the same rows, fewer columns
 //   slice(first, m)           m rows of them, the same columns
+//   transposed()              X^T, dense rows only, and only where has_transpose()
 #include <cstdint>
 #include <variant>
 
