@@ -15,10 +15,11 @@ namespace expunge {
 namespace {
 
 constexpr double armijo = 1e-4;
-constexpr std::size_t most_pairs = 20;      // what older steps tell is of another Hessian
-constexpr double direct_entries = 40.0;     // of X for each parameter, below which pairs take too much memory
-constexpr int patience = 8;                 // steps with a factor as it is that together ...
-constexpr double worthwhile = 0.25;         // ... must bring the residual to this share
+constexpr std::size_t most_pairs = 20;   // what older steps tell is of another Hessian
+constexpr double direct_entries = 40.0;  // of X for each parameter, below which pairs take too much memory
+constexpr double dear = 4.0;             // products that a factor costs, above which the diagonal has a try
+constexpr int patience = 8;              // steps with a factor as it is that together ...
+constexpr double worthwhile = 0.25;      // ... must bring the residual to this share
 constexpr double direct_contraction = 0.5;  // a step that does so much needs no new factor
 constexpr double near_minimum = 5.0;        // where a step does so much, the next ones will
 constexpr double endgame = 1e-10;           // below this share of J, differences of J are rounding
@@ -89,11 +90,16 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
     const bool complete = block >= J.parameters(), quadratic = is_quadratic(J);
     const int max_products = complete ? static_cast<int>(std::min(20.0, factor_cost)) : 1000;
     const bool always_factor = max_products < 2;
-    bool refactor = !anchor || (complete && !anchor->complete());
-    // Step with a factor as it is: each step tells it more.
     const bool pairs_pay =  // where H stays, products tell more
         !quadratic && direct_entries * static_cast<double>(J.parameters()) <= J.entries();
+    if (!anchor && pairs_pay && (factor_cost > dear || J.rows() < J.parameters()) &&
+        at.curvature.size() > 0) {
+        anchor = std::make_shared<const Anchor>(J, theta, at.curvature, 0);
+        ++result.passes;
+    }
+    // Step with a factor as it is: each step tells it more.
     bool direct = anchor && (anchor->complete() || pairs_pay);
+    bool refactor = !anchor || (complete && !anchor->complete() && !direct);
     std::vector<double> residuals{at.residual()};  // since it is so
     bool fresh = false;                            // the factor is that of H at this very theta
     double previous = at.residual();               // one step ago, for the forcing term
@@ -173,6 +179,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
                 refactor = complete && !moved_far && at.residual() > direct_contraction * residual &&
                            factor_pays(earlier, at.residual(), tolerance,
                                        double(std::min<std::ptrdiff_t>(steps, patience)), factor_cost);
+                refactor = refactor || (!direct && !anchor->has_block());
             } else if (complete) {
                 refactor = refactor ||
                            (near_minimum * at.residual() < residual &&
@@ -187,8 +194,13 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
             // Either rounding is all that is left, or the factor misleads: a new factor decides.
             floor = J.rounding_floor(theta);
             ++result.passes;
-            if (fresh || residual <= *floor) break;
-            refactor = true;
+            if (residual <= *floor) break;
+            if (direct && !complete) {
+                direct = false;
+            } else {
+                if (fresh) break;
+                refactor = true;
+            }
         }
     }
     if (!floor && at.residual() <= tolerance && at.floor <= tolerance) floor = at.floor;
@@ -222,8 +234,8 @@ Index sampled_block(const Objective& J, Index block) {
     return std::min(block, known);
 }
 
-// About where J is least, and a factor of about its Hessian, from a sample of its rows; no anchor where that
-// cannot be had.
+// About where J is least, and an anchor of about its Hessian, from a sample of its rows; no anchor where that
+// cannot be had. The diagonal is enough where it took the sample there in few steps.
 Minimum minimum_of_sample(const Objective& J, double tolerance, int max_iter,
                           const std::function<void()>& checkpoint, Index block) {
     constexpr double share = 1e-3;  // of the residual at 0: what the sample leaves open is more
@@ -236,6 +248,7 @@ Minimum minimum_of_sample(const Objective& J, double tolerance, int max_iter,
         descend(near, sample.objective, std::move(zero), enough, max_iter, nullptr, std::move(at), checkpoint,
                 block);
         if (!near.theta.allFinite() || near.at.curvature.size() == 0) return {};
+        if (near.anchor && !near.anchor->has_block() && near.iterations <= patience) return near;
         near.anchor = std::make_shared<const Anchor>(sample.objective, near.theta, near.at.curvature, block);
         return near;
     } catch (const NotPositiveDefinite&) {
@@ -381,7 +394,8 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
         descend(result, J, std::move(theta), tolerance, max_iter, std::move(anchor), std::move(start),
                 checkpoint, block);
         measure_floor(result, J);
-        if (result.anchor == of_sample) result.anchor.reset();  // it is of other rows
+        if (result.anchor && (result.anchor == of_sample || !result.anchor->has_block()))
+            result.anchor.reset();  // it is of other rows, or too little to keep
         if ((from_zero && !of_sample) || result.at.residual() <= std::max(tolerance, result.floor))
             return result;
     } catch (const NotPositiveDefinite&) {

@@ -157,24 +157,27 @@ bool Objective::same_rows(const Objective& other) const {
         blocks_[0].rows, other.blocks_[0].rows);
 }
 
-// Calls visit(loss, rows, theta as panels take it, block, first, row number, panel of f(x_ij), m, sums), for
+// A vector as panels take it, for `walk`.
+auto Objective::spread(const VectorRef& theta) const {
+    return [&](const auto& rows, Workspace& memory) { return rows.spread(theta.head(d_), memory); };
+}
+
+// Calls visit(loss, rows, spread(rows, workspace), block, first, row number, panel of f(x_ij), m, sums), for
 // m rows at a time, and collect(rows, sums) once panel_rows() of them are through (or the block ends). Panels
 // are visited in any order and by several threads, but collected in the order of rows: results are the same
 // for any number of threads. `sets`: how many sums over rows there are of each column, side by side in
 // `sums`.
-template <class F, class Visit, class Collect>
-void Objective::walk(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit,
-                     Collect&& collect) const {
-    thread_local Workspace spread_theta, kept;
+template <class Spread, class F, class Visit, class Collect>
+void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect) const {
+    thread_local Workspace wide_vectors, kept;
     thread_local std::vector<Sums> sums;
     Workspace passing;
     Workspace& memory = wide() ? passing : kept;  // sums of a million columns are no scratch to keep
-    const VectorRef coef = theta.head(d_);
     Index row = 0;
     for (const Block& block : blocks_) {
         std::visit(
             [&](const auto& rows, auto loss) {
-                const VectorRef spread = rows.spread(coef, spread_theta);
+                const VectorRef vectors = spread(rows, wide_vectors);
                 const Index stride = rows.panel_rows(), step = rows.rows_in_cache(), n = rows.rows();
                 const Index panels = (n + stride - 1) / stride, width = sets * rows.width();
                 const bool shared =
@@ -194,7 +197,7 @@ void Objective::walk(const VectorRef& theta, F f, Walk how, Index sets, Visit&& 
                         const Index start = (k + j) * stride, stop = std::min(start + stride, n);
                         for (Index first = start; first < stop; first += step) {
                             const Index m = std::min(step, stop - first);
-                            visit(loss, rows, spread, block, first, row + first,
+                            visit(loss, rows, vectors, block, first, row + first,
                                   rows.panel(first, m, packed).map(f), m, total);
                         }
                     };
@@ -216,12 +219,12 @@ void Objective::for_each_panel(const VectorRef& theta, F f, Walk how, Index sets
                                Collect&& collect) const {
     const double intercept = fit_intercept_ ? theta(d_) : 0.0;
     walk(
-        theta, f, how, sets,
-        [&](auto loss, const auto& rows, const VectorRef& spread, const Block& block, Index first, Index row,
+        spread(theta), f, how, sets,
+        [&](auto loss, const auto& rows, const VectorRef& coef, const Block& block, Index first, Index row,
             const auto& panel, Index m, Sums& sums) {
             alignas(64) Panel eta;
             auto x_theta = as_vector(eta, m);
-            panel.multiply(spread, x_theta);
+            panel.multiply(coef, x_theta);
             x_theta.array() += intercept;
             const double* y = block.y ? block.y + first : zeros.data();
             const double* s = block.s ? block.s + first : ones.data();
@@ -257,7 +260,7 @@ void Objective::add_transposed(const VectorRef& theta, F f, Walk how, double sig
                 more(sums);
             });
         walk(
-            theta, f, how, 1,
+            spread(theta), f, how, 1,
             [&](auto, const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel,
                 Index m, Sums& sums) { panel.add_transposed(r.segment(row, m), sums.columns); },
             [&](const auto& rows, const Sums& sums) { rows.collect(sums.columns, sign, g.head(d_)); });
@@ -383,25 +386,51 @@ Matrix Objective::hessian(const VectorRef& theta) const {
 }
 
 Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
-    Vector product = penalty_.cwiseProduct(v);
+    Vector product;
     if (wide()) {
-        add_transposed(
-            v, Entry(), Walk::by_threads, 1.0, product,
-            [&](auto, const auto&, const auto&, Index row, Index m, const Panel& x_v, const double*,
-                const double*, Panel& r, Sums&) {
-                for (Index i = 0; i < m; ++i) r[i] = curvature(row + i) * x_v[i];
-            },
-            nothing);
+        product = transposed(curvature.cwiseProduct(predict(v)));
+        product += penalty_.cwiseProduct(v);
         return product;
     }
+    product = penalty_.cwiseProduct(v);
     const double offset = fit_intercept_ ? v(d_) : 0.0;
     walk(
-        v, Entry(), Walk::by_threads, 1,
-        [&](auto, const auto&, const VectorRef& spread, const Block&, Index, Index row, const auto& panel,
+        spread(v), Entry(), Walk::by_threads, 1,
+        [&](auto, const auto&, const VectorRef& coef, const Block&, Index, Index row, const auto& panel,
             Index m, Sums& sums) {
-            sums.intercept += panel.add_product(curvature.segment(row, m), spread, offset, sums.columns);
+            sums.intercept += panel.add_product(curvature.segment(row, m), coef, offset, sums.columns);
         },
         [&](const auto& rows, const Sums& sums) { collect(rows, sums, 1.0, product); });
+    return product;
+}
+
+Vector Objective::hvp_at(const VectorRef& theta, const VectorRef& v) const {
+    Vector product = penalty_.cwiseProduct(v);
+    const bool apart = wide();  // the two vectors first, then the sums: each has the cache for itself
+    Vector r(apart ? n_ : 0);
+    const double intercept = fit_intercept_ ? theta(d_) : 0.0, offset = fit_intercept_ ? v(d_) : 0.0;
+    walk([&](const auto& rows, Workspace& memory) { return rows.spread(theta.head(d_), v.head(d_), memory); },
+         Entry(), Walk::by_threads, apart ? 0 : 1,
+         [&](auto loss, const auto&, const VectorRef& both, const Block& block, Index first, Index row,
+             const auto& panel, Index m, Sums& sums) {
+             alignas(64) Panel eta, x_v, w;
+             panel.multiply(both, as_vector(eta, m), as_vector(x_v, m));
+             as_vector(eta, m).array() += intercept;
+             as_vector(x_v, m).array() += offset;
+             weighted_d2<decltype(loss)>(m, eta.data(), block.y ? block.y + first : zeros.data(),
+                                         block.s ? block.s + first : ones.data(), w.data());
+             as_vector(w, m).array() *= as_vector(x_v, m).array();
+             if (apart) {
+                 r.segment(row, m) = as_vector(w, m);
+             } else {
+                 panel.add_transposed(as_vector(w, m), sums.columns);
+                 sums.intercept += as_vector(w, m).sum();
+             }
+         },
+         [&](const auto& rows, const Sums& sums) {
+             if (!apart) collect(rows, sums, 1.0, product);
+         });
+    if (apart) product += transposed(r);
     return product;
 }
 
@@ -420,7 +449,7 @@ template <class F>
 Vector Objective::transposed(F f, const VectorRef& r) const {
     Vector total = Vector::Zero(parameters());
     walk(
-        total, f, Walk::by_threads, 1,
+        spread(total), f, Walk::by_threads, 1,
         [&](auto, const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel, Index m,
             Sums& sums) {
             panel.add_transposed(r.segment(row, m), sums.columns);

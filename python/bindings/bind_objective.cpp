@@ -165,7 +165,7 @@ void bind_objective(py::module_& m) {
                 Vector product;
                 {
                     py::gil_scoped_release nogil;
-                    product = J.core.hvp(J.core.curvature(at), direction);
+                    product = J.core.hvp_at(at, direction);
                 }
                 return to_numpy(product);
             },

@@ -99,6 +99,7 @@ public:
 
     Index size() const { return diagonal_.size(); }
     bool complete() const { return theta_.size() == size(); }
+    bool has_block() const { return !block_.empty(); }
 
 private:
     struct Held {

@@ -133,6 +133,12 @@ public:
         });
     }
 
+    // eta (m,) = X theta, x_v (m,) = X v, where `both` holds one after the other.
+    void multiply(const VectorRef& both, Eigen::Ref<Vector> eta, Eigen::Ref<Vector> x_v) const {
+        multiply(both.head(both.size() / 2), eta);
+        multiply(both.tail(both.size() / 2), x_v);
+    }
+
     // g (d,) += X^T r
     void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
         each_run([&](const Run& run, Index j) {
@@ -245,6 +251,12 @@ public:
     }
 
     VectorRef spread(const VectorRef& theta, Workspace&) const { return theta; }
+    // As panels multiply two vectors at once.
+    VectorRef spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const {
+        Eigen::Map<Vector> both(workspace.take(2 * d_), 2 * d_);
+        both << theta, v;
+        return both;
+    }
     void collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const { g += sign * sums; }
     void add_additions(Eigen::Ref<Vector> k) const {
         const Index p = panel_rows();

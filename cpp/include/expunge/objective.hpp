@@ -90,6 +90,8 @@ public:
 
     // X^T diag(curvature) X v + Lambda v
     Vector hvp(const VectorRef& curvature, const VectorRef& v) const;
+    // The same for the curvature at theta, in one pass.
+    Vector hvp_at(const VectorRef& theta, const VectorRef& v) const;
 
     // X v, v_0 added to each, and X^T r with the sum of r (p,).
     Vector predict(const VectorRef& v) const;
@@ -130,8 +132,9 @@ private:
     enum class Walk { alone, by_threads };
     void add_penalty(const VectorRef& theta, Evaluation& at) const;
     double penalty_rounding(const VectorRef& theta) const;
-    template <class F, class Visit, class Collect>
-    void walk(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit, Collect&& collect) const;
+    auto spread(const VectorRef& theta) const;
+    template <class Spread, class F, class Visit, class Collect>
+    void walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect) const;
     template <class F, class Visit, class Collect>
     void for_each_panel(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit,
                         Collect&& collect) const;

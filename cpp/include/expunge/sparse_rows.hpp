@@ -26,7 +26,16 @@ public:
 
     // eta (m,) = X theta
     void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
-        for (Index i = 0; i < m_; ++i) eta(i) = row_times(i, theta.data());
+        for (Index i = 0; i < m_; ++i) eta(i) = row_times<1>(i, theta.data())(0);
+    }
+
+    // eta (m,) = X theta, x_v (m,) = X v, where `both` holds theta_j and v_j side by side: they are one read.
+    void multiply(const VectorRef& both, Eigen::Ref<Vector> eta, Eigen::Ref<Vector> x_v) const {
+        for (Index i = 0; i < m_; ++i) {
+            const auto products = row_times<2>(i, both.data());
+            eta(i) = products(0);
+            x_v(i) = products(1);
+        }
     }
 
     // g (width,) += X^T r
@@ -49,31 +58,32 @@ public:
     Index stored(Index i) const { return static_cast<Index>(indptr_[i + 1] - indptr_[i]); }
 
 private:
-    double row_times(Index i, const double* __restrict theta) const {
-        double sum[4] = {};  // four chains, so that additions need not wait for each other
-        I k = indptr_[i];
-        const I stop = indptr_[i + 1];
-        for (; stop - k >= 4; k += 4)
-            for (int c = 0; c < 4; ++c) sum[c] += x(k + c) * theta[column(k + c)];
-        for (; k < stop; ++k) sum[0] += x(k) * theta[column(k)];
-        return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    }
-
-    // A row's columns differ: four sums can be read before the first is written, and no read waits for a
-    // write.
-    void add_row(Index i, double r, double* __restrict g) const {
-        I k = indptr_[i];
-        const I stop = indptr_[i + 1];
-        for (; stop - k >= 4; k += 4) {
-            double sum[4];
-            for (int c = 0; c < 4; ++c) sum[c] = g[column(k + c)] + r * x(k + c);
-            for (int c = 0; c < 4; ++c) g[column(k + c)] = sum[c];
+    // Row i times each of several vectors, whose entries for a column lie side by side, in four chains, so
+    // that additions need not wait for each other. A loop of its own for the last three would end unforeseen.
+    template <int vectors>
+    Eigen::Array<double, vectors, 1> row_times(Index i, const double* theta) const {
+        using Products = Eigen::Array<double, vectors, 1>;
+        Products a = Products::Zero(), b = a, c = a, d = a;
+        const Index stop = indptr_[i + 1];
+        const auto add = [&](Index k, Products& sum) {
+            if (k < stop) sum += x(k) * Products::Map(theta + vectors * column(k));
+        };
+        for (Index k = indptr_[i]; k < stop; k += 4) {
+            add(k, a);
+            add(k + 1, b);
+            add(k + 2, c);
+            add(k + 3, d);
         }
-        for (; k < stop; ++k) g[column(k)] += r * x(k);
+        return (a + b) + (c + d);
     }
 
-    double x(I k) const { return F()(static_cast<double>(data_[static_cast<std::size_t>(k)])); }
-    std::size_t column(I k) const { return static_cast<std::size_t>(indices_[static_cast<std::size_t>(k)]); }
+    void add_row(Index i, double r, double* __restrict g) const {
+        const Index stop = indptr_[i + 1];
+        for (Index k = indptr_[i]; k < stop; ++k) g[column(k)] += r * x(k);
+    }
+
+    double x(Index k) const { return F()(static_cast<double>(data_[k])); }
+    Index column(Index k) const { return static_cast<Index>(indices_[k]); }
 
     const T* data_;
     const I *indices_, *indptr_;
@@ -127,6 +137,16 @@ public:
             wide.segment(run.first, run.count) = theta.segment(j, run.count);
         });
         return wide;
+    }
+    // As panels multiply two vectors at once.
+    VectorRef spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const {
+        Eigen::Map<Eigen::Matrix2Xd> both(workspace.take(2 * width_), 2, width_);
+        if (d_ < width_) both.setZero();
+        each_run([&](const Run& run, Index j) {
+            both.row(0).segment(run.first, run.count) = theta.segment(j, run.count);
+            both.row(1).segment(run.first, run.count) = v.segment(j, run.count);
+        });
+        return Eigen::Map<const Vector>(both.data(), both.size());
     }
     void collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const {
         each_run([&](const Run& run, Index j) {
