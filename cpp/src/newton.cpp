@@ -75,6 +75,9 @@ bool factor_pays(double before, double after, double tolerance, double passes, d
     return factor_cost + wanted / digits_per_pass < wanted * passes / std::max(gained, 1e-3);
 }
 
+// Whether an anchor is the diagonal, where a block was asked for.
+bool is_stopgap(const Anchor& anchor, Index block) { return block > 0 && !anchor.has_block(); }
+
 constexpr double unknown = std::numeric_limits<double>::quiet_NaN();  // a floor that nothing asked for yet
 
 void descend(Minimum& result, const Objective& J, Vector theta, double tolerance, int max_iter,
@@ -179,7 +182,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
                 refactor = complete && !moved_far && at.residual() > direct_contraction * residual &&
                            factor_pays(earlier, at.residual(), tolerance,
                                        double(std::min<std::ptrdiff_t>(steps, patience)), factor_cost);
-                refactor = refactor || (!direct && !anchor->has_block());
+                refactor = refactor || (!direct && is_stopgap(*anchor, block));
             } else if (complete) {
                 refactor = refactor ||
                            (near_minimum * at.residual() < residual &&
@@ -248,7 +251,7 @@ Minimum minimum_of_sample(const Objective& J, double tolerance, int max_iter,
         descend(near, sample.objective, std::move(zero), enough, max_iter, nullptr, std::move(at), checkpoint,
                 block);
         if (!near.theta.allFinite() || near.at.curvature.size() == 0) return {};
-        if (near.anchor && !near.anchor->has_block() && near.iterations <= patience) return near;
+        if (near.anchor && is_stopgap(*near.anchor, block) && near.iterations <= patience) return near;
         near.anchor = std::make_shared<const Anchor>(sample.objective, near.theta, near.at.curvature, block);
         return near;
     } catch (const NotPositiveDefinite&) {
@@ -394,7 +397,7 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
         descend(result, J, std::move(theta), tolerance, max_iter, std::move(anchor), std::move(start),
                 checkpoint, block);
         measure_floor(result, J);
-        if (result.anchor && (result.anchor == of_sample || !result.anchor->has_block()))
+        if (result.anchor && (result.anchor == of_sample || is_stopgap(*result.anchor, block)))
             result.anchor.reset();  // it is of other rows, or too little to keep
         if ((from_zero && !of_sample) || result.at.residual() <= std::max(tolerance, result.floor))
             return result;

@@ -72,6 +72,8 @@ TEST("a gradient and a Hessian-vector product allocate their results, in every l
             CHECK(allocations_of([&] { J.curvature(theta); }) == 1);
             CHECK(allocations_of([&] { J.evaluate(theta); }) == 3);  // and the penalty's part
             CHECK(allocations_of([&] { J.hvp(curvature, theta); }) == 1);
+            J.hvp_at(theta, theta);  // warms up
+            CHECK(allocations_of([&] { J.hvp_at(theta, theta); }) == 1);
         }
     }
     about.clear();

@@ -98,6 +98,7 @@ TEST("products with the Hessian and its diagonal are those of E1, in every layou
         const Vector curvature = J.curvature(problem.theta), v = Random(24).vector(J.parameters());
         const RealVector Hv = e.hessian * v.cast<Real>();
         CHECK_AT_MOST(distance(J.hvp(curvature, v), Hv), 1e-13 * e.hessian_scale * v.norm());
+        CHECK_AT_MOST(distance(J.hvp_at(problem.theta, v), Hv), 1e-13 * e.hessian_scale * v.norm());
         const RealVector diagonal = e.hessian.diagonal() - problem.penalty.cast<Real>();
         CHECK_AT_MOST(distance(J.gram_diagonal(curvature), diagonal), 1e-13 * e.hessian_scale);
         const Matrix G = J.hessian(problem.theta) - Matrix(problem.penalty.asDiagonal());
@@ -274,6 +275,8 @@ TEST("several blocks, dense and sparse, of either type of number and one of them
                       1e-13 * exact(problem, problem.theta).hessian_scale);
         const Vector v = Random(23).vector(whole.parameters());
         CHECK_AT_MOST((whole.hvp(a.curvature, v) - blocks.hvp(b.curvature, v)).norm(),
+                      1e-12 * H.norm() * v.norm());
+        CHECK_AT_MOST((blocks.hvp_at(problem.theta, v) - blocks.hvp(b.curvature, v)).norm(),
                       1e-12 * H.norm() * v.norm());
         CHECK(!blocks.same_rows(blocks));  // only single blocks are compared
     });

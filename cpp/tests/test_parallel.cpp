@@ -99,13 +99,15 @@ TEST("kernels give the same bits for any number of threads") {
             const Objective J = problem.on(layout.rows);
             struct Results {
                 Evaluation at;
-                Vector curvature, product, diagonal;
+                Vector curvature, product, product_at, diagonal;
                 Matrix hessian, gram;
                 double norm, floor;
             };
             const auto results = [&] {
-                Results r{J.evaluate(problem.theta), J.curvature(problem.theta), {}, {}, {}, {}, 0.0, 0.0};
+                Results r{
+                    J.evaluate(problem.theta), J.curvature(problem.theta), {}, {}, {}, {}, {}, 0.0, 0.0};
                 r.product = J.hvp(r.curvature, v);
+                r.product_at = J.hvp_at(problem.theta, v);
                 r.diagonal = J.gram_diagonal(r.curvature);
                 r.hessian = J.hessian(problem.theta).triangularView<Eigen::Lower>();
                 r.gram = Matrix::Zero(problem.X.cols(), problem.X.cols());
@@ -120,7 +122,8 @@ TEST("kernels give the same bits for any number of threads") {
                     const Results many = results();
                     CHECK(many.at.value == one.at.value && many.at.gradient == one.at.gradient);
                     CHECK(many.at.curvature == one.at.curvature && many.curvature == one.curvature);
-                    CHECK(many.product == one.product && many.diagonal == one.diagonal);
+                    CHECK(many.product == one.product && many.product_at == one.product_at);
+                    CHECK(many.diagonal == one.diagonal);
                     CHECK(many.hessian == one.hessian && many.gram == one.gram);
                     CHECK(many.norm == one.norm && many.floor == one.floor);
                 });

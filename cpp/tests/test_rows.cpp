@@ -135,6 +135,21 @@ TEST("add_product adds X^T w (X theta + offset), and returns the sum of its term
     });
 }
 
+TEST("two vectors multiplied at once give what each gives") {
+    for_each_layout([](const RowMatrix& X, const auto& rows, const Stored&) {
+        Workspace packed, wide, memory;
+        const Index m = std::min<Index>(X.rows(), max_panel_rows);
+        const Vector theta = Random(9).vector(X.cols()), v = Random(10).vector(X.cols());
+        const auto panel = rows.panel(0, m, packed);
+        Vector x_theta(m), x_v(m), first(m), second(m);
+        panel.multiply(rows.spread(theta, wide), x_theta);
+        panel.multiply(rows.spread(v, wide), x_v);
+        panel.multiply(rows.spread(theta, v, memory), first, second);
+        CHECK_AT_MOST((first - x_theta).norm(), 1e-14 * X.norm() * theta.norm());
+        CHECK_AT_MOST((second - x_v).norm(), 1e-14 * X.norm() * v.norm());
+    });
+}
+
 TEST("a panel mapped holds the function of every entry") {
     for_each_layout([](const RowMatrix& X, const auto& rows, const Stored&) {
         const auto check_map = [&](auto f) {
