@@ -14,7 +14,7 @@ namespace expunge {
 template <class T, class F = Entry>
 struct Lines {
     static constexpr Index together = 8;         // lines: what they share is read once for all
-    static constexpr Index soon = 2 * together;  // lines from here to those that are fetched meanwhile
+    static constexpr Index soon = 2 * together;  // lines from here to those that are fetched from memory
 
     const T* first;
     Index count, size, stride;
@@ -69,7 +69,7 @@ private:
             const TileColumn shared = tile_at(v + j);
             for (int k = 0; k < lines; ++k) products[k] += tile_of(at[k] + j) * shared;
             if constexpr (lines > 1)
-                for (int k = 0; k < lines; ++k) fetch(at[k] + soon * stride + j);
+                for (int k = 0; k < lines; ++k) fetch<Near::first>(at[k] + together * stride + j);
         }
         if (j == size) {
             for (int k = 0; k < lines; ++k) sums[i + k] += products[k].sum();
@@ -242,12 +242,15 @@ public:
 
     Index panel_rows() const { return max_panel_rows; }
 
-    // So many that they fit the second-level cache together: a panel is read from memory once. Whole groups
-    // of lines.
+    // So many that a panel, when it is read again, is in the first cache, or else some in the second; as many
+    // as that holds where lines are columns, which are best long. Whole groups of lines.
     Index rows_in_cache() const {
-        constexpr Index group = Lines<T>::together;
-        const Index fit = std::min<Index>(max_panel_rows, 32768 / std::max<Index>(1, d_));
-        return std::max(group, fit / group * group);
+        constexpr Index group = Lines<T>::together, some = 4 * group, first = 25600 / sizeof(T),
+                        second = 32768;
+        const Index d = std::max<Index>(1, d_);
+        Index fit = second / d;
+        if (column_stride_ == 1) fit = first / d >= group ? first / d : std::min(some, fit);
+        return std::max(group, std::min(max_panel_rows, fit) / group * group);
     }
 
     VectorRef spread(const VectorRef& theta, Workspace&) const { return theta; }

@@ -29,10 +29,12 @@ inline TileColumn tile_at(const float* values) {
     return Eigen::Map<const Eigen::Array<float, tile, 1>>(values).cast<double>();
 }
 
-// Memory that will be read soon.
-inline void fetch([[maybe_unused]] const void* from) {
+// Memory that will be read soon: into the second-level cache, or into the first.
+enum class Near { second, first };
+template <Near cache = Near::second>
+void fetch([[maybe_unused]] const void* from) {
 #if defined(__GNUC__) || defined(__clang__)
-    __builtin_prefetch(from, 0, 2);
+    __builtin_prefetch(from, 0, cache == Near::first ? 3 : 2);
 #endif
 }
 
