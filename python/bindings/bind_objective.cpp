@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -8,6 +9,7 @@
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "expunge/newton.hpp"
+#include "expunge/parallel.hpp"
 #include "objective.hpp"
 
 namespace expunge::bindings {
@@ -78,38 +80,58 @@ bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& bl
            (s.is_none() || within(s, block.s, [](double w) { return w >= 0.0 && std::isfinite(w); }));
 }
 
-// One pass over the indices of a CSR matrix: raises unless they lie within it; returns whether every row
-// ascends without duplicates.
+// What the indices of some rows of a CSR matrix are, by one pass over them.
+struct Indices {
+    bool inside;     // of [0, width)
+    bool ascending;  // in every row, none twice
+};
+template <class I>
+Indices look_through(const I* indices, const I* indptr, Index rows, I width) {
+    const Index begin = indptr[0], end = indptr[rows];
+    if (begin == end) return {true, true};
+    // Columns that do not follow the one before: right at the start of a row only. In stretches whose counts
+    // fit an index: the compiler then compares many at once.
+    Index descents = 0;
+    bool outside = indices[begin] < 0 || indices[begin] >= width;
+    for (Index first = begin + 1; first < end; first += 4096) {
+        const Index stop = std::min<Index>(first + 4096, end);
+        I down = 0, out = 0;
+        for (Index k = first; k < stop; ++k) {
+            down += static_cast<I>(indices[k] <= indices[k - 1]);
+            out |= static_cast<I>(indices[k] < 0) | static_cast<I>(indices[k] >= width);
+        }
+        descents += static_cast<Index>(down);
+        outside = outside || out != 0;
+    }
+    for (Index i = 1; i < rows; ++i)
+        if (const Index k = indptr[i]; k > begin && k < indptr[i + 1])
+            descents -= indices[k] <= indices[k - 1];
+    return {!outside, descents == 0};
+}
+
+// Raises unless the indices of a CSR matrix lie within it; returns whether every row ascends without
+// duplicates.
 bool is_canonical(const py::object& X) {
     const Csr csr(X);
     return csr.visit([&]<class T, class I>(const T*, const I* indices, const I* indptr) {
         const py::ssize_t entries = csr.indices.shape(0);
         py::gil_scoped_release nogil;
-        bool inside = indptr[0] == 0 && indptr[csr.n] <= entries;
-        Index descents = 0;  // columns that do not follow the one before: right at the start of a row only
-        for (Index i = 0; inside && i < csr.n; ++i) {
-            const I k = indptr[i];
-            inside = k <= indptr[i + 1] && indptr[i + 1] <= entries;
-            if (inside && k > 0 && k < indptr[i + 1]) descents -= indices[k] <= indices[k - 1];
+        bool rows_follow = indptr[0] == 0 && indptr[csr.n] <= entries;
+        for (Index i = 0; i < csr.n; ++i) rows_follow &= indptr[i] <= indptr[i + 1];
+        std::atomic<bool> inside = rows_follow, ascending = true;
+        if (rows_follow) {
+            constexpr Index entries_in_part = 1 << 17;
+            const Index parts = std::min<Index>(csr.n, 1 + indptr[csr.n] / entries_in_part);
+            const auto width = static_cast<I>(std::min<Index>(csr.width, std::numeric_limits<I>::max()));
+            in_parallel(parts, [&](Index part) {
+                const Index first = csr.n * part / parts, stop = csr.n * (part + 1) / parts;
+                const Indices found = look_through(indices, indptr + first, stop - first, width);
+                if (!found.inside) inside = false;
+                if (!found.ascending) ascending = false;
+            });
         }
-        // In stretches whose counts fit an index: the compiler then compares many indices at once.
-        const Index stored = inside ? static_cast<Index>(indptr[csr.n]) : 0;
-        const auto width = static_cast<I>(std::min<Index>(csr.width, std::numeric_limits<I>::max()));
-        bool outside = stored > 0 && (indices[0] < 0 || indices[0] >= width);
-        for (Index first = 1; first < stored; first += 4096) {
-            const Index stop = std::min<Index>(first + 4096, stored);
-            I down = 0, out = 0;
-            for (Index k = first; k < stop; ++k) {
-                down += static_cast<I>(indices[k] <= indices[k - 1]);
-                out |= static_cast<I>(indices[k] < 0) | static_cast<I>(indices[k] >= width);
-            }
-            descents += static_cast<Index>(down);
-            outside = outside || out != 0;
-        }
-        inside = inside && !outside;
-        const bool canonical = descents == 0;
         if (!inside) throw std::invalid_argument("the indices of X point outside of it");
-        return canonical;
+        return ascending.load();
     });
 }
 
