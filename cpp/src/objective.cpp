@@ -182,7 +182,11 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
                 const Index panels = (n + stride - 1) / stride, width = sets * rows.width();
                 const bool shared =
                     how == Walk::by_threads && threads() > 1 && rows.entries() >= worth_sharing;
-                const Index together = shared ? std::min<Index>(panels, 4 * threads()) : 1;
+                // Threads wait for each other after so many; what these sum up to stays in a cache.
+                const Index together =
+                    shared
+                        ? std::min(panels, std::max<Index>(4 * threads(), 65536 / std::max<Index>(1, width)))
+                        : 1;
                 double* columns = memory.take(together * width);
                 sums.resize(static_cast<std::size_t>(std::max<Index>(1, together)));
                 std::vector<Sums>& of_panels = sums;  // this thread's
