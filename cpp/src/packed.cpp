@@ -41,10 +41,18 @@ struct Tile {
     }
 };
 
+// What is summed up meanwhile will be added to it.
+template <int groups>
+void fetch_tile(const double* C, Index stride) {
+    for (Index j = 0; j < tile; ++j)
+        for (int g = 0; g < groups; ++g) fetch<Near::first>(C + g * tile + j * stride);
+}
+
 // C += sign A^T B, a tile
 template <int groups>
 void add_tile(Index terms, const double* a, Index a_stride, const double* b, double sign, double* C,
               Index stride) {
+    fetch_tile<groups>(C, stride);
     const Tile<groups> product(terms, a, a_stride, b);
     for (Index j = 0; j < tile; ++j)
         for (int g = 0; g < groups; ++g) tile_at(C + g * tile + j * stride) += sign * product.entries[g][j];
@@ -55,6 +63,7 @@ void add_tile(Index terms, const double* a, Index a_stride, const double* b, dou
 template <int groups>
 void solve_tile(Index terms, double* a, Index a_stride, const double* b, const double* inverse, double* C,
                 Index stride) {
+    fetch_tile<groups>(C, stride);
     Tile<groups> x(terms, a, a_stride, b);
     const double* L = b + terms * tile;
     for (Index j = 0; j < tile; ++j)
