@@ -15,7 +15,7 @@ import pytest
 import sklearn
 import sklearn.linear_model
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import INTEGERS, PROBLEMS, REPRESENTATIONS, bits_of, in_required_forms, retrain
+from problems import INTEGERS, PROBLEMS, REPRESENTATIONS, bits_of, drebin, in_required_forms, retrain
 from scipy import sparse
 from scipy.special import logit
 from sklearn.base import clone
@@ -857,6 +857,22 @@ def test_sum_and_mean_forms_have_the_same_minimiser(Estimator, fit_intercept):
     total = Estimator(1.5, fit_intercept=fit_intercept, tol=1e-10).fit(X, y, s)
     mean = Estimator(1.5 / 80, fit_intercept=fit_intercept, tol=1e-12).fit(X, y, s / 80)
     assert_allclose(theta(mean), theta(total), rtol=0, atol=2e-10)  # (1e-10 + 80 * 1e-12) / alpha, doubled
+
+
+@pytest.mark.parametrize("share", [1e-3, 1e-6, 1e-9, 1e-12])
+def test_passes_over_drebin(share, monkeypatch):
+    """To a share of the gradient at 0: where direct steps are refused, products go on."""
+    data, passes, minimize = drebin(), [], linear._core.minimize
+
+    def counted(*args, **kwargs):
+        minimum = minimize(*args, **kwargs)
+        passes.append(minimum.passes)
+        return minimum
+
+    monkeypatch.setattr(linear._core, "minimize", counted)
+    at_zero = np.linalg.norm(data.X.T @ (0.5 - data.y))
+    ex.LogisticRegression(1.0, fit_intercept=False, tol=share * at_zero).fit(data.X, data.y)
+    assert passes[0] <= 20 - 8 * np.log10(share)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this platform")

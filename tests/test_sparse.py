@@ -707,6 +707,41 @@ def test_random_histories_on_sparse_data_equal_retraining(
     assert_retrained(un, data)
 
 
+@pytest.mark.parametrize("integer", [np.int32, np.int64])
+def test_a_row_out_of_order_or_out_of_range_is_found_anywhere(integer):
+    """In a matrix so large that threads share the search, with empty rows; NumPy's sum is the witness."""
+    n, d, entries = 5000, 300, 70
+    columns = np.sort(np.argsort(np.random.default_rng(0).random((n, d)), axis=1)[:, :entries], axis=1)
+    columns[:, 0] = 0  # every row begins below the end of the one before
+    starts = np.arange(n + 1) * entries
+    full = (np.arange(n) % 10 > 0) | (np.arange(n) == n - 1)
+    X = sparse.csr_array((np.ones(n * entries), columns.ravel(), starts), shape=(n, d))
+    X = sparse.csr_array(sparse.diags_array(full.astype(float)) @ X)
+    X.eliminate_zeros()
+    X.indices, X.indptr = X.indices.astype(integer), X.indptr.astype(integer)
+    y, theta = np.arange(n) % 2, np.linspace(-0.1, 0.1, d)
+
+    def gradient():
+        return kernels.gradient(X, y, theta, alpha=1.0)
+
+    expected = gradient()
+    for row in (1, 1871, 1872, n // 2 + 1, n - 1):
+        first = X.indptr[row]
+        right = X.indices[first : first + 2].copy()
+        X.indices[first : first + 2] = right[::-1]
+        assert_allclose(gradient(), expected, rtol=1e-12, atol=1e-12)
+        for outside in (-1, d):
+            X.indices[first] = outside
+            with pytest.raises(ValueError, match="point outside"):
+                gradient()
+        X.indices[first : first + 2] = right
+    X.indptr[n // 2], kept = X.indptr[n // 2 + 1] + 1, X.indptr[n // 2]
+    with pytest.raises(ValueError, match="point outside"):
+        gradient()
+    X.indptr[n // 2] = kept
+    assert_array_equal(gradient(), expected)
+
+
 @pytest.mark.isa
 @pytest.mark.parametrize("fit_intercept", [False, True], ids=["plain", "intercept"])
 def test_products_of_a_matrix_so_wide_that_they_take_two_passes(fit_intercept):
