@@ -390,13 +390,17 @@ Matrix Objective::hessian(const VectorRef& theta) const {
 }
 
 Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
-    Vector product;
+    Vector product = penalty_.cwiseProduct(v);
     if (wide()) {
-        product = transposed(curvature.cwiseProduct(predict(v)));
-        product += penalty_.cwiseProduct(v);
+        add_transposed(
+            v, Entry(), Walk::by_threads, 1.0, product,
+            [&](auto, const auto&, const auto&, Index row, Index m, const Panel& x_v, const double*,
+                const double*, Panel& r, Sums&) {
+                for (Index i = 0; i < m; ++i) r[i] = curvature(row + i) * x_v[i];
+            },
+            nothing);
         return product;
     }
-    product = penalty_.cwiseProduct(v);
     const double offset = fit_intercept_ ? v(d_) : 0.0;
     walk(
         spread(v), Entry(), Walk::by_threads, 1,
