@@ -85,6 +85,11 @@ Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvat
     factor();
 }
 
+Anchor::Anchor(Vector diagonal) : diagonal_(std::move(diagonal)) {
+    hold(Matrix(0, 0));
+    factor();
+}
+
 Anchor::Anchor(Vector theta, Matrix H)
     : theta_(std::move(theta)), diagonal_(H.diagonal()), largest_(diagonal_) {
     block_ = up_to(theta_.size());

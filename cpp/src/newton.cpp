@@ -78,6 +78,22 @@ bool factor_pays(double before, double after, double tolerance, double passes, d
 // Whether an anchor is the diagonal, where a block was asked for.
 bool is_stopgap(const Anchor& anchor, Index block) { return block > 0 && !anchor.has_block(); }
 
+// The diagonal of H (p,), to start from. Where rows are fewer than parameters and it is nearly a multiple of
+// the penalty: the mean curvature in the span of the rows, as such a multiple. Steps then stay in that span,
+// outside of which H is the penalty alone, and the first is none too long.
+Vector diagonal_of_hessian(const Objective& J, const VectorRef& curvature) {
+    constexpr double even = 2.0;
+    Vector diagonal = J.gram_diagonal(curvature);
+    const Index d = diagonal.size() - (J.fit_intercept() ? 1 : 0);
+    const auto penalty = J.penalty().head(d);
+    if (J.rows() < d && penalty.minCoeff() > 0.0) {
+        const Vector ratio = diagonal.head(d).cwiseQuotient(penalty);
+        if (ratio.maxCoeff() <= even * ratio.mean())
+            diagonal.head(d) = ratio.sum() / static_cast<double>(J.rows()) * penalty;
+    }
+    return diagonal + J.penalty();
+}
+
 constexpr double unknown = std::numeric_limits<double>::quiet_NaN();  // a floor that nothing asked for yet
 
 void descend(Minimum& result, const Objective& J, Vector theta, double tolerance, int max_iter,
@@ -97,7 +113,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
         !quadratic && direct_entries * static_cast<double>(J.parameters()) <= J.entries();
     if (!anchor && pairs_pay && (factor_cost > dear || J.rows() < J.parameters()) &&
         at.curvature.size() > 0) {
-        anchor = std::make_shared<const Anchor>(J, theta, at.curvature, 0);
+        anchor = std::make_shared<const Anchor>(diagonal_of_hessian(J, at.curvature));
         ++result.passes;
     }
     // Step with a factor as it is: each step tells it more.

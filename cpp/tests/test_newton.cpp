@@ -233,6 +233,18 @@ TEST("well-conditioned rows need no factor, others get theirs") {
     about.clear();
 }
 
+TEST("with fewer rows than even columns, no factor is needed") {
+    for (const bool fit_intercept : {false, true}) {
+        const Problem problem = make_problem("wide", 100, 400, Logistic{}, fit_intercept);
+        about = problem.name;
+        const Minimum minimum = minimize(problem.objective(), origin(problem), 1e-4, max_iter);
+        check_minimum(problem, problem.objective(), minimum, 1e-4);
+        CHECK(minimum.anchor == nullptr);
+        CHECK_AT_MOST(minimum.passes, 30);
+    }
+    about.clear();
+}
+
 TEST("max_iter is obeyed and what was reached is returned") {
     const Problem problem = make_problem("margins of 800", 24, 4, Logistic{}, false);
     const Objective J = problem.objective();

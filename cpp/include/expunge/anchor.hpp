@@ -52,6 +52,8 @@ public:
     Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block);
     explicit Anchor(const Objective& objective, Vector theta, Index block = all_coordinates)
         : Anchor(objective, theta, objective.curvature(theta), block) {}
+    // A preconditioner of no block, but this diagonal (p,).
+    explicit Anchor(Vector diagonal);
     // H (p, p), lower triangle, at theta; factored when that is asked for.
     Anchor(Vector theta, Matrix H);
 
