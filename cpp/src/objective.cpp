@@ -70,6 +70,15 @@ EXPUNGE_LOOP void rounding_of(Index m, const double* __restrict r, const double*
     }
 }
 
+// Of this thread, for all walks: they do not meet. (Each instance of a template would keep its own.)
+struct Scratch {
+    Workspace vectors, sums;
+};
+Scratch& scratch() {
+    thread_local Scratch memory;
+    return memory;
+}
+
 auto as_vector(Panel& panel, Index m) { return Eigen::Map<Vector>(panel.data(), m); }
 
 }  // namespace
@@ -169,7 +178,7 @@ auto Objective::spread(const VectorRef& theta) const {
 // `sums`.
 template <class Spread, class F, class Visit, class Collect>
 void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect) const {
-    thread_local Workspace wide_vectors, kept;
+    Workspace &wide_vectors = scratch().vectors, &kept = scratch().sums;
     thread_local std::vector<Sums> sums;
     Workspace passing;
     Workspace& memory = wide() ? passing : kept;  // sums of a million columns are no scratch to keep
