@@ -34,9 +34,22 @@ def test_csr_loss_and_gradient(compare_task, shape):
 
 
 @pytest.mark.parametrize("shape", ["drebin", *SHAPES])
+def test_csr_loss_and_gradient_2_threads(compare_task, shape):
+    """SciPy has one."""
+    with tasks.use_threads(2):
+        compare_task(tasks.loss_and_gradient(*real_or_hashed(shape)))
+
+
+@pytest.mark.parametrize("shape", ["drebin", *SHAPES])
 def test_csr_hessian_vector_product(compare_task, shape):
     """With the curvature at theta, as `kernels.hvp` does it: three products on both sides."""
     compare_task(tasks.hvp(*real_or_hashed(shape)))
+
+
+@pytest.mark.parametrize("shape", ["drebin", *SHAPES])
+def test_csr_hessian_vector_product_2_threads(compare_task, shape):
+    with tasks.use_threads(2):
+        compare_task(tasks.hvp(*real_or_hashed(shape)))
 
 
 @pytest.mark.parametrize("shape", ["drebin", "20000x5000, 1 %"])
