@@ -709,7 +709,7 @@ def test_random_histories_on_sparse_data_equal_retraining(
 
 @pytest.mark.parametrize("integer", [np.int32, np.int64])
 def test_a_row_out_of_order_or_out_of_range_is_found_anywhere(integer):
-    """In a matrix so large that threads share the search, with empty rows; NumPy's sum is the witness."""
+    """Where threads share the search, and rows are empty: the gradient stays what it was, or is refused."""
     n, d, entries = 5000, 300, 70
     columns = np.sort(np.argsort(np.random.default_rng(0).random((n, d)), axis=1)[:, :entries], axis=1)
     columns[:, 0] = 0  # every row begins below the end of the one before
@@ -725,7 +725,7 @@ def test_a_row_out_of_order_or_out_of_range_is_found_anywhere(integer):
         return kernels.gradient(X, y, theta, alpha=1.0)
 
     expected = gradient()
-    for row in (1, 1871, 1872, n // 2 + 1, n - 1):
+    for row in (1, 1665, 1666, 1667, n // 2 + 1, 3333, n - 1):  # three parts of rows
         first = X.indptr[row]
         right = X.indices[first : first + 2].copy()
         X.indices[first : first + 2] = right[::-1]

@@ -90,7 +90,7 @@ public:
 
     // X^T diag(curvature) X v + Lambda v
     Vector hvp(const VectorRef& curvature, const VectorRef& v) const;
-    // The same for the curvature at theta, in one pass.
+    // The same for the curvature at theta, which is found on the way.
     Vector hvp_at(const VectorRef& theta, const VectorRef& v) const;
 
     // X v, v_0 added to each, and X^T r with the sum of r (p,).
