@@ -1,5 +1,5 @@
 #pragma once
-// What row views share: the columns that are seen, what is read of an entry, and scratch memory.
+// What row views share: the columns that are seen, what is read of an entry, fetching, and scratch memory.
 #include <cmath>
 #include <cstddef>
 #include <memory>
@@ -67,6 +67,15 @@ struct Square {
         return x * x;
     }
 };
+
+// Memory that will be read soon: into the second-level cache, or into the first.
+enum class Near { second, first };
+template <Near cache = Near::second>
+void fetch([[maybe_unused]] const void* from) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(from, 0, cache == Near::first ? 3 : 2);
+#endif
+}
 
 // Scratch memory, aligned, that grows and is kept: one per thread and use, so that a kernel allocates once.
 class Workspace {

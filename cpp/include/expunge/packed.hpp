@@ -29,15 +29,6 @@ inline TileColumn tile_at(const float* values) {
     return Eigen::Map<const Eigen::Array<float, tile, 1>>(values).cast<double>();
 }
 
-// Memory that will be read soon: into the second-level cache, or into the first.
-enum class Near { second, first };
-template <Near cache = Near::second>
-void fetch([[maybe_unused]] const void* from) {
-#if defined(__GNUC__) || defined(__clang__)
-    __builtin_prefetch(from, 0, cache == Near::first ? 3 : 2);
-#endif
-}
-
 // Terms of sums over the columns of a matrix (terms, columns), packed: columns in groups of `tile`, and in a
 // group one term after the other. What a group has more than there are columns is 0.
 class Packed {

@@ -69,6 +69,7 @@ private:
             if (k < stop) sum += x(k) * Products::Map(theta + vectors * column(k));
         };
         for (Index k = indptr_[i]; k < stop; k += 4) {
+            fetch_entries(k);
             add(k, a);
             add(k + 1, b);
             add(k + 2, c);
@@ -77,9 +78,28 @@ private:
         return (a + b) + (c + d);
     }
 
+    // g (width,) += r times row i. Its columns differ: the sums of four are read before one is written, as a
+    // read waits for writes that may be to its place.
     void add_row(Index i, double r, double* __restrict g) const {
         const Index stop = indptr_[i + 1];
-        for (Index k = indptr_[i]; k < stop; ++k) g[column(k)] += r * x(k);
+        Index k = indptr_[i];
+        for (; k + 4 <= stop; k += 4) {
+            fetch_entries(k);
+            const double a = g[column(k)] + r * x(k), b = g[column(k + 1)] + r * x(k + 1),
+                         c = g[column(k + 2)] + r * x(k + 2), d = g[column(k + 3)] + r * x(k + 3);
+            g[column(k)] = a;
+            g[column(k + 1)] = b;
+            g[column(k + 2)] = c;
+            g[column(k + 3)] = d;
+        }
+        for (; k < stop; ++k) g[column(k)] += r * x(k);
+    }
+
+    // Entries that follow those from k on, some rows later.
+    void fetch_entries(Index k) const {
+        constexpr Index soon = 512;
+        fetch<Near::first>(data_ + k + soon);
+        fetch<Near::first>(indices_ + k + soon);
     }
 
     double x(Index k) const { return F()(static_cast<double>(data_[k])); }
