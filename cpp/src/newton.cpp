@@ -94,14 +94,14 @@ Vector diagonal_of_hessian(const Objective& J, const VectorRef& curvature) {
     return diagonal + J.penalty();
 }
 
-constexpr double unknown = std::numeric_limits<double>::quiet_NaN();  // a floor that nothing asked for yet
+constexpr double unknown = std::numeric_limits<double>::quiet_NaN();  // what nothing asked for yet
 
 void descend(Minimum& result, const Objective& J, Vector theta, double tolerance, int max_iter,
              std::shared_ptr<const Anchor> anchor, std::optional<Evaluation> start,
              const std::function<void()>& checkpoint, Index block) {
     auto evaluate = [&](const Vector& at) {
         ++result.passes;
-        return J.evaluate(at);
+        return J.evaluate(at, result.largest_norm);
     };
     Evaluation at = start ? std::move(*start) : evaluate(theta);
     start.reset();
@@ -321,7 +321,7 @@ bool minimize_in_dual(Minimum& result, const Objective& J, double tolerance, int
                       const std::function<void()>& checkpoint, bool products) {
     constexpr double progress = 0.5, products_per_digit = 10.0;
     result.theta = Vector::Zero(J.parameters());
-    result.at = J.evaluate(result.theta);
+    result.at = J.evaluate(result.theta, result.largest_norm);
     result.passes = 1;
     const double digits = std::log10(result.at.residual() / tolerance);
     if (products && dual_cost(J) > products_per_digit * digits) return false;
@@ -335,7 +335,7 @@ bool minimize_in_dual(Minimum& result, const Objective& J, double tolerance, int
             }
             ++result.iterations;
             Vector theta = result.theta - factor->solve(result.at.gradient);
-            Evaluation at = J.evaluate(theta);
+            Evaluation at = J.evaluate(theta, result.largest_norm);
             result.passes += 2;
             if (!(at.residual() < result.at.residual())) break;
             const bool stalled = at.residual() > progress * result.at.residual();
@@ -394,6 +394,7 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
     const bool from_zero = theta.isZero(0.0);
     const Index p = theta.size();
     Minimum result;
+    result.largest_norm = std::isfinite(J.largest_norm()) ? J.largest_norm() : unknown;
     if (dual && from_zero && !anchor && !start && is_quadratic(J) && J.has_dual()) {
         if (minimize_in_dual(result, J, tolerance, max_iter, checkpoint, block < p)) return result;
         theta = result.theta;

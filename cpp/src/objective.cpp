@@ -88,6 +88,7 @@ struct Objective::Sums {
     Eigen::Map<Vector> columns{nullptr, 0};  // of X^T r, (width,) for each set
     double intercept = 0.0;                  // of r
     double value = 0.0, rounding = 0.0;
+    double largest_norm2 = 0.0;
 };
 
 Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
@@ -104,8 +105,6 @@ Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bo
                 n_ += rows.rows();
                 const auto p = static_cast<double>(rows.panel_rows()), n = static_cast<double>(rows.rows());
                 most_additions_ += std::min(n, p) + std::ceil(n / p);
-                if (std::isfinite(largest_norm))
-                    largest_row_ = std::max(largest_row_, static_cast<double>(rows.largest_row()));
             },
             block.rows);
     }
@@ -204,7 +203,7 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
                     const auto of_panel = [&](Index j) {
                         thread_local Workspace packed;
                         Sums& total = of_panels[static_cast<std::size_t>(j)];
-                        total.intercept = total.value = total.rounding = 0.0;
+                        total.intercept = total.value = total.rounding = total.largest_norm2 = 0.0;
                         new (&total.columns) Eigen::Map<Vector>(columns + j * width, width);
                         total.columns.setZero();
                         const Index start = (k + j) * stride, stop = std::min(start + stride, n);
@@ -303,32 +302,57 @@ bool Objective::wide() const {
 }
 
 Evaluation Objective::evaluate(const VectorRef& theta) const {
+    double largest_norm = largest_norm_;
+    return evaluate(theta, largest_norm);
+}
+
+Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm) const {
     Evaluation at{0.0, Vector::Zero(parameters()), Vector(n_)};
-    // E19 with no more known of x_i than bounds of its norm, R, and of its entries: |x|^T |theta| <= R
-    // |theta|.
-    const double extended_norm = std::sqrt(largest_norm_ * largest_norm_ + (fit_intercept_ ? 1.0 : 0.0));
-    alignas(64) Panel eta_rounding;
-    eta_rounding.fill((largest_row_ + 3.0) * extended_norm * theta.norm());
-    const bool bounded = std::isfinite(largest_norm_);
-    double rounding = 0.0;
+    // E19 with no more known of x_i than its norm, or a bound of that, and how many entries it has at most:
+    // |x|^T |theta| <= |x| |theta|.
+    const bool measured = std::isnan(largest_norm), bounded = measured || std::isfinite(largest_norm);
+    Index longest_row = 0, most_columns = 0;
+    for (const Block& block : blocks_)
+        std::visit(
+            [&](const auto& rows) {
+                if (bounded) longest_row = std::max(longest_row, rows.largest_row());
+                if (measured) most_columns = std::max(most_columns, rows.width());
+            },
+            block.rows);
+    const Vector every = Vector::Ones(most_columns);
+    const double one = fit_intercept_ ? 1.0 : 0.0,
+                 for_each_norm = (static_cast<double>(longest_row) + 3.0) * theta.norm();
+    double rounding = 0.0, largest_norm2 = measured ? 0.0 : largest_norm * largest_norm;
     add_transposed(
         theta, Entry(), Walk::by_threads, 1.0, at.gradient,
-        [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
-            const double* s, Panel& r, Sums& sums) {
+        [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
+            const double* y, const double* s, Panel& r, Sums& sums) {
             using L = decltype(loss);
             alignas(64) Panel value;
             weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), at.curvature.data() + row);
             sums.value += as_vector(value, m).sum();
             if (!bounded) return;
+            alignas(64) Panel norms, eta_rounding;
+            auto norm = as_vector(norms, m);
+            if (measured) {
+                panel.map(Square()).multiply(every.head(rows.width()), norm);
+                sums.largest_norm2 = larger_norm2(sums.largest_norm2, norm);
+            } else {
+                norm.setConstant(largest_norm2);
+            }
+            norm = (norm.array() + one).sqrt();
+            as_vector(eta_rounding, m) = for_each_norm * norm;
             rounding_of<L>(m, r.data(), y, s, most_additions_ + 3.0, eta_rounding.data(), value.data());
-            sums.rounding += as_vector(value, m).sum();
+            sums.rounding += norm.dot(as_vector(value, m));
         },
         [&](const Sums& sums) {
             at.value += sums.value;
             rounding += sums.rounding;
+            largest_norm2 = std::max(largest_norm2, sums.largest_norm2);
         });
+    if (measured) largest_norm = std::sqrt(largest_norm2);
     add_penalty(theta, at);
-    if (bounded) at.floor = u * extended_norm * rounding + penalty_rounding(theta);
+    if (std::isfinite(largest_norm)) at.floor = u * rounding + penalty_rounding(theta);
     return at;
 }
 

@@ -29,6 +29,12 @@ void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H) {
         X);
 }
 
+double larger_norm2(double largest, const VectorRef& norm2) {
+    for (const double x : norm2)
+        if (!(x <= largest)) largest = std::isnan(x) ? std::numeric_limits<double>::infinity() : x;
+    return largest;
+}
+
 double largest_norm(const Rows& X) {
     thread_local Workspace packed, spread;
     return std::sqrt(std::visit(
@@ -40,9 +46,7 @@ double largest_norm(const Rows& X) {
             for (Index first = 0; first < rows.rows(); first += rows.rows_in_cache()) {
                 const Index m = std::min(rows.rows_in_cache(), rows.rows() - first);
                 rows.panel(first, m, packed).map(Square()).multiply(every, norm2.head(m));
-                for (Index i = 0; i < m; ++i)  // what overflows has no known bound
-                    if (!(norm2(i) <= largest))
-                        largest = std::isnan(norm2(i)) ? std::numeric_limits<double>::infinity() : norm2(i);
+                largest = larger_norm2(largest, norm2.head(m));
             }
             return largest;
         },

@@ -73,6 +73,7 @@ void bind_newton(py::module_& m) {
         .def_property_readonly("gradient", [](const Minimum& min) { return to_numpy(min.at.gradient); })
         .def_property_readonly("residual", [](const Minimum& min) { return min.at.residual(); })
         .def_readonly("floor", &Minimum::floor)
+        .def_readonly("largest_norm", &Minimum::largest_norm)
         .def_readonly("iterations", &Minimum::iterations)
         .def_readonly("passes", &Minimum::passes)
         .def_property_readonly("anchor", [](const Minimum& min) { return shared(min.anchor); });

@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _core
 from ._arrays import Blocks, Float, as_layout, as_noise, as_penalty, as_targets, as_weights, select_columns
-from .errors import ConvergenceError
+from .errors import ConvergenceError, NotPositiveDefiniteError
 from .losses import get_loss
 from .noise import Noise, check_random_state
 
@@ -373,14 +373,17 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         noise = self._draw(d)
         b = as_noise(None if noise is None else noise.values, d, self.fit_intercept)
         blocks: Blocks = [(X, targets, weights)]
-        norm = _core.largest_norm(X)
-        if not math.isfinite(norm):
-            assert_all_finite(X, input_name="X")  # or squares overflow
-        objective = _core.Objective(blocks, self._loss, penalty, bool(self.fit_intercept), None, norm, b)
+        objective = _core.Objective(blocks, self._loss, penalty, bool(self.fit_intercept), noise=b)
         theta = np.zeros(penalty.size)
         block = choose_block(self.solver, self.memory_limit, objective, penalty.size)
         dual = self.solver != "cg" and DUAL_COPIES * 8.0 * n * n <= most_memory(self.memory_limit)
-        minimum = _core.minimize(objective, theta, tol, int(self.max_iter), block=block, dual=dual)
+        try:
+            minimum = _core.minimize(objective, theta, tol, int(self.max_iter), block=block, dual=dual)
+        except NotPositiveDefiniteError:
+            assert_all_finite(X, input_name="X")
+            raise
+        if not math.isfinite(minimum.largest_norm):
+            assert_all_finite(X, input_name="X")  # or squares overflow
         try:
             check_converged(minimum, tol, stacklevel=4)
         except ConvergenceError as error:

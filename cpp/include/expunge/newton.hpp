@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -17,6 +18,9 @@ struct Minimum {
     int iterations = 0;                    // accepted or refused Newton steps
     int passes = 0;                        // over all rows: gradients, products, Hessians, the floor
     std::shared_ptr<const Anchor> anchor;  // the last factor used; null if none was needed
+
+    // Of a row: found in the first pass where J knows none.
+    double largest_norm = std::numeric_limits<double>::infinity();
 };
 
 bool is_quadratic(const Objective& J);

@@ -64,14 +64,17 @@ public:
     const Vector& penalty() const { return penalty_; }
     bool fit_intercept() const { return fit_intercept_; }
     const Loss& loss() const { return loss_; }
+    double largest_norm() const { return largest_norm_; }
     double additions() const { return most_additions_; }  // that a term of a sum over rows goes through
     bool same_rows(const Objective& other) const;
 
     // The same objective over some of its coordinates, ascending: the others are left out of X.
     Objective select(const std::vector<Index>& coordinates) const;
 
-    // One pass: J, gradient, curvature, summed by panels.
+    // One pass: J, gradient, curvature, summed by panels. `largest_norm`: of a row, or NaN to find it on the
+    // way.
     Evaluation evaluate(const VectorRef& theta) const;
+    Evaluation evaluate(const VectorRef& theta, double& largest_norm) const;
 
     // s_i d2_i (n,) at theta.
     Vector curvature(const VectorRef& theta) const;
@@ -157,7 +160,7 @@ private:
     bool fit_intercept_;
     double largest_norm_;
     Index n_ = 0, d_ = 0;
-    double most_additions_ = 0.0, largest_row_ = 0.0;  // over all columns, over all rows
+    double most_additions_ = 0.0;  // over all columns
 };
 
 }  // namespace expunge

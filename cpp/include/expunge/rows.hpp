@@ -42,4 +42,7 @@ void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H);
 // The largest Euclidean norm of a row; infinity where a square overflows, be its column seen or not.
 double largest_norm(const Rows& X);
 
+// The largest of some squared norms and of those before; infinity for NaN: what overflows has no known bound.
+double larger_norm2(double largest, const VectorRef& norm2);
+
 }  // namespace expunge
