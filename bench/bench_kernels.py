@@ -35,6 +35,12 @@ def test_hessian(compare_task, n, d):
     compare_task(tasks.hessian(*tasks.dense(n, d)), rounds=rounds_of(n, d))
 
 
+@each_shape
+def test_loss_gradient_and_hessian(compare_task, n, d):
+    """X is read once, by NumPy four times; the curvature is found anew for its Hessian."""
+    compare_task(tasks.loss_gradient_and_hessian(*tasks.dense(n, d)), rounds=rounds_of(n, d))
+
+
 @each_size
 def test_cholesky(compare_task, d):
     compare_task(tasks.factor(*tasks.positive_definite(d)))

@@ -75,6 +75,13 @@ def test_kernels_equal_the_reference(problem, represent):
     H_v = kernels.hvp(given, theta, v, **objective)
     assert np.linalg.norm(H_v - H_reference @ v) <= tolerance.hessian * np.linalg.norm(v)
 
+    J, g, H = kernels.loss_gradient_and_hessian(given, y, theta, **objective)
+    assert isinstance(J, float)
+    assert abs(J - J_reference) <= tolerance.value
+    assert np.linalg.norm(g - g_reference) <= tolerance.gradient
+    assert_array_equal(H, H.T)
+    assert np.linalg.norm(H - H_reference) <= tolerance.hessian
+
     floor = kernels.rounding_floor(given, y, theta, **objective)
     assert isinstance(floor, float)
     floor_reference = reference.rounding_floor(X, y, theta, **objective)
@@ -856,6 +863,7 @@ POSITIONAL = {
     "hessian": ("X", "theta"),
     "gradient": ("X", "y", "theta"),
     "loss_and_gradient": ("X", "y", "theta"),
+    "loss_gradient_and_hessian": ("X", "y", "theta"),
     "hvp": ("X", "theta", "v"),
     "rounding_floor": ("X", "y", "theta"),
 }

@@ -53,6 +53,7 @@ def results(X, y):
         gradient.tobytes(),
         kernels.hvp(X, theta, v, alpha=1.0).tobytes(),
         kernels.hessian(X, theta, alpha=1.0).tobytes(),
+        *(np.asarray(part).tobytes() for part in kernels.loss_gradient_and_hessian(X, y, theta, alpha=1.0)),
         kernels.gram(X, w).tobytes(),
         np.float64(kernels.rounding_floor(X, y, theta, alpha=1.0)).tobytes(),
     ]

@@ -103,16 +103,21 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
         ++result.passes;
         return J.evaluate(at, result.largest_norm);
     };
-    Evaluation at = start ? std::move(*start) : evaluate(theta);
-    start.reset();
     const double factor_cost = anchor_cost(J, block);
     const bool complete = block >= J.parameters(), quadratic = is_quadratic(J);
     const int max_products = complete ? static_cast<int>(std::min(20.0, factor_cost)) : 1000;
     const bool always_factor = max_products < 2;
     const bool pairs_pay =  // where H stays, products tell more
         !quadratic && direct_entries * static_cast<double>(J.parameters()) <= J.entries();
-    if (!anchor && pairs_pay && (factor_cost > dear || J.rows() < J.parameters()) &&
-        at.curvature.size() > 0) {
+    const bool diagonal_first = !anchor && pairs_pay && (factor_cost > dear || J.rows() < J.parameters());
+    std::optional<Matrix> hessian;  // at theta, summed in the first pass, where the first step needs it
+    if (!anchor && complete && !diagonal_first && !start) hessian.emplace();
+    Evaluation at = start     ? std::move(*start)
+                    : hessian ? J.evaluate(theta, result.largest_norm, *hessian)
+                              : evaluate(theta);
+    if (hessian) ++result.passes;
+    start.reset();
+    if (diagonal_first && at.curvature.size() > 0) {
         anchor = std::make_shared<const Anchor>(diagonal_of_hessian(J, at.curvature));
         ++result.passes;
     }
@@ -141,9 +146,15 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
         checkpoint();
         ++result.iterations;
         if (refactor || (always_factor && !direct)) {
-            anchor =
-                std::make_shared<const Anchor>(J, theta, measured ? at.curvature : J.curvature(theta), block);
-            result.passes += complete ? 1 : 2;
+            if (hessian) {
+                anchor = std::make_shared<const Anchor>(theta, std::move(*hessian));
+                anchor->factor();
+                hessian.reset();
+            } else {
+                anchor = std::make_shared<const Anchor>(J, theta,
+                                                        measured ? at.curvature : J.curvature(theta), block);
+                result.passes += complete ? 1 : 2;
+            }
             refactor = false;
             fresh = true;
             direct = complete || pairs_pay;

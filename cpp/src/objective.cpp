@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "expunge/parallel.hpp"
@@ -89,6 +91,19 @@ struct Objective::Sums {
     double intercept = 0.0;                  // of r
     double value = 0.0, rounding = 0.0;
     double largest_norm2 = 0.0;
+
+    void clear(double* memory, Index width) {
+        new (&columns) Eigen::Map<Vector>(memory, width);
+        columns.setZero();
+        intercept = value = rounding = largest_norm2 = 0.0;
+    }
+    void add(const Sums& other) {
+        columns += other.columns;
+        intercept += other.intercept;
+        value += other.value;
+        rounding += other.rounding;
+        largest_norm2 = std::max(largest_norm2, other.largest_norm2);
+    }
 };
 
 Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
@@ -174,9 +189,10 @@ auto Objective::spread(const VectorRef& theta) const {
 // m rows at a time, and collect(rows, sums) once panel_rows() of them are through (or the block ends). Panels
 // are visited in any order and by several threads, but collected in the order of rows: results are the same
 // for any number of threads. `sets`: how many sums over rows there are of each column, side by side in
-// `sums`.
-template <class Spread, class F, class Visit, class Collect>
-void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect) const {
+// `sums`. With `gram`, dense rows join it while they are near; panels are then collected by parts.
+template <class Spread, class F, class Visit, class Collect, class MaybeGram>
+void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect,
+                     MaybeGram gram) const {
     Workspace &wide_vectors = scratch().vectors, &kept = scratch().sums;
     thread_local std::vector<Sums> sums;
     Workspace passing;
@@ -188,6 +204,38 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
                 const VectorRef vectors = spread(rows, wide_vectors);
                 const Index stride = rows.panel_rows(), step = rows.rows_in_cache(), n = rows.rows();
                 const Index panels = (n + stride - 1) / stride, width = sets * rows.width();
+                const auto add_rows = [&](Index start, Index stop, Sums& total) {
+                    thread_local Workspace packed;
+                    for (Index first = start; first < stop; first += step) {
+                        const Index m = std::min(step, stop - first);
+                        visit(loss, rows, vectors, block, first, row + first,
+                              rows.panel(first, m, packed).map(f), m, total);
+                    }
+                };
+                std::vector<Sums>& of_panels = sums;  // this thread's
+                constexpr bool asked = !std::is_same_v<MaybeGram, std::nullptr_t>;
+                if constexpr (asked && std::decay_t<decltype(rows)>::gram_by_panels) {
+                    if (gram) {
+                        const Index parts = rows.gram_parts();
+                        double* columns = memory.take(2 * parts * width);
+                        sums.resize(static_cast<std::size_t>(2 * parts));
+                        const auto sum = [&](Index k) -> Sums& {
+                            return of_panels[static_cast<std::size_t>(k)];
+                        };
+                        for (Index k = 0; k < parts; ++k) sum(k).clear(columns + k * width, width);
+                        const auto before = [&](Index part, Index first, Index m) {
+                            Sums& panel = sum(parts + part);
+                            panel.clear(columns + (parts + part) * width, width);
+                            add_rows(first, first + m, panel);
+                            sum(part).add(panel);
+                        };
+                        expunge::add_gram(block.rows, gram->w.data() + row, gram->H.topLeftCorner(d_, d_),
+                                          before);
+                        for (Index k = 0; k < parts; ++k) collect(rows, sum(k));
+                        row += n;
+                        return;
+                    }
+                }
                 const bool shared =
                     how == Walk::by_threads && threads() > 1 && rows.entries() >= worth_sharing;
                 // Threads wait for each other after so many; what these sum up to stays in a cache.
@@ -197,21 +245,13 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
                         : 1;
                 double* columns = memory.take(together * width);
                 sums.resize(static_cast<std::size_t>(std::max<Index>(1, together)));
-                std::vector<Sums>& of_panels = sums;  // this thread's
                 for (Index k = 0; k < panels; k += together) {
                     const Index count = std::min(together, panels - k);
                     const auto of_panel = [&](Index j) {
-                        thread_local Workspace packed;
                         Sums& total = of_panels[static_cast<std::size_t>(j)];
-                        total.intercept = total.value = total.rounding = total.largest_norm2 = 0.0;
-                        new (&total.columns) Eigen::Map<Vector>(columns + j * width, width);
-                        total.columns.setZero();
-                        const Index start = (k + j) * stride, stop = std::min(start + stride, n);
-                        for (Index first = start; first < stop; first += step) {
-                            const Index m = std::min(step, stop - first);
-                            visit(loss, rows, vectors, block, first, row + first,
-                                  rows.panel(first, m, packed).map(f), m, total);
-                        }
+                        total.clear(columns + j * width, width);
+                        const Index start = (k + j) * stride;
+                        add_rows(start, std::min(start + stride, n), total);
                     };
                     if (count == 1)
                         of_panel(0);
@@ -219,6 +259,9 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
                         in_parallel(count, of_panel);
                     for (Index j = 0; j < count; ++j) collect(rows, of_panels[static_cast<std::size_t>(j)]);
                 }
+                if constexpr (asked)
+                    if (gram)
+                        expunge::add_gram(block.rows, gram->w.data() + row, gram->H.topLeftCorner(d_, d_));
                 row += n;
             },
             block.rows, loss_);
@@ -226,9 +269,9 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
 }
 
 // Calls visit(loss, rows, panel of f(x_ij), row number, m, f(X) theta, y, s, sums).
-template <class F, class Visit, class Collect>
+template <class F, class Visit, class Collect, class MaybeGram>
 void Objective::for_each_panel(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit,
-                               Collect&& collect) const {
+                               Collect&& collect, MaybeGram gram) const {
     const double intercept = fit_intercept_ ? theta(d_) : 0.0;
     walk(
         spread(theta), f, how, sets,
@@ -242,7 +285,7 @@ void Objective::for_each_panel(const VectorRef& theta, F f, Walk how, Index sets
             const double* s = block.s ? block.s + first : ones.data();
             visit(loss, rows, panel, row, m, eta, y, s, sums);
         },
-        collect);
+        collect, gram);
 }
 
 template <class Rows>
@@ -253,9 +296,9 @@ void Objective::collect(const Rows& rows, const Sums& sums, double sign, Vector&
 
 // g (p,) += sign f(X)^T r, X extended by 1, where fill(loss, rows, panel, row number, m, f(X) theta, y, s, r,
 // sums) sets r; what else it sums is given to more(sums).
-template <class F, class Fill, class More>
+template <class F, class Fill, class More, class MaybeGram>
 void Objective::add_transposed(const VectorRef& theta, F f, Walk how, double sign, Vector& g, Fill&& fill,
-                               More&& more) const {
+                               More&& more, MaybeGram gram) const {
     if (wide()) {  // theta first, then the sums: each has the cache for itself
         Vector r(n_);
         for_each_panel(
@@ -270,7 +313,8 @@ void Objective::add_transposed(const VectorRef& theta, F f, Walk how, double sig
             [&](const auto&, const Sums& sums) {
                 if (fit_intercept_) g(d_) += sign * sums.intercept;
                 more(sums);
-            });
+            },
+            gram);
         walk(
             spread(theta), f, how, 1,
             [&](auto, const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel,
@@ -290,7 +334,8 @@ void Objective::add_transposed(const VectorRef& theta, F f, Walk how, double sig
         [&](const auto& rows, const Sums& sums) {
             collect(rows, sums, sign, g);
             more(sums);
-        });
+        },
+        gram);
 }
 
 // Whether theta and a panel's sums do not fit the second-level cache together.
@@ -307,19 +352,28 @@ Evaluation Objective::evaluate(const VectorRef& theta) const {
 }
 
 Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm) const {
+    return evaluate(theta, largest_norm, nullptr);
+}
+
+Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Matrix& H) const {
+    H.setZero(parameters(), parameters());
+    Evaluation at = evaluate(theta, largest_norm, &H);
+    add_ones_column(at.curvature, H);
+    H.diagonal() += penalty_;
+    return at;
+}
+
+Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Matrix* H) const {
     Evaluation at{0.0, Vector::Zero(parameters()), Vector(n_)};
+    const auto gram = H ? std::optional(Gram{at.curvature, *H}) : std::nullopt;
     // E19 with no more known of x_i than its norm, or a bound of that, and how many entries it has at most:
     // |x|^T |theta| <= |x| |theta|.
     const bool measured = std::isnan(largest_norm), bounded = measured || std::isfinite(largest_norm);
-    Index longest_row = 0, most_columns = 0;
+    Index longest_row = 0;
+    const auto measure = [&](const auto& rows) { longest_row = std::max(longest_row, rows.largest_row()); };
     for (const Block& block : blocks_)
-        std::visit(
-            [&](const auto& rows) {
-                if (bounded) longest_row = std::max(longest_row, rows.largest_row());
-                if (measured) most_columns = std::max(most_columns, rows.width());
-            },
-            block.rows);
-    const Vector every = Vector::Ones(most_columns);
+        if (bounded) std::visit(measure, block.rows);
+    const Vector every = Vector::Ones(measured ? d_ : 0);
     const double one = fit_intercept_ ? 1.0 : 0.0,
                  for_each_norm = (static_cast<double>(longest_row) + 3.0) * theta.norm();
     double rounding = 0.0, largest_norm2 = measured ? 0.0 : largest_norm * largest_norm;
@@ -335,7 +389,8 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm) con
             alignas(64) Panel norms, eta_rounding;
             auto norm = as_vector(norms, m);
             if (measured) {
-                panel.map(Square()).multiply(every.head(rows.width()), norm);
+                thread_local Workspace wide_every;
+                panel.map(Square()).multiply(rows.spread(every, wide_every), norm);
                 sums.largest_norm2 = larger_norm2(sums.largest_norm2, norm);
             } else {
                 norm.setConstant(largest_norm2);
@@ -349,7 +404,8 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm) con
             at.value += sums.value;
             rounding += sums.rounding;
             largest_norm2 = std::max(largest_norm2, sums.largest_norm2);
-        });
+        },
+        gram ? &*gram : nullptr);
     if (measured) largest_norm = std::sqrt(largest_norm2);
     add_penalty(theta, at);
     if (std::isfinite(largest_norm)) at.floor = u * rounding + penalty_rounding(theta);
@@ -375,13 +431,17 @@ double Objective::penalty_rounding(const VectorRef& theta) const {
 
 Vector Objective::curvature(const VectorRef& theta) const {
     Vector curvature(n_);
+    find_curvature(theta, curvature, nullptr);
+    return curvature;
+}
+
+void Objective::find_curvature(const VectorRef& theta, Vector& curvature, const Gram* gram) const {
     for_each_panel(
         theta, Entry(), Walk::by_threads, 0,
         [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
             const double* s,
             Sums&) { weighted_d2<decltype(loss)>(m, eta.data(), y, s, curvature.data() + row); },
-        nothing);
-    return curvature;
+        nothing, gram);
 }
 
 void Objective::add_gram(const VectorRef& curvature, Matrix& H) const {
@@ -390,7 +450,11 @@ void Objective::add_gram(const VectorRef& curvature, Matrix& H) const {
         expunge::add_gram(block.rows, curvature.data() + row, H.topLeftCorner(d_, d_));
         row += expunge::rows(block.rows);
     }
-    // The column of ones: X^T w and sum w. The penalty of its unit vector is 0.
+    add_ones_column(curvature, H);
+}
+
+// X^T w and sum w. The penalty of the unit vector is 0.
+void Objective::add_ones_column(const VectorRef& curvature, Matrix& H) const {
     if (fit_intercept_) H.row(d_) += hvp(curvature, Vector::Unit(parameters(), d_)).transpose();
 }
 
@@ -417,7 +481,10 @@ void Objective::scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) cons
 
 Matrix Objective::hessian(const VectorRef& theta) const {
     Matrix H = Matrix::Zero(parameters(), parameters());
-    add_gram(curvature(theta), H);
+    Vector curvature(n_);
+    const Gram gram{curvature, H};
+    find_curvature(theta, curvature, &gram);
+    add_ones_column(curvature, H);
     H.diagonal() += penalty_;
     return H;
 }

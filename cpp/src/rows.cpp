@@ -8,21 +8,23 @@
 
 namespace expunge {
 
-void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H) {
+void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, Before before) {
     thread_local Workspace memory;
     std::visit(
         [&](const auto& rows) {
             const Index parts = rows.gram_parts(), n = rows.rows(), d = H.rows();
             if (parts == 1) {
-                rows.add_gram(w, H);
+                rows.add_gram(w, H, [&](Index first, Index m) { before(0, first, m); });
                 return;
             }
             double* sums = memory.take(parts * d * d);
             const auto of_part = [&](Index k) { return Eigen::Map<Matrix>(sums + k * d * d, d, d); };
             in_parallel(parts, [&](Index k) {
-                const Index first = n * k / parts, m = n * (k + 1) / parts - first;
+                const Index begin = n * k / parts, end = n * (k + 1) / parts;
                 of_part(k).setZero();
-                rows.slice(first, m).add_gram(w + first, of_part(k));
+                rows.slice(begin, end - begin).add_gram(w + begin, of_part(k), [&](Index first, Index m) {
+                    before(k, begin + first, m);
+                });
             });
             for (Index k = 0; k < parts; ++k) H.triangularView<Eigen::Lower>() += of_part(k);
         },

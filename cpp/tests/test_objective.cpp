@@ -157,6 +157,66 @@ TEST("a known largest norm gives a bound of the rounding floor with the gradient
     });
 }
 
+TEST("a largest norm that is not known is found on the way, and the floor is of each row's own norm") {
+    for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
+        const double known = largest_norm(layout.rows);
+        double norm = std::numeric_limits<double>::quiet_NaN();
+        const Evaluation at = J.evaluate(problem.theta, norm), plain = J.evaluate(problem.theta);
+        CHECK_AT_MOST(std::abs(norm - known), 1e-14 * known);
+        CHECK(at.value == plain.value && at.gradient == plain.gradient && at.curvature == plain.curvature);
+        CHECK_AT_MOST(distance(at.gradient, e.gradient), at.floor);
+        CHECK_AT_MOST(J.rounding_floor(problem.theta), (1.0 + 1e-13) * at.floor);
+        CHECK_AT_MOST(at.floor, (1.0 + 1e-13) * J.evaluate(problem.theta, norm).floor);
+    });
+}
+
+TEST("a largest norm that overflows is infinite, and bounds no floor") {
+    RowMatrix X = RowMatrix::Ones(300, 2);
+    const Vector y = Vector::Ones(300), penalty = Vector::Ones(2);
+    for (const double entry : {1e200, std::numeric_limits<double>::quiet_NaN()}) {
+        X(290, 1) = entry;
+        const Objective J({{rows_of(X), y.data(), nullptr}}, Logistic{}, penalty, false);
+        double norm = std::numeric_limits<double>::quiet_NaN();
+        const Evaluation at = J.evaluate(Vector::Zero(2), norm);
+        CHECK(norm == std::numeric_limits<double>::infinity());
+        CHECK(at.floor == std::numeric_limits<double>::infinity());
+    }
+}
+
+TEST("gradient and Hessian of one pass are those of two, within the rounding floor") {
+    for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
+        double norm = largest_norm(layout.rows);
+        Matrix H;
+        const Evaluation at = J.evaluate(problem.theta, norm, H);
+        const Evaluation plain = J.evaluate(problem.theta, norm);
+        CHECK(at.curvature == plain.curvature);
+        CHECK_AT_MOST(std::abs(at.floor - plain.floor), 1e-12 * plain.floor);
+        CHECK_AT_MOST(std::abs(at.value - plain.value), 1e-13 * std::abs(plain.value));
+        CHECK_AT_MOST(distance(at.gradient, e.gradient), J.rounding_floor(problem.theta));
+        CHECK_AT_MOST(distance(symmetric(H), e.hessian), 1e-13 * e.hessian_scale);
+        CHECK(H == J.hessian(problem.theta));
+    });
+}
+
+TEST("many rows, in parts for threads, give gradient and Hessian of one pass too") {
+    for (const Index n : {1023, 1025, 5000}) {  // gradients have fewer additions than E19 counts
+        const Problem problem = make_problem("parts", n, 7, Logistic{}, true);
+        const Exact e = exact(problem, problem.theta);
+        for (const Stored& layout : layouts(problem.X)) {
+            about = std::to_string(n) + " rows, " + layout.name;
+            const Objective J = problem.on(layout.rows);
+            double norm = std::numeric_limits<double>::quiet_NaN();
+            Matrix H;
+            const Evaluation at = J.evaluate(problem.theta, norm, H);
+            CHECK_AT_MOST(std::abs(norm - largest_norm(layout.rows)), 1e-14 * norm);
+            CHECK_AT_MOST(distance(at.gradient, e.gradient), J.rounding_floor(problem.theta));
+            CHECK_AT_MOST(std::abs(at.value - J.evaluate(problem.theta).value), 1e-12 * std::abs(at.value));
+            CHECK_AT_MOST(distance(symmetric(H), e.hessian), 1e-13 * e.hessian_scale);
+        }
+    }
+    about.clear();
+}
+
 TEST("a few entries of many columns are summed in longer panels, within the rounding floor") {
     for (const bool fit_intercept : {false, true}) {
         for (const Loss& loss : {Loss(Squared{}), Loss(Logistic{})}) {

@@ -98,18 +98,21 @@ TEST("kernels give the same bits for any number of threads") {
             about = layout.name;
             const Objective J = problem.on(layout.rows);
             struct Results {
-                Evaluation at;
+                Evaluation at, with_hessian;
                 Vector curvature, product, product_at, diagonal;
-                Matrix hessian, gram;
-                double norm, floor;
+                Matrix hessian, of_one_pass, gram;
+                double norm, floor, longest;
             };
             const auto results = [&] {
-                Results r{
-                    J.evaluate(problem.theta), J.curvature(problem.theta), {}, {}, {}, {}, {}, 0.0, 0.0};
+                Results r;
+                r.at = J.evaluate(problem.theta);
+                r.curvature = J.curvature(problem.theta);
                 r.product = J.hvp(r.curvature, v);
                 r.product_at = J.hvp_at(problem.theta, v);
                 r.diagonal = J.gram_diagonal(r.curvature);
                 r.hessian = J.hessian(problem.theta).triangularView<Eigen::Lower>();
+                r.longest = std::numeric_limits<double>::quiet_NaN();
+                r.with_hessian = J.evaluate(problem.theta, r.longest, r.of_one_pass);
                 r.gram = Matrix::Zero(problem.X.cols(), problem.X.cols());
                 add_gram(layout.rows, problem.y.data(), r.gram);
                 r.norm = J.gram_norm_bound();
@@ -126,6 +129,10 @@ TEST("kernels give the same bits for any number of threads") {
                     CHECK(many.diagonal == one.diagonal);
                     CHECK(many.hessian == one.hessian && many.gram == one.gram);
                     CHECK(many.norm == one.norm && many.floor == one.floor);
+                    CHECK(many.with_hessian.value == one.with_hessian.value);
+                    CHECK(many.with_hessian.gradient == one.with_hessian.gradient);
+                    CHECK(many.with_hessian.floor == one.with_hessian.floor && many.longest == one.longest);
+                    CHECK(many.of_one_pass == one.of_one_pass);
                 });
             }
             CHECK(one.at.curvature.size() == n);

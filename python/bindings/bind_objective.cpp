@@ -168,6 +168,20 @@ void bind_objective(py::module_& m) {
             },
             py::arg("theta").noconvert())
         .def(
+            "evaluate_with_hessian",
+            [](const PyObjective& J, const Array& theta) {
+                const auto from = J.parameter(theta, "theta");
+                Evaluation at;
+                Matrix H;
+                {
+                    py::gil_scoped_release nogil;
+                    double largest_norm = J.core.largest_norm();
+                    at = J.core.evaluate(from, largest_norm, H);
+                }
+                return py::make_tuple(std::move(at), to_numpy_symmetric(H));
+            },
+            py::arg("theta").noconvert())
+        .def(
             "hessian",
             [](const PyObjective& J, const Array& theta) {
                 const auto at = J.parameter(theta, "theta");

@@ -243,6 +243,20 @@ def hessian(X: Any, y: Float, theta: Float) -> Task:
     return Task(lambda: kernels.hessian(X, theta, alpha=ALPHA), _grams(X, weights, end))
 
 
+def loss_gradient_and_hessian(X: Any, y: Float, theta: Float) -> Task:
+    """`kernels.loss_gradient_and_hessian`."""
+
+    def form(product: Answer) -> Any:
+        eta = X @ theta
+        sigma = expit(eta)
+        value = np.logaddexp(0.0, eta).sum() - y @ eta + 0.5 * ALPHA * theta @ theta
+        return value, X.T @ (sigma - y) + ALPHA * theta, product()
+
+    grams = hessian(X, y, theta).rivals
+    rivals: dict[str, Answer] = {name: partial(form, product) for name, product in grams.items()}
+    return Task(lambda: kernels.loss_gradient_and_hessian(X, y, theta, alpha=ALPHA), rivals)
+
+
 # --- factors
 
 
@@ -417,6 +431,7 @@ def cases() -> list[Case]:
         *_of_rows("loss_and_gradient", loss_and_gradient),
         *_of_rows("gradient", gradient),
         *_of_rows("hessian", hessian, csr=(20_000, 1_000, 20)),
+        *_of_rows("loss_gradient_and_hessian", loss_gradient_and_hessian, csr=(20_000, 1_000, 20)),
         *_of_rows("hvp", hvp),
         *_of_rows("rounding_floor", rounding_floor),
         *_of_rows("gradient_difference", gradient_difference, (10, 100), (10_000, 100), (10_000, 5_000, 50)),

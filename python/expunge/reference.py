@@ -24,6 +24,7 @@ __all__ = [
     "hessian",
     "hvp",
     "loss_and_gradient",
+    "loss_gradient_and_hessian",
     "rounding_floor",
 ]
 
@@ -239,6 +240,37 @@ def loss_and_gradient(
     b = _penalty(0.0 if noise is None else noise, np.shape(X)[1], fit_intercept)
     value = s @ f.value(y, eta) + 0.5 * theta @ (penalty * theta) + b @ theta
     return float(value), A.T @ (s * f.d1(y, eta)) + penalty * theta + b
+
+
+def loss_gradient_and_hessian(
+    X: ArrayLike,
+    y: ArrayLike,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+    noise: ArrayLike | None = None,
+) -> tuple[float, Array, Array]:
+    """J, its gradient and its Hessian (E1). Parameters and errors as in :func:`loss_and_gradient`.
+
+    Returns
+    -------
+    value : float
+    gradient : ndarray, shape (p,)
+    hessian : ndarray, shape (p, p)
+
+    Examples
+    --------
+    >>> from expunge import reference
+    >>> value, g, H = reference.loss_gradient_and_hessian([[1.0]], [3.0], [1.0], alpha=2.0, loss="squared")
+    >>> value, g.tolist(), H.tolist()
+    (3.0, [0.0], [[3.0]])
+    """
+    rows = {"alpha": alpha, "loss": loss, "sample_weight": sample_weight, "fit_intercept": fit_intercept}
+    value, gradient = loss_and_gradient(X, y, theta, noise=noise, **rows)  # type: ignore[arg-type]
+    return value, gradient, hessian(X, theta, **rows)  # type: ignore[arg-type]
 
 
 def hvp(

@@ -241,6 +241,7 @@ public:
     }
 
     Index panel_rows() const { return max_panel_rows; }
+    static constexpr bool gram_by_panels = true;
 
     // So many that a panel, when it is read again, is in the first cache, or else some in the second; as many
     // as that holds where lines are columns, which are best long. Whole groups of lines.
@@ -282,14 +283,16 @@ public:
         return std::max<Index>(1, std::min({most, n_ / least_rows, memory / std::max<Index>(1, d_ * d_)}));
     }
 
-    // Rows of weight 0 cost nothing.
-    void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
+    // Rows of weight 0 cost nothing. before(first, m) is called ahead of each panel, and may set its weights.
+    template <class Before>
+    void add_gram(const double* w, Eigen::Ref<Matrix> H, Before&& before) const {
         thread_local Workspace rows, memory;
-        if (d_ == 0) return;
         const bool by_rows = column_stride_ == 1, in_one_piece = columns_.size() == 1;
         const Packed terms(memory, d_);
         for (Index first = 0; first < n_; first += max_panel_rows) {
             const Index m = std::min(max_panel_rows, n_ - first), next = first + m;
+            before(first, m);
+            if (d_ == 0) continue;
             const bool as_it_lies = by_rows ? in_one_piece : row_stride_ == 1;
             const auto [positive, negative] =
                 (as_it_lies ? panel_as_it_lies(first, m) : packed_panel(first, m, rows))

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>
 #include <limits>
 #include <vector>
 
@@ -75,6 +76,8 @@ public:
     // way.
     Evaluation evaluate(const VectorRef& theta) const;
     Evaluation evaluate(const VectorRef& theta, double& largest_norm) const;
+    // H (p, p), lower triangle, becomes the Hessian, penalty included: in the same pass, for dense rows.
+    Evaluation evaluate(const VectorRef& theta, double& largest_norm, Matrix& H) const;
 
     // s_i d2_i (n,) at theta.
     Vector curvature(const VectorRef& theta) const;
@@ -133,17 +136,25 @@ public:
 private:
     struct Sums;
     enum class Walk { alone, by_threads };
+    struct Gram {  // H (p, p) += X^T diag(w) X, columns of X alone, w (n,) set by the visit of a row
+        Vector& w;
+        Matrix& H;
+    };
+    Evaluation evaluate(const VectorRef& theta, double& largest_norm, Matrix* H) const;
+    void find_curvature(const VectorRef& theta, Vector& curvature, const Gram* gram) const;
+    void add_ones_column(const VectorRef& curvature, Matrix& H) const;
     void add_penalty(const VectorRef& theta, Evaluation& at) const;
     double penalty_rounding(const VectorRef& theta) const;
     auto spread(const VectorRef& theta) const;
-    template <class Spread, class F, class Visit, class Collect>
-    void walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect) const;
-    template <class F, class Visit, class Collect>
-    void for_each_panel(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit,
-                        Collect&& collect) const;
-    template <class F, class Fill, class More>
+    template <class Spread, class F, class Visit, class Collect, class MaybeGram = std::nullptr_t>
+    void walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect,
+              MaybeGram gram = nullptr) const;
+    template <class F, class Visit, class Collect, class MaybeGram = std::nullptr_t>
+    void for_each_panel(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit, Collect&& collect,
+                        MaybeGram gram = nullptr) const;
+    template <class F, class Fill, class More, class MaybeGram = std::nullptr_t>
     void add_transposed(const VectorRef& theta, F f, Walk how, double sign, Vector& g, Fill&& fill,
-                        More&& more) const;
+                        More&& more, MaybeGram gram = nullptr) const;
     template <class F>
     Vector transposed(F f, const VectorRef& r) const;
     bool wide() const;

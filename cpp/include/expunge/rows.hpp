@@ -9,7 +9,8 @@
 //   panel_rows()              rows summed before they join the total: p of E19
 //   rows_in_cache()           rows that a panel should have, at most max_panel_rows
 //   add_additions(k)          how many additions a term of each column's sum goes through (E19)
-//   add_gram(w, H)            H += X^T diag(w) X
+//   add_gram(w, H, before)    H += X^T diag(w) X; before(first, m) is called ahead of reading these rows
+//   gram_by_panels            whether those are panels of panel_rows(), near then, or all rows
 //   gram_parts()              into how many slices that is best split for threads, whatever their number
 //   entries(), gram_work()    stored entries, and what add_gram costs where multiply and add_transposed
 //                             together cost entries()
@@ -36,8 +37,27 @@ inline Rows slice(const Rows& X, Index first, Index m) {
     return std::visit([&](const auto& view) -> Rows { return view.slice(first, m); }, X);
 }
 
+// A reference to what is called ahead of reading rows [first, first + m) of `part`, a slice of X, and may set
+// their weights; or to nothing. Each part is one thread's.
+class Before {
+public:
+    Before() = default;
+    template <class F>
+    Before(const F& f)
+        : context_(&f), call_([](const void* context, Index part, Index first, Index m) {
+              (*static_cast<const F*>(context))(part, first, m);
+          }) {}
+    void operator()(Index part, Index first, Index m) const {
+        if (call_) call_(context_, part, first, m);
+    }
+
+private:
+    const void* context_ = nullptr;
+    void (*call_)(const void* context, Index part, Index first, Index m) = nullptr;
+};
+
 // H (d, d), lower triangle, += X^T diag(w) X for weights of either sign.
-void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H);
+void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, Before before = {});
 
 // The largest Euclidean norm of a row; infinity where a square overflows, be its column seen or not.
 double largest_norm(const Rows& X);

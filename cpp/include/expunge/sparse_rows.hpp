@@ -210,10 +210,13 @@ public:
         return {data_, indices_, indptr_ + first, m};
     }
 
+    static constexpr bool gram_by_panels = false;
     Index gram_parts() const { return 1; }
 
     // Row by row where H stays in the last cache; else column by column of H, so that one column does.
-    void add_gram(const double* w, Eigen::Ref<Matrix> H) const {
+    template <class Before>
+    void add_gram(const double* w, Eigen::Ref<Matrix> H, Before&& before) const {
+        before(0, n_);
         if (d_ == 0 || n_ == 0) return;
         constexpr Index in_cache = 2500;
         if (d_ <= in_cache)
