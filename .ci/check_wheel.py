@@ -21,4 +21,5 @@ assert {"expunge/py.typed", "expunge/_core.pyi"} <= in_wheel
 with tarfile.open(sdist) as archive:
     sources = {n.split("/", 1)[1] for n in archive.getnames() if "/" in n}
 assert {"CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml"} <= sources
+assert not any(n.startswith("build") for n in sources), "the sdist holds what was built beside it"
 print(f"{wheel.name}: {size:.2f} MB, {len(in_wheel)} files; the sdist builds the same")
