@@ -74,7 +74,7 @@ EXPUNGE_LOOP void rounding_of(Index m, const double* __restrict r, const double*
 
 // Of this thread, for all walks: they do not meet. (Each instance of a template would keep its own.)
 struct Scratch {
-    Workspace vectors, sums;
+    Workspace vectors, sums, ones;
 };
 Scratch& scratch() {
     thread_local Scratch memory;
@@ -82,6 +82,16 @@ Scratch& scratch() {
 }
 
 auto as_vector(Panel& panel, Index m) { return Eigen::Map<Vector>(panel.data(), m); }
+
+// From row `first` of a block on.
+const double* targets(const Block& block, Index first) { return block.y ? block.y + first : zeros.data(); }
+const double* weights(const Block& block, Index first) { return block.s ? block.s + first : ones.data(); }
+
+// Calls f.operator()<L>() for the loss at hand: once a panel, so that loops know it and walks need not.
+template <class F>
+void with_loss(const Loss& loss, F&& f) {
+    std::visit([&]<class L>(const L&) { f.template operator()<L>(); }, loss);
+}
 
 }  // namespace
 
@@ -185,8 +195,8 @@ auto Objective::spread(const VectorRef& theta) const {
     return [&](const auto& rows, Workspace& memory) { return rows.spread(theta.head(d_), memory); };
 }
 
-// Calls visit(loss, rows, spread(rows, workspace), block, first, row number, panel of f(x_ij), m, sums), for
-// m rows at a time, and collect(rows, sums) once panel_rows() of them are through (or the block ends). Panels
+// Calls visit(rows, spread(rows, workspace), block, first, row number, panel of f(x_ij), m, sums), for m rows
+// at a time, and collect(rows, sums) once panel_rows() of them are through (or the block ends). Panels
 // are visited in any order and by several threads, but collected in the order of rows: results are the same
 // for any number of threads. `sets`: how many sums over rows there are of each column, side by side in
 // `sums`. With `gram`, dense rows join it while they are near; panels are then collected by parts.
@@ -200,7 +210,7 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
     Index row = 0;
     for (const Block& block : blocks_) {
         std::visit(
-            [&](const auto& rows, auto loss) {
+            [&](const auto& rows) {
                 const VectorRef vectors = spread(rows, wide_vectors);
                 const Index stride = rows.panel_rows(), step = rows.rows_in_cache(), n = rows.rows();
                 const Index panels = (n + stride - 1) / stride, width = sets * rows.width();
@@ -208,8 +218,8 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
                     thread_local Workspace packed;
                     for (Index first = start; first < stop; first += step) {
                         const Index m = std::min(step, stop - first);
-                        visit(loss, rows, vectors, block, first, row + first,
-                              rows.panel(first, m, packed).map(f), m, total);
+                        visit(rows, vectors, block, first, row + first, rows.panel(first, m, packed).map(f),
+                              m, total);
                     }
                 };
                 std::vector<Sums>& of_panels = sums;  // this thread's
@@ -264,26 +274,24 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
                         expunge::add_gram(block.rows, gram->w.data() + row, gram->H.topLeftCorner(d_, d_));
                 row += n;
             },
-            block.rows, loss_);
+            block.rows);
     }
 }
 
-// Calls visit(loss, rows, panel of f(x_ij), row number, m, f(X) theta, y, s, sums).
+// Calls visit(rows, panel of f(x_ij), row number, m, f(X) theta, y, s, sums).
 template <class F, class Visit, class Collect, class MaybeGram>
 void Objective::for_each_panel(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit,
                                Collect&& collect, MaybeGram gram) const {
     const double intercept = fit_intercept_ ? theta(d_) : 0.0;
     walk(
         spread(theta), f, how, sets,
-        [&](auto loss, const auto& rows, const VectorRef& coef, const Block& block, Index first, Index row,
+        [&](const auto& rows, const VectorRef& coef, const Block& block, Index first, Index row,
             const auto& panel, Index m, Sums& sums) {
             alignas(64) Panel eta;
             auto x_theta = as_vector(eta, m);
             panel.multiply(coef, x_theta);
             x_theta.array() += intercept;
-            const double* y = block.y ? block.y + first : zeros.data();
-            const double* s = block.s ? block.s + first : ones.data();
-            visit(loss, rows, panel, row, m, eta, y, s, sums);
+            visit(rows, panel, row, m, eta, targets(block, first), weights(block, first), sums);
         },
         collect, gram);
 }
@@ -294,7 +302,7 @@ void Objective::collect(const Rows& rows, const Sums& sums, double sign, Vector&
     if (fit_intercept_) g(d_) += sign * sums.intercept;
 }
 
-// g (p,) += sign f(X)^T r, X extended by 1, where fill(loss, rows, panel, row number, m, f(X) theta, y, s, r,
+// g (p,) += sign f(X)^T r, X extended by 1, where fill(rows, panel, row number, m, f(X) theta, y, s, r,
 // sums) sets r; what else it sums is given to more(sums).
 template <class F, class Fill, class More, class MaybeGram>
 void Objective::add_transposed(const VectorRef& theta, F f, Walk how, double sign, Vector& g, Fill&& fill,
@@ -303,31 +311,22 @@ void Objective::add_transposed(const VectorRef& theta, F f, Walk how, double sig
         Vector r(n_);
         for_each_panel(
             theta, f, how, 0,
-            [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
-                const double* y, const double* s, Sums& sums) {
+            [&](const auto& rows, const auto& panel, Index row, Index m, const Panel& eta, const double* y,
+                const double* s, Sums& sums) {
                 alignas(64) Panel here;
-                fill(loss, rows, panel, row, m, eta, y, s, here, sums);
-                sums.intercept += as_vector(here, m).sum();
+                fill(rows, panel, row, m, eta, y, s, here, sums);
                 r.segment(row, m) = as_vector(here, m);
             },
-            [&](const auto&, const Sums& sums) {
-                if (fit_intercept_) g(d_) += sign * sums.intercept;
-                more(sums);
-            },
-            gram);
-        walk(
-            spread(theta), f, how, 1,
-            [&](auto, const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel,
-                Index m, Sums& sums) { panel.add_transposed(r.segment(row, m), sums.columns); },
-            [&](const auto& rows, const Sums& sums) { rows.collect(sums.columns, sign, g.head(d_)); });
+            [&](const auto&, const Sums& sums) { more(sums); }, gram);
+        add_transposed(f, how, sign, r, g);
         return;
     }
     for_each_panel(
         theta, f, how, 1,
-        [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
-            const double* y, const double* s, Sums& sums) {
+        [&](const auto& rows, const auto& panel, Index row, Index m, const Panel& eta, const double* y,
+            const double* s, Sums& sums) {
             alignas(64) Panel r;
-            fill(loss, rows, panel, row, m, eta, y, s, r, sums);
+            fill(rows, panel, row, m, eta, y, s, r, sums);
             panel.add_transposed(as_vector(r, m), sums.columns);
             sums.intercept += as_vector(r, m).sum();
         },
@@ -340,7 +339,7 @@ void Objective::add_transposed(const VectorRef& theta, F f, Walk how, double sig
 
 // Whether theta and a panel's sums do not fit the second-level cache together.
 bool Objective::wide() const {
-    constexpr Index fit = 262144;
+    constexpr Index fit = 65536;
     for (const Block& block : blocks_)
         if (std::visit([](const auto& rows) { return rows.width(); }, block.rows) > fit) return true;
     return false;
@@ -379,25 +378,27 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
     double rounding = 0.0, largest_norm2 = measured ? 0.0 : largest_norm * largest_norm;
     add_transposed(
         theta, Entry(), Walk::by_threads, 1.0, at.gradient,
-        [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
-            const double* y, const double* s, Panel& r, Sums& sums) {
-            using L = decltype(loss);
+        [&](const auto& rows, const auto& panel, Index row, Index m, const Panel& eta, const double* y,
+            const double* s, Panel& r, Sums& sums) {
             alignas(64) Panel value;
-            weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), at.curvature.data() + row);
+            with_loss(loss_, [&]<class L>() {
+                weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), at.curvature.data() + row);
+            });
             sums.value += as_vector(value, m).sum();
             if (!bounded) return;
             alignas(64) Panel norms, eta_rounding;
             auto norm = as_vector(norms, m);
             if (measured) {
-                thread_local Workspace wide_every;
-                panel.map(Square()).multiply(rows.spread(every, wide_every), norm);
+                panel.map(Square()).multiply(rows.spread(every, scratch().ones), norm);
                 sums.largest_norm2 = larger_norm2(sums.largest_norm2, norm);
             } else {
                 norm.setConstant(largest_norm2);
             }
             norm = (norm.array() + one).sqrt();
             as_vector(eta_rounding, m) = for_each_norm * norm;
-            rounding_of<L>(m, r.data(), y, s, most_additions_ + 3.0, eta_rounding.data(), value.data());
+            with_loss(loss_, [&]<class L>() {
+                rounding_of<L>(m, r.data(), y, s, most_additions_ + 3.0, eta_rounding.data(), value.data());
+            });
             sums.rounding += norm.dot(as_vector(value, m));
         },
         [&](const Sums& sums) {
@@ -438,9 +439,10 @@ Vector Objective::curvature(const VectorRef& theta) const {
 void Objective::find_curvature(const VectorRef& theta, Vector& curvature, const Gram* gram) const {
     for_each_panel(
         theta, Entry(), Walk::by_threads, 0,
-        [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
-            const double* s,
-            Sums&) { weighted_d2<decltype(loss)>(m, eta.data(), y, s, curvature.data() + row); },
+        [&](const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y, const double* s,
+            Sums&) {
+            with_loss(loss_, [&]<class L>() { weighted_d2<L>(m, eta.data(), y, s, curvature.data() + row); });
+        },
         nothing, gram);
 }
 
@@ -491,21 +493,15 @@ Matrix Objective::hessian(const VectorRef& theta) const {
 
 Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
     Vector product = penalty_.cwiseProduct(v);
-    if (wide()) {
-        add_transposed(
-            v, Entry(), Walk::by_threads, 1.0, product,
-            [&](auto, const auto&, const auto&, Index row, Index m, const Panel& x_v, const double*,
-                const double*, Panel& r, Sums&) {
-                for (Index i = 0; i < m; ++i) r[i] = curvature(row + i) * x_v[i];
-            },
-            nothing);
+    if (wide()) {  // X v first, then the sums: each has the cache for itself
+        add_transposed(Entry(), Walk::by_threads, 1.0, curvature.cwiseProduct(predict(v)), product);
         return product;
     }
     const double offset = fit_intercept_ ? v(d_) : 0.0;
     walk(
         spread(v), Entry(), Walk::by_threads, 1,
-        [&](auto, const auto&, const VectorRef& coef, const Block&, Index, Index row, const auto& panel,
-            Index m, Sums& sums) {
+        [&](const auto&, const VectorRef& coef, const Block&, Index, Index row, const auto& panel, Index m,
+            Sums& sums) {
             sums.intercept += panel.add_product(curvature.segment(row, m), coef, offset, sums.columns);
         },
         [&](const auto& rows, const Sums& sums) { collect(rows, sums, 1.0, product); });
@@ -519,14 +515,15 @@ Vector Objective::hvp_at(const VectorRef& theta, const VectorRef& v) const {
     const double intercept = fit_intercept_ ? theta(d_) : 0.0, offset = fit_intercept_ ? v(d_) : 0.0;
     walk([&](const auto& rows, Workspace& memory) { return rows.spread(theta.head(d_), v.head(d_), memory); },
          Entry(), Walk::by_threads, apart ? 0 : 1,
-         [&](auto loss, const auto&, const VectorRef& both, const Block& block, Index first, Index row,
+         [&](const auto&, const VectorRef& both, const Block& block, Index first, Index row,
              const auto& panel, Index m, Sums& sums) {
              alignas(64) Panel eta, x_v, w;
              panel.multiply(both, as_vector(eta, m), as_vector(x_v, m));
              as_vector(eta, m).array() += intercept;
              as_vector(x_v, m).array() += offset;
-             weighted_d2<decltype(loss)>(m, eta.data(), block.y ? block.y + first : zeros.data(),
-                                         block.s ? block.s + first : ones.data(), w.data());
+             with_loss(loss_, [&]<class L>() {
+                 weighted_d2<L>(m, eta.data(), targets(block, first), weights(block, first), w.data());
+             });
              as_vector(w, m).array() *= as_vector(x_v, m).array();
              if (apart) {
                  r.segment(row, m) = as_vector(w, m);
@@ -538,7 +535,7 @@ Vector Objective::hvp_at(const VectorRef& theta, const VectorRef& v) const {
          [&](const auto& rows, const Sums& sums) {
              if (!apart) collect(rows, sums, 1.0, product);
          });
-    if (apart) product += transposed(r);
+    if (apart) add_transposed(Entry(), Walk::by_threads, 1.0, r, product);
     return product;
 }
 
@@ -546,30 +543,37 @@ Vector Objective::predict(const VectorRef& v) const {
     Vector predicted(n_);
     for_each_panel(
         v, Entry(), Walk::by_threads, 0,
-        [&](auto, const auto&, const auto&, Index row, Index m, Panel& eta, const double*, const double*,
-            Sums&) { predicted.segment(row, m) = as_vector(eta, m); },
+        [&](const auto&, const auto&, Index row, Index m, Panel& eta, const double*, const double*, Sums&) {
+            predicted.segment(row, m) = as_vector(eta, m);
+        },
         nothing);
     return predicted;
 }
 
-// f(X)^T r with the sum of r, (p,)
+// g (p,) += sign f(X)^T r, X extended by 1.
 template <class F>
-Vector Objective::transposed(F f, const VectorRef& r) const {
-    Vector total = Vector::Zero(parameters());
-    walk(
-        spread(total), f, Walk::by_threads, 1,
-        [&](auto, const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel, Index m,
-            Sums& sums) {
-            panel.add_transposed(r.segment(row, m), sums.columns);
-            sums.intercept += r.segment(row, m).sum();
-        },
-        [&](const auto& rows, const Sums& sums) { collect(rows, sums, 1.0, total); });
-    return total;
+void Objective::add_transposed(F f, Walk how, double sign, const VectorRef& r, Vector& g) const {
+    const Vector none;
+    walk([&](const auto&, Workspace&) -> VectorRef { return none; }, f, how, 1,
+         [&](const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel, Index m,
+             Sums& sums) {
+             panel.add_transposed(r.segment(row, m), sums.columns);
+             sums.intercept += r.segment(row, m).sum();
+         },
+         [&](const auto& rows, const Sums& sums) { collect(rows, sums, sign, g); });
 }
 
-Vector Objective::transposed(const VectorRef& r) const { return transposed(Entry(), r); }
+Vector Objective::transposed(const VectorRef& r) const {
+    Vector g = Vector::Zero(parameters());
+    add_transposed(Entry(), Walk::by_threads, 1.0, r, g);
+    return g;
+}
 
-Vector Objective::gram_diagonal(const VectorRef& curvature) const { return transposed(Square(), curvature); }
+Vector Objective::gram_diagonal(const VectorRef& curvature) const {
+    Vector diagonal = Vector::Zero(parameters());
+    add_transposed(Square(), Walk::by_threads, 1.0, curvature, diagonal);
+    return diagonal;
+}
 
 bool Objective::has_dual() const {
     const auto has_transpose = [](const auto& rows) {
@@ -598,8 +602,8 @@ double Objective::gram_norm_bound() const {
     Vector sums = Vector::Zero(parameters());
     add_transposed(
         Vector::Ones(parameters()), Magnitude(), Walk::by_threads, 1.0, sums,
-        [&](auto, const auto&, const auto&, Index, Index m, const Panel& x_ones, const double*,
-            const double* s, Panel& r, Sums&) {
+        [&](const auto&, const auto&, Index, Index m, const Panel& x_ones, const double*, const double* s,
+            Panel& r, Sums&) {
             for (Index i = 0; i < m; ++i) r[i] = s[i] * x_ones[i];
         },
         nothing);
@@ -619,9 +623,10 @@ double Objective::rounding_floor(const VectorRef& theta) const {
     Vector d1(n_);
     for_each_panel(
         theta, Entry(), Walk::by_threads, 0,
-        [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
-            const double*, Sums&) {
-            for (Index i = 0; i < m; ++i) d1(row + i) = loss.d1(y[i], eta[i]);
+        [&](const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y, const double*,
+            Sums&) {
+            with_loss(loss_,
+                      [&]<class L>() { weighted_d1<L>(m, eta.data(), y, ones.data(), d1.data() + row); });
         },
         nothing);
     // |X|^T |s d1|, and |X|^T of what rounding in eta leaves in s d1
@@ -629,15 +634,17 @@ double Objective::rounding_floor(const VectorRef& theta) const {
     Vector sums = Vector::Zero(parameters()), predictors = sums;
     for_each_panel(
         theta.cwiseAbs(), Magnitude(), Walk::by_threads, 2,
-        [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& x_theta,
-            const double* y, const double* s, Sums& of) {
+        [&](const auto& rows, const auto& panel, Index row, Index m, const Panel& x_theta, const double* y,
+            const double* s, Sums& of) {
             alignas(64) Panel slope, rounding;
-            for (Index i = 0; i < m; ++i) {
-                const double stored = static_cast<double>(panel.stored(i)) + ones_column;
-                const double r = d1(row + i);
-                rounding[i] = s[i] * loss.d1_rounding(r, (stored + 2.0) * x_theta[i], y[i]);
-                slope[i] = s[i] * std::abs(r);
-            }
+            with_loss(loss_, [&]<class L>() {
+                for (Index i = 0; i < m; ++i) {
+                    const double stored = static_cast<double>(panel.stored(i)) + ones_column;
+                    const double r = d1(row + i);
+                    rounding[i] = s[i] * L::d1_rounding(r, (stored + 2.0) * x_theta[i], y[i]);
+                    slope[i] = s[i] * std::abs(r);
+                }
+            });
             panel.add_transposed(as_vector(slope, m), of.columns.head(rows.width()));
             panel.add_transposed(as_vector(rounding, m), of.columns.tail(rows.width()));
             of.intercept += as_vector(slope, m).sum();
@@ -680,38 +687,38 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
     Vector& curvature = total.rows.emplace_back(Change::Rows{this, Vector(n_)}).curvature;
     alignas(64) Panel value, w, old_r, norm2, predictor, rounding;
     // value, r and w of one side; norm2 and predictor, d |x|^T |theta|, are those of its rows.
-    const auto side = [&](auto loss, double side_sign, Index m, const Panel& eta, const double* y,
-                          const double* s, Panel& r, Tally& tally) {
-        using L = decltype(loss);
-        weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), w.data());
-        total.value += side_sign * as_vector(value, m).sum();
-        if (!tallied) return;
-        rounding_of<L>(m, r.data(), y, s, additions, predictor.data(), rounding.data());
-        for (Index i = 0; i < m; ++i) {
-            if (!(s[i] > 0.0)) continue;
-            const double x2 = norm2[i] + one, x = std::sqrt(x2);
-            tally.largest_norm = std::max(tally.largest_norm, x);
-            tally.gradient_rounding += x * rounding[i];
-            tally.hessian_rounding +=
-                x2 * (additions * w[i] + std::min(s[i] * loss.max_d3, w[i]) * predictor[i]);
-        }
+    const auto side = [&](double side_sign, Index m, const Panel& eta, const double* y, const double* s,
+                          Panel& r, Tally& tally) {
+        with_loss(loss_, [&]<class L>() {
+            weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), w.data());
+            total.value += side_sign * as_vector(value, m).sum();
+            if (!tallied) return;
+            rounding_of<L>(m, r.data(), y, s, additions, predictor.data(), rounding.data());
+            for (Index i = 0; i < m; ++i) {
+                if (!(s[i] > 0.0)) continue;
+                const double x2 = norm2[i] + one, x = std::sqrt(x2);
+                tally.largest_norm = std::max(tally.largest_norm, x);
+                tally.gradient_rounding += x * rounding[i];
+                tally.hessian_rounding +=
+                    x2 * (additions * w[i] + std::min(s[i] * L::max_d3, w[i]) * predictor[i]);
+            }
+        });
     };
     add_transposed(
         theta, Entry(), Walk::alone, sign, total.gradient,
-        [&](auto loss, const auto& rows, const auto& panel, Index row, Index m, const Panel& eta,
-            const double* y, const double* s, Panel& r, Sums&) {
+        [&](const auto& rows, const auto& panel, Index row, Index m, const Panel& eta, const double* y,
+            const double* s, Panel& r, Sums&) {
             if (tallied) {
                 panel.map(Square()).multiply(rows.spread(ones_of, wide_ones), as_vector(norm2, m));
                 panel.map(Magnitude()).multiply(rows.spread(sizes, wide_theta), as_vector(predictor, m));
                 as_vector(predictor, m).array() = d * (as_vector(predictor, m).array() + offset);
             }
             auto change = curvature.segment(row, m);
-            side(loss, sign, m, eta, y, s, r, sign > 0.0 ? total.after : total.before);
+            side(sign, m, eta, y, s, r, sign > 0.0 ? total.after : total.before);
             change = sign * as_vector(w, m);
             if (!old) return;
             const Block& was = old->blocks_[0];
-            side(loss, -sign, m, eta, was.y ? was.y + row : zeros.data(), was.s ? was.s + row : ones.data(),
-                 old_r, total.before);
+            side(-sign, m, eta, targets(was, row), weights(was, row), old_r, total.before);
             change -= as_vector(w, m);
             as_vector(r, m) -= as_vector(old_r, m);
         },
@@ -742,16 +749,16 @@ Evaluation Objective::difference(const Objective* before, const Objective* after
 void Objective::add_slopes(const VectorRef& theta, double sign, const Objective* old, Vector& g) const {
     add_transposed(
         theta, Entry(), Walk::by_threads, sign, g,
-        [&](auto loss, const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y,
-            const double* s, Panel& r, Sums&) {
-            using L = decltype(loss);
-            weighted_d1<L>(m, eta.data(), y, s, r.data());
-            if (!old) return;
-            const Block& was = old->blocks_[0];
-            alignas(64) Panel old_r;
-            weighted_d1<L>(m, eta.data(), was.y ? was.y + row : zeros.data(),
-                           was.s ? was.s + row : ones.data(), old_r.data());
-            as_vector(r, m) -= as_vector(old_r, m);
+        [&](const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y, const double* s,
+            Panel& r, Sums&) {
+            with_loss(loss_, [&]<class L>() {
+                weighted_d1<L>(m, eta.data(), y, s, r.data());
+                if (!old) return;
+                const Block& was = old->blocks_[0];
+                alignas(64) Panel old_r;
+                weighted_d1<L>(m, eta.data(), targets(was, row), weights(was, row), old_r.data());
+                as_vector(r, m) -= as_vector(old_r, m);
+            });
         },
         nothing);
 }

@@ -8,7 +8,7 @@
 
 namespace expunge {
 
-void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, Before before) {
+void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, BeforePanel before) {
     thread_local Workspace memory;
     std::visit(
         [&](const auto& rows) {

@@ -156,7 +156,7 @@ private:
     void add_transposed(const VectorRef& theta, F f, Walk how, double sign, Vector& g, Fill&& fill,
                         More&& more, MaybeGram gram = nullptr) const;
     template <class F>
-    Vector transposed(F f, const VectorRef& r) const;
+    void add_transposed(F f, Walk how, double sign, const VectorRef& r, Vector& g) const;
     bool wide() const;
     template <class Rows>
     void collect(const Rows& rows, const Sums& sums, double sign, Vector& g) const;

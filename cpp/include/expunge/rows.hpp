@@ -39,11 +39,11 @@ inline Rows slice(const Rows& X, Index first, Index m) {
 
 // A reference to what is called ahead of reading rows [first, first + m) of `part`, a slice of X, and may set
 // their weights; or to nothing. Each part is one thread's.
-class Before {
+class BeforePanel {
 public:
-    Before() = default;
+    BeforePanel() = default;
     template <class F>
-    Before(const F& f)
+    BeforePanel(const F& f)
         : context_(&f), call_([](const void* context, Index part, Index first, Index m) {
               (*static_cast<const F*>(context))(part, first, m);
           }) {}
@@ -57,7 +57,7 @@ private:
 };
 
 // H (d, d), lower triangle, += X^T diag(w) X for weights of either sign.
-void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, Before before = {});
+void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, BeforePanel before = {});
 
 // The largest Euclidean norm of a row; infinity where a square overflows, be its column seen or not.
 double largest_norm(const Rows& X);
