@@ -19,7 +19,7 @@ from problems import (
 from scipy import sparse
 
 import expunge
-from expunge import kernels, reference
+from expunge import _core, kernels, reference
 from expunge.losses import LOSSES
 
 pytestmark = pytest.mark.isa
@@ -406,6 +406,87 @@ def test_gradient_difference_does_not_depend_on_what_must_be_converted(loss, for
         assert_allclose(change, plain, rtol=0, atol=1e-13)
     change = kernels.gradient_difference(tuple(arrays), tuple(other), form(theta), **options)
     assert_array_equal(change, plain)
+
+
+# Sparse rows, by gathers and without
+
+
+@pytest.fixture(params=[False, True], ids=["loads", "gathers"])
+def gathers(request):
+    """Whether products gather; where there are no gathers, neither does."""
+    before = _core.gathers()
+    _core.set_gathers(request.param)
+    yield
+    _core.set_gathers(before)
+
+
+each_entry_type = pytest.mark.parametrize("dtype", [np.float64, np.float32])
+each_index_type = pytest.mark.parametrize("index", [np.int32, np.int64])
+
+
+def rows_of_all_lengths(dtype, index, n=600, d=30):
+    """CSR whose rows have none to 25 entries, and what else the kernels take."""
+    rng = np.random.default_rng(17)
+    columns = [np.sort(rng.choice(d, i % 26, replace=False)) for i in range(n)]
+    indptr = np.cumsum([0, *map(len, columns)]).astype(index)
+    values = rng.standard_normal(indptr[-1]).astype(dtype)
+    X = sparse.csr_array((values, np.concatenate(columns).astype(index), indptr), shape=(n, d))
+    return X, rng.integers(0, 2, n) * 1.0, rng.standard_normal(d + 1), rng.standard_normal(d + 1)
+
+
+def sparse_results(X, y, theta, v):
+    """What is found while indices are looked at."""
+    options = {"alpha": 1.0, "fit_intercept": True}
+    value, g = kernels.loss_and_gradient(X, y, theta, **options)
+    return np.hstack([value, g, kernels.hvp(X, theta, v, **options)])
+
+
+@each_entry_type
+@each_index_type
+def test_sparse_rows_of_any_length_equal_the_reference(dtype, index, gathers):
+    X, y, theta, v = rows_of_all_lengths(dtype, index)
+    dense, options = X.toarray().astype(float), {"alpha": 1.0, "fit_intercept": True}
+    value, g = reference.loss_and_gradient(dense, y, theta, **options)
+    expected = np.hstack([value, g, reference.hvp(dense, theta, v, **options)])
+    assert_allclose(sparse_results(X, y, theta, v), expected, rtol=0, atol=1e-11)
+
+
+# (row, entry) in rows of 25 entries, in the first panel and in later ones.
+NEIGHBOURS = [(row, k) for row in (25, 259, 597) for k in (0, 6, 7, 8, 15, 16, 20)]
+
+
+@each_entry_type
+@each_index_type
+def test_indices_that_do_not_ascend_are_found_wherever_they_are(dtype, index, gathers):
+    X, y, theta, v = rows_of_all_lengths(dtype, index)
+    expected = sparse_results(X, y, theta, v)
+    for row, k in NEIGHBOURS:
+        swapped, at = X.copy(), [X.indptr[row] + k, X.indptr[row] + k + 1]
+        assert at[1] < X.indptr[row + 1]
+        for part in (swapped.indices, swapped.data):
+            part[at] = part[at[::-1]]
+        bits = bits_of(swapped)
+        assert_array_equal(sparse_results(swapped, y, theta, v), expected)
+        assert bits_of(swapped) == bits
+
+        twice = X.copy()
+        twice.indices[at[1]] = twice.indices[at[0]]
+        summed = twice.copy()
+        summed.sum_duplicates()
+        assert_array_equal(sparse_results(twice, y, theta, v), sparse_results(summed, y, theta, v))
+
+
+@each_index_type
+@pytest.mark.parametrize("place", [-1, 30, 2**31 - 1])
+def test_indices_outside_of_X_are_refused_wherever_they_are(index, place, gathers):
+    X, y, theta, v = rows_of_all_lengths(np.float64, index)
+    for row, k in NEIGHBOURS:
+        outside = X.copy()
+        outside.indices[X.indptr[row] + k] = place
+        with pytest.raises(ValueError, match="indices of X point outside of it"):
+            kernels.loss_and_gradient(outside, y, theta, alpha=1.0, fit_intercept=True)
+        with pytest.raises(ValueError, match="indices of X point outside of it"):
+            kernels.hvp(outside, theta, v, alpha=1.0, fit_intercept=True)
 
 
 # The Cholesky factor

@@ -1,6 +1,7 @@
 #include "expunge/rows.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 
@@ -29,6 +30,20 @@ void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, BeforePanel 
             for (Index k = 0; k < parts; ++k) H.triangularView<Eigen::Lower>() += of_part(k);
         },
         X);
+}
+
+namespace {
+
+std::atomic<bool> gathering = false;
+
+}  // namespace
+
+bool gathers() { return gathering.load(std::memory_order_relaxed); }
+
+void set_gathers([[maybe_unused]] bool on) {
+#ifdef EXPUNGE_GATHERS
+    gathering = on;
+#endif
 }
 
 double larger_norm2(double largest, const VectorRef& norm2) {

@@ -148,8 +148,16 @@ struct Csr {
     Index n, width;
 };
 
+// Raises unless the rows of a CSR matrix follow each other within its entries.
+template <class I>
+void require_order(const I* indptr, const Csr& csr) {
+    bool rows_follow = indptr[0] == 0 && indptr[csr.n] <= csr.indices.shape(0);
+    for (Index i = 0; i < csr.n; ++i) rows_follow &= indptr[i] <= indptr[i + 1];
+    if (!rows_follow) throw std::invalid_argument(outside_of_X);
+}
+
 // A view of an array or a CSR matrix. `owners` gets what must outlive it.
-inline Rows rows(const py::object& X, const Columns& columns, py::list& owners) {
+inline Rows rows(const py::object& X, const Columns& columns, py::list& owners, bool canonical = true) {
     if (py::isinstance<py::array>(X)) {
         owners.append(X);
         return dense_rows(py::reinterpret_borrow<py::array>(X), columns);
@@ -157,7 +165,8 @@ inline Rows rows(const py::object& X, const Columns& columns, py::list& owners) 
     const Csr csr(X);
     for (const py::array& part : {csr.data, csr.indices, csr.indptr}) owners.append(part);
     return csr.visit([&]<class T, class I>(const T* data, const I* indices, const I* indptr) -> Rows {
-        return SparseRows<T, I>(data, indices, indptr, csr.n, csr.width, runs(columns, csr.width));
+        if (!canonical) require_order(indptr, csr);
+        return SparseRows<T, I>(data, indices, indptr, csr.n, csr.width, runs(columns, csr.width), canonical);
     });
 }
 

@@ -4,6 +4,7 @@
 
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "expunge/gather.hpp"
 #include "expunge/machine.hpp"
 #include "expunge/parallel.hpp"
 
@@ -60,6 +61,10 @@ bool all(unsigned word, std::initializer_list<int> bits) {
     return true;
 }
 
+// Whether gathers beat as many loads: on what has AVX512-FP16, Intel's from Sapphire Rapids on. Its
+// processors before that lost them to a correction of their microcode, and AMD's take them apart.
+bool gathers_are_fast() { return all(cpuid(7).d, {23}); }
+
 // Every feature that -march=x86-64-v3 and -v4 let the compiler use.
 std::vector<std::string> supported_isas() {
     std::vector<std::string> isas{"baseline"};
@@ -75,6 +80,8 @@ std::vector<std::string> supported_isas() {
 }
 
 #else
+
+bool gathers_are_fast() { return false; }
 
 std::vector<std::string> supported_isas() { return {"baseline"}; }
 
@@ -120,6 +127,9 @@ void bind_build(py::module_& m) {
             set_threads(count);
         },
         py::arg("count"));
+    set_gathers(gathers_are_fast());
+    m.def("gathers", &gathers);
+    m.def("set_gathers", &set_gathers, py::arg("on"));
     m.def("arithmetic_rate", &arithmetic_rate, py::call_guard<py::gil_scoped_release>());
     m.def(
         "reading_rate",

@@ -27,13 +27,13 @@ const double* column(const py::object& values, const char* name, Index n) {
 
 PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
-                         Vector noise)
+                         Vector noise, bool canonical)
     : core([&] {
           std::vector<Block> views;
           for (const auto& item : blocks) {
               const auto block = item.cast<py::tuple>();
               owners.append(block);
-              Rows X = rows(block[0], columns, owners);
+              Rows X = rows(block[0], columns, owners, canonical);
               const Index n = expunge::rows(X);
               views.push_back({std::move(X), column(block[1], "y", n), column(block[2], "sample_weight", n)});
           }
@@ -80,57 +80,24 @@ bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& bl
            (s.is_none() || within(s, block.s, [](double w) { return w >= 0.0 && std::isfinite(w); }));
 }
 
-// What the indices of some rows of a CSR matrix are, by one pass over them.
-struct Indices {
-    bool inside;     // of [0, width)
-    bool ascending;  // in every row, none twice
-};
-template <class I>
-Indices look_through(const I* indices, const I* indptr, Index rows, I width) {
-    const Index begin = indptr[0], end = indptr[rows];
-    if (begin == end) return {true, true};
-    // Columns that do not follow the one before: right at the start of a row only. In stretches whose counts
-    // fit an index: the compiler then compares many at once.
-    Index descents = 0;
-    bool outside = indices[begin] < 0 || indices[begin] >= width;
-    for (Index first = begin + 1; first < end; first += 4096) {
-        const Index stop = std::min<Index>(first + 4096, end);
-        I down = 0, out = 0;
-        for (Index k = first; k < stop; ++k) {
-            down += static_cast<I>(indices[k] <= indices[k - 1]);
-            out |= static_cast<I>(indices[k] < 0) | static_cast<I>(indices[k] >= width);
-        }
-        descents += static_cast<Index>(down);
-        outside = outside || out != 0;
-    }
-    for (Index i = 1; i < rows; ++i)
-        if (const Index k = indptr[i]; k > begin && k < indptr[i + 1])
-            descents -= indices[k] <= indices[k - 1];
-    return {!outside, descents == 0};
-}
-
 // Raises unless the indices of a CSR matrix lie within it; returns whether every row ascends without
 // duplicates.
 bool is_canonical(const py::object& X) {
     const Csr csr(X);
     return csr.visit([&]<class T, class I>(const T*, const I* indices, const I* indptr) {
-        const py::ssize_t entries = csr.indices.shape(0);
+        require_order(indptr, csr);
         py::gil_scoped_release nogil;
-        bool rows_follow = indptr[0] == 0 && indptr[csr.n] <= entries;
-        for (Index i = 0; i < csr.n; ++i) rows_follow &= indptr[i] <= indptr[i + 1];
-        std::atomic<bool> inside = rows_follow, ascending = true;
-        if (rows_follow) {
-            constexpr Index entries_in_part = 1 << 17;
-            const Index parts = std::min<Index>(csr.n, 1 + indptr[csr.n] / entries_in_part);
-            const auto width = static_cast<I>(std::min<Index>(csr.width, std::numeric_limits<I>::max()));
-            in_parallel(parts, [&](Index part) {
-                const Index first = csr.n * part / parts, stop = csr.n * (part + 1) / parts;
-                const Indices found = look_through(indices, indptr + first, stop - first, width);
-                if (!found.inside) inside = false;
-                if (!found.ascending) ascending = false;
-            });
-        }
-        if (!inside) throw std::invalid_argument("the indices of X point outside of it");
+        std::atomic<bool> inside = true, ascending = true;
+        constexpr Index entries_in_part = 1 << 17;
+        const Index parts = std::min<Index>(csr.n, 1 + indptr[csr.n] / entries_in_part);
+        in_parallel(parts, [&](Index part) {
+            const Index first = csr.n * part / parts, stop = csr.n * (part + 1) / parts;
+            const Indices found =
+                look_through(indices, indptr + first, stop - first, width_of_indices<I>(csr.width));
+            if (!found.inside) inside = false;
+            if (!found.ascending) ascending = false;
+        });
+        if (!inside) throw std::invalid_argument(outside_of_X);
         return ascending.load();
     });
 }
@@ -150,15 +117,15 @@ void bind_objective(py::module_& m) {
     py::class_<PyObjective>(m, "Objective", py::module_local())
         .def(py::init([](const py::list& blocks, const std::string& loss, const Array& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
-                         const std::optional<Array>& noise) {
+                         const std::optional<Array>& noise, bool canonical) {
                  const Index p = penalty.size();
-                 return std::make_unique<PyObjective>(blocks, loss_named(loss), vector(penalty, "penalty", p),
-                                                      fit_intercept, columns, largest_norm,
-                                                      noise ? Vector(vector(*noise, "noise", p)) : Vector());
+                 return std::make_unique<PyObjective>(
+                     blocks, loss_named(loss), vector(penalty, "penalty", p), fit_intercept, columns,
+                     largest_norm, noise ? Vector(vector(*noise, "noise", p)) : Vector(), canonical);
              }),
              py::arg("blocks"), py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
              py::arg("columns").noconvert() = py::none(), py::arg("largest_norm") = py::none(),
-             py::arg("noise").noconvert() = py::none())
+             py::arg("noise").noconvert() = py::none(), py::arg("canonical") = true)
         .def(
             "evaluate",
             [](const PyObjective& J, const Array& theta) {

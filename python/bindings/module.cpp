@@ -16,6 +16,7 @@ PYBIND11_MODULE(EXPUNGE_MODULE, m) {
                             e.what());
         }
     });
+    py::register_local_exception<expunge::NotCanonical>(m, "NotCanonical");
     bind_build(m);
     bind_cholesky(m);
     bind_objective(m);

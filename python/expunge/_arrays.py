@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,16 +18,20 @@ _FLOAT64 = np.dtype(np.float64)
 _FLOATS = [_FLOAT64, np.dtype(np.float32)]
 Block = tuple[Any, Float | None, Float | None]
 Blocks = list[Block]
+Result = TypeVar("Result")
 
 
-def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bool = True) -> Any:
+def as_matrix(
+    X: Any, name: str = "X", *, columns: int | None = None, finite: bool = True, canonical: bool = True
+) -> Any:
     """(n, d) finite float32 or float64, dense in C or F order or canonical CSR.
 
     Such a matrix is returned as it is, uncopied. Sparse stays sparse.
 
-    finite=False leaves the search for NaN and infinity to the caller, who finds them in his result.
+    finite=False leaves the search for NaN and infinity to the caller, who finds them in his result;
+    canonical=False the look at CSR indices to the core, which raises NotCanonical.
     """
-    if type(X) is not np.ndarray or X.dtype not in _FLOATS or X.ndim != 2:
+    if not _is_plain(X):
         if np.ndim(X) != 2:
             raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
         if getattr(getattr(X, "dtype", None), "kind", "f") in "mM":
@@ -43,7 +47,7 @@ def as_matrix(X: Any, name: str = "X", *, columns: int | None = None, finite: bo
         )
     if columns is not None and X.shape[1] != columns:
         raise ValueError(f"{name} has {X.shape[1]} columns, expected {columns}")
-    X = as_layout(X)
+    X = as_layout(X, canonical)
     if finite:
         require_finite(X if type(X) is np.ndarray else X.data, name)
     return X
@@ -55,24 +59,30 @@ def require_finite(values: NDArray[Any], name: str) -> None:
         raise ValueError(f"{name} contains NaN or infinity: remove or impute those entries")
 
 
-def as_layout(X: Any) -> Any:
-    """C or F order, aligned, or canonical CSR; copied only where it is not."""
+def _is_plain(X: Any) -> bool:
+    """Whether it is a matrix of a type that the core reads: nothing is to be converted."""
+    is_matrix = type(X) is np.ndarray or (sparse.issparse(X) and X.format == "csr")
+    return is_matrix and X.dtype in _FLOATS and X.ndim == 2
+
+
+def as_layout(X: Any, canonical: bool = True) -> Any:
+    """C or F order, aligned, or CSR, canonical if asked; copied only where it is not."""
     if type(X) is not np.ndarray and sparse.issparse(X):
-        return _as_canonical(X)
+        return _as_csr(X, canonical)
     flags = X.flags
     if not (flags.forc and flags.aligned):
         return np.array(X, order="C")
     return X
 
 
-def _as_canonical(X: Any) -> Any:
-    """CSR whose rows ascend without duplicates, in contiguous arrays with one type of index."""
+def _as_csr(X: Any, canonical: bool) -> Any:
+    """CSR in contiguous arrays with one type of index; canonical: rows ascend without duplicates."""
     parts = (X.data, X.indices, X.indptr)
     if X.indices.dtype != X.indptr.dtype or not all(
         part.flags.c_contiguous and part.flags.aligned for part in parts
     ):
         X = sparse.csr_array(tuple(np.array(part, order="C") for part in parts), shape=X.shape)
-    if _core.is_canonical(X):
+    if not canonical or _core.is_canonical(X):
         return X
     X = X.copy()
     X.sum_duplicates()
@@ -170,20 +180,36 @@ def as_objective(
     fit_intercept: bool,
     noise: ArrayLike | None = None,
     finite: bool = True,
+    canonical: bool = True,
     targets: bool = True,
 ) -> tuple[_core.Objective, Float]:
-    """E1 over arrays that were not checked yet, and its theta (p,); `finite` as in :func:`as_matrix`.
+    """E1 over arrays that were not checked yet, and its theta (p,).
+
+    `finite` and `canonical` as in :func:`as_matrix`; without the second, J is there for one product alone.
 
     targets=False: y is not looked at, a Hessian does without (E6).
     """
     chosen = get_loss(loss)
-    X = as_matrix(X, finite=finite)
+    X = as_matrix(X, finite=finite, canonical=canonical)
     n, d = X.shape
     block = as_block(X, y, sample_weight, chosen) if targets else (X, None, as_weights(sample_weight, n))
     penalty = as_penalty(alpha, d, fit_intercept)
     b = as_noise(noise, d, fit_intercept)
-    J = _core.Objective([block], loss, penalty, bool(fit_intercept), None, None, b)
+    J = _core.Objective([block], loss, penalty, bool(fit_intercept), None, None, b, canonical)
     return J, as_vector(theta, "theta", penalty.size, match=" to match X")
+
+
+def on_objective(
+    kernel: Callable[[_core.Objective, Float], Result], X: Any, *given: Any, **options: Any
+) -> Result:
+    """kernel(J, theta) of :func:`as_objective`; the core looks at CSR indices as it reads them.
+
+    Where they are not in order, it is called again on a matrix in which they are.
+    """
+    try:
+        return kernel(*as_objective(X, *given, canonical=False, **options))
+    except _core.NotCanonical:
+        return kernel(*as_objective(X, *given, **options))
 
 
 def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray[np.int64]:

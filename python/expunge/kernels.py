@@ -23,6 +23,7 @@ from ._arrays import (
     as_objective,
     as_real,
     as_vector,
+    on_objective,
     require_finite,
 )
 from .errors import NotPositiveDefiniteError
@@ -95,7 +96,8 @@ def loss_and_gradient(
     >>> round(value, 6), g
     (1.386294, array([-0.5]))
     """
-    J, theta = as_objective(
+    at = on_objective(
+        lambda J, theta: J.evaluate(theta),
         X,
         y,
         sample_weight,
@@ -106,7 +108,6 @@ def loss_and_gradient(
         noise=noise,
         finite=False,
     )
-    at = J.evaluate(theta)
     g = at.gradient
     _explain(g, X)
     return at.value, g
@@ -250,7 +251,8 @@ def hvp(
     >>> hvp([[1.0], [2.0]], [0.0], [2.0], alpha=1.0)
     array([4.5])
     """
-    J, theta = as_objective(
+    product = on_objective(
+        lambda J, theta: J.hvp(theta, as_vector(v, "v", theta.size, match=" to match X")),
         X,
         None,
         sample_weight,
@@ -261,7 +263,6 @@ def hvp(
         finite=False,
         targets=False,
     )
-    product = J.hvp(theta, as_vector(v, "v", theta.size, match=" to match X"))
     _explain(product, X)
     return product
 

@@ -13,4 +13,10 @@ public:
     explicit NotPositiveDefinite(const std::string& message) : std::runtime_error(message) {}
 };
 
+// A CSR matrix whose rows do not ascend without duplicates.
+class NotCanonical : public std::runtime_error {
+public:
+    NotCanonical() : std::runtime_error("the indices of X do not ascend in every row, or some come twice") {}
+};
+
 }  // namespace expunge

@@ -4,38 +4,80 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 #include "expunge/columns.hpp"
+#include "expunge/errors.hpp"
+#include "expunge/gather.hpp"
 
 namespace expunge {
+
+// As many columns as indices can name, at most.
+template <class I>
+I width_of_indices(Index width) {
+    return static_cast<I>(std::min<Index>(width, std::numeric_limits<I>::max()));
+}
+
+constexpr const char* outside_of_X = "the indices of X point outside of it";
+
+// What the indices of some rows of a CSR matrix are, by one pass over them.
+struct Indices {
+    bool inside;     // of [0, width)
+    bool ascending;  // in every row, none twice
+};
+template <class I>
+Indices look_through(const I* indices, const I* indptr, Index rows, I width) {
+    const Index begin = indptr[0], end = indptr[rows];
+    if (begin == end) return {true, true};
+    // Columns that do not follow the one before: right at the start of a row only. In stretches whose counts
+    // fit an index: the compiler then compares many at once.
+    Index descents = 0;
+    bool outside = indices[begin] < 0 || indices[begin] >= width;
+    for (Index first = begin + 1; first < end; first += 4096) {
+        const Index stop = std::min<Index>(first + 4096, end);
+        I down = 0, out = 0;
+        for (Index k = first; k < stop; ++k) {
+            down += static_cast<I>(indices[k] <= indices[k - 1]);
+            out |= static_cast<I>(indices[k] < 0) | static_cast<I>(indices[k] >= width);
+        }
+        descents += static_cast<Index>(down);
+        outside = outside || out != 0;
+    }
+    for (Index i = 1; i < rows; ++i)
+        if (const Index k = indptr[i]; k > begin && k < indptr[i + 1])
+            descents -= indices[k] <= indices[k - 1];
+    return {!outside, descents == 0};
+}
 
 // m rows over all columns of f(X) as stored. A column that is not seen meets a 0 in theta, and its sum is not
 // collected: the loops over entries need not know.
 template <class T, class I, class F = Entry>
 class SparsePanel {
 public:
-    SparsePanel(const T* data, const I* indices, const I* indptr, Index m)
-        : data_(data), indices_(indices), indptr_(indptr), m_(m) {}
+    // Rows not known to be canonical are looked through as they are multiplied, which must come first.
+    SparsePanel(const T* data, const I* indices, const I* indptr, Index m, Index width, bool canonical)
+        : data_(data), indices_(indices), indptr_(indptr), m_(m), width_(width), canonical_(canonical) {}
 
     // The same rows, of which f is read.
     template <class G>
     SparsePanel<T, I, G> map(G) const {
-        return {data_, indices_, indptr_, m_};
+        return {data_, indices_, indptr_, m_, width_, canonical_};
     }
 
     // eta (m,) = X theta
     void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
-        for (Index i = 0; i < m_; ++i) eta(i) = row_times<1>(i, theta.data())(0);
+        each_product<1>(theta.data(), [&](Index i, const auto& product) { eta(i) = product(0); });
     }
 
     // eta (m,) = X theta, x_v (m,) = X v, where `both` holds theta_j and v_j side by side: they are one read.
     void multiply(const VectorRef& both, Eigen::Ref<Vector> eta, Eigen::Ref<Vector> x_v) const {
-        for (Index i = 0; i < m_; ++i) {
-            const auto products = row_times<2>(i, both.data());
+        each_product<2>(both.data(), [&](Index i, const auto& products) {
             eta(i) = products(0);
             x_v(i) = products(1);
-        }
+        });
     }
 
     // g (width,) += X^T r
@@ -58,8 +100,42 @@ public:
     Index stored(Index i) const { return static_cast<Index>(indptr_[i + 1] - indptr_[i]); }
 
 private:
-    // Row i times each of several vectors, whose entries for a column lie side by side, in four chains, so
-    // that additions need not wait for each other. A loop of its own for the last three would end unforeseen.
+    // visit(i, row i times each of several vectors, whose entries for a column lie side by side)
+    template <int vectors, class Visit>
+    void each_product(const double* theta, Visit&& visit) const {
+#ifdef EXPUNGE_GATHERS
+        if constexpr (std::is_same_v<F, Entry>)
+            if (gathers())
+                return canonical_ ? each_gathered<vectors, false>(theta, visit)
+                                  : each_gathered<vectors, true>(theta, visit);
+#endif
+        if (!canonical_) require_canonical();
+        for (Index i = 0; i < m_; ++i) visit(i, row_times<vectors>(i, theta));
+    }
+
+#ifdef EXPUNGE_GATHERS
+    template <int vectors, bool look, class Visit>
+    void each_gathered(const double* theta, Visit&& visit) const {
+        const I width = width_of_indices<I>(width_);
+        bool wrong = false;
+        for (Index i = 0; i < m_; ++i) {
+            const Index first = indptr_[i];
+            visit(i,
+                  gathered_products<vectors, look>(data_ + first, indices_ + first, stored(i), theta, width,
+                                                   wrong, [&](Index k) { fetch_entries(first + k); }));
+        }
+        if (wrong) require_canonical();
+    }
+#endif
+
+    void require_canonical() const {
+        const Indices found = look_through(indices_, indptr_, m_, width_of_indices<I>(width_));
+        if (!found.inside) throw std::invalid_argument(outside_of_X);
+        if (!found.ascending) throw NotCanonical();
+    }
+
+    // Row i times each of several vectors, in four chains, so that additions need not wait for each other. A
+    // loop of its own for the last three would end unforeseen.
     template <int vectors>
     Eigen::Array<double, vectors, 1> row_times(Index i, const double* theta) const {
         using Products = Eigen::Array<double, vectors, 1>;
@@ -107,15 +183,18 @@ private:
 
     const T* data_;
     const I *indices_, *indptr_;
-    Index m_;
+    Index m_, width_;
+    bool canonical_;
 };
 
 template <class T, class I>
 class SparseRows {
 public:
-    SparseRows(const T* data, const I* indices, const I* indptr, Index n, Index width, Runs columns)
+    // canonical: whether indices are known to be within X and to ascend in every row; else panels find out.
+    SparseRows(const T* data, const I* indices, const I* indptr, Index n, Index width, Runs columns,
+               bool canonical = true)
         : data_(data), indices_(indices), indptr_(indptr), n_(n), width_(width), columns_(std::move(columns)),
-          d_(count(columns_)) {}
+          d_(count(columns_)), canonical_(canonical) {}
 
     Index rows() const { return n_; }
     Index columns() const { return d_; }
@@ -130,10 +209,10 @@ public:
                n_ == other.n_ && width_ == other.width_ && columns_ == other.columns_;
     }
     SparseRows select(const std::vector<Index>& kept) const {
-        return {data_, indices_, indptr_, n_, width_, expunge::select(columns_, kept)};
+        return {data_, indices_, indptr_, n_, width_, expunge::select(columns_, kept), canonical_};
     }
     SparseRows slice(Index first, Index m) const {
-        return {data_, indices_, indptr_ + first, m, width_, columns_};
+        return {data_, indices_, indptr_ + first, m, width_, columns_, canonical_};
     }
 
     // So many that adding a panel's sums to the total costs little beside the panel.
@@ -207,7 +286,7 @@ public:
     }
 
     SparsePanel<T, I> panel(Index first, Index m, Workspace&) const {
-        return {data_, indices_, indptr_ + first, m};
+        return {data_, indices_, indptr_ + first, m, width_, canonical_};
     }
 
     static constexpr bool gram_by_panels = false;
@@ -310,6 +389,7 @@ private:
     Index n_, width_;
     Runs columns_;
     Index d_;
+    bool canonical_;
 };
 
 }  // namespace expunge
