@@ -27,14 +27,6 @@ constexpr Panel zeros = filled(0.0), ones = filled(1.0);
 constexpr double worth_sharing = 2e5;  // entries, below which threads cost more than they bring
 constexpr auto nothing = [](auto&&...) {};
 
-// Loops around a loss: all that they call is inlined into them, and they into nothing, or the compiler would
-// not vectorise them.
-#if defined(__GNUC__) || defined(__clang__)
-#define EXPUNGE_LOOP __attribute__((noinline, flatten))
-#else
-#define EXPUNGE_LOOP
-#endif
-
 // value = s loss, r = s d1, w = s d2 for m rows
 template <class L>
 EXPUNGE_LOOP void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y,

@@ -68,6 +68,14 @@ struct Square {
     }
 };
 
+// Loops of which all that they call is inlined into them, and they into nothing: the compiler makes the best
+// of them, and of their registers, where it sees nothing else.
+#if defined(__GNUC__) || defined(__clang__)
+#define EXPUNGE_LOOP __attribute__((noinline, flatten))
+#else
+#define EXPUNGE_LOOP
+#endif
+
 // Memory that will be read soon: into the second-level cache, or into the first.
 enum class Near { second, first };
 template <Near cache = Near::second>

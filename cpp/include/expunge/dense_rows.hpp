@@ -15,6 +15,7 @@ template <class T, class F = Entry>
 struct Lines {
     static constexpr Index together = 8;         // lines: what they share is read once for all
     static constexpr Index soon = 2 * together;  // lines from here to those that are fetched from memory
+    static constexpr Index fetched_at_once = std::max<Index>(tile, 64 / sizeof(T));  // numbers: whole tiles
 
     const T* first;
     Index count, size, stride;
@@ -29,23 +30,31 @@ struct Lines {
     }
     static double number(T x) { return F()(static_cast<double>(x)); }
 
-    // sums (count,) += lines v, v (size,)
-    void add_products(const double* __restrict v, double* __restrict sums) const {
+    // Lines that are fetched from memory while others are read: each of the first `lines` fetches the one so
+    // many `ahead`.
+    struct Fetched {
+        Index lines = 0, ahead = 0;
+    };
+
+    // sums (count,) += lines v, v (size,). Every second line fetches, from the first on.
+    void add_products(const double* __restrict v, double* __restrict sums, Fetched fetched = {}) const {
         const TileColumn last = size < tile ? unseen() : unseen() * tile_at(v + size - tile);
-        Index i = 0;
-        for (; i + together <= count; i += together) products_of<together>(i, v, last, sums);
-        for (; i < count; ++i) products_of<1>(i, v, last, sums);
+        constexpr Index fit = 16384 / (2 * together * sizeof(T));  // these and the next in the first cache
+        const Index rest = count - count % together;
+        if (size <= fit)
+            products_of<together, true>(0, rest, v, last, sums, fetched);
+        else
+            products_of<together, false>(0, rest, v, last, sums, fetched);
+        products_of<1, false>(rest, count, v, last, sums, fetched);
     }
 
-    // sums (size,) += lines^T c, c (count,). While one of the first `fetching` lines is read, that so many
-    // lines `ahead` is fetched.
-    void add_combination(const double* __restrict c, double* __restrict sums, Index fetching,
-                         Index ahead) const {
+    // sums (size,) += lines^T c, c (count,). Every `step`-th line fetches, to the last.
+    template <int step>
+    void add_combination(const double* __restrict c, double* __restrict sums, Fetched fetched) const {
         const TileColumn last = unseen();
-        Index i = 0;
-        for (; i + together <= count; i += together)
-            combination_of<together>(i, c, last, sums, i + together <= fetching ? ahead : 0);
-        for (; i < count; ++i) combination_of<1>(i, c, last, sums, i < fetching ? ahead : 0);
+        const Index rest = count - count % together;
+        combination_of<together, step>(0, rest, c, last, sums, fetched);
+        combination_of<1, 1>(rest, count, c, last, sums, fetched);
     }
 
 private:
@@ -57,51 +66,68 @@ private:
         return is;
     }
 
-    template <int lines>
-    void products_of(Index i, const double* __restrict v, const TileColumn& last,
-                     double* __restrict sums) const {
-        TileColumn products[lines];
-        for (TileColumn& product : products) product.setZero();
-        const T* at[lines];
-        for (int k = 0; k < lines; ++k) at[k] = line(i + k);
-        Index j = 0;
-        for (; j + tile <= size; j += tile) {
-            const TileColumn shared = tile_at(v + j);
-            for (int k = 0; k < lines; ++k) products[k] += tile_of(at[k] + j) * shared;
-            if constexpr (lines > 1)
-                for (int k = 0; k < lines; ++k) fetch<Near::first>(at[k] + together * stride + j);
-        }
-        if (j == size) {
-            for (int k = 0; k < lines; ++k) sums[i + k] += products[k].sum();
-        } else if (size > tile) {
-            for (int k = 0; k < lines; ++k)
-                sums[i + k] += (products[k] + tile_of(line(i + k) + size - tile) * last).sum();
-        } else {
-            for (int k = 0; k < lines; ++k)
-                for (Index l = 0; l < size; ++l) sums[i + k] += number(line(i + k)[l]) * v[l];
+    // near: whether the next lines are fetched into the first cache.
+    template <int lines, bool near>
+    EXPUNGE_LOOP void products_of(Index begin, Index end, const double* __restrict v, const TileColumn& last,
+                                  double* __restrict sums, Fetched fetched) const {
+        for (Index i = begin; i < end; i += lines) {
+            const Index ahead = i + lines <= fetched.lines ? fetched.ahead : 0;
+            TileColumn products[lines];
+            for (TileColumn& product : products) product.setZero();
+            const T* at[lines];
+            for (int k = 0; k < lines; ++k) at[k] = line(i + k);
+            const auto add_tile = [&](Index j) {
+                const TileColumn shared = tile_at(v + j);
+                for (int k = 0; k < lines; ++k) products[k] += tile_of(at[k] + j) * shared;
+            };
+            Index j = 0;
+            for (; j + fetched_at_once <= size; j += fetched_at_once) {
+                for (Index t = 0; t < fetched_at_once; t += tile) add_tile(j + t);
+                if constexpr (near)
+                    for (int k = 0; k < lines; ++k) fetch<Near::first>(at[k] + together * stride + j);
+                if (ahead > 0)
+                    for (int k = 0; k < lines; k += 2) fetch(at[k] + ahead * stride + j);
+            }
+            for (; j + tile <= size; j += tile) add_tile(j);
+            if (j == size) {
+                for (int k = 0; k < lines; ++k) sums[i + k] += products[k].sum();
+            } else if (size > tile) {
+                for (int k = 0; k < lines; ++k)
+                    sums[i + k] += (products[k] + tile_of(line(i + k) + size - tile) * last).sum();
+            } else {
+                for (int k = 0; k < lines; ++k)
+                    for (Index l = 0; l < size; ++l) sums[i + k] += number(line(i + k)[l]) * v[l];
+            }
         }
     }
 
-    template <int lines>
-    void combination_of(Index i, const double* __restrict c, const TileColumn& last, double* __restrict sums,
-                        Index ahead) const {
-        const T* at[lines];
-        for (int k = 0; k < lines; ++k) at[k] = line(i + k);
-        const auto sum_at = [&](Index j, TileColumn sum) {
-            TileColumn other = TileColumn::Zero();
-            for (int k = 0; k < lines; ++k) (k % 2 ? other : sum) += tile_of(at[k] + j) * c[i + k];
-            if (ahead > 0)
-                for (int k = 0; k < lines; ++k) fetch(at[k] + ahead * stride + j);
-            return TileColumn(sum + other);
-        };
-        Index j = 0;
-        for (; j + tile <= size; j += tile) tile_at(sums + j) = sum_at(j, tile_at(sums + j));
-        if (j == size) return;
-        if (size > tile) {
-            tile_at(sums + size - tile) += last * sum_at(size - tile, TileColumn::Zero());
-        } else {
-            for (; j < size; ++j)
-                for (int k = 0; k < lines; ++k) sums[j] += number(line(i + k)[j]) * c[i + k];
+    template <int lines, int step>
+    EXPUNGE_LOOP void combination_of(Index begin, Index end, const double* __restrict c,
+                                     const TileColumn& last, double* __restrict sums, Fetched fetched) const {
+        for (Index i = begin; i < end; i += lines) {
+            const Index ahead = i + lines <= fetched.lines ? fetched.ahead : 0;
+            const T* at[lines];
+            for (int k = 0; k < lines; ++k) at[k] = line(i + k);
+            const auto sum_at = [&](Index j, TileColumn sum) {
+                TileColumn other = TileColumn::Zero();
+                for (int k = 0; k < lines; ++k) (k % 2 ? other : sum) += tile_of(at[k] + j) * c[i + k];
+                return TileColumn(sum + other);
+            };
+            const auto add_tile = [&](Index j) { tile_at(sums + j) = sum_at(j, tile_at(sums + j)); };
+            Index j = 0;
+            for (; j + fetched_at_once <= size; j += fetched_at_once) {
+                for (Index t = 0; t < fetched_at_once; t += tile) add_tile(j + t);
+                if (ahead > 0)
+                    for (int k = step - 1; k < lines; k += step) fetch(at[k] + ahead * stride + j);
+            }
+            for (; j + tile <= size; j += tile) add_tile(j);
+            if (j == size) continue;
+            if (size > tile) {
+                tile_at(sums + size - tile) += last * sum_at(size - tile, TileColumn::Zero());
+            } else {
+                for (; j < size; ++j)
+                    for (int k = 0; k < lines; ++k) sums[j] += number(line(i + k)[j]) * c[i + k];
+            }
         }
     }
 };
@@ -122,14 +148,16 @@ public:
         return {data_, m_, row_stride_, column_stride_, runs_, following_};
     }
 
-    // eta (m,) = X theta
+    // eta (m,) = X theta. This and add_transposed fetch half each of the panel that follows: memory is busy
+    // all the time.
     void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta) const {
         eta.setZero();
         each_run([&](const Run& run, Index j) {
             if (by_rows())
-                rows_of(run).add_products(theta.data() + j, eta.data());
+                rows_of(run).add_products(theta.data() + j, eta.data(), {following_, m_});
             else
-                columns_of(run).add_combination(theta.data() + j, eta.data(), run.count, Lines<T, F>::soon);
+                columns_of(run).template add_combination<1>(theta.data() + j, eta.data(),
+                                                            {run.count, Lines<T, F>::soon});
         });
     }
 
@@ -143,7 +171,7 @@ public:
     void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
         each_run([&](const Run& run, Index j) {
             if (by_rows())
-                rows_of(run).add_combination(r.data(), g.data() + j, following_, m_);
+                rows_of(run).template add_combination<2>(r.data(), g.data() + j, {following_, m_});
             else
                 columns_of(run).add_products(r.data(), g.data() + j);
         });
