@@ -31,7 +31,7 @@ def as_matrix(
     finite=False leaves the search for NaN and infinity to the caller, who finds them in his result;
     canonical=False the look at CSR indices to the core, which raises NotCanonical.
     """
-    if not _is_plain(X):
+    if not _is_plain(X):  # else nothing is to be converted
         if np.ndim(X) != 2:
             raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
         if getattr(getattr(X, "dtype", None), "kind", "f") in "mM":
@@ -60,9 +60,10 @@ def require_finite(values: NDArray[Any], name: str) -> None:
 
 
 def _is_plain(X: Any) -> bool:
-    """Whether it is a matrix of a type that the core reads: nothing is to be converted."""
-    is_matrix = type(X) is np.ndarray or (sparse.issparse(X) and X.format == "csr")
-    return is_matrix and X.dtype in _FLOATS and X.ndim == 2
+    """Whether the core reads its type."""
+    if type(X) is not np.ndarray and not (sparse.issparse(X) and X.format == "csr"):
+        return False
+    return X.dtype in _FLOATS and X.ndim == 2
 
 
 def as_layout(X: Any, canonical: bool = True) -> Any:
@@ -199,17 +200,12 @@ def as_objective(
     return J, as_vector(theta, "theta", penalty.size, match=" to match X")
 
 
-def on_objective(
-    kernel: Callable[[_core.Objective, Float], Result], X: Any, *given: Any, **options: Any
-) -> Result:
-    """kernel(J, theta) of :func:`as_objective`; the core looks at CSR indices as it reads them.
-
-    Where they are not in order, it is called again on a matrix in which they are.
-    """
+def in_order(kernel: Callable[[bool], Result]) -> Result:
+    """kernel(canonical=False), see :func:`as_matrix`, and once more where CSR indices are not in order."""
     try:
-        return kernel(*as_objective(X, *given, canonical=False, **options))
+        return kernel(False)
     except _core.NotCanonical:
-        return kernel(*as_objective(X, *given, **options))
+        return kernel(True)
 
 
 def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray[np.int64]:

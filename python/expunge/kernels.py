@@ -23,7 +23,7 @@ from ._arrays import (
     as_objective,
     as_real,
     as_vector,
-    on_objective,
+    in_order,
     require_finite,
 )
 from .errors import NotPositiveDefiniteError
@@ -96,18 +96,23 @@ def loss_and_gradient(
     >>> round(value, 6), g
     (1.386294, array([-0.5]))
     """
-    at = on_objective(
-        lambda J, theta: J.evaluate(theta),
-        X,
-        y,
-        sample_weight,
-        theta,
-        alpha=alpha,
-        loss=loss,
-        fit_intercept=fit_intercept,
-        noise=noise,
-        finite=False,
-    )
+
+    def evaluate(canonical: bool) -> _core.Evaluation:
+        J, at = as_objective(
+            X,
+            y,
+            sample_weight,
+            theta,
+            alpha=alpha,
+            loss=loss,
+            fit_intercept=fit_intercept,
+            noise=noise,
+            finite=False,
+            canonical=canonical,
+        )
+        return J.evaluate(at)
+
+    at = in_order(evaluate)
     g = at.gradient
     _explain(g, X)
     return at.value, g
@@ -251,18 +256,23 @@ def hvp(
     >>> hvp([[1.0], [2.0]], [0.0], [2.0], alpha=1.0)
     array([4.5])
     """
-    product = on_objective(
-        lambda J, theta: J.hvp(theta, as_vector(v, "v", theta.size, match=" to match X")),
-        X,
-        None,
-        sample_weight,
-        theta,
-        alpha=alpha,
-        loss=loss,
-        fit_intercept=fit_intercept,
-        finite=False,
-        targets=False,
-    )
+
+    def multiply(canonical: bool) -> Float:
+        J, at = as_objective(
+            X,
+            None,
+            sample_weight,
+            theta,
+            alpha=alpha,
+            loss=loss,
+            fit_intercept=fit_intercept,
+            finite=False,
+            canonical=canonical,
+            targets=False,
+        )
+        return J.hvp(at, as_vector(v, "v", at.size, match=" to match X"))
+
+    product = in_order(multiply)
     _explain(product, X)
     return product
 

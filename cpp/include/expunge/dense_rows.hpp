@@ -36,12 +36,12 @@ struct Lines {
         Index lines = 0, ahead = 0;
     };
 
-    // sums (count,) += lines v, v (size,). Every second line fetches, from the first on.
-    void add_products(const double* __restrict v, double* __restrict sums, Fetched fetched = {}) const {
+    // sums (count,) += lines v, v (size,). Every second line fetches, from the first on. near: whether the
+    // next lines are fetched into the first cache, too.
+    void add_products(const double* __restrict v, double* __restrict sums, Fetched fetched, bool near) const {
         const TileColumn last = size < tile ? unseen() : unseen() * tile_at(v + size - tile);
-        constexpr Index fit = 16384 / (2 * together * sizeof(T));  // these and the next in the first cache
         const Index rest = count - count % together;
-        if (size <= fit)
+        if (near)
             products_of<together, true>(0, rest, v, last, sums, fetched);
         else
             products_of<together, false>(0, rest, v, last, sums, fetched);
@@ -66,7 +66,6 @@ private:
         return is;
     }
 
-    // near: whether the next lines are fetched into the first cache.
     template <int lines, bool near>
     EXPUNGE_LOOP void products_of(Index begin, Index end, const double* __restrict v, const TileColumn& last,
                                   double* __restrict sums, Fetched fetched) const {
@@ -154,7 +153,8 @@ public:
         eta.setZero();
         each_run([&](const Run& run, Index j) {
             if (by_rows())
-                rows_of(run).add_products(theta.data() + j, eta.data(), {following_, m_});
+                rows_of(run).add_products(theta.data() + j, eta.data(), {following_, m_},
+                                          following_ > 0 && run.count <= near_columns);
             else
                 columns_of(run).template add_combination<1>(theta.data() + j, eta.data(),
                                                             {run.count, Lines<T, F>::soon});
@@ -173,7 +173,7 @@ public:
             if (by_rows())
                 rows_of(run).template add_combination<2>(r.data(), g.data() + j, {following_, m_});
             else
-                columns_of(run).add_products(r.data(), g.data() + j);
+                columns_of(run).add_products(r.data(), g.data() + j, {}, true);
         });
     }
 
@@ -217,6 +217,9 @@ public:
     }
 
 private:
+    // Of rows that go into the first cache together with those that come next.
+    static constexpr Index near_columns = 16384 / (2 * Lines<T>::together * sizeof(T));
+
     bool by_rows() const { return column_stride_ == 1; }
     Lines<T, F> rows_of(const Run& run) const { return {data_ + run.first, m_, run.count, row_stride_}; }
     Lines<T, F> columns_of(const Run& run) const {
@@ -271,14 +274,14 @@ public:
     Index panel_rows() const { return max_panel_rows; }
     static constexpr bool gram_by_panels = true;
 
-    // So many that a panel, when it is read again, is in the first cache, or else some in the second; as many
-    // as that holds where lines are columns, which are best long. Whole groups of lines.
+    // So many rows that a panel, when it is read again, is in the first cache, or else some in the second;
+    // whole groups. Columns are best long, even where they are read again from memory.
     Index rows_in_cache() const {
+        if (column_stride_ != 1) return max_panel_rows;
         constexpr Index group = Lines<T>::together, some = 4 * group, first = 25600 / sizeof(T),
                         second = 32768;
         const Index d = std::max<Index>(1, d_);
-        Index fit = second / d;
-        if (column_stride_ == 1) fit = first / d >= group ? first / d : std::min(some, fit);
+        const Index fit = first / d >= group ? first / d : std::min(some, second / d);
         return std::max(group, std::min(max_panel_rows, fit) / group * group);
     }
 
@@ -337,7 +340,9 @@ private:
     const T* rows_from(Index first) const { return data_ + first * row_stride_; }
 
     DensePanel<T> panel_as_it_lies(Index first, Index m) const {
-        return {rows_from(first), m, row_stride_, column_stride_, columns_, n_ - first - m};
+        constexpr double in_cache = 1048576.0;  // bytes, which need not be fetched
+        const Index following = entries() * sizeof(T) > in_cache ? n_ - first - m : 0;
+        return {rows_from(first), m, row_stride_, column_stride_, columns_, following};
     }
 
     // The columns that are seen, side by side, row by row.
