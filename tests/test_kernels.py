@@ -441,6 +441,19 @@ def sparse_results(X, y, theta, v):
     return np.hstack([value, g, kernels.hvp(X, theta, v, **options)])
 
 
+def test_what_a_thread_finds_out_of_order_is_put_in_order_too(gathers):
+    X, y, theta, v = rows_of_all_lengths(np.float64, np.int32, n=20_000)  # enough entries to share
+    swapped, last = X.copy(), X.indptr[-2] + np.arange(2)
+    for part in (swapped.indices, swapped.data):
+        part[last] = part[last[::-1]]
+    before = expunge.get_num_threads()
+    expunge.set_num_threads(2)
+    try:
+        assert_array_equal(sparse_results(swapped, y, theta, v), sparse_results(X, y, theta, v))
+    finally:
+        expunge.set_num_threads(before)
+
+
 @each_entry_type
 @each_index_type
 def test_sparse_rows_of_any_length_equal_the_reference(dtype, index, gathers):
@@ -477,9 +490,11 @@ def test_indices_that_do_not_ascend_are_found_wherever_they_are(dtype, index, ga
 
 
 @each_index_type
-@pytest.mark.parametrize("place", [-1, 30, 2**31 - 1])
-def test_indices_outside_of_X_are_refused_wherever_they_are(index, place, gathers):
-    X, y, theta, v = rows_of_all_lengths(np.float64, index)
+@pytest.mark.parametrize("d", [30, 70_000], ids=["narrow", "wide"])  # the wide are read twice
+@pytest.mark.parametrize("place", ["negative", "width", "largest"])
+def test_indices_outside_of_X_are_refused_wherever_they_are(index, d, place, gathers):
+    X, y, theta, v = rows_of_all_lengths(np.float64, index, d=d)
+    place = {"negative": -1, "width": d, "largest": 2**31 - 1}[place]
     for row, k in NEIGHBOURS:
         outside = X.copy()
         outside.indices[X.indptr[row] + k] = place
