@@ -1,6 +1,9 @@
 """The compiled kernels against the NumPy reference, finite differences and mpmath, in every layout of X."""
 
+import ctypes
+import mmap
 import re
+import sys
 import threading
 import time
 
@@ -502,6 +505,70 @@ def test_indices_outside_of_X_are_refused_wherever_they_are(index, d, place, gat
             kernels.loss_and_gradient(outside, y, theta, alpha=1.0, fit_intercept=True)
         with pytest.raises(ValueError, match="indices of X point outside of it"):
             kernels.hvp(outside, theta, v, alpha=1.0, fit_intercept=True)
+
+
+# Nothing but the arrays is read: what is beyond them lies in pages that nobody may read, where sanitizers would not
+# see instructions that mask and gather
+
+
+def fenced(a, last):
+    """A copy of `a` whose last byte, or first, has a page beside it that nobody may read."""
+    order = "C" if a.flags.c_contiguous else "F"
+    page = mmap.PAGESIZE
+    room = -(-a.nbytes // page) * page
+    memory = mmap.mmap(-1, room + 2 * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for address in (start, start + page + room):
+        if libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(page), 0):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    copy = np.ndarray(a.shape, a.dtype, memory, page + (room - a.nbytes if last else 0), order=order)
+    copy[...] = a
+    return copy
+
+
+def fenced_rows(X, last):
+    if not sparse.issparse(X):
+        return fenced(X, last)
+    parts = [fenced(part, last) for part in (X.data, X.indices, X.indptr)]
+    return sparse.csr_array(tuple(parts), shape=X.shape, copy=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("form", ["c", "f", "csr_int32", "csr_int64"])
+@each_entry_type
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (7, 3), (70, 33), (600, 26), (40, 1030)])
+def test_kernels_read_nothing_beside_their_arrays(n, d, dtype, form, last, gathers):
+    rng = np.random.default_rng(n)
+    X = rng.standard_normal((n, d)).astype(dtype)
+    if form.startswith("csr"):
+        X[rng.random((n, d)) < np.linspace(0.0, 1.0, n)[:, None]] = 0.0  # the first row full, the last one empty
+        X = sparse.csr_array(X)
+        X.indices, X.indptr = (part.astype(form[4:]) for part in (X.indices, X.indptr))
+    elif form == "f":
+        X = np.asfortranarray(X)
+    y, s = rng.integers(0, 2, n) * 1.0, rng.uniform(0.0, 2.0, n)
+    theta, v, w, alpha = rng.standard_normal((4, max(n, d)))
+    plain = [X, y, s, theta[:d], v[:d], np.abs(alpha[:d]), w[:n]]
+
+    def results(X, y, s, theta, v, alpha, w):
+        options = {"alpha": alpha, "sample_weight": s}
+        return flat(
+            (
+                *kernels.loss_gradient_and_hessian(X, y, theta, **options),
+                *kernels.loss_and_gradient(X, y, theta, **options),
+                kernels.hvp(X, theta, v, **options),
+                kernels.hessian(X, theta, **options),
+                kernels.gram(X, w),
+                kernels.rounding_floor(X, y, theta, **options),
+                kernels.gradient_difference((X, y, s), (X, 1.0 - y), theta),
+                kernels.gradient_difference((X, y, s), None, theta),
+            )
+        )
+
+    found = results(fenced_rows(X, last), *(fenced(a, last) for a in plain[1:]))
+    assert_array_equal(found, results(*plain))  # and where an array lies changes no bit
 
 
 # The Cholesky factor
