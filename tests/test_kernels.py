@@ -507,8 +507,30 @@ def test_indices_outside_of_X_are_refused_wherever_they_are(index, d, place, gat
             kernels.hvp(outside, theta, v, alpha=1.0, fit_intercept=True)
 
 
-# Nothing but the arrays is read: what is beyond them lies in pages that nobody may read, where sanitizers would not
-# see instructions that mask and gather
+def test_indices_that_nobody_looked_at_are_not_trusted(gathers):
+    X, y, theta, v = rows_of_all_lengths(np.float64, np.int32)
+    X.indices[40] = 2**31 - 1
+    J = _core.Objective([(X, y, None)], "logistic", np.ones(30), False, canonical=False)
+    theta, v = theta[:30], v[:30]
+    for looking in (lambda: J.evaluate(theta), lambda: J.hvp(theta, v)):
+        with pytest.raises(ValueError, match="point outside"):
+            looking()
+    for trusting in (
+        lambda: J.evaluate_with_hessian(theta),
+        lambda: J.hessian(theta),
+        lambda: J.curvature(theta),
+        lambda: J.gram_norm_bound(),
+        lambda: J.rounding_floor(theta),
+        lambda: _core.difference(J, None, theta),
+        lambda: _core.minimize(J, theta, 1e-3, 5),
+        lambda: _core.Anchor(J, theta),
+    ):
+        with pytest.raises(RuntimeError, match="not been looked at"):
+            trusting()
+
+
+# Nothing but the arrays is read: beside them lie pages that nobody may read. Sanitizers do not look into
+# instructions that mask and gather
 
 
 def fenced(a, last):
@@ -543,7 +565,7 @@ def test_kernels_read_nothing_beside_their_arrays(n, d, dtype, form, last, gathe
     rng = np.random.default_rng(n)
     X = rng.standard_normal((n, d)).astype(dtype)
     if form.startswith("csr"):
-        X[rng.random((n, d)) < np.linspace(0.0, 1.0, n)[:, None]] = 0.0  # the first row full, the last one empty
+        X[rng.random((n, d)) < np.linspace(0.0, 1.0, n)[:, None]] = 0.0  # from a full row to an empty one
         X = sparse.csr_array(X)
         X.indices, X.indptr = (part.astype(form[4:]) for part in (X.indices, X.indptr))
     elif form == "f":

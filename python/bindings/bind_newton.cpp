@@ -19,9 +19,10 @@ void bind_newton(py::module_& m) {
         .def(py::init([](const PyObjective& J, const Array& theta, std::optional<Index> block,
                          const Evaluation* at) {
                  const auto from = J.parameter(theta, "theta");
-                 const bool known = at && at->curvature.size() == J.core.rows();
+                 const bool known = at && at->curvature.size() == J.core().rows();
                  py::gil_scoped_release nogil;
-                 return std::make_shared<Anchor>(J.core, from, known ? at->curvature : J.core.curvature(from),
+                 return std::make_shared<Anchor>(J.core(), from,
+                                                 known ? at->curvature : J.core().curvature(from),
                                                  block.value_or(all_coordinates));
              }),
              py::arg("objective"), py::arg("theta").noconvert(), py::arg("block") = py::none(),
@@ -30,7 +31,8 @@ void bind_newton(py::module_& m) {
             "edit",
             [](const Anchor& anchor, const PyObjective* before, const PyObjective* after) {
                 py::gil_scoped_release nogil;
-                return shared(anchor.edit(before ? &before->core : nullptr, after ? &after->core : nullptr));
+                return shared(
+                    anchor.edit(before ? &before->core() : nullptr, after ? &after->core() : nullptr));
             },
             py::arg("before").none(true), py::arg("after").none(true))
         .def(
@@ -89,7 +91,7 @@ void bind_newton(py::module_& m) {
                 py::gil_scoped_acquire gil;  // Ctrl-C is heard between iterations
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
             };
-            return minimize(J.core, Vector(from), tolerance, max_iter, anchor ? *anchor : nullptr,
+            return minimize(J.core(), Vector(from), tolerance, max_iter, anchor ? *anchor : nullptr,
                             start ? std::optional(*start) : std::nullopt, checkpoint,
                             block.value_or(all_coordinates), dual);
         },
@@ -101,12 +103,12 @@ void bind_newton(py::module_& m) {
         "solve",
         [](const PyObjective& J, const Array& curvature, const Array& b, const SharedAnchor& anchor,
            double tolerance, int max_products) {
-            const auto weights = vector(curvature, "curvature", J.core.rows());
+            const auto weights = vector(curvature, "curvature", J.core().rows());
             const auto rhs = J.parameter(b, "b");
             Solution solution;
             {
                 py::gil_scoped_release nogil;
-                solution = solve(J.core, weights, rhs, *anchor, tolerance, max_products);
+                solution = solve(J.core(), weights, rhs, *anchor, tolerance, max_products);
             }
             return py::make_tuple(to_numpy(solution.x), solution.products, solution.converged);
         },

@@ -28,7 +28,7 @@ const double* column(const py::object& values, const char* name, Index n) {
 PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
                          Vector noise, bool canonical)
-    : core([&] {
+    : objective([&] {
           std::vector<Block> views;
           for (const auto& item : blocks) {
               const auto block = item.cast<py::tuple>();
@@ -39,7 +39,8 @@ PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorR
           }
           return Objective(std::move(views), loss, penalty, fit_intercept,
                            largest_norm.value_or(std::numeric_limits<double>::infinity()), std::move(noise));
-      }()) {}
+      }()),
+      canonical(canonical) {}
 
 namespace {
 
@@ -131,7 +132,7 @@ void bind_objective(py::module_& m) {
             [](const PyObjective& J, const Array& theta) {
                 const auto at = J.parameter(theta, "theta");
                 py::gil_scoped_release nogil;
-                return J.core.evaluate(at);
+                return J.unlooked().evaluate(at);
             },
             py::arg("theta").noconvert())
         .def(
@@ -142,8 +143,8 @@ void bind_objective(py::module_& m) {
                 Matrix H;
                 {
                     py::gil_scoped_release nogil;
-                    double largest_norm = J.core.largest_norm();
-                    at = J.core.evaluate(from, largest_norm, H);
+                    double largest_norm = J.core().largest_norm();
+                    at = J.core().evaluate(from, largest_norm, H);
                 }
                 return py::make_tuple(std::move(at), to_numpy_symmetric(H));
             },
@@ -155,7 +156,7 @@ void bind_objective(py::module_& m) {
                 Matrix H;
                 {
                     py::gil_scoped_release nogil;
-                    H = J.core.hessian(at);
+                    H = J.core().hessian(at);
                 }
                 return to_numpy_symmetric(H);
             },
@@ -168,7 +169,7 @@ void bind_objective(py::module_& m) {
                 Vector product;
                 {
                     py::gil_scoped_release nogil;
-                    product = J.core.hvp_at(at, direction);
+                    product = J.unlooked().hvp_at(at, direction);
                 }
                 return to_numpy(product);
             },
@@ -180,7 +181,7 @@ void bind_objective(py::module_& m) {
                 Vector curvature;
                 {
                     py::gil_scoped_release nogil;
-                    curvature = J.core.curvature(at);
+                    curvature = J.core().curvature(at);
                 }
                 return to_numpy(curvature);
             },
@@ -188,36 +189,36 @@ void bind_objective(py::module_& m) {
         .def("gram_norm_bound",
              [](const PyObjective& J) {
                  py::gil_scoped_release nogil;
-                 return J.core.gram_norm_bound();
+                 return J.core().gram_norm_bound();
              })
         .def_property_readonly("anchor_cost",
-                               [](const PyObjective& J) { return anchor_cost(J.core, all_coordinates); })
-        .def_property_readonly("quadratic", [](const PyObjective& J) { return is_quadratic(J.core); })
-        .def_property_readonly("rows", [](const PyObjective& J) { return J.core.rows(); })
-        .def_property_readonly("entries", [](const PyObjective& J) { return J.core.entries(); })
+                               [](const PyObjective& J) { return anchor_cost(J.core(), all_coordinates); })
+        .def_property_readonly("quadratic", [](const PyObjective& J) { return is_quadratic(J.core()); })
+        .def_property_readonly("rows", [](const PyObjective& J) { return J.unlooked().rows(); })
+        .def_property_readonly("entries", [](const PyObjective& J) { return J.unlooked().entries(); })
         .def(
             "rounding_floor",
             [](const PyObjective& J, const Array& theta) {
                 const auto at = J.parameter(theta, "theta");
                 py::gil_scoped_release nogil;
-                return J.core.rounding_floor(at);
+                return J.core().rounding_floor(at);
             },
             py::arg("theta").noconvert());
 
     m.def(
-        "gradient_difference",
+        "difference",
         [](const PyObjective* before, const PyObjective* after, const Array& theta) {
             const auto at = vector(theta, "theta", theta.size());
             for (const PyObjective* side : {before, after})
                 if (side) side->parameter(theta, "theta");
             py::gil_scoped_release nogil;
-            return Objective::difference(before ? &before->core : nullptr, after ? &after->core : nullptr,
+            return Objective::difference(before ? &before->core() : nullptr, after ? &after->core() : nullptr,
                                          at);
         },
         py::arg("before").none(true), py::arg("after").none(true), py::arg("theta").noconvert());
 
     m.def(
-        "plain_gradient_difference",
+        "gradient_difference",
         [](const py::object& before, const py::object& after, const py::object& theta,
            const std::string& loss_name, bool fit_intercept) -> std::optional<Array> {
             if (!is_plain<double>(theta, 1)) return {};

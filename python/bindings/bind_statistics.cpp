@@ -19,7 +19,7 @@ struct RowsAlone {
         if (blocks)
             objective.emplace(*blocks, s.loss, Vector::Zero(s.penalty.size()), s.fit_intercept, columns);
     }
-    const Objective* get() const { return objective ? &objective->core : nullptr; }
+    const Objective* get() const { return objective ? &objective->core() : nullptr; }
     std::optional<PyObjective> objective;
 };
 
@@ -33,10 +33,10 @@ void bind_statistics(py::module_& m) {
     py::class_<AnchoredStatistics>(m, "AnchoredStatistics", py::module_local())
         .def(py::init([](const PyObjective& J, const std::shared_ptr<Anchor>& anchor, const Evaluation& at,
                          double floor, double largest_norm) {
-                 if (!anchor->complete() || anchor->size() != J.core.parameters())
+                 if (!anchor->complete() || anchor->size() != J.core().parameters())
                      throw std::invalid_argument("the anchor holds no whole Hessian of this objective");
                  py::gil_scoped_release nogil;
-                 return AnchoredStatistics(J.core, anchor, at, floor, largest_norm);
+                 return AnchoredStatistics(J.core(), anchor, at, floor, largest_norm);
              }),
              py::arg("objective"), py::arg("anchor"), py::arg("at"), py::arg("floor"),
              py::arg("largest_norm"))

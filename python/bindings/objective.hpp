@@ -8,14 +8,23 @@ struct PyObjective {
     PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty, bool fit_intercept,
                 const Columns& columns, std::optional<double> largest_norm = std::nullopt,
                 Vector noise = Vector(), bool canonical = true);
-    PyObjective(py::list owners, Objective core) : owners(std::move(owners)), core(std::move(core)) {}
+    PyObjective(py::list owners, Objective core) : owners(std::move(owners)), objective(std::move(core)) {}
+
+    const Objective& core() const {
+        if (!canonical) throw std::logic_error("the indices of X have not been looked at");
+        return objective;
+    }
+    // For what looks at indices itself: Objective::evaluate and hvp_at.
+    const Objective& unlooked() const { return objective; }
 
     Eigen::Map<const Vector> parameter(const Array& a, const char* name) const {
-        return vector(a, name, core.parameters());
+        return vector(a, name, objective.parameters());
     }
 
+private:
     py::list owners;
-    Objective core;
+    Objective objective;
+    bool canonical = true;
 };
 
 }  // namespace expunge::bindings

@@ -345,7 +345,7 @@ def gradient_difference(
     array([-1., -2.])
     """
     chosen, fit_intercept = get_loss(loss), bool(fit_intercept)
-    plain = _core.plain_gradient_difference(before, after, theta, loss, fit_intercept)
+    plain = _core.gradient_difference(before, after, theta, loss, fit_intercept)
     if plain is not None:
         return plain
     # There is something to convert, or to blame.
@@ -366,7 +366,7 @@ def gradient_difference(
                 as_vector(at, "theta", X.shape[1] + fit_intercept, match=" to match X")
         block = as_block(X, side[1], side[2] if len(side) == 3 else None, chosen)
         objectives.append(_core.Objective([block], loss, penalty, fit_intercept))
-    g = _core.gradient_difference(objectives[0], objectives[1], at).gradient
+    g = _core.difference(objectives[0], objectives[1], at).gradient
     _explain(g, *given)
     return g
 

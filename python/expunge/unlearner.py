@@ -543,7 +543,7 @@ class Unlearner:
                     current = False  # a large factor preconditions as it is
             else:
                 was, now = rows.objectives(self._spec.loss, fit_intercept)
-                difference = _core.gradient_difference(was, now, old.theta)
+                difference = _core.difference(was, now, old.theta)
                 statistics = None
                 # A large factor is edited only for a step that uses it; else it preconditions as it is.
                 lag = (
