@@ -1105,6 +1105,18 @@ def test_no_rows_and_no_columns_are_nothing_to_refuse(kernel, n, d):
     call(kernel, **empty, theta=np.ones(d), v=np.ones(d), alpha=np.ones(d))
 
 
+def test_without_columns_an_intercept_is_left(represent):
+    X, y, theta = np.ones((700, 0)), np.arange(700) % 2.0, np.array([0.3])
+    objective = {"alpha": 1.0, "fit_intercept": True}
+    found = kernels.loss_gradient_and_hessian(represent(X), y, theta, **objective)
+    expected = (
+        *reference.loss_and_gradient(X, y, theta, **objective),
+        reference.hessian(X, theta, **objective),
+    )
+    assert_allclose(flat(found), flat(expected), rtol=1e-13)
+    assert_allclose(kernels.hessian(represent(X), theta, **objective), expected[2], rtol=1e-13)
+
+
 WRONG_SHAPES = {
     "X": [(100,), (100, 3, 1)],
     "y": [(99,), (101,), (100, 1)],

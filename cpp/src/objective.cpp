@@ -90,21 +90,42 @@ void with_loss(const Loss& loss, F&& f) {
 // What the rows of a panel add up to, on their way to a total.
 struct Objective::Sums {
     Eigen::Map<Vector> columns{nullptr, 0};  // of X^T r, (width,) for each set
-    double intercept = 0.0;                  // of r
+    Eigen::Map<Vector> ones{nullptr, 0};     // of X^T w, (width,) where H has a row of the intercept, or (0,)
+    double intercept = 0.0, weight = 0.0;    // of r, and of w
     double value = 0.0, rounding = 0.0;
     double largest_norm2 = 0.0;
 
-    void clear(double* memory, Index width) {
+    void clear(double* memory, Index width, Index ones_width) {
         new (&columns) Eigen::Map<Vector>(memory, width);
+        new (&ones) Eigen::Map<Vector>(memory + width, ones_width);
         columns.setZero();
-        intercept = value = rounding = largest_norm2 = 0.0;
+        ones.setZero();
+        intercept = weight = value = rounding = largest_norm2 = 0.0;
     }
     void add(const Sums& other) {
         columns += other.columns;
+        ones += other.ones;
         intercept += other.intercept;
+        weight += other.weight;
         value += other.value;
         rounding += other.rounding;
         largest_norm2 = std::max(largest_norm2, other.largest_norm2);
+    }
+};
+
+// H (p, p) += X^T diag(w) X, X extended by 1, w (n,) set by the visit of a row.
+struct Objective::Gram {
+    Vector& w;
+    Matrix& H;
+
+    // The row of the intercept, from sums over rows.
+    template <class Rows>
+    void add_ones(const Rows& rows, const Sums& sums) const {
+        const Index d = H.rows() - 1;
+        Vector row = Vector::Zero(d);
+        rows.collect(sums.ones, 1.0, row);
+        H.row(d).head(d) += row.transpose();
+        H(d, d) += sums.weight;
     }
 };
 
@@ -205,35 +226,53 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
             [&](const auto& rows) {
                 const VectorRef vectors = spread(rows, wide_vectors);
                 const Index stride = rows.panel_rows(), step = rows.rows_in_cache(), n = rows.rows();
+                constexpr bool asked = !std::is_same_v<MaybeGram, std::nullptr_t>;
+                const bool with_ones = asked && gram && fit_intercept_;
                 const Index panels = (n + stride - 1) / stride, width = sets * rows.width();
+                const Index ones = with_ones ? rows.width() : 0;
+                std::vector<Sums>& all_sums = sums;  // this thread's
+                double* columns = nullptr;
+                const auto make_room = [&](Index count) {
+                    columns = memory.take(count * (width + ones));
+                    all_sums.resize(static_cast<std::size_t>(count));
+                };
+                const auto sum = [&](Index k) -> Sums& { return all_sums[static_cast<std::size_t>(k)]; };
+                const auto cleared = [&](Index k) -> Sums& {
+                    sum(k).clear(columns + k * (width + ones), width, ones);
+                    return sum(k);
+                };
                 const auto add_rows = [&](Index start, Index stop, Sums& total) {
                     thread_local Workspace packed;
                     for (Index first = start; first < stop; first += step) {
                         const Index m = std::min(step, stop - first);
-                        visit(rows, vectors, block, first, row + first, rows.panel(first, m, packed).map(f),
-                              m, total);
+                        const auto panel = rows.panel(first, m, packed);
+                        visit(rows, vectors, block, first, row + first, panel.map(f), m, total);
+                        if constexpr (asked)
+                            if (with_ones) {
+                                const auto w = gram->w.segment(row + first, m);
+                                panel.add_transposed(w, total.ones);
+                                total.weight += w.sum();
+                            }
                     }
                 };
-                std::vector<Sums>& of_panels = sums;  // this thread's
-                constexpr bool asked = !std::is_same_v<MaybeGram, std::nullptr_t>;
+                const auto collect_sum = [&](Index k) {
+                    collect(rows, sum(k));
+                    if constexpr (asked)
+                        if (with_ones) gram->add_ones(rows, sum(k));
+                };
                 if constexpr (asked && std::decay_t<decltype(rows)>::gram_by_panels) {
                     if (gram) {
                         const Index parts = rows.gram_parts();
-                        double* columns = memory.take(2 * parts * width);
-                        sums.resize(static_cast<std::size_t>(2 * parts));
-                        const auto sum = [&](Index k) -> Sums& {
-                            return of_panels[static_cast<std::size_t>(k)];
-                        };
-                        for (Index k = 0; k < parts; ++k) sum(k).clear(columns + k * width, width);
+                        make_room(2 * parts);
+                        for (Index k = 0; k < parts; ++k) cleared(k);
                         const auto before = [&](Index part, Index first, Index m) {
-                            Sums& panel = sum(parts + part);
-                            panel.clear(columns + (parts + part) * width, width);
+                            Sums& panel = cleared(parts + part);
                             add_rows(first, first + m, panel);
                             sum(part).add(panel);
                         };
                         expunge::add_gram(block.rows, gram->w.data() + row, gram->H.topLeftCorner(d_, d_),
                                           before);
-                        for (Index k = 0; k < parts; ++k) collect(rows, sum(k));
+                        for (Index k = 0; k < parts; ++k) collect_sum(k);
                         row += n;
                         return;
                     }
@@ -241,25 +280,21 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
                 const bool shared =
                     how == Walk::by_threads && threads() > 1 && rows.entries() >= worth_sharing;
                 // Threads wait for each other after so many; what these sum up to stays in a cache.
+                const Index in_cache = 65536 / std::max<Index>(1, width + ones);
                 const Index together =
-                    shared
-                        ? std::min(panels, std::max<Index>(4 * threads(), 65536 / std::max<Index>(1, width)))
-                        : 1;
-                double* columns = memory.take(together * width);
-                sums.resize(static_cast<std::size_t>(std::max<Index>(1, together)));
+                    shared ? std::min(panels, std::max<Index>(4 * threads(), in_cache)) : 1;
+                make_room(std::max<Index>(1, together));
                 for (Index k = 0; k < panels; k += together) {
                     const Index count = std::min(together, panels - k);
                     const auto of_panel = [&](Index j) {
-                        Sums& total = of_panels[static_cast<std::size_t>(j)];
-                        total.clear(columns + j * width, width);
                         const Index start = (k + j) * stride;
-                        add_rows(start, std::min(start + stride, n), total);
+                        add_rows(start, std::min(start + stride, n), cleared(j));
                     };
                     if (count == 1)
                         of_panel(0);
                     else
                         in_parallel(count, of_panel);
-                    for (Index j = 0; j < count; ++j) collect(rows, of_panels[static_cast<std::size_t>(j)]);
+                    for (Index j = 0; j < count; ++j) collect_sum(j);
                 }
                 if constexpr (asked)
                     if (gram)
@@ -349,7 +384,6 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm) con
 Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Matrix& H) const {
     H.setZero(parameters(), parameters());
     Evaluation at = evaluate(theta, largest_norm, &H);
-    add_ones_column(at.curvature, H);
     H.diagonal() += penalty_;
     return at;
 }
@@ -444,12 +478,7 @@ void Objective::add_gram(const VectorRef& curvature, Matrix& H) const {
         expunge::add_gram(block.rows, curvature.data() + row, H.topLeftCorner(d_, d_));
         row += expunge::rows(block.rows);
     }
-    add_ones_column(curvature, H);
-}
-
-// X^T w and sum w. The penalty of the unit vector is 0.
-void Objective::add_ones_column(const VectorRef& curvature, Matrix& H) const {
-    if (fit_intercept_) H.row(d_) += hvp(curvature, Vector::Unit(parameters(), d_)).transpose();
+    if (fit_intercept_) H.row(d_) += transposed(curvature).transpose();
 }
 
 void Objective::scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) const {
@@ -478,7 +507,6 @@ Matrix Objective::hessian(const VectorRef& theta) const {
     Vector curvature(n_);
     const Gram gram{curvature, H};
     find_curvature(theta, curvature, &gram);
-    add_ones_column(curvature, H);
     H.diagonal() += penalty_;
     return H;
 }

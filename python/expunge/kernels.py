@@ -196,7 +196,7 @@ def loss_gradient_and_hessian(
 ) -> tuple[float, Float, Float]:
     """J, its gradient and its Hessian (E1): what a Newton step needs, in one pass over dense X.
 
-    An intercept takes a pass more, for its row of the Hessian; CSR takes the passes of both kernels.
+    CSR takes the passes of both kernels.
 
     Parameters and errors as in :func:`loss_and_gradient`.
 

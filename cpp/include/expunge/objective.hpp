@@ -136,13 +136,9 @@ public:
 private:
     struct Sums;
     enum class Walk { alone, by_threads };
-    struct Gram {  // H (p, p) += X^T diag(w) X, columns of X alone, w (n,) set by the visit of a row
-        Vector& w;
-        Matrix& H;
-    };
+    struct Gram;
     Evaluation evaluate(const VectorRef& theta, double& largest_norm, Matrix* H) const;
     void find_curvature(const VectorRef& theta, Vector& curvature, const Gram* gram) const;
-    void add_ones_column(const VectorRef& curvature, Matrix& H) const;
     void add_penalty(const VectorRef& theta, Evaluation& at) const;
     double penalty_rounding(const VectorRef& theta) const;
     auto spread(const VectorRef& theta) const;
