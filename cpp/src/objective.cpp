@@ -215,7 +215,9 @@ auto Objective::spread(const VectorRef& theta) const {
 // `sums`. With `gram`, dense rows join it while they are near; panels are then collected by parts.
 template <class Spread, class F, class Visit, class Collect, class MaybeGram>
 void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect,
-                     MaybeGram gram) const {
+                     MaybeGram asked_gram) const {
+    constexpr bool asked = !std::is_same_v<MaybeGram, std::nullptr_t>;
+    const Gram* const gram = asked_gram;
     Workspace &wide_vectors = scratch().vectors, &kept = scratch().sums;
     thread_local std::vector<Sums> sums;
     Workspace passing;
@@ -226,7 +228,6 @@ void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, 
             [&](const auto& rows) {
                 const VectorRef vectors = spread(rows, wide_vectors);
                 const Index stride = rows.panel_rows(), step = rows.rows_in_cache(), n = rows.rows();
-                constexpr bool asked = !std::is_same_v<MaybeGram, std::nullptr_t>;
                 const bool with_ones = asked && gram && fit_intercept_;
                 const Index panels = (n + stride - 1) / stride, width = sets * rows.width();
                 const Index ones = with_ones ? rows.width() : 0;
