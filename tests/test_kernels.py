@@ -529,8 +529,8 @@ def test_indices_that_nobody_looked_at_are_not_trusted(gathers):
             trusting()
 
 
-# Nothing but the arrays is read: beside them lie pages that nobody may read. Sanitizers do not look into
-# instructions that mask and gather
+# Nothing but the arrays is read: beside them lie pages that nobody may read. (Sanitizers do not look into
+# instructions that mask and gather.)
 
 
 def fenced(a, last):

@@ -212,7 +212,8 @@ auto Objective::spread(const VectorRef& theta) const {
 // at a time, and collect(rows, sums) once panel_rows() of them are through (or the block ends). Panels
 // are visited in any order and by several threads, but collected in the order of rows: results are the same
 // for any number of threads. `sets`: how many sums over rows there are of each column, side by side in
-// `sums`. With `gram`, dense rows join it while they are near; panels are then collected by parts.
+// `sums`. With `gram`, dense rows join it while they are near, and panels are then collected by parts; the
+// row of the intercept is summed up with the panels of any rows.
 template <class Spread, class F, class Visit, class Collect, class MaybeGram>
 void Objective::walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect,
                      MaybeGram asked_gram) const {
