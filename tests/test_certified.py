@@ -265,7 +265,7 @@ def test_certificates_state_no_less_than_the_residual_and_the_distance(case):
     for mechanism in ("output", "rounding", *(["objective"] if sigma else [])):
         released = un.release(EPSILON, DELTA, mechanism=mechanism)
         certificate = released.certificate_
-        verified = un._verified(certificate.tolerance)  # what the mechanism was given
+        verified = un._within(certificate.tolerance)  # what the mechanism was given
         assert certificate.residual_bound == verified.bound
         truth = J.profile_residual(verified.theta)
         assert truth <= certificate.residual_bound <= certificate.tolerance

@@ -45,7 +45,7 @@ def revokes(requests):
 def without_rows(data, loss, fit_intercept=True, *, tolerance=1e9, **options):
     """Fitted to the minimiser; then any bound is within the tolerance."""
     un = unlearner(data, loss, fit_intercept, **options)
-    un.tolerance = tolerance
+    un._tolerance = tolerance
     return un.detach()
 
 
@@ -169,7 +169,7 @@ def test_adult_without_its_rows():
     data = adult()
     un = ex.Unlearner(ex.LogisticRegression(fit_intercept=False).fit(data.X, data.y), data.X, data.y)
     un.detach()
-    un.tolerance = 1.0
+    un._tolerance = 1.0
     gone = np.random.default_rng(0).permutation(len(data.y))[:500]
     for k in range(0, 500, 50):
         rows = gone[k : k + 50]
@@ -256,7 +256,7 @@ def test_no_row_stays_in_the_statistics_by_itself(loss):
     """They are folded: what they would save is what they are."""
     data = make_data(loss, n=200)
     un = unlearner(data, loss, True)
-    un.tolerance = 1e9
+    un._tolerance = 1e9
     un.apply(ex.RemoveRows(3))
     un.detach()
     for edit in by_value(data, [ex.RemoveRows([5]), ex.AddRows(data.X[:1], data.y[:1])]):
@@ -342,7 +342,7 @@ def test_a_bound_above_the_tolerance_is_an_error_and_changes_nothing(loss):
     kept = un.apply(edit, method="second_order")
     assert kept.residual_bound == error.bound
     assert_bounded(un, kept, data.after(ex.RemoveRows(slice(5, 30))))
-    un.tolerance = 1e3
+    un._tolerance = 1e3
     un.apply([])  # the same step, and now within it
 
 
@@ -575,14 +575,14 @@ def test_an_adopted_model_is_updated_without_its_rows():
     model = linear_model.LogisticRegression(C=1.0 / ALPHA).fit(data.X, labels)
     un = ex.Unlearner(model, data.X, labels)
     assert un.detach() is un
-    un.tolerance = 1e9
+    un._tolerance = 1e9
     update = un.apply(ex.Edit(before=(data.X[:3], labels[:3]), after=(data.X[:3], "yes")))
     assert un.model is model
     data = data.after(ex.CorrectLabels([0, 1, 2], 1.0))
     residual = np.linalg.norm(gradient_and_floor_of(model, data))
     assert 0.0 < residual <= update.residual_bound
     un.attach(data.X, np.array(["no", "yes"])[data.y.astype(int)])
-    un.tolerance = 1e-8
+    un._tolerance = 1e-8
     assert un.apply([], method="exact").residual <= 1e-8
 
 
@@ -605,7 +605,7 @@ def test_nothing_of_the_rows_stays_alive(loss, form):
     y = data.y.copy()
     kind = ex.Ridge if loss == "squared" else ex.LogisticRegression
     un = ex.Unlearner(kind(ALPHA).fit(X, y), X, y)
-    un.tolerance = 1e9
+    un._tolerance = 1e9
     un.apply([ex.CorrectValues([3], [0], 2.0), ex.AddRows(data.X[:2], y[:2]), ex.CorrectLabels([5], 1.0)])
     held = un._held
     kept_alive = [held.X, held.ledger, held.overlay_X, held]
@@ -749,7 +749,7 @@ def test_an_interruption_at_any_line_leaves_the_old_or_the_new(act):
     def make():
         data = make_data(loss)
         un = unlearner(data, loss, True)
-        un.tolerance = 1e9
+        un._tolerance = 1e9
         if act == "detach":
             un.apply(ex.RemoveRows([3]), method="first_order")
             return un, un.detach

@@ -158,7 +158,7 @@ def test_a_stream_goes_on_after_loading(loss, include_rows, tmp_path):
     """Saved after every request, statistics keep their bound proven and their place."""
     data = make_data(loss, n=500)
     un = unlearner(data, loss, True)
-    un.tolerance = 1e9
+    un._tolerance = 1e9
     if not include_rows:
         un.detach()
     for row in range(2, 40):
@@ -175,7 +175,7 @@ def test_a_stream_goes_on_after_loading(loss, include_rows, tmp_path):
         un.attach(*data.rows)
     assert_corrected_data(un, data)
     un.apply([], method="exact")
-    un.tolerance = 1e-8
+    un._tolerance = 1e-8
     un.apply([], method="exact")
     assert_retrained(un, data)
 

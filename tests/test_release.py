@@ -297,7 +297,7 @@ def test_detached_and_attached_again(fit_intercept):
     data = data.after(ex.RemoveRows([0])).renumbered()
     assert 1e-9 < residual_with(un.model, data, np.delete(b, 2)) <= 1.0
     un.attach(*data.rows[:2])
-    un.tolerance = 1e-8
+    un._tolerance = 1e-8
     un.apply(ex.RemoveRows([1]), method="exact")
     assert residual_with(un.model, data.after(ex.RemoveRows([1])), np.delete(b, 2)) <= 1e-8
 
@@ -314,13 +314,16 @@ def test_noise_is_in_files_only_on_request(tmp_path):
     un.save(path)
     assert not any(text in path.read_bytes() for text in representations(b))
     loaded = ex.Unlearner.load(path)
-    assert (loaded.budget, loaded.theta_bound) == (un.budget, 7.0)
+    assert loaded.theta_bound == 7.0
+    assert loaded.budget == replace(un.budget, spent=loaded.budget.spent)
+    left = data.after(ex.RevokeFeatures([1]), ex.RemoveRows([4]))
+    assert exact_profile(un.model, left, b) <= loaded.budget.spent
+    assert loaded.budget.spent <= 1.1 * un.budget.spent  # measured anew, on the rows that are left
     assert loaded.model.noise == SIGMA
     X, y, _ = data.after(ex.RevokeFeatures([1]), ex.RemoveRows([4])).rows
     theta = theta_of(loaded.model)
     for refused in (
         lambda: loaded.attach(X, y),
-        lambda: loaded.release(EPSILON, DELTA, mechanism="objective"),
         lambda: loaded.save(path, include_noise=True),
     ):
         with pytest.raises(ex.CertificateError, match="is lost"):
@@ -552,7 +555,7 @@ def test_a_release_is_a_certified_copy_and_changes_nothing(fit_intercept, loss, 
     assert (held.against, held.void) == ("retraining", None)
     assert held.residual + held.floor == held.residual_bound <= TOLERANCE
     settled = copy.copy(un.model)  # where the model's own residual does not do
-    set_theta(settled, un._verified(TOLERANCE).theta, None)
+    set_theta(settled, un._within(TOLERANCE).theta, None)
     assert exact_profile(settled, data) <= held.residual_bound
     assert {status for _, status in held.assumptions} == {"checked", "taken on trust"}
     assert held.outside
@@ -801,10 +804,10 @@ def test_the_objective_mechanism_needs_noise(loss):
 def test_a_coefficient_above_its_bound_is_refused(mechanism):
     data = make_data("squared")
     largest = np.abs(unlearner(data, "squared", True).model.coef_).max()
-    un = unlearner(data, "squared", True, theta_bound=0.99 * largest)
-    with pytest.raises(ex.CertificateError, match="a coefficient exceeds theta_bound"):
+    un = unlearner(data, "squared", True, theta_bound=0.9 * largest)
+    with pytest.raises(ex.CertificateError, match="a released coefficient exceeds theta_bound"):
         un.release(1.0, DELTA, mechanism=mechanism)
-    unlearner(data, "squared", True, theta_bound=1.01 * largest).release(1.0, DELTA, mechanism=mechanism)
+    unlearner(data, "squared", True, theta_bound=1.1 * largest).release(1.0, DELTA, mechanism=mechanism)
 
 
 @pytest.mark.filterwarnings("ignore:the tolerance")
@@ -815,7 +818,7 @@ def test_a_tolerance_below_the_rounding_floor_is_refused(loss, mechanism):
     data.X[:, 0] *= 1e6
     un = unlearner(data, loss, True)
     before = un._state
-    with pytest.raises(ex.CertificateError, match="four times the floor"):
+    with pytest.raises(ex.CertificateError, match="below 4 times the rounding floor"):
         un.release(1.0, DELTA, mechanism=mechanism)
     assert un._state is before
 
@@ -832,32 +835,16 @@ def test_a_tolerance_of_zero_is_refused():
 def test_an_objective_whose_budget_is_below_the_floor_is_refused():
     data = make_data("logistic")
     un, _ = noisy(data, sigma=1e-13)
-    with pytest.raises(ex.CertificateError, match="is not within"):
+    with pytest.raises(ex.CertificateError, match="below 4 times the rounding floor"):
         un.release(EPSILON, DELTA, mechanism="objective")
 
 
-def test_without_rows_an_intercept_cannot_be_released():
-    un = unlearner(make_data("squared"), "squared", True).detach()
-    with pytest.raises(ex.RowsRequired, match="intercept of a release"):
-        un.release(1.0, DELTA)
-
-
+@each_intercept
 @each_loss
-def test_without_rows_the_bound_vouches(loss):
-    data = make_data(loss, n=3000)
-    tolerance = 1e-8 if loss == "squared" else 0.1
-    un = unlearner(data, loss, False, tolerance=tolerance).detach()
-    X, y, _ = data.rows
-    un.apply(ex.Edit(before=(X[:2], y[:2])))
-    released = un.release(1.0, DELTA)
-    held = released.certificate_
-    assert held.residual is None
-    assert held.floor is None
-    assert exact_profile(un.model, data.after(ex.RemoveRows([0, 1]))) <= held.residual_bound <= tolerance
-    if loss == "logistic":
-        un.apply(ex.Edit(before=(X[2:600], y[2:600])), method="second_order")
-        with pytest.raises(ex.CertificateError, match="attach the current rows"):
-            un.release(1.0, DELTA)
+def test_without_rows_there_is_no_release(loss, fit_intercept):
+    un = unlearner(make_data(loss), loss, fit_intercept).detach()
+    with pytest.raises(ex.RowsRequired, match="attach"):
+        un.release(1.0, DELTA)
 
 
 def test_a_model_changed_from_outside_is_not_released():
@@ -988,4 +975,5 @@ def test_a_proven_bound_is_spent_with_its_factor(fit_intercept):
     un.detach()
     X, y, _ = data.rows
     update = un.apply(ex.Edit(before=(X[:1], y[:1])))
+    factor = 2.0 ** np.ceil(np.log2(factor))  # without rows, all that is known of the longest
     assert_allclose(un.budget.spent, factor * update.residual_bound, rtol=1e-12)

@@ -87,7 +87,7 @@ def test_every_step_of_a_stream_is_within_its_bound_and_the_tolerance(
 def test_after_10_000_requests_the_model_is_within_its_bound_of_retraining(loss, fit_intercept, tolerance):
     data = make_data(loss, n=2000, d=D, weighted=True)
     un = unlearner(data, loss, fit_intercept, tolerance=1e-6)
-    un.tolerance = tolerance
+    un._tolerance = tolerance
     settled = 0
     for request in stream(data, loss, 10_000):
         update = un.apply(request)
@@ -96,7 +96,7 @@ def test_after_10_000_requests_the_model_is_within_its_bound_of_retraining(loss,
     assert_corrected_data(un, data)
     assert (settled > 0) == (loss == "logistic" and tolerance < 1.0)
     X, y, s = data.rows
-    un.tolerance = TOLERANCE
+    un._tolerance = TOLERANCE
     retrained = un.retrain()
     if tolerance == 1e9:  # with a bound that says something
         assert update.residual_bound < 1e6

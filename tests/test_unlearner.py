@@ -660,7 +660,7 @@ def test_retrain_fits_a_fresh_model_to_the_corrected_data(loss, fit_intercept):
     assert fresh is not un.model
     assert_array_equal(theta_of(un.model), theta)
     assert (fresh.alpha, fresh.fit_intercept, fresh.tol) == (ALPHA, fit_intercept, un.tolerance)
-    un.model = fresh
+    un._model = fresh
     assert_retrained(un, data.after(*requests))
 
 

@@ -20,6 +20,13 @@ double psi_ratio(double rho) {
     return sum;
 }
 
+// The least power of two that is no less.
+double power_of_two_above(double value) {
+    if (!(value > 0.0) || !std::isfinite(value)) return value;
+    int exponent = 0;
+    return std::frexp(value, &exponent) == 0.5 ? value : std::ldexp(1.0, exponent);
+}
+
 double max_d3(const Loss& loss) {
     return std::visit([](auto l) { return l.max_d3; }, loss);
 }
@@ -70,12 +77,13 @@ AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) con
     const Anchor& old = *state_.anchor;
     AnchoredStatistics edited(state_);
     State& s = edited.state_;
+    const auto kept = [&](double value) { return fold ? power_of_two_above(value) : value; };
     for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
         s.rows += sign * tally->rows;
         s.weight += sign * tally->weight;
-        s.largest_norm = std::max(s.largest_norm, rounded_up(tally->largest_norm, s.gradient.size()));
-        s.gradient_rounding += u * tally->gradient_rounding;
-        s.hessian_rounding += u * tally->hessian_rounding;
+        s.largest_norm = std::max(s.largest_norm, kept(rounded_up(tally->largest_norm, s.gradient.size())));
+        s.gradient_rounding += kept(u * tally->gradient_rounding);
+        s.hessian_rounding += kept(u * tally->hessian_rounding);
     }
     s.edits += static_cast<double>(change.edited);
     if (s.rows < 0.0)
@@ -87,11 +95,11 @@ AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) con
                                     std::to_string(state_.weight) + "): were all of these rows in the data?");
     s.gradient += change.gradient;
     s.value += change.value;
-    s.gradient_norm += s.gradient.norm();
+    s.gradient_norm += kept(s.gradient.norm());
     s.anchor = old.edit(change.rows, fold);
     const Anchor& H = *s.anchor;
     if (!H.same_factor(old)) {  // H + Gram of the rows, rounded
-        s.hessian_rounding += fold_rounding(old) + 3.0 * u * H.frobenius();
+        s.hessian_rounding += kept(fold_rounding(old) + 3.0 * u * H.frobenius());
         return edited;
     }
     // One row: its change of g_a is along its column of A.
@@ -123,6 +131,35 @@ AnchoredStatistics AnchoredStatistics::folded() const {
     if (folded.state_.anchor.get() == &H) return *this;
     folded.state_.hessian_rounding += fold_rounding(H);
     return folded;
+}
+
+AnchoredStatistics AnchoredStatistics::rounded() const {
+    AnchoredStatistics rounded = folded();
+    State& s = rounded.state_;
+    for (double* kept : {&s.largest_norm, &s.gradient_rounding, &s.gradient_norm, &s.hessian_rounding})
+        *kept = power_of_two_above(*kept);
+    return rounded;
+}
+
+AnchoredStatistics AnchoredStatistics::moved(Vector theta) const {
+    if (max_d3(state_.loss) > 0.0)
+        throw std::invalid_argument("statistics move only where the Hessian does not depend on theta");
+    const Anchor& H = *state_.anchor;
+    if (theta.size() != H.size())
+        throw std::invalid_argument("theta has " + std::to_string(theta.size()) + " numbers, expected " +
+                                    std::to_string(H.size()));
+    const Vector step = theta - H.theta();
+    const Vector change = H.multiply(step);
+    AnchoredStatistics moved(state_);
+    State& s = moved.state_;
+    s.value += step.dot(state_.gradient) + 0.5 * step.dot(change);
+    s.gradient += change;
+    // what is known of H, and two roundings: of the step and of the sum
+    const double rounding =
+        hessian_error() * step.norm() + 2.0 * u * (H.frobenius() * step.norm() + state_.gradient.norm());
+    s.gradient_rounding += power_of_two_above(rounding);
+    s.anchor = H.moved(std::move(theta));
+    return moved;
 }
 
 AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) const {

@@ -68,6 +68,7 @@ public:
     TouchedRows(const TouchedRows&) = delete;  // blocks look into the change
 
     bool any() const { return !before_.empty() || !after_.empty(); }
+    bool any_before() const { return !before_.empty(); }
 
     // E1 on either side, without a penalty; none where there are no rows.
     std::optional<Objective> before(const Loss& loss, bool fit_intercept) const {
@@ -113,6 +114,7 @@ const Objective* pointer(const std::optional<Objective>& objective) {
 void bind_ledger(py::module_& m) {
     py::class_<TouchedRows>(m, "TouchedRows", py::module_local())
         .def_property_readonly("any", &TouchedRows::any)
+        .def_property_readonly("any_before", &TouchedRows::any_before)
         .def(
             "edit",
             [](const TouchedRows& touched, const AnchoredStatistics& statistics, const Array& theta) {

@@ -85,6 +85,19 @@ void bind_statistics(py::module_& m) {
                  py::gil_scoped_release nogil;
                  return statistics.folded();
              })
+        .def("rounded",
+             [](const AnchoredStatistics& statistics) {
+                 py::gil_scoped_release nogil;
+                 return statistics.rounded();
+             })
+        .def(
+            "moved",
+            [](const AnchoredStatistics& statistics, const Array& theta) {
+                Vector at = vector(theta, "theta", statistics.state().penalty.size());
+                py::gil_scoped_release nogil;
+                return statistics.moved(std::move(at));
+            },
+            py::arg("theta").noconvert())
         .def(
             "merge",
             [](const AnchoredStatistics& statistics, const AnchoredStatistics& other) {

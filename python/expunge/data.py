@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy import sparse
 
 from . import _core
 from ._arrays import Blocks, Float, as_indices, stack
+from .atomic import Change, assign_all
 
 Index = NDArray[np.int64]
 
@@ -50,9 +50,9 @@ class Growing:
         self._memory[self._size : wanted] = values
         self._size = wanted
 
-    def truncate(self, size: int) -> None:
-        """What was appended since leaves."""
-        self._size = size
+    def as_is(self) -> Change:
+        """What to assign to make it what it is now: what was appended since leaves."""
+        return self, "_size", self._size
 
 
 class DenseRows:
@@ -72,9 +72,9 @@ class DenseRows:
         """Rows join at the end."""
         self._X.append(X)
 
-    def truncate(self, size: int) -> None:
-        """Rows appended since leave."""
-        self._X.truncate(size)
+    def as_is(self) -> list[Change]:
+        """What to assign to make them what they are now: rows appended since leave."""
+        return [self._X.as_is()]
 
 
 class SparseRows:
@@ -104,26 +104,24 @@ class SparseRows:
         self._indices.append(X.indices)
         self._indptr.append(X.indptr[1:] + end)
 
-    def truncate(self, size: int) -> None:
-        """Rows appended since leave."""
-        self._indptr.truncate(size + 1)
-        self._data.truncate(int(self._indptr[-1]))
-        self._indices.truncate(int(self._indptr[-1]))
+    def as_is(self) -> list[Change]:
+        """What to assign to make them what they are now: rows appended since leave."""
+        return [part.as_is() for part in (self._data, self._indices, self._indptr)]
 
 
 class Touched:
-    """What one request touches (E2), and how to undo it."""
+    """What one request touches (E2), and what to assign to undo it."""
 
     rows: _core.TouchedRows  # before and after
     columns: NDArray[np.bool_]  # before the request revoked any
 
-    def __init__(self) -> None:
-        self.undo: list[Callable[[], None]] = []
+    def __init__(self, undo: list[Change]) -> None:
+        self.undo = undo
         self.revoked: list[int] = []
         self.revoked_rows: list[Index] = []  # that hold anything but 0 in a revoked column
 
 
-NOTHING = Touched()  # between requests
+NOTHING = Touched([])  # between requests
 
 
 class Data:
@@ -218,25 +216,26 @@ class Data:
 
     # --- one request: edits that are undone unless all of it succeeds
 
+    def _as_is(self) -> list[Change]:
+        """What to assign to take the data back to what they are now."""
+        return [(self, "kept", self.kept)]
+
     def begin(self) -> None:
         """A request begins: edits made from here on are undone by `rollback`, unless they are committed."""
-        self._touched = Touched()
+        self._touched = Touched([*self._as_is(), (self, "_touched", NOTHING)])
 
     def _check_not_all(self, columns: Index) -> None:
         if columns.size and self.n_columns == columns.size:
             raise ValueError("every remaining column would be revoked: a model needs at least one")
 
     def _drop(self, columns: Index) -> None:
-        self._touched.undo.append(partial(setattr, self, "kept", self.kept))
         self.kept = self.kept.copy()
         self.kept[columns] = False
         self._touched.revoked.extend(columns.tolist())
 
     def rollback(self) -> None:
-        """Undoes the edits since `begin`."""
-        while self._touched.undo:
-            self._touched.undo.pop()()
-        self._touched = NOTHING
+        """Undoes the edits since `begin`; where that was interrupted, once more. Else does nothing."""
+        assign_all(self._touched.undo)
 
     def committed(self) -> list[tuple[Data, str, Any]]:
         """What to assign, together with all else that a request changes, to make its edits stay."""
@@ -281,7 +280,8 @@ class CorrectedData(Data):
         self.ledger = _core.Ledger(y, np.ones(n) if s is None else s, classes)
         self.weighted = s is not None
         self.overlay_X = _overlay(X)
-        self.largest_norm = _core.largest_norm(X)
+        self.largest_norm = _core.largest_norm(X)  # that any row ever had
+        self.changed = False  # since X was handed over
         self._index = _column_index(X) if column_index and sparse.issparse(X) else None
         self._revoked_entries = 0  # of a sparse X
 
@@ -370,6 +370,12 @@ class CorrectedData(Data):
         for first in range(0, live.size, PANEL):
             yield self._current(live[first : first + PANEL])
 
+    def current_norm(self) -> float:
+        """The largest norm of a row as the data are now."""
+        if not self.changed:
+            return self.largest_norm
+        return max((_core.largest_norm(X) for X, _, _ in self.panels()), default=0.0)
+
     @property
     def counts(self) -> NDArray[np.int64]:
         """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
@@ -386,20 +392,25 @@ class CorrectedData(Data):
 
     # --- the edits of a request
 
+    def _as_is(self) -> list[Change]:
+        """See Data."""
+        names = ("weighted", "largest_norm", "_revoked_entries")
+        mine = [(self, name, getattr(self, name)) for name in names]
+        return [*super()._as_is(), *mine, *self.overlay_X.as_is()]
+
     def begin(self) -> None:
-        """A request begins: from here on edits are undone unless they are committed."""
-        self._touched = Touched()
-        self.ledger.begin()
+        """See Data."""
+        self.ledger.begin()  # first: an interrupt between the two must not undo the request before
+        super().begin()
 
     def rollback(self) -> None:
         """See Data."""
         if self._touched is not NOTHING:
-            self.ledger.rollback()
+            self.ledger.rollback()  # which may be done twice
         super().rollback()
 
     def _append(self, X: Any) -> None:
         """Values join the overlay."""
-        self._touched.undo.append(partial(self.overlay_X.truncate, len(self.overlay_X)))
         self.overlay_X.append(X)
         self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
 
@@ -423,7 +434,6 @@ class CorrectedData(Data):
         self._append(self._widened(X))
         self.ledger.add(y, np.ones(y.size) if s is None else s)
         if s is not None and not self.weighted:
-            self._touched.undo.append(partial(setattr, self, "weighted", False))
             self.weighted = True
 
     def revoke(self, columns: Index) -> None:
@@ -431,7 +441,6 @@ class CorrectedData(Data):
         self._check_not_all(columns)
         found, entries = self._rows_with_values_in(columns)
         self._touched.revoked_rows.append(found)
-        self._touched.undo.append(partial(setattr, self, "_revoked_entries", self._revoked_entries))
         self._revoked_entries += entries
         self._drop(columns)
 
@@ -439,6 +448,7 @@ class CorrectedData(Data):
 
     def finish(self) -> Touched:
         """All that the request touched; raises if too little would be left."""
+        self.changed = True
         touched = self._touched
         touched.columns = self.kept
         if touched.revoked:
@@ -545,15 +555,15 @@ class DetachedData(Data):
             names = [name if here else None for name, here in zip(names, self.kept, strict=True)]
         return [(self, "stored", columns), (self, "names", names), (self, "_last_mask", (None, None))]
 
+    def _as_is(self) -> list[Change]:
+        """See Data; no row of a request is kept."""
+        mine: list[Change] = [(self, "_rows", []), (self, "rows_touched", 0)]
+        return [*super()._as_is(), *mine, (self, "weighted", self.weighted), (self, "counts", self.counts)]
+
     def begin(self) -> None:
         """See Data."""
         super().begin()
         self._rows, self.rows_touched = [], 0
-
-    def rollback(self) -> None:
-        """See Data; whatever happens, no row is kept."""
-        super().rollback()
-        self._rows = []
 
     def committed(self) -> list[tuple[Data, str, Any]]:
         """See Data."""
@@ -568,7 +578,6 @@ class DetachedData(Data):
         are one matrix, and where targets change H does not (E6).
         """
         sides = [side for side in (before, after) if side is not None]
-        self._touched.undo.append(partial(setattr, self, "weighted", self.weighted))
         self.weighted = self.weighted or any(s is not None for _, _, s in sides)
         self.rows_touched += max(y.size for _, y, _ in sides)
         if before is not None and after is not None and _equal(before[0], after[0]):
@@ -620,7 +629,6 @@ class DetachedData(Data):
                 + f" ({self.counts[np.argmin(counts)]}): were all of them in the data?"
             )
         self._check_enough(counts)
-        self._touched.undo.append(partial(setattr, self, "counts", self.counts))
         self.counts = counts
         return [(X, y, s)], [(X, now_y, now_s)]
 

@@ -636,7 +636,6 @@ class AnchoredStatistics:
 
     def _set(self, statistics: _core.AnchoredStatistics) -> None:
         self._statistics = statistics
-        self._taken: tuple[Float, float] | None = None
 
     def add(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
         """Rows X (m, d), y (m,), sample_weight (m,) join.
@@ -689,9 +688,7 @@ class AnchoredStatistics:
         return self._step()[1]
 
     def _step(self) -> tuple[Float, float]:
-        if self._taken is None:
-            self._taken = self._statistics.step()
-        return self._taken
+        return self._statistics.step()  # which solves once
 
     def _rows(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Blocks:
         return [as_block(as_matrix(X, columns=self._columns), y, sample_weight, self._loss)]

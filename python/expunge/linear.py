@@ -12,7 +12,6 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import starmap
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -28,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _core
 from ._arrays import Blocks, Float, as_layout, as_noise, as_penalty, as_targets, as_weights, select_columns
+from .atomic import assign_all
 from .errors import ConvergenceError, NotPositiveDefiniteError
 from .losses import get_loss
 from .noise import Noise, check_random_state
@@ -222,22 +222,6 @@ def fitted_attributes(
     if names is not None:
         fitted["feature_names_in_"] = np.asarray(names, dtype=object)
     return [(model, name, value) for name, value in fitted.items()]
-
-
-_NONE = object()
-
-
-def assign_all(changes: Sequence[tuple[Any, str, Any]]) -> None:
-    """Sets attributes, (owner, name, value) each, or none where one cannot be set.
-
-    In one call, during which Python runs no signal handler (Ctrl-C).
-    """
-    before = [(owner, name, getattr(owner, name, _NONE)) for owner, name, _ in changes]
-    try:
-        any(starmap(setattr, changes))  # to the last: setattr returns None
-    except BaseException:
-        any(starmap(setattr, [change for change in before if change[2] is not _NONE]))
-        raise
 
 
 def _entry(name: str) -> property:

@@ -12,7 +12,7 @@ import json
 import platform
 from collections.abc import Mapping
 from functools import cache
-from math import isfinite
+from math import frexp, isfinite, ldexp
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,6 +70,14 @@ def versions() -> dict[str, str]:
     }
 
 
+def power_of_two_above(value: float) -> float:
+    """The least power of two that is no less: what is kept of a bound when a row of it has left."""
+    if not 0.0 < value < np.inf:
+        return value
+    mantissa, exponent = frexp(value)
+    return value if mantissa == 0.5 else ldexp(1.0, exponent)
+
+
 def issue(
     update: Update, record: Record, key: bytes | None, certificate: Certificate | None, note: str | None
 ) -> str:
@@ -91,7 +99,7 @@ def issue(
         "tau": update.tau,
         "tolerance": record.tolerance,
         "residual": update.residual,
-        "residual_bound": update.residual_bound if isfinite(update.residual_bound) else None,
+        "residual_bound": _kept(update),
         "settled": update.settled,
         "since_anchor": update.since_anchor,
         "passes": update.passes,
@@ -104,6 +112,14 @@ def issue(
     }
     seal = None if key is None else _code("receipt", _canonical(content), key)
     return json.dumps({**content, "hmac": seal}, allow_nan=False)
+
+
+def _kept(update: Update) -> float | None:
+    """The bound of the residual: measured, or a power of two, since its digits may be those of a row."""
+    bound = update.residual_bound
+    if not isfinite(bound):
+        return None
+    return bound if update.residual is not None else power_of_two_above(bound)
 
 
 def state_hash(model: Any, key: bytes | None = None) -> str:

@@ -8,9 +8,10 @@ from math import hypot, isfinite, sqrt
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import brentq
 
-from . import certificate
+from . import _core, certificate
 from ._arrays import Float
 from .errors import CertificateError
 from .linear import check_tolerance
@@ -25,6 +26,8 @@ OnExhausted = Literal["settle", "retrain", "raise"]
 MECHANISMS, AGAINST, ON_EXHAUSTED = get_args(Mechanism), get_args(Against), get_args(OnExhausted)
 
 LEAST_NOISE = 1e-8  # of theta_bound: below it the grid of float64 would show through the noise
+
+FLOORS = 4.0  # rounding floors that a tolerance has to be: so many that iterations reach it from anywhere
 
 _TRUSTED, _CHECKED = "taken on trust", "checked"
 
@@ -153,13 +156,12 @@ class Certificate:
     void : str or None
         Why it is worth nothing.
     residual : float or None
-        The verified profile residual without rounding; None where a bound was proven instead. This and the
-        next two depend on the data: they are for the operator, stay out of repr, `as_dict` and pickles, and
-        are not to be published.
+        The verified profile residual without rounding. This and the next two depend on the data: they are for
+        the operator, stay out of repr, `as_dict` and pickles (None), and are not to be published.
     residual_bound : float or None
         What it is at most, rounding counted: at most `tolerance`.
     floor : float or None
-        The part of rounding in it (E19); None where a bound was proven.
+        The part of rounding in it (E19).
 
     Examples
     --------
@@ -242,13 +244,57 @@ def profile_residual(gradient: Float, largest_norm: float, fit_intercept: bool) 
 
 
 @dataclass(frozen=True)
-class Verified:
-    """Parameters with what their profile residual is at most."""
+class Measured:
+    """Parameters with what their profile residual is at most: functions of these and of the data as they are.
+
+    Not of what the data were: rows come one after the other in the order of their numbers, without those that
+    left, and so does the largest norm. What left neither moves a bit nor widens a bound.
+    """
 
     theta: Float
-    residual: float | None  # measured, without rounding; None: a bound was proven
-    floor: float | None  # of that, E19 in profile
-    bound: float
+    residual: float  # without rounding
+    floor: float  # of rounding: E19, in profile
+    largest_norm: float  # of a row
+
+    @property
+    def bound(self) -> float:
+        """Of the profile residual."""
+        return self.residual + self.floor
+
+
+def measure(
+    panels: Iterable[tuple[Any, Float, Float]],
+    theta: Float,
+    loss: str,
+    penalty: Float,
+    fit_intercept: bool,
+    noise: Float,
+) -> Measured:
+    """The profile residual (E10) at theta (p,) and its floor (E19), of rows that come panel by panel.
+
+    What the panels add up to is compensated, so that each term goes through two more roundings, and not
+    through one more for each panel.
+    """
+    total, lost, size = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
+    floor = largest_norm = 0.0
+    for X, y, s in panels:
+        rows = _core.Objective([(X, y, s)], loss, np.zeros_like(theta), fit_intercept)
+        g = rows.evaluate(theta).gradient
+        floor += rows.rounding_floor(theta)
+        largest_norm = max(largest_norm, _core.largest_norm(X))
+        size += np.abs(g)
+        total, before = total + g, total
+        from_g = total - before
+        lost += (before - (total - from_g)) + (g - from_g)
+    gradient = total + lost + (penalty * theta + noise)
+    added = np.linalg.norm(size) + np.linalg.norm(np.abs(penalty * theta) + np.abs(noise))
+    floor += 4.0 * 2.0**-53 * float(added)
+    return Measured(
+        theta,
+        profile_residual(gradient, largest_norm, fit_intercept),
+        norm_factor(largest_norm, fit_intercept) * floor,
+        largest_norm,
+    )
 
 
 # --- what is done to the coefficients
@@ -329,34 +375,43 @@ class Terms:
             return grid * (np.floor((coef + offset) / grid) + 0.5) - offset, {"grid": grid}
         return coef.copy(), {}
 
+    def check(self, coef: Float, at: Measured) -> None:
+        """CertificateError where these coefficients may not be released; `at` is there, with their intercept.
+
+        Judged by what is released, by what the data are now and by public constants: so the refusal tells no
+        more than the release would have.
+        """
+        if self.mechanism != "objective" and not np.abs(coef).max() <= self.theta_bound:
+            raise CertificateError(
+                f"a released coefficient exceeds theta_bound, {self.theta_bound:g}: make the Unlearner with "
+                "one that holds for all data that may come, or with a larger alpha"
+            )
+        if not FLOORS * at.floor <= self.tolerance:
+            raise CertificateError(
+                f"the tolerance, {self.tolerance:.3g}, is below {FLOORS:g} times the rounding floor, "
+                f"{at.floor:.3g}: make the Unlearner with a larger one, or scale the rows of X"
+            )
+
     def certificate(
-        self, verified: Verified, scale: dict[str, Any], noise: Noise | None, random_state: int | None
+        self, verified: Measured, scale: dict[str, Any], noise: Noise | None, random_state: int | None
     ) -> Certificate:
         """Of a release of these parameters."""
         if self.mechanism == "objective":
             random_state = None if noise is None else noise.random_state
-        how = "measured" if verified.residual is not None else "proven"
         assumptions = [
-            (f"the profile residual, rounding counted, is at most the tolerance ({how})", _CHECKED),
-            ("no coefficient exceeds theta_bound", _CHECKED),
+            ("the profile residual, measured and rounding counted, is at most the tolerance", _CHECKED),
+            (
+                f"iterations reach a tolerance of {FLOORS:g} rounding floors in both worlds: if they failed "
+                "in one, its refusal would tell",
+                _TRUSTED,
+            ),
             (
                 "tolerance, penalty, theta_bound, epsilon and delta were chosen without the forgotten data",
                 _TRUSTED,
             ),
-            ("nobody else knows the random numbers that the noise was made of", _TRUSTED),
-            ("noise is drawn and added in float64, not in real numbers", _TRUSTED),
+            ("how long the release took, and how many passes, is not observed", _TRUSTED),
+            *_ASSUMED[self.mechanism],
         ]
-        if self.mechanism == "rounding":
-            assumptions[3] = ("the random offset was not known before the request", _TRUSTED)
-        if self.mechanism == "objective":
-            assumptions[1] = ("epsilon is below 1", _CHECKED)
-            assumptions += [
-                (
-                    "the residual does not depend on the noise (it does: iteration starts at its minimiser)",
-                    _TRUSTED,
-                ),
-                ("no other model with this noise in its objective was or will be released", _TRUSTED),
-            ]
         return Certificate(
             **{
                 "mechanism": self.mechanism,
@@ -380,6 +435,21 @@ class Terms:
         )
 
 
+_BOUNDED = ("no released coefficient exceeds theta_bound", _CHECKED)
+_ASSUMED: dict[Mechanism, tuple[tuple[str, str], ...]] = {
+    "output": (
+        _BOUNDED,
+        ("the operating system's random numbers are random, and nobody else knows them", _TRUSTED),
+    ),
+    "rounding": (_BOUNDED, ("the random offset was not known before the request", _TRUSTED)),
+    "objective": (
+        ("epsilon is below 1", _CHECKED),
+        ("the operating system's random numbers are random, and nobody else knows them", _TRUSTED),
+        ("the noise is drawn on a grid, and theta computed in float64, not in real numbers", _TRUSTED),
+        ("the residual does not depend on the noise (it does: iteration starts at its minimiser)", _TRUSTED),
+        ("no other model with this noise in its objective was or will be released", _TRUSTED),
+    ),
+}
 _THEOREMS: dict[Mechanism, str] = {
     "output": "analytic Gaussian mechanism (Balle and Wang 2018, Theorem 8; E14) on a distance of at most "
     "tolerance / strong convexity from the minimiser (E10, E16); also for requests that depend on releases",
@@ -408,7 +478,7 @@ def best_intercept(panels: Iterable[tuple[Any, Float, Float]], coef: Float, loss
     A function of them and of the rows alone, bit for bit: rows in the order of their numbers, panel by panel,
     from the same start. (The old intercept would remember rows that are gone.)
     """
-    parts = [(X @ coef, y, s) for X, y, s in panels]
+    parts = [(_products(X, coef), y, s) for X, y, s in panels]
     eta, y, s = (np.concatenate(column) for column in zip(*parts, strict=True))
 
     def slope(intercept: float) -> float:  # of J, rising
@@ -425,3 +495,11 @@ def best_intercept(panels: Iterable[tuple[Any, Float, Float]], coef: Float, loss
         )
     closest = {"xtol": 4 * np.finfo(float).tiny, "rtol": 4 * np.finfo(float).eps, "maxiter": 10_000}
     return float(brentq(slope, low, high, **closest))
+
+
+def _products(X: Any, coef: Float) -> Float:
+    """X @ coef, each row by itself: bits of BLAS's product depend on its threads and on the rows beside."""
+    if sparse.issparse(X):
+        products: Float = X @ coef  # row by row, entry by entry
+        return products
+    return np.sum(X * coef, axis=1, dtype=np.float64)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import isfinite
 from threading import RLock
 from time import perf_counter
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, NoReturn, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from scipy import sparse
 from . import _core
 from ._arrays import Blocks, Float, as_matrix, as_noise, as_penalty, as_weights, frame_names, match_columns
 from .adopt import Specification, encode_targets, specification
+from .atomic import assign_all
 from .data import CorrectedData, DetachedData, Touched
 from .errors import (
     CertificateError,
@@ -29,7 +30,6 @@ from .errors import (
 from .linear import (
     LogisticRegression,
     Ridge,
-    assign_all,
     check_enough,
     check_solver,
     check_tolerance,
@@ -44,17 +44,18 @@ from .linear import (
 )
 from .losses import Loss, get_loss
 from .noise import Noise, check_random_state
-from .receipts import Record, issue, versions
+from .receipts import Record, issue, power_of_two_above, versions
 from .release import (
     Against,
     Budget,
     Certificate,
+    Measured,
     Mechanism,
     OnExhausted,
     Terms,
-    Verified,
     best_intercept,
     check_theta_bound,
+    measure,
     norm_factor,
     profile_residual,
 )
@@ -115,6 +116,10 @@ class Update:
     -----
     For :meth:`receipt` it also remembers which rows and columns the request named, and both thetas.
 
+    gradient_difference is a multiple of a row that was removed, and a bound may be one of its norm. So repr
+    shows no vectors, and a pickle has no gradient_difference (None) and the next power of two as
+    residual_bound.
+
     Examples
     --------
     >>> import expunge as ex
@@ -138,6 +143,24 @@ class Update:
     features_revoked: int = 0
     seconds: float = 0.0
     _record: ClassVar[tuple[Any, ...] | None] = None  # a Record; no field, which repr and asdict would show
+
+    def __repr__(self) -> str:
+        shown = {
+            field.name: f"{value:.3g}" if isinstance(value, float) else value
+            for field in fields(self)
+            if not isinstance(value := getattr(self, field.name), np.ndarray | None)
+        }
+        return f"Update({', '.join(f'{name}={value}' for name, value in shown.items())})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {"gradient_difference": None, "residual_bound": power_of_two_above(self.residual_bound)}
+        return {**vars(self), **kept}
 
     @classmethod
     def _of(cls, fields: dict[str, Any], record: tuple[Any, ...], started: float) -> Self:
@@ -201,8 +224,7 @@ class Update:
         return (
             f"Update: {how}\n"
             f"  rows touched {self.rows_touched}, features revoked {self.features_revoked}\n"
-            f"  |step| {np.linalg.norm(self.step):.3g}, "
-            f"|gradient difference| {np.linalg.norm(self.gradient_difference):.3g}\n"
+            f"  |step| {np.linalg.norm(self.step):.3g}\n"
             f"  residual {residual}, passes {self.passes}, {1e3 * self.seconds:.3g} ms"
         )
 
@@ -220,7 +242,7 @@ class _State:
     spent: float = 0.0  # passes over the data since the anchor
     saved: float = 0.0  # passes that requests since the anchor did without
     gram_norm: float | None = None  # upper bound of |S^1/2 X|^2 when a first-order update last asked for it,
-    gram_added: float = 0.0  # and what requests since may have added to it
+    gram_added: float = 0.0  # and what requests since may have added to it; of what left, powers of two
     published: Any = None  # a model of ours is as it was written while this is what it is fitted to
     profile: float = np.inf  # bound of the profile residual; kept where there is a budget
 
@@ -237,7 +259,8 @@ class _Edit:
     dropped: NDArray[np.int64]  # those that are revoked
     columns: NDArray[np.bool_]  # of X, before the request revoked any
     revoked_rows: NDArray[np.int64]  # rows now in the data that are not 0 in a revoked column
-    gram_added: float  # sum of s |x|^2 over rows that may add to the Gram matrix
+    gram_norm: float | None  # as in _State
+    gram_added: float
 
 
 @dataclass
@@ -351,8 +374,8 @@ class Unlearner:
         )
         self._memory_limit = getattr(model, "memory_limit", None)
         check_solver(self._solver, self._memory_limit)
-        self.tolerance = check_tolerance(tolerance, "tolerance")
-        self.theta_bound = check_theta_bound(theta_bound)
+        self._tolerance = check_tolerance(tolerance, "tolerance")
+        self._theta_bound = check_theta_bound(theta_bound)
         self._budget = Budget.promised(epsilon, delta, on_exhausted, noise)
         theta = theta_of(model)
         if not np.isfinite(theta).all():
@@ -361,7 +384,7 @@ class Unlearner:
         width = theta.size - spec.fit_intercept
         data = _rows(X, y, sample_weight, spec, width, names, column_index=column_index)
 
-        self.model = model
+        self._model = model
         self._spec = spec
         self._encode = partial(encode_targets, spec=spec)
         self._column_index = bool(column_index)
@@ -370,7 +393,7 @@ class Unlearner:
         objective = self._objective()
         block = self._block(objective, theta.size)
         at = objective.evaluate(theta)
-        self.residual_on_entry = at.residual
+        self._residual_on_entry = at.residual
         minimum = minimize(objective, theta, self.tolerance, MAX_ITER, start=at, block=block, stacklevel=3)
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
         statistics = self._statistics(objective, anchor, minimum.at, minimum.floor) if block is None else None
@@ -382,6 +405,37 @@ class Unlearner:
         self._state = state
         set_theta(model, minimum.theta, minimum.residual, noise=noise)
         self._state.published = getattr(model, "_fitted", None)
+
+    # --- what was chosen at construction, and stays: certificates rest on it
+
+    @property
+    def model(self) -> Any:
+        """The object that was passed in."""
+        return self._model
+
+    @property
+    def tolerance(self) -> float:
+        """What the norm of the gradient is at most after a request, on the sum scale."""
+        return self._tolerance
+
+    @property
+    def theta_bound(self) -> float:
+        """What no released coefficient exceeds."""
+        return self._theta_bound
+
+    @property
+    def residual_on_entry(self) -> float:
+        """Norm of the gradient of the model as it came; after a request, rounded up to a power of two.
+
+        (Its digits may be those of a row that has left.)
+        """
+        return self._residual_on_entry
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            "an Unlearner is neither copied nor pickled, as two of them would change one model: save() it to "
+            "a file, and Unlearner.load() a second one from there"
+        )
 
     # --- requests
 
@@ -445,7 +499,7 @@ class Unlearner:
             revokes = revokes or isinstance(r, RevokeFeatures)
         self._check_arguments(method, hessian, tau)
         with self._lock:
-            self._check_model()
+            self._check_here()
             started = perf_counter()
             data = self._held
             if isinstance(data, DetachedData):
@@ -456,8 +510,8 @@ class Unlearner:
                 at = self._objective().evaluate(self._state.theta)
                 self._state = replace(self._state, at=_bare(at))
             original = self._hessian_here() if hessian == "original" else None
-            data.begin()
             try:
+                data.begin()
                 named = [r.edit(data, self._encode) for r in requests]
                 touched = data.finish()
                 if touched.revoked and method == "auto":
@@ -491,7 +545,12 @@ class Unlearner:
         if tau is not None and method != "first_order":
             raise ValueError("tau is an option of method='first_order'")
 
-    def _check_model(self) -> None:
+    def _check_here(self) -> None:
+        """First in what looks at data or model, under the lock.
+
+        Undoes what is left of a request whose undoing was interrupted; raises if others changed the model.
+        """
+        self._held.rollback()
         published = self._state.published
         if published is not None and getattr(self.model, "_fitted", None) is published:
             return
@@ -512,7 +571,12 @@ class Unlearner:
         fitted = fitted_attributes(self.model, state.theta, residual, names, own)
         _, name, value = fitted[0]
         state.published = value if name == "_fitted" else None
-        assign_all([*fitted, (self, "_state", state), (self, "_noise", noise), *self._held.committed()])
+        mine = [
+            (self, "_state", state),
+            (self, "_noise", noise),
+            (self, "_residual_on_entry", power_of_two_above(self._residual_on_entry)),
+        ]
+        assign_all([*fitted, *mine, *self._held.committed()])
 
     def _rows_touched(self, touched: Touched) -> int:
         ledger = self._data.ledger
@@ -554,6 +618,11 @@ class Unlearner:
                 current = current and not lag and anchor is not None and anchor.complete
                 if anchor is not None and anchor.complete and anchor.cancelled:
                     anchor, current = None, False
+        gram_norm, gram_added = old.gram_norm, old.gram_added
+        if gram_norm is not None:
+            gram_added += power_of_two_above(rows.gained_norm(fit_intercept))
+            if rows.any_before or touched.revoked:
+                gram_norm = power_of_two_above(gram_norm)
         return _Edit(
             difference=difference,
             statistics=statistics,
@@ -563,7 +632,8 @@ class Unlearner:
             dropped=dropped,
             columns=width,
             revoked_rows=revoked_rows,
-            gram_added=0.0 if old.gram_norm is None else rows.gained_norm(fit_intercept),
+            gram_norm=gram_norm,
+            gram_added=gram_added,
         )
 
     def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
@@ -612,7 +682,7 @@ class Unlearner:
             current = current and self._spec.constant_hessian
         statistics = None if edit.dropped.size else edit.statistics
         hessian: Hessian | None = None
-        gram_norm, gram_added = old.gram_norm, old.gram_added + edit.gram_added
+        gram_norm, gram_added = edit.gram_norm, edit.gram_added
         floor, settled = np.inf, False
         if method in ("auto", "exact"):
             minimum = self._minimize(objective, theta, here, anchor, block)
@@ -714,8 +784,8 @@ class Unlearner:
             since_anchor=old.since_anchor + 1,
             spent=old.spent + passes,
             saved=old.saved + PASSES_SAVED * kept,
-            gram_norm=old.gram_norm,
-            gram_added=old.gram_added + edit.gram_added,
+            gram_norm=edit.gram_norm,
+            gram_added=edit.gram_added,
         )
         if at is not None:
             if minimum.anchor is not None and minimum.anchor is not anchor:
@@ -870,7 +940,8 @@ class Unlearner:
 
         See `epsilon`, `delta` and `on_exhausted` at construction.
         """
-        return self._budget and replace(self._budget, spent=self._state.profile)
+        with self._lock:
+            return self._budget and replace(self._budget, spent=self._state.profile)
 
     def _profile(self, state: _State, bound: float, noise: Noise | None = None) -> float:
         """E10: the profile residual at most, rounding counted; `bound` is that of the whole gradient."""
@@ -899,7 +970,7 @@ class Unlearner:
         else:
             noise = noise.again()
             state, passed = self._trained(noise)
-            state.gram_norm, state.gram_added = old.gram_norm, old.gram_added + edit.gram_added
+            state.gram_norm, state.gram_added = edit.gram_norm, edit.gram_added
             settled = {
                 "step": state.theta - (old.theta[edit.kept] if edit.dropped.size else old.theta),
                 "residual": state.at and state.at.residual,
@@ -966,7 +1037,7 @@ class Unlearner:
             What is promised does not hold: the residual is not verified to be within the tolerance, a
             coefficient exceeds `theta_bound`, the noise is not there. Nothing is released.
         RowsRequired
-            Detached, and the model has an intercept.
+            Detached: whether sums tell enough depends on what has left them, so that a refusal would tell it.
         ValueError
             epsilon, delta, mechanism or against outside of their ranges.
 
@@ -986,70 +1057,70 @@ class Unlearner:
         """
         seed = check_random_state(random_state)
         with self._lock:
-            self._check_model()
+            self._check_here()
+            data, spec = self._data, self._spec
             terms = Terms.checked(
                 mechanism,
                 epsilon,
                 delta,
                 against,
                 tolerance=self.tolerance,
-                alpha=self._spec.alpha,
+                alpha=spec.alpha,
                 theta_bound=self.theta_bound,
                 noise=self._noise,
             )
-            verified = self._verified(terms.tolerance)
-            d = self._held.n_columns
-            if mechanism != "objective" and not np.abs(verified.theta[:d]).max() <= self.theta_bound:
+            found = self._within(terms.tolerance)
+            d = data.n_columns
+            coef, scale = terms.apply(found.theta[:d], seed)
+            theta = coef
+            if spec.fit_intercept:
+                theta = np.append(coef, best_intercept(data.panels(), coef, self._loss))
+            terms.check(coef, self._measured(theta))
+            if not found.bound <= terms.tolerance:
                 raise CertificateError(
-                    f"a coefficient exceeds theta_bound, {self.theta_bound:g}: make the Unlearner with one "
-                    "that holds for all data that may come, or with a larger alpha"
+                    "iterations did not bring the profile residual within the tolerance, "
+                    f"{terms.tolerance:.3g}: scale the columns of X, or raise alpha"
                 )
-            theta = verified.theta.copy()
-            theta[:d], scale = terms.apply(verified.theta[:d], seed)
-            if self._spec.fit_intercept:
-                theta[d] = best_intercept(self._data.panels(), theta[:d], self._loss)
             released = self._fresh()
-            if self._spec.classes is not None:
-                released.classes_ = self._spec.classes
-            names = self._held.surviving_names() if hasattr(self.model, "feature_names_in_") else None
+            if spec.classes is not None:
+                released.classes_ = spec.classes
+            names = data.surviving_names() if hasattr(self.model, "feature_names_in_") else None
             set_theta(released, theta, None, names=names, noise=self._noise and self._noise.lost())
-            released.certificate_ = terms.certificate(verified, scale, self._noise, seed)
+            released.certificate_ = terms.certificate(found, scale, self._noise, seed)
         return released
 
-    def _verified(self, limit: float) -> Verified:
-        """The model's parameters, or better ones, with a profile residual of at most `limit`, verified."""
-        fit_intercept = self._spec.fit_intercept
-        if not self.attached:
-            if fit_intercept:
-                raise RowsRequired(
-                    "the intercept of a release is computed from the rows, and this Unlearner is detached: "
-                    "attach the current rows first"
-                )
-            assert self._state.statistics is not None
-            theta, bound = _step_from(self._state.statistics)
-            if not bound <= limit:
-                raise CertificateError(
-                    f"the bound of the residual, {bound:.3g}, is above the tolerance, {limit:.3g}: attach "
-                    "the current rows"
-                )
-            return Verified(theta, None, None, bound)
-        norm, objective, theta = self._data.largest_norm, self._objective(), self._state.theta
-        factor = norm_factor(norm, fit_intercept)
-        at, floor = objective.evaluate(theta), factor * objective.rounding_floor(theta)
-        residual = profile_residual(at.gradient, norm, fit_intercept)
-        if residual + floor > limit > floor:
-            goal = (limit - floor) / (2.0 * factor)
-            block = self._block(objective, theta.size)
-            minimum = _core.minimize(objective, theta, goal, MAX_ITER, self._state.anchor, at, block)
-            theta, floor = minimum.theta, factor * minimum.floor
-            residual = profile_residual(minimum.gradient, norm, fit_intercept)
-        if not residual + floor <= limit:
-            raise CertificateError(
-                f"the profile residual, {residual:.3g}, with its rounding floor, {floor:.3g}, is not within "
-                f"the tolerance, {limit:.3g}: make the Unlearner with a tolerance of at least four times the "
-                "floor, or scale the rows of X"
-            )
-        return Verified(theta, residual, floor, residual + floor)
+    def _measured(self, theta: Float) -> Measured:
+        """The profile residual there, and its rounding floor: functions of theta and of the current data."""
+        data, spec = self._data, self._spec
+        penalty, b = as_penalty(spec.alpha, data.n_columns, spec.fit_intercept), self._noise_on(data.kept)
+        return measure(data.panels(), theta, spec.loss, penalty, spec.fit_intercept, b)
+
+    def _within(self, limit: float) -> Measured:
+        """The model's parameters, or better ones, with a profile residual within the limit if that can be.
+
+        Iterations go on from where theta is, and if need be start from 0.
+        """
+        found, objective = self._measured(self._state.theta), self._objective()
+        block = self._block(objective, found.theta.size)
+
+        def settled(objective: _core.Objective, theta: Float, anchor: _core.Anchor | None) -> Measured:
+            factor = norm_factor(found.largest_norm, self._spec.fit_intercept)
+            goal = max(0.0, limit - found.floor) / (2.0 * factor)
+            try:
+                theta = _core.minimize(objective, theta, goal, MAX_ITER, anchor, None, block).theta
+            except NotPositiveDefiniteError:
+                return found
+            return min(self._measured(theta), found, key=lambda at: at.bound)
+
+        if found.bound > limit:
+            found = settled(objective, found.theta, self._state.anchor)
+        if found.bound > limit:  # from a start that knows nothing of the past, on a copy that does not either
+            X, y, s = self._data.current()
+            penalty = as_penalty(self._spec.alpha, X.shape[1], self._spec.fit_intercept)
+            b = self._noise_on(self._data.kept)
+            fresh = _core.Objective([(X, y, s)], self._spec.loss, penalty, self._spec.fit_intercept, noise=b)
+            found = settled(fresh, np.zeros_like(found.theta), None)
+        return found
 
     # --- without the rows
 
@@ -1094,7 +1165,7 @@ class Unlearner:
         (False, True)
         """
         with self._lock:
-            self._check_model()
+            self._check_here()
             if isinstance(self._held, DetachedData):
                 raise ValueError("this Unlearner is detached already")
             statistics, data = self._statistics_here(), self._held
@@ -1108,7 +1179,7 @@ class Unlearner:
                 weighted=data.weighted,
             )
             state = _State(self._state.theta, self._state.at, statistics.anchor, True, statistics)
-            state.profile = self._state.profile
+            state.profile = self._profile_here()
             assign_all([(self, "_held", held), (self, "_state", state)])
         return self
 
@@ -1136,7 +1207,7 @@ class Unlearner:
             rounding explains. Nothing has changed.
         """
         with self._lock:
-            self._check_model()
+            self._check_here()
             held = self._held
             if not isinstance(held, DetachedData):
                 raise ValueError("this Unlearner has its rows: detach it first, or make a new one")
@@ -1148,10 +1219,20 @@ class Unlearner:
         return self
 
     def _statistics_here(self) -> _core.AnchoredStatistics:
-        """Of the current data, as sums alone; where the rows are here, anchored at the model's theta."""
+        """Of the current data, as sums alone, without a trace of rows that left them.
+
+        Where the rows are here, found anew at the model's theta: older ones hold what has left in bounds
+        and anchor. Where they are not, and the Hessian depends on theta, the anchor has to stay; its
+        gradient is then the sum of what left since.
+        """
         theta, statistics = self._state.theta, self._state.statistics
-        if statistics is not None and (not self.attached or np.array_equal(statistics.anchor.theta, theta)):
-            return statistics.folded()
+        if not self.attached:
+            assert statistics is not None
+            return statistics.moved(theta) if self._spec.constant_hessian else statistics
+        data = self._data
+        known = statistics is not None and np.array_equal(statistics.anchor.theta, theta)
+        if statistics is not None and known and not data.changed:
+            return statistics.rounded()
         objective = self._objective()
         if self._block(objective, theta.size) is not None:
             raise ValueError(
@@ -1160,7 +1241,14 @@ class Unlearner:
             )
         at = objective.evaluate(theta)
         anchor = _core.Anchor(objective, theta, None, at)
-        return self._statistics(objective, anchor, at, objective.rounding_floor(theta))
+        floor = objective.rounding_floor(theta)
+        return _core.AnchoredStatistics(objective, anchor, at, floor, data.current_norm()).rounded()
+
+    def _profile_here(self) -> float:
+        """The profile residual at most, as the data are now; infinite where nothing was promised of it."""
+        if self._budget is None or not self.attached:
+            return self._state.profile
+        return self._measured(self._state.theta).bound
 
     def _check_belong(
         self,
@@ -1199,8 +1287,8 @@ class Unlearner:
                 "use method='auto' or 'second_order'"
             )
         old = self._state
-        data.begin()
         try:
+            data.begin()
             named = [r.edit_detached(data, self._encode) for r in requests]
             statistics, difference, kept = self._stage_detached(data)
             revoked = int(np.count_nonzero(~kept))
@@ -1308,7 +1396,7 @@ class Unlearner:
             If the file cannot be written.
         """
         with self._lock:
-            self._check_model()
+            self._check_here()
             write(path, self._saved(include_rows, include_noise))
 
     def _saved(self, include_rows: bool, include_noise: bool) -> Saved:
@@ -1355,7 +1443,7 @@ class Unlearner:
             rows=rows,
             noise=noise and noise.of(held.kept),
             theta_bound=self.theta_bound,
-            budget=self.budget,
+            budget=self._budget and replace(self._budget, spent=self._profile_here()),
         )
 
     @classmethod
@@ -1407,12 +1495,12 @@ class Unlearner:
         parameters = dict(saved.parameters)
         if saved.noise is not None:
             parameters |= {"noise": saved.noise.sigma, "random_state": saved.noise.random_state}
-        self.model = kind(spec.alpha, fit_intercept=spec.fit_intercept, **parameters)
-        self.tolerance, self.residual_on_entry = saved.tolerance, saved.residual_on_entry
+        self._model = kind(spec.alpha, fit_intercept=spec.fit_intercept, **parameters)
+        self._tolerance, self._residual_on_entry = saved.tolerance, saved.residual_on_entry
         self._solver, self._memory_limit = saved.parameters["solver"], saved.parameters["memory_limit"]
         self._spec, self._encode = spec, partial(encode_targets, spec=spec)
         self._column_index = saved.column_index
-        self.theta_bound, self._budget = saved.theta_bound, saved.budget
+        self._theta_bound, self._budget = saved.theta_bound, saved.budget
         self._noise = saved.noise and saved.noise.spread(saved.kept)
         self._lock = RLock()
         at, statistics = None, saved.statistics
@@ -1466,8 +1554,9 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        self._check_model()
-        return self._objective().evaluate(self._state.theta).residual
+        with self._lock:
+            self._check_here()
+            return self._objective().evaluate(self._state.theta).residual
 
     def retrain(self) -> Ridge | LogisticRegression:
         """Fits a fresh expunge estimator to the corrected data: what `model` should equal.
@@ -1484,11 +1573,16 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        fresh = self._fresh()
-        noise = self._noise and self._noise.of(self._data.kept)
-        fit_again(fresh, noise, *self.corrected_data())
-        if hasattr(self.model, "feature_names_in_"):
-            set_theta(fresh, theta_of(fresh), fresh.residual_, names=self._data.surviving_names())
+        with self._lock:
+            data = self.corrected_data()
+            fresh, noise, names = self._fresh(), self._noise, None
+            if noise is not None:
+                noise = noise.of(self._held.kept)
+            if hasattr(self.model, "feature_names_in_"):
+                names = self._held.surviving_names()
+        fit_again(fresh, noise, *data)
+        if names is not None:
+            set_theta(fresh, theta_of(fresh), fresh.residual_, names=names)
         return fresh
 
     def _fresh(self) -> Ridge | LogisticRegression:
@@ -1523,7 +1617,9 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        X, y, s = self._data.current()
+        with self._lock:
+            self._held.rollback()
+            X, y, s = self._data.current()
         if self._spec.classes is None:
             return X, y, s
         return X, self._spec.classes[y.astype(np.intp)], s
@@ -1540,7 +1636,10 @@ class Unlearner:
         -------
         (n_features,) bool array, or positions of the surviving columns
         """
-        return np.flatnonzero(self._held.kept) if indices else self._held.kept.copy()
+        with self._lock:
+            self._held.rollback()
+            kept = self._held.kept
+        return np.flatnonzero(kept) if indices else kept.copy()
 
 
 def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float]:

@@ -37,7 +37,8 @@ public:
 
     // Rows before -> after (E3), either null; penalties do not enter. Throws where fewer rows or less weight
     // than none would be left. Whether H_a stays positive definite shows when its factor is asked for. With
-    // `fold` nothing but sums is left: no row by itself.
+    // `fold` nothing but sums is left, no row by itself: and of what a row adds to a bound, which stays when
+    // the row leaves, its power of two.
     AnchoredStatistics edit(const Objective* before, const Objective* after, bool fold = false) const {
         return edit(Objective::change(before, after, state_.anchor->theta()), fold);
     }
@@ -46,6 +47,14 @@ public:
     std::pair<AnchoredStatistics, Evaluation> edit(const Objective* before, const Objective* after,
                                                    const VectorRef& theta, bool fold = false) const;
     AnchoredStatistics folded() const;
+
+    // Folded, with R, e_g and e_H rounded up to powers of two: for who keeps these sums without the rows, since
+    // maxima and bounds stay when a row leaves, and tell its digits.
+    AnchoredStatistics rounded() const;
+
+    // The same sums at another theta, where the Hessian does not depend on it: what rows that left have moved g_a
+    // by leaves with them.
+    AnchoredStatistics moved(Vector theta) const;
 
     // Of both data together, at the same anchor: the penalty is counted once.
     AnchoredStatistics merge(const AnchoredStatistics& other) const;
