@@ -26,7 +26,11 @@ Named = dict[str, NDArray[np.int64] | range | list[str] | int | str]  # rows tha
 
 
 class Request:
-    """Base of all requests."""
+    """Base of all requests. Its repr shows how much it names, and neither rows nor values."""
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={_size(value)}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def edit(self, data: CorrectedData, encode: Encode) -> Named:
         """Checks itself against the data, edits them inside a request; its kind and what it named."""
@@ -40,7 +44,7 @@ class Request:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RemoveRows(Request):
     """Rows leave the data.
 
@@ -66,7 +70,7 @@ class RemoveRows(Request):
         return {"kind": "RemoveRows", "rows": rows}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CorrectLabels(Request):
     """Targets of rows are replaced.
 
@@ -96,7 +100,7 @@ class CorrectLabels(Request):
         return {"kind": "CorrectLabels", "rows": rows}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CorrectValues(Request):
     """Cells of X are replaced.
 
@@ -138,7 +142,7 @@ class CorrectValues(Request):
         return {"kind": "CorrectValues", "rows": rows, **_columns(data, columns)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AddRows(Request):
     """Rows join the data.
 
@@ -176,7 +180,7 @@ class AddRows(Request):
         return {"kind": "AddRows", "rows": y.size}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RevokeFeatures(Request):
     """Columns leave the data and the model: n_features_in_ shrinks (E12).
 
@@ -209,7 +213,7 @@ class RevokeFeatures(Request):
         return {"kind": "RevokeFeatures", **_columns(data, columns)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Edit(Request):
     """Rows of a detached Unlearner leave, change or join, by value.
 
@@ -260,6 +264,19 @@ class Edit(Request):
         data.replace(before, after)
         left, joined = (0 if side is None else side[1].size for side in (before, after))
         return {"kind": "Edit", "before": left, "after": joined}
+
+
+def _size(value: Any) -> str:
+    """How much a parameter of a request holds."""
+    if value is None or isinstance(value, slice):
+        return str(value)
+    if isinstance(value, tuple):  # rows by value
+        return f"({', '.join(map(_size, value))})"
+    try:
+        shape = getattr(value, "shape", None) or np.shape(value)
+    except ValueError:  # ragged
+        return "<...>"
+    return f"<{' x '.join(map(str, shape)) or 1}>"
 
 
 def _columns(data: CorrectedData | DetachedData, columns: NDArray[np.int64]) -> Named:
