@@ -793,12 +793,12 @@ def draw_normal(source: Digits) -> tuple[bool, int, Uniform]:
 
 def floor_of_sum(at: Fraction, R: int, x: Uniform, skipped: int = 0, complement: bool = False) -> int:
     """floor(at + R w), at >= 0, w the digits of x behind some, or of 1 - x. It draws as few as will do."""
-    n = 1
+    n, unit = 1, BASE
     while True:
-        low = int(at * BASE**n) + R * x.first(n, skipped, complement)  # later digits add less than R + 1
-        if low // BASE**n == (low + R) // BASE**n:
-            return low // BASE**n
-        n += 1
+        low = int(at * unit) + R * x.first(n, skipped, complement)  # later digits add less than R + 1
+        if low // unit == (low + R) // unit:
+            return low // unit
+        n, unit = n + 1, unit * BASE
 
 
 def _magnitude(theta: float, exponent: int) -> Fraction:

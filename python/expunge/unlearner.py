@@ -944,11 +944,12 @@ class Unlearner:
         epsilon, delta : float
             Finite >= 0, and between 0 and 1. For mechanism="objective" epsilon is below 1.
         mechanism : {"output", "rounding", "objective"}
-            ``output``: Gaussian noise on the coefficients, ``sigma = 2 tolerance / (alpha mu)`` and at least
-            1e-8 `theta_bound` (E16); any requests, also such as depend on releases. ``rounding``: to a grid
-            with a random offset; the retrained model would give the same numbers, except with probability
-            delta (E17). ``objective``: nothing is added; the noise that the model was trained with hides its
-            residual (E15, Guo et al. 2020). The tolerance is then what that noise allows, not `tolerance`.
+            ``output``: Gaussian noise on the coefficients, ``sigma = 2 tolerance / (alpha mu)`` (E16) and at
+            least 2**-33 to 2**-32 of `theta_bound` (E42); any requests, also such as depend on releases.
+            ``rounding``: to a grid with a random offset; the retrained model would give the same numbers,
+            except with probability delta (E17). ``objective``: nothing is added; the noise that the model was
+            trained with hides its residual (E15, Guo et al. 2020). The tolerance is then what that noise
+            allows, not `tolerance`.
         against : {"retraining", "minimiser"}, optional
             What to be indistinguishable from: a retraining that stops at the same tolerance, or the exact
             minimiser, which takes half the noise. By default retraining, minimiser for ``objective``.
@@ -964,7 +965,8 @@ class Unlearner:
         ------
         CertificateError
             What is promised does not hold: the residual is not verified to be within the tolerance, a
-            coefficient exceeds `theta_bound`, the noise is not there. Nothing is released.
+            coefficient exceeds `theta_bound`, the noise is not there, delta is below 2**-128. Nothing is
+            released.
         RowsRequired
             Detached, and the model has an intercept.
         ValueError
