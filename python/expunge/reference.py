@@ -766,6 +766,11 @@ def _half_an_exponent(source: Digits) -> bool:
     return first.digit(0) >= BASE // 2 or not _run(source, first, lambda: True)
 
 
+def _accepts_whole(source: Digits, k: int) -> bool:
+    """True with probability exp(-k(k - 1)/2)."""
+    return all(_half_an_exponent(source) for _ in range(k * (k - 1)))
+
+
 def _accepts(source: Digits, k: int, x: Uniform) -> bool:
     """True with probability exp(-x(2k + x)/(2k + 2))."""
 
@@ -782,7 +787,7 @@ def draw_normal(source: Digits) -> tuple[bool, int, Uniform]:
         k = 0
         while _half_an_exponent(source):
             k += 1
-        if not all(_half_an_exponent(source) for _ in range(k * (k - 1))):
+        if not _accepts_whole(source, k):
             continue
         x = Uniform(source)
         if all(_accepts(source, k, x) for _ in range(k + 1)):
