@@ -168,8 +168,8 @@ class Certificate:
     >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
     >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
     >>> certificate = un.release(epsilon=1.0, delta=1e-5).certificate_
-    >>> f"{certificate.sigma:.6g}, {certificate.mu:.6g}", certificate.residual_bound <= certificate.tolerance
-    ('7.46126e-08, 0.268051', True)
+    >>> f"{certificate.sigma:.3g}, {certificate.mu:.3g}", certificate.residual_bound <= certificate.tolerance
+    ('7.46e-08, 0.268', True)
     """
 
     mechanism: Mechanism
