@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from expunge import certificate, release
 from expunge.audit import Audit, audit_certificate, clopper_pearson, separate
 from expunge.errors import CertificateError
 from expunge.losses import get_loss
-from expunge.noise import standard_normal
+from expunge.noise import normal
 from expunge.release import Terms, best_intercept
 
 KINDS = [(loss, fit_intercept) for loss in ("squared", "logistic") for fit_intercept in (False, True)]
@@ -142,7 +143,7 @@ def test_rows_of_more_than_one_panel_pass():
 def test_it_passes_at_the_tolerance_that_users_start_with():
     found = audit(0, tolerance=1e-8, theta_bound=100.0)
     assert not found.falsified
-    assert found.mu == pytest.approx(0.02)
+    assert found.mu == pytest.approx(certificate.mu(EPSILON, DELTA), rel=2.0**-20)
 
 
 # --- planted bugs
@@ -153,7 +154,7 @@ def unverified(sigma):
 
     def release(un, seed):
         X, y, s = un.corrected_data()
-        coef = np.ravel(un.model.coef_) + sigma * standard_normal(un.model.coef_.size, seed)
+        coef = np.ravel(un.model.coef_) + normal(un.model.coef_.size, sigma, seed)
         loss = get_loss("squared" if isinstance(un.model, ex.Ridge) else "logistic")
         rows = [(X, y, np.ones(len(y)) if s is None else s)]
         intercept = best_intercept(rows, coef, loss) if un.model.fit_intercept else 0.0
@@ -294,7 +295,7 @@ def test_the_objective_flags_the_old_intercept_and_a_stale_hessian(seed):
 def test_other_noise_is_told_by_statistics_alone(spoilt):
     def release(un, seed):
         coef = np.ravel(un.model.coef_)
-        return SimpleNamespace(coef_=coef + SIGMA * spoilt(standard_normal(coef.size, seed)), intercept_=0.0)
+        return SimpleNamespace(coef_=coef + SIGMA * spoilt(normal(coef.size, 1.0, seed)), intercept_=0.0)
 
     found = audit(0, fit_intercept=False, release=release, runs=400)
     assert told(found.separations[0], found)
@@ -352,7 +353,7 @@ def test_a_canary_shows_a_grid_that_is_too_fine(monkeypatch):
 
 
 def test_constants_that_do_not_follow_from_the_public_ones_are_flagged(monkeypatch):
-    monkeypatch.setattr(Terms, "shift", property(lambda self: 0.9 * self.tolerance / self.alpha))
+    monkeypatch.setattr(Terms, "shift", property(lambda self: Fraction(0.9 * self.tolerance / self.alpha)))
     found = audit(0)
     assert any("the certificate says sigma" in reason for reason in found.reasons)
     assert found.worst_residual > found.tolerance

@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 from dataclasses import replace
+from fractions import Fraction
 from math import log, sqrt
 from types import SimpleNamespace
 
@@ -65,34 +66,26 @@ def residual_with(model, data, b):
 # --- noise
 
 
-def test_uniform_numbers_are_the_middles_of_cells():
-    u = noise.uniform(100_000)
-    assert ((u > 0) & (u < 1)).all()
-    k = u * 2.0**52 - 0.5
-    assert_array_equal(k, np.rint(k))
-    assert stats.kstest(u, "uniform").pvalue > 1e-6
-
-
 @pytest.mark.parametrize("seed", [None, 0, 1])
 def test_noise_is_standard_normal(seed):
-    z = noise.standard_normal(200_000, seed)
+    z = noise.normal(200_000, 1.0, seed)
     assert stats.kstest(z, "norm").pvalue > 1e-6
     assert abs(z.std() - 1.0) < 0.01
     assert abs(np.corrcoef(z[:-1], z[1:])[0, 1]) < 0.02
 
 
 def test_noise_comes_from_the_operating_system(monkeypatch):
-    asked = []
-    monkeypatch.setattr(noise.os, "urandom", lambda size: asked.append(size) or bytes(size))
-    assert_array_equal(noise.uniform(3), np.full(3, 2.0**-53))
-    noise.uniform(3, 0)
-    assert asked == [24]
+    asked, stream = [], np.random.default_rng(3).bytes
+    monkeypatch.setattr(noise.os, "urandom", lambda size: asked.append(size) or stream(size))
+    assert_array_equal(noise.normal(3, 1.0), noise.normal(3, 1.0, 3))
+    assert len(asked) == 1
+    assert asked[0] >= 3 * 4
 
 
 def test_seeds_repeat_and_differ():
-    assert_array_equal(noise.standard_normal(5, 7), noise.standard_normal(5, 7))
-    assert (noise.standard_normal(5, 7) != noise.standard_normal(5, 8)).all()
-    assert (noise.standard_normal(5) != noise.standard_normal(5)).all()
+    assert_array_equal(noise.normal(5, 1.0, 7), noise.normal(5, 1.0, 7))
+    assert (noise.normal(5, 1.0, 7) != noise.normal(5, 1.0, 8)).all()
+    assert (noise.normal(5, 1.0) != noise.normal(5, 1.0)).all()
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "a", np.random.default_rng(0)])
@@ -137,7 +130,7 @@ def test_sigma_is_the_standard_deviation_of_the_noise():
     for sigma in (0.01, 3.0):
         model = ex.LogisticRegression(noise=sigma, random_state=1, tol=1e-6).fit(data.X, data.y)
         b = model._noise.values
-        assert_array_equal(b, sigma * noise.standard_normal(2000, (1, 1)))
+        assert_array_equal(b, noise.normal(2000, sigma, (1, 1)))
         assert abs(b.std() / sigma - 1.0) < 0.06
 
 
@@ -438,7 +431,7 @@ def test_an_exhausted_budget_retrains_with_fresh_noise(seed, solver):
     fresh = model._noise.values
     assert (fresh != b).all()
     if seed is not None:
-        assert_array_equal(fresh, SIGMA * noise.standard_normal(6, (5, 2)))
+        assert_array_equal(fresh, noise.normal(6, SIGMA, (5, 2)))
     assert residual_with(model, data, fresh) <= TOLERANCE
     assert_allclose(update.step, theta_of(model) - old)
     assert update.settled
@@ -582,9 +575,53 @@ def test_the_scale_depends_on_public_constants_only(loss):
         un = unlearner(make_data(loss, n=n, d=d, seed=seed), loss, True)
         held.append(un.release(1.0, 1e-5).certificate_)
     assert held[0] == held[1] == held[2]
-    shift = 2 * TOLERANCE / ALPHA
-    assert held[0].sigma == max(shift / certificate.mu(1.0, 1e-5), 1e-6) == 1e-6
-    assert held[0].mu == shift / 1e-6
+    shift = 2 * Fraction(TOLERANCE) / Fraction(ALPHA)
+    needed = shift / Fraction(certificate.mu(1.0, 1e-5))
+    assert needed <= Fraction(held[0].sigma) <= needed * (1 + Fraction(1, 2**20))
+    assert shift / Fraction(held[0].sigma) <= Fraction(held[0].mu)
+    assert held[0].mu == pytest.approx(shift / Fraction(held[0].sigma), rel=1e-15)
+
+
+@each_mechanism
+def test_the_scale_is_never_less_than_what_numbers_up_to_the_bound_need(mechanism):
+    """2**20 steps of a grid on which numbers up to theta_bound have 53 bits."""
+    data = make_data("squared")
+    for bound, exponent in ((100.0, 7 - 53), (2.0**40, 40 - 53), (2.0**40 * (1 + 2.0**-52), 41 - 53)):
+        un = unlearner(data, "squared", False, tolerance=1e-11, theta_bound=bound)
+        held = un.release(4.0, 0.9, mechanism=mechanism).certificate_
+        assert (held.sigma or held.grid) == 2.0 ** (exponent + 20)
+        if mechanism == "output":
+            shift = 2 * Fraction(1e-11) / Fraction(ALPHA)
+            assert Fraction(held.mu) >= shift / Fraction(held.sigma)
+
+
+@each_mechanism
+def test_what_does_not_fit_float64_is_refused(mechanism):
+    def terms(tolerance):
+        return release.Terms(mechanism, 1e-3, 1e-3, "retraining", tolerance, 1e-3, 1.0)
+
+    for far in (2.0**54, -1e300):  # whatever theta_bound says
+        with pytest.raises(ex.CertificateError, match="does not fit 53 bits"):
+            terms(1e-16).apply(np.array([1.0, far]), 0)
+    with pytest.raises(ex.CertificateError, match="above the largest float64"):
+        terms(1e308).apply(np.zeros(2), 0)
+
+
+@pytest.mark.parametrize("mechanism", ["output", "rounding", "objective"])
+def test_a_delta_below_the_strength_of_the_generator_is_refused(mechanism):
+    un, _ = noisy(make_data("logistic"), random_state=0)
+    with pytest.raises(ex.CertificateError, match=r"below 2\*\*-128"):
+        un.release(EPSILON, 2.0**-129, mechanism=mechanism)
+
+
+@each_mechanism
+def test_released_coefficients_are_multiples_of_their_grid(mechanism):
+    un = unlearner(make_data("squared"), "squared", True)
+    released = un.release(1.0, 1e-2, mechanism=mechanism)
+    held = released.certificate_
+    step = noise.grid_of(Fraction(held.sigma or held.grid), held.theta_bound).step
+    assert (held.sigma or held.grid) / step in range(2**20, 2**21)
+    assert_array_equal(np.fmod(released.coef_, step), 0.0)
 
 
 @pytest.mark.parametrize("against", [None, "retraining", "minimiser"])
@@ -594,11 +631,11 @@ def test_the_scale_is_that_of_the_mathematics(against):
     un = unlearner(data, "squared", False, alpha=1.0, tolerance=1e-4, theta_bound=10.0)
     held = un.release(1.0, 1e-5, against=against).certificate_
     shift = 1e-4 if against == "minimiser" else 2e-4
-    assert_allclose(held.sigma, 3.73063 * shift, rtol=2e-6)
+    assert_allclose(held.sigma, 3.73063 * shift, rtol=3e-6)
     assert held.against == (against or "retraining")
     assert certificate.delta(1.0, held.mu) <= 1e-5
     rounded = un.release(1.0, 1e-2, against=against, mechanism="rounding").certificate_
-    assert_allclose(rounded.grid, sqrt(6) * shift / 1e-2, rtol=1e-14)
+    assert 1.0 - 1e-15 <= rounded.grid / (sqrt(6) * shift / 1e-2) <= 1.0 + 2.0**-19  # steps are even
 
 
 def test_noise_of_a_release_has_the_scale_that_it_says():
@@ -682,9 +719,12 @@ def test_rounded_coefficients_lie_on_the_grid():
     un = unlearner(make_data("logistic"), "logistic", False, tolerance=1e-6)
     released = un.release(0.0, 1e-3, mechanism="rounding", random_state=1)
     grid = released.certificate_.grid
-    cells = (np.ravel(released.coef_) + grid * noise.uniform(6, 1)) / grid - 0.5
-    assert_allclose(cells, np.rint(cells), atol=1e-6)
-    assert np.abs(np.ravel(released.coef_) - np.ravel(un.model.coef_)).max() <= 0.5 * grid * (1 + 1e-9)
+    steps = noise.grid_of(Fraction(grid), un.theta_bound, even=True)
+    assert steps.width == grid
+    middles = noise.round_with_offset(np.zeros(6), steps, 1)  # of the cells around 0
+    assert_array_equal(np.fmod(np.ravel(released.coef_) - middles, grid), 0.0)
+    away = np.abs(np.ravel(released.coef_) - np.ravel(un.model.coef_)).max()
+    assert away <= 0.5 * (grid + steps.step) * (1 + 1e-9)
 
 
 @each_loss
@@ -940,8 +980,10 @@ def test_distance_to_the_minimiser(loss):
         distance = np.linalg.norm(np.ravel(un.model.coef_) - exact)
         assert 0.0 < distance <= (residual + floor + 1e-9) / ALPHA
         released = un.release(1.0, 1e-2, random_state=1)
-        hidden = np.ravel(released.coef_) - released.certificate_.sigma * noise.standard_normal(6, 1)
-        assert np.linalg.norm(hidden - exact) <= (tolerance + 1e-9) / ALPHA
+        grid = noise.grid_of(Fraction(released.certificate_.sigma), un.theta_bound)
+        assert grid.width == released.certificate_.sigma
+        hidden = np.ravel(released.coef_) - noise.add_normal(np.zeros(6), grid, 1)
+        assert np.linalg.norm(hidden - exact) <= (tolerance + 1e-9) / ALPHA + sqrt(6) * grid.step
 
 
 @pytest.mark.parametrize("loss", ["squared", "logistic"])

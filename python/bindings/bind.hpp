@@ -8,6 +8,7 @@ void bind_cholesky(pybind11::module_& m);
 void bind_objective(pybind11::module_& m);
 void bind_ledger(pybind11::module_& m);
 void bind_newton(pybind11::module_& m);
+void bind_noise(pybind11::module_& m);
 void bind_statistics(pybind11::module_& m);
 
 }  // namespace expunge::bindings

@@ -23,4 +23,5 @@ PYBIND11_MODULE(EXPUNGE_MODULE, m) {
     bind_newton(m);
     bind_statistics(m);
     bind_ledger(m);
+    bind_noise(m);
 }

@@ -10,9 +10,10 @@ import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from importlib import import_module
-from math import ceil, inf, log, log1p, sqrt
+from math import ceil, inf, isqrt, log, log1p, sqrt
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ from .data import PANEL
 from .errors import CertificateError
 from .linear import LogisticRegression, Ridge, check_tolerance, noise_of, set_theta, theta_of
 from .losses import Loss, get_loss
-from .noise import Noise, check_random_state, standard_normal, uniform
+from .noise import Grid, Noise, add_normal, check_random_state, grid_of, round_with_offset
 from .reference import PANEL as ROWS
 from .reference import UNIT_ROUNDOFF
 from .release import (
@@ -124,7 +125,7 @@ class Audit:
     >>> from expunge.audit import audit_certificate
     >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
     >>> print(audit_certificate(ex.Ridge(), X, y, ex.RemoveRows(0), 1.0, 1e-5, runs=100, random_state=0))
-    Audit of (1, 1e-05), mu 0.02, output mechanism: 100 runs, confidence 0.99
+    Audit of (1, 1e-05), mu 0.268, output mechanism: 100 runs, confidence 0.99
       profile residual at least 0, tolerance 1e-08
       unlearned: epsilon at least 0, mu at least 0
       canary: epsilon at least 0, mu at least 0
@@ -276,6 +277,8 @@ def _events(
                 thresholds = np.unique(np.concatenate([first, second]))
                 in_first = len(first) - np.searchsorted(first, thresholds, side="right")
                 in_second = len(second) - np.searchsorted(second, thresholds, side="right")
+                # as far from what is on either side: the next sample may go a little beyond this one
+                thresholds[:-1] = 0.5 * thresholds[:-1] + 0.5 * thresholds[1:]
                 yield event, thresholds, in_first, in_second
                 yield _Event(u, centre, sign, swapped=True), thresholds, in_second, in_first
 
@@ -428,6 +431,7 @@ class _Claim:
     sigma: float | None = None
     grid: float | None = None
     mu: float | None = None
+    steps: Grid | None = None  # what sigma or grid is made of (E42)
 
     @classmethod
     def of(cls, public: Terms, d: int, noise: Noise | None) -> _Claim:
@@ -437,11 +441,14 @@ class _Claim:
             assert noise is not None
             mu = certificate.guo_mu(public.epsilon, public.delta)
             return cls(public, noise.sigma * mu / models, sigma=noise.sigma, mu=mu)  # E15
-        shift, least = models * public.tolerance / public.alpha, 1e-8 * public.theta_bound
+        shift = models * Fraction(public.tolerance) / Fraction(public.alpha)
         if public.mechanism == "rounding":
-            return cls(public, public.tolerance, grid=max(sqrt(d) * shift / public.delta, least))  # E17
-        sigma = max(shift / certificate.mu(public.epsilon, public.delta), least)  # E16
-        return cls(public, public.tolerance, sigma=sigma, mu=shift / sigma)
+            root = Fraction(isqrt(d * 4**64 - 1) + 1, 2**64)  # of d, or just above
+            steps = grid_of(root * shift / Fraction(public.delta), public.theta_bound, even=True)  # E17
+            return cls(public, public.tolerance, grid=steps.width, steps=steps)
+        steps = grid_of(shift / Fraction(certificate.mu(public.epsilon, public.delta)), public.theta_bound)
+        mu = float(shift / steps.exact)  # E16
+        return cls(public, public.tolerance, sigma=steps.width, mu=mu, steps=steps)
 
     def contradicted(self, released: Any) -> set[str]:
         """By the certificate of a released model; by none if it has none."""
@@ -565,23 +572,28 @@ class _Truth:
         """How far off (k, d), and what the profile residual beneath each run's noise is at least (k,)."""
         rows, claim, d = self.rows, self.claim, self.rows.d
         distance = coefs - self.coef
+        # what comes of the same digits beside coefficients of 0: the middles of their cells, or the noise
+        rounding = 2.0 * UNIT_ROUNDOFF * (np.abs(coefs) + np.abs(self.coef))
         if claim.grid is not None:
-            offsets = claim.grid * np.array([uniform(d, seed) for seed in seeds])
-            cells = (coefs + offsets) / claim.grid - 0.5
-            rounding = 8.0 * UNIT_ROUNDOFF * (np.abs(coefs) + offsets)
-            aside = np.any(np.abs(cells - np.round(cells)) * claim.grid > rounding, axis=1)
+            assert claim.steps is not None
+            middles = np.array([round_with_offset(np.zeros(d), claim.steps, seed) for seed in seeds])
+            aside = np.any(np.fmod(coefs - middles, claim.grid) != 0.0, axis=1)
             seen.note(aside, "the coefficients are not in the middle of the cells of their offset")
-            beyond = np.maximum(np.abs(distance) - 0.5 * claim.grid - rounding, 0.0)
+            half = 0.5 * (claim.grid + claim.steps.step)
+            beyond = np.maximum(np.abs(distance) - half - rounding, 0.0)
             least = rows.alpha * np.linalg.norm(beyond, axis=1) - self.residual  # E10
             return distance / claim.grid, np.maximum(least, 0.0)
         assert claim.sigma is not None
         if (noise := seen.world.noise) is not None:
             gradient, least, _ = rows.profiles(coefs, np.array([noise(seed) for seed in seeds]))
             return -gradient / claim.sigma, least
-        hidden = coefs - claim.sigma * np.array([standard_normal(d, seed) for seed in seeds])
+        assert claim.steps is not None
+        hidden = coefs - np.array([add_normal(np.zeros(d), claim.steps, seed) for seed in seeds])
         _, least, _ = rows.profiles(hidden, np.zeros(d))
-        rounding = UNIT_ROUNDOFF * np.linalg.norm(np.abs(coefs) + np.abs(hidden), axis=1)
-        return distance / claim.sigma, np.maximum(least - rows.curvature * rounding, 0.0)
+        off = np.linalg.norm(
+            rounding + claim.steps.step, axis=1
+        )  # half a step for the sum, half for the noise
+        return distance / claim.sigma, np.maximum(least - rows.curvature * off, 0.0)
 
 
 # --- the audit

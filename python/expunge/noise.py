@@ -1,4 +1,4 @@
-"""Gaussian noise: where it is drawn, and what is kept of it.
+"""Noise: where it is drawn, on what grid, and what is kept of it (E42).
 
 A certificate is worth as much as the secrecy of its noise. It comes from the operating system, and the noise
 of an objective (E15) is shown by no repr and carried by no pickle.
@@ -7,19 +7,38 @@ of an objective (E15) is shown by no repr and carried by no pickle.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
+from . import _core
 from ._arrays import Float
 from .errors import CertificateError
 
-__all__ = ["Noise", "check_random_state", "standard_normal", "uniform"]
+__all__ = [
+    "Grid",
+    "Noise",
+    "add_normal",
+    "check_random_state",
+    "grid_of",
+    "normal",
+    "random_bytes",
+    "released_numbers",
+    "round_with_offset",
+]
+
+LEAST_STEPS = 2**20  # of its grid, in the width of noise
+DIGITS = 53  # of a float64
+LEAST_EXPONENT = -1074  # all float64 are multiples of this power of 2
+FINER = 32  # binary digits that the noise of an objective has more
+
+RandomState = int | Sequence[int] | None
 
 
 def check_random_state(random_state: Any) -> int | None:
@@ -34,24 +53,132 @@ def check_random_state(random_state: Any) -> int | None:
     )
 
 
-def uniform(size: int, random_state: int | Sequence[int] | None = None) -> Float:
-    """Independent numbers (size,) at the middles of 2**52 equal cells of (0, 1)."""
-    if random_state is None:
-        bits = np.frombuffer(os.urandom(8 * size), dtype=np.uint64)
-    else:
-        bits = np.random.default_rng(random_state).integers(0, 2**64, size, dtype=np.uint64)
-    return (np.right_shift(bits, 12).astype(np.float64) + 0.5) * 2.0**-52
+def random_bytes(random_state: RandomState = None) -> Callable[[int], bytes]:
+    """A source of random bytes: the operating system's, or, for tests, the stream of a seed."""
+    return os.urandom if random_state is None else np.random.default_rng(random_state).bytes
 
 
-def standard_normal(size: int, random_state: int | Sequence[int] | None = None) -> Float:
-    """Independent N(0, 1) numbers (size,), by the inverse of their distribution: none beyond 8.3."""
-    values: Float = ndtri(uniform(size, random_state))
+class Grid(NamedTuple):
+    """A grid of step 2**exponent, and noise, or cells, of `steps` of them."""
+
+    steps: int
+    exponent: int
+
+    @property
+    def width(self) -> float:
+        """Of noise or cells, exactly."""
+        return float(self.exact)
+
+    @property
+    def step(self) -> float:
+        """Of the grid."""
+        return float(Fraction(2) ** self.exponent)
+
+    @property
+    def exact(self) -> Fraction:
+        """The width, as a fraction."""
+        return self.steps * Fraction(2) ** self.exponent
+
+
+def grid_of(scale: Fraction, bound: float | None = None, *, even: bool = False) -> Grid:
+    """The grid for noise, or cells, that are at least `scale` wide (E42).
+
+    It is as coarse as noise of 2**20 steps lets it be, and coarse enough for numbers up to `bound`, where
+    there is one, to fit 53 binary digits. What it is computed from has to be public.
+
+    Parameters
+    ----------
+    scale : Fraction, above 0
+    bound : float above 0, optional
+    even : bool
+        Whether the steps must be even.
+
+    Returns
+    -------
+    Grid
+        2**20 to 2**21 - 1 steps. Its width is `scale` or more, by less than 2**-19 of it unless the bound
+        asks for a coarser grid; of its own width it is the grid, too.
+
+    Raises
+    ------
+    CertificateError
+        The width is above the largest float64.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> from expunge.noise import grid_of
+    >>> grid_of(Fraction(1, 3)).width
+    0.33333349227905273
+    """
+    exponent = _floor_log2(scale / LEAST_STEPS)
+    if bound is not None:
+        exponent = max(exponent, -_floor_log2(1 / Fraction(bound)) - DIGITS, LEAST_EXPONENT)
+    steps = max(LEAST_STEPS, -int(-scale // Fraction(2) ** exponent))
+    if even:
+        steps += steps % 2
+    if steps == 2 * LEAST_STEPS:
+        steps, exponent = LEAST_STEPS, exponent + 1
+    grid = Grid(steps, exponent)
+    if grid.exact > Fraction(sys.float_info.max):
+        raise CertificateError(
+            f"noise or cells of width 2**{_floor_log2(grid.exact)} or more are asked for, above the largest "
+            "float64: use a smaller tolerance or theta_bound, or a larger penalty, epsilon or delta"
+        )
+    return grid
+
+
+def _floor_log2(value: Fraction) -> int:
+    """The largest e with 2**e at most a value above 0."""
+    e = value.numerator.bit_length() - value.denominator.bit_length()
+    return e if Fraction(2) ** e <= value else e - 1
+
+
+def released_numbers(K: NDArray[np.int64], exponent: int) -> Float:
+    """The numbers K 2**exponent, as they are.
+
+    Raises
+    ------
+    CertificateError
+        Some have more digits than float64. The refusal, too, is a function of K alone.
+    """
+    worst = int(np.abs(K).max(initial=0))
+    if worst <= 2**DIGITS:
+        with np.errstate(over="ignore"):
+            numbers: Float = np.ldexp(K.astype(np.float64), exponent)
+        if np.isfinite(numbers).all():
+            return numbers
+    raise CertificateError(
+        f"a released number does not fit {DIGITS} bits: it is about {float(worst):.3g} steps of its "
+        f"grid, 2**{exponent}. Make the Unlearner with a larger theta_bound, or use a smaller tolerance"
+    )
+
+
+def add_normal(theta: Float, grid: Grid, random_state: RandomState = None) -> Float:
+    """Theta (d,) + N(0, width^2), in real numbers, rounded to the grid (E42)."""
+    return released_numbers(
+        _core.add_normal(theta, grid.steps, grid.exponent, random_bytes(random_state)), grid.exponent
+    )
+
+
+def round_with_offset(theta: Float, grid: Grid, random_state: RandomState = None) -> Float:
+    """The middles of cells as wide as the grid says, with a random offset, for theta (d,) (E17, E42)."""
+    return released_numbers(
+        _core.round_with_offset(theta, grid.steps, grid.exponent, random_bytes(random_state)), grid.exponent
+    )
+
+
+def normal(size: int, sigma: float, random_state: RandomState = None) -> Float:
+    """N(0, width^2), independent (size,), to 2**-52 of a width that is sigma or just above."""
+    grid = grid_of(Fraction(sigma))
+    K = _core.normal(size, grid.steps, random_bytes(random_state))
+    values: Float = np.ldexp(K.astype(np.float64), grid.exponent - FINER)
     return values
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Noise:
-    """The b of E1, N(0, sigma^2) for each feature, and none for the intercept.
+    """The b of E1, N(0, sigma^2) for each feature (never less, 2**-20 more at most), none for the intercept.
 
     Attributes
     ----------
@@ -73,7 +200,7 @@ class Noise:
     def drawn(cls, sigma: float, d: int, random_state: int | None, draws: int = 0) -> Self:
         """Fresh noise for d features."""
         seed = None if random_state is None else (random_state, 1 + draws)
-        return cls(sigma, random_state, draws, sigma * standard_normal(d, seed))
+        return cls(sigma, random_state, draws, normal(d, sigma, seed))
 
     def again(self) -> Self:
         """Fresh noise in its place."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from math import hypot, isfinite, sqrt
+from fractions import Fraction
+from math import hypot, inf, isfinite, isqrt, nextafter
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from ._arrays import Float
 from .errors import CertificateError
 from .linear import check_tolerance
 from .losses import Loss
-from .noise import Noise, standard_normal, uniform
+from .noise import Grid, Noise, add_normal, grid_of, round_with_offset
 
 __all__ = ["Budget", "Certificate"]
 
@@ -25,7 +26,7 @@ Against = Literal["retraining", "minimiser"]
 OnExhausted = Literal["settle", "retrain", "raise"]
 MECHANISMS, AGAINST, ON_EXHAUSTED = get_args(Mechanism), get_args(Against), get_args(OnExhausted)
 
-LEAST_NOISE = 1e-8  # of theta_bound: below it the grid of float64 would show through the noise
+LEAST_DELTA = 2.0**-128  # the operating system's random numbers are no stronger
 
 FLOORS = 4.0  # rounding floors that a tolerance has to be: so many that iterations reach it from anywhere
 
@@ -137,6 +138,8 @@ class Certificate:
         Standard deviation of the noise: on each coefficient (output), in the objective (objective).
     grid : float or None
         Width of the cells that coefficients are rounded to (rounding).
+    resolution : float or None
+        A power of two: released coefficients are multiples of it, and tell nothing below (output, rounding).
     mu : float or None
         Ratio of shift to scale (E14), for :func:`expunge.certificate.compose`; of the output mechanism.
     against : {"retraining", "minimiser"}
@@ -169,8 +172,8 @@ class Certificate:
     >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
     >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
     >>> certificate = un.release(epsilon=1.0, delta=1e-5).certificate_
-    >>> certificate.sigma, round(certificate.mu, 9), certificate.residual_bound <= certificate.tolerance
-    (1e-06, 0.02, True)
+    >>> f"{certificate.sigma:.3g}, {certificate.mu:.3g}", certificate.residual_bound <= certificate.tolerance
+    ('7.46e-08, 0.268', True)
     """
 
     mechanism: Mechanism
@@ -178,6 +181,7 @@ class Certificate:
     delta: float
     sigma: float | None
     grid: float | None
+    resolution: float | None
     mu: float | None
     against: Against
     tolerance: float
@@ -333,6 +337,11 @@ class Terms:
         if against not in AGAINST:
             raise ValueError(f"unknown comparison against={against!r}: choose one of {', '.join(AGAINST)}")
         epsilon, delta = check_epsilon_delta(epsilon, delta)
+        if delta < LEAST_DELTA:
+            raise CertificateError(
+                f"delta {delta:.3g} is below 2**-128, and noise is no better than the random numbers of the "
+                "operating system, which promise no more: use a larger delta"
+            )
         public = cls(mechanism, epsilon, delta, against, tolerance, alpha, theta_bound)
         if mechanism == "objective":
             if noise is None:
@@ -354,25 +363,31 @@ class Terms:
         return 2 if self.against == "retraining" else 1
 
     @property
-    def shift(self) -> float:
+    def shift(self) -> Fraction:
         """Largest distance between the coefficients of the two (E10)."""
-        return self.models * self.tolerance / self.alpha
+        return self.models * Fraction(self.tolerance) / Fraction(self.alpha)
 
-    @property
-    def least(self) -> float:
-        """Least width of noise beside which the grid of float64 does not show."""
-        return LEAST_NOISE * self.theta_bound
+    def grid(self, d: int) -> Grid:
+        """What the noise (E16) or cells (E17) of d coefficients are made of: as wide as they must be."""
+        if self.mechanism == "output":
+            return grid_of(self.shift / Fraction(certificate.mu(self.epsilon, self.delta)), self.theta_bound)
+        width = _root(d) * self.shift / Fraction(self.delta)
+        return grid_of(width, self.theta_bound, even=True)
 
     def apply(self, coef: Float, random_state: int | None) -> tuple[Float, dict[str, Any]]:
         """The coefficients that are released, and what of the certificate says how."""
         if self.mechanism == "output":
-            sigma = max(self.shift / certificate.mu(self.epsilon, self.delta), self.least)  # E16
-            noised = coef + sigma * standard_normal(coef.size, random_state)
-            return noised, {"sigma": sigma, "mu": self.shift / sigma}
+            grid = self.grid(coef.size)
+            noised = add_normal(np.ascontiguousarray(coef), grid, random_state)
+            return noised, {
+                "sigma": grid.width,
+                "mu": _above(self.shift / grid.exact),
+                "resolution": grid.step,
+            }
         if self.mechanism == "rounding":
-            grid = max(sqrt(coef.size) * self.shift / self.delta, self.least)  # E17
-            offset = grid * uniform(coef.size, random_state)
-            return grid * (np.floor((coef + offset) / grid) + 0.5) - offset, {"grid": grid}
+            grid = self.grid(coef.size)
+            rounded = round_with_offset(np.ascontiguousarray(coef), grid, random_state)
+            return rounded, {"grid": grid.width, "resolution": grid.step}
         return coef.copy(), {}
 
     def check(self, coef: Float, at: Measured) -> None:
@@ -419,6 +434,7 @@ class Terms:
                 "delta": self.delta,
                 "sigma": noise.sigma if self.mechanism == "objective" and noise else None,
                 "grid": None,
+                "resolution": None,
                 "mu": None,
                 "against": self.against,
                 "tolerance": self.tolerance,
@@ -457,6 +473,17 @@ _THEOREMS: dict[Mechanism, str] = {
     "numbers except with probability delta",
     "objective": "certified removal by noise in the objective (Guo et al. 2020, Theorem 3; E15)",
 }
+
+
+def _above(value: Fraction) -> float:
+    """A float that is no less."""
+    nearest = float(value)
+    return nearest if nearest >= value else nextafter(nearest, inf)
+
+
+def _root(d: int) -> Fraction:
+    """No less than the square root of d, and exact for squares."""
+    return Fraction(isqrt((d << 128) - 1) + 1, 1 << 64)
 
 
 def hidden(epsilon: float, delta: float, sigma: float) -> float:

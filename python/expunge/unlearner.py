@@ -1015,11 +1015,12 @@ class Unlearner:
         epsilon, delta : float
             Finite >= 0, and between 0 and 1. For mechanism="objective" epsilon is below 1.
         mechanism : {"output", "rounding", "objective"}
-            ``output``: Gaussian noise on the coefficients, ``sigma = 2 tolerance / (alpha mu)`` and at least
-            1e-8 `theta_bound` (E16); any requests, also such as depend on releases. ``rounding``: to a grid
-            with a random offset; the retrained model would give the same numbers, except with probability
-            delta (E17). ``objective``: nothing is added; the noise that the model was trained with hides its
-            residual (E15, Guo et al. 2020). The tolerance is then what that noise allows, not `tolerance`.
+            ``output``: Gaussian noise on the coefficients, ``sigma = 2 tolerance / (alpha mu)`` (E16) and at
+            least 2**-33 to 2**-32 of `theta_bound` (E42); any requests, also such as depend on releases.
+            ``rounding``: to a grid with a random offset; the retrained model would give the same numbers,
+            except with probability delta (E17). ``objective``: nothing is added; the noise that the model was
+            trained with hides its residual (E15, Guo et al. 2020). The tolerance is then what that noise
+            allows, not `tolerance`.
         against : {"retraining", "minimiser"}, optional
             What to be indistinguishable from: a retraining that stops at the same tolerance, or the exact
             minimiser, which takes half the noise. By default retraining, minimiser for ``objective``.
@@ -1035,7 +1036,8 @@ class Unlearner:
         ------
         CertificateError
             What is promised does not hold: the residual is not verified to be within the tolerance, a
-            coefficient exceeds `theta_bound`, the noise is not there. Nothing is released.
+            coefficient exceeds `theta_bound`, the noise is not there, delta is below 2**-128. Nothing is
+            released.
         RowsRequired
             Detached: whether sums tell enough depends on what has left them, so that a refusal would tell it.
         ValueError
@@ -1050,8 +1052,8 @@ class Unlearner:
         >>> un = ex.Unlearner(ex.LogisticRegression(alpha=1.0).fit(X, y), X, y)
         >>> update = un.apply(ex.RemoveRows(range(100)))
         >>> released = un.release(epsilon=1.0, delta=1e-5)
-        >>> released.certificate_.mechanism, released.certificate_.sigma
-        ('output', 1e-06)
+        >>> released.certificate_.mechanism, f"{released.certificate_.sigma:.3g}"
+        ('output', '7.46e-08')
         >>> bool((abs(released.coef_ - un.model.coef_) < 1e-5).all())
         True
         """
