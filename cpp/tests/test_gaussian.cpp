@@ -205,8 +205,8 @@ TEST("what is no grid or no number is refused") {
     const auto refused = [](double theta, std::int64_t R, int exponent) {
         return thrown<std::invalid_argument>([&] { noised(theta, R, exponent, random(4)); });
     };
-    CHECK(refused(0.0, 0, 0) == "R must be at least 1 and below 2^31, got 0");
-    CHECK(refused(0.0, std::int64_t(1) << 31, 0).find("below 2^31") != std::string::npos);
+    CHECK(refused(0.0, 0, 0) == "R must be at least 1 and at most 2^30, got 0");
+    CHECK(refused(0.0, (std::int64_t(1) << 30) + 1, 0).find("at most 2^30") != std::string::npos);
     CHECK(refused(0.0, 8, 4097).find("exponent") != std::string::npos);
     CHECK(refused(std::numeric_limits<double>::infinity(), 8, 0) == "theta must be finite");
     CHECK(refused(std::numeric_limits<double>::quiet_NaN(), 8, 0) == "theta must be finite");
