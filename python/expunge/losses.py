@@ -84,6 +84,38 @@ class Loss:
             )
 
 
+def moved(slope: Any, steepest: float, range: float, eta_rounding: Any) -> Array:
+    """How far d1 may be from its value at an eta that is off by eta_rounding; both in units of the roundoff (E19).
+
+    Parameters
+    ----------
+    slope : array_like
+        Bounds d2 at the computed eta. At others, t away, d2 is at most e^t times as much.
+    steepest : float
+        Bounds d2 at any eta.
+    range : float
+        What d1 spans.
+    eta_rounding : array_like
+
+    Returns
+    -------
+    ndarray
+
+    Examples
+    --------
+    >>> from expunge.losses import moved
+    >>> float(moved(0.125, 0.25, 1.0, 8.0)), float(moved(0.0, 0.25, 1.0, 2.0**54))
+    (1.0000000000000009, 4503599627370496.0)
+    """
+    u, lost = 2.0**-53, 2.0**-1018  # of what underflows, a few 2^-1074
+    eta_rounding = np.asarray(eta_rounding, dtype=np.float64)
+    t = u * eta_rounding
+    small = np.minimum(t, 1.0)  # e^t - 1 <= t (1 + t) up to t = 1; above, slope tells nothing
+    grown = np.where(t <= 1.0, np.minimum(slope * (1.0 + small), steepest), steepest)
+    by: Array = np.fmin(grown * eta_rounding, range / u) + lost  # of NaN, range
+    return by
+
+
 def _squared_value(y: ArrayLike, eta: ArrayLike) -> Array:
     return 0.5 * np.square(_squared_d1(y, eta))
 
@@ -144,7 +176,7 @@ LOSSES: dict[str, Loss] = {
             d2=_logistic_d2,
             max_d2=0.25,
             max_d3=1.0 / (6.0 * sqrt(3.0)),  # at eta = +-log(2 + sqrt 3)
-            d1_rounding=lambda r, eta_rounding, y: np.minimum(0.25, np.abs(r)) * eta_rounding,  # d2 <= |r|
+            d1_rounding=lambda r, eta_rounding, y: moved(np.abs(r), 0.25, 1.0, eta_rounding),  # d2 <= |r| <= 1
         ),
     )
 }
