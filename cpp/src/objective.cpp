@@ -37,30 +37,47 @@ double norm_of(const Vector& v) {
     return norm > 1e-140 ? norm : v.stableNorm();
 }
 
+// x is 0 at rows of weight 0, which are not there: it was 0 times what may have been infinite or NaN.
+void leave_out(Index m, const double* s, double* x) {
+    if (s == ones.data()) return;
+    for (Index i = 0; i < m; ++i) x[i] = s[i] != 0.0 ? x[i] : 0.0;
+}
+
 // value = s loss, r = s d1, w = s d2 for m rows
 template <class L>
 EXPUNGE_LOOP void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y,
                                 const double* __restrict s, double* __restrict value, double* __restrict r,
                                 double* __restrict w) {
     for (Index i = 0; i < m; ++i) {
-        value[i] = weighted(s[i], L::value(y[i], eta[i]));
-        r[i] = weighted(s[i], L::d1(y[i], eta[i]));
-        w[i] = weighted(s[i], L::d2(y[i], eta[i]));
+        value[i] = s[i] * L::value(y[i], eta[i]);
+        r[i] = s[i] * L::d1(y[i], eta[i]);
+        w[i] = s[i] * L::d2(y[i], eta[i]);
     }
+}
+
+// The sum of values. Where it is not finite, rows that are not there leave all three first; elsewhere r and w
+// are finite, as the loss is infinite or NaN wherever one of its derivatives is.
+double sum_of(Index m, const double* s, Panel& value, Panel& r, double* w) {
+    const auto sum = [&] { return Eigen::Map<const Vector>(value.data(), m).sum(); };
+    if (const double found = sum(); std::isfinite(found)) return found;
+    for (double* x : {value.data(), r.data(), w}) leave_out(m, s, x);
+    return sum();
 }
 
 // r = s d1
 template <class L>
 EXPUNGE_LOOP void weighted_d1(Index m, const double* __restrict eta, const double* __restrict y,
                               const double* __restrict s, double* __restrict r) {
-    for (Index i = 0; i < m; ++i) r[i] = weighted(s[i], L::d1(y[i], eta[i]));
+    for (Index i = 0; i < m; ++i) r[i] = s[i] * L::d1(y[i], eta[i]);
+    leave_out(m, s, r);
 }
 
 // w = s d2
 template <class L>
 EXPUNGE_LOOP void weighted_d2(Index m, const double* __restrict eta, const double* __restrict y,
                               const double* __restrict s, double* __restrict w) {
-    for (Index i = 0; i < m; ++i) w[i] = weighted(s[i], L::d2(y[i], eta[i]));
+    for (Index i = 0; i < m; ++i) w[i] = s[i] * L::d2(y[i], eta[i]);
+    leave_out(m, s, w);
 }
 
 // E19, in units of u |x_i|: what is left of rounding in r = s d1 after so many additions.
@@ -70,8 +87,7 @@ EXPUNGE_LOOP void rounding_of(Index m, const double* __restrict r, const double*
                               const double* __restrict eta_rounding, double* __restrict rounding) {
     for (Index i = 0; i < m; ++i) {
         const double d1 = r[i] / (s[i] > 0.0 ? s[i] : 1.0);
-        rounding[i] =
-            weighted(s[i], additions * std::abs(d1) + L::d1_rounding(d1, eta_rounding[i], y[i]));
+        rounding[i] = s[i] * (additions * std::abs(d1) + L::d1_rounding(d1, eta_rounding[i], y[i]));
     }
 }
 
@@ -423,13 +439,13 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
             with_loss(loss_, [&]<class L>() {
                 weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), at.curvature.data() + row);
             });
-            sums.value += as_vector(value, m).sum();
+            sums.value += sum_of(m, s, value, r, at.curvature.data() + row);
             if (!bounded) return;
             alignas(64) Panel norms, eta_rounding;
             auto norm = as_vector(norms, m);
             if (measured) {
                 panel.map(Square()).multiply(rows.spread(every, scratch().ones), norm);
-                for (Index i = 0; i < m; ++i) norms[i] = s[i] != 0.0 ? norms[i] : 0.0;
+                leave_out(m, s, norms.data());
                 sums.largest_norm2 = larger_norm2(sums.largest_norm2, norm);
             } else {
                 norm.setConstant(largest_norm2);
@@ -694,10 +710,12 @@ double Objective::rounding_floor(const VectorRef& theta) const {
                 for (Index i = 0; i < m; ++i) {
                     const double stored = static_cast<double>(panel.stored(i)) + ones_column;
                     const double r = d1(row + i);
-                    rounding[i] = weighted(s[i], L::d1_rounding(r, (stored + 2.0) * x_theta[i], y[i]));
-                    slope[i] = weighted(s[i], std::abs(r));
+                    rounding[i] = s[i] * L::d1_rounding(r, (stored + 2.0) * x_theta[i], y[i]);
+                    slope[i] = s[i] * std::abs(r);
                 }
             });
+            leave_out(m, s, slope.data());
+            leave_out(m, s, rounding.data());
             panel.add_transposed(as_vector(slope, m), of.columns.head(rows.width()));
             panel.add_transposed(as_vector(rounding, m), of.columns.tail(rows.width()));
             of.intercept += as_vector(slope, m).sum();
@@ -711,7 +729,7 @@ double Objective::rounding_floor(const VectorRef& theta) const {
             predictors(d_) += of.rounding;
         });
     const Vector additions = additions_by_coordinate().array() + 3.0;
-    return known(u * norm_of(additions.cwiseProduct(sums) + predictors) + penalty_rounding(theta));
+    return known(norm_of(u * (additions.cwiseProduct(sums) + predictors)) + penalty_rounding(theta));
 }
 
 Tally Objective::count() const {
@@ -744,7 +762,7 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
                           Panel& r, Tally& tally) {
         with_loss(loss_, [&]<class L>() {
             weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), w.data());
-            total.value += side_sign * as_vector(value, m).sum();
+            total.value += side_sign * sum_of(m, s, value, r, w.data());
             if (!tallied) return;
             rounding_of<L>(m, r.data(), y, s, additions, predictor.data(), rounding.data());
             for (Index i = 0; i < m; ++i) {

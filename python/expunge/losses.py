@@ -85,7 +85,7 @@ class Loss:
 
 
 def moved(slope: Any, steepest: float, range: float, eta_rounding: Any) -> Array:
-    """How far d1 may be from its value at an eta that is off by eta_rounding; both in units of the roundoff (E19).
+    """How far d1 may be from its value at another eta (E19); both errors in units of the roundoff.
 
     Parameters
     ----------
@@ -96,6 +96,7 @@ def moved(slope: Any, steepest: float, range: float, eta_rounding: Any) -> Array
     range : float
         What d1 spans.
     eta_rounding : array_like
+        How far eta may be from the other.
 
     Returns
     -------
@@ -176,7 +177,9 @@ LOSSES: dict[str, Loss] = {
             d2=_logistic_d2,
             max_d2=0.25,
             max_d3=1.0 / (6.0 * sqrt(3.0)),  # at eta = +-log(2 + sqrt 3)
-            d1_rounding=lambda r, eta_rounding, y: moved(np.abs(r), 0.25, 1.0, eta_rounding),  # d2 <= |r| <= 1
+            d1_rounding=lambda r, eta_rounding, y: moved(
+                np.abs(r), 0.25, 1.0, eta_rounding
+            ),  # d2 <= |r| <= 1
         ),
     )
 }

@@ -441,8 +441,10 @@ def rounding_floor(
     eta_rounding = (p + 2) * (np.abs(A) @ np.abs(theta))
     rows = s * (additions * np.abs(r) + get_loss(loss).d1_rounding(r, eta_rounding, y))
     b = _penalty(0.0 if noise is None else noise, np.shape(X)[1], fit_intercept)
-    floor = _norm(np.abs(A).T @ rows) + 4.0 * np.linalg.norm(np.abs(penalty * theta) + np.abs(b))
-    return inf if np.isnan(floor) else float(UNIT_ROUNDOFF * floor)
+    floor = _norm(UNIT_ROUNDOFF * (np.abs(A).T @ rows)) + 4.0 * UNIT_ROUNDOFF * np.linalg.norm(
+        np.abs(penalty * theta) + np.abs(b)
+    )
+    return inf if np.isnan(floor) else float(floor)
 
 
 class CholeskyFactor:
