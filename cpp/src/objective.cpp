@@ -445,8 +445,12 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
             auto norm = as_vector(norms, m);
             if (measured) {
                 panel.map(Square()).multiply(rows.spread(every, scratch().ones), norm);
-                leave_out(m, s, norms.data());
-                sums.largest_norm2 = larger_norm2(sums.largest_norm2, norm);
+                double largest = larger_norm2(sums.largest_norm2, norm);
+                if (!std::isfinite(largest)) {
+                    leave_out(m, s, norms.data());
+                    largest = larger_norm2(sums.largest_norm2, norm);
+                }
+                sums.largest_norm2 = largest;
             } else {
                 norm.setConstant(largest_norm2);
             }
@@ -634,8 +638,9 @@ Vector Objective::gram_diagonal(const VectorRef& curvature) const {
                 sums.setZero();
                 for (Index i = 0; i < rows.rows(); ++i, ++row)
                     if (curvature(row) != 0.0)
-                        rows.panel(i, 1, packed).map(Square()).add_transposed(curvature.segment(row, 1),
-                                                                              sums);
+                        rows.panel(i, 1, packed)
+                            .map(Square())
+                            .add_transposed(curvature.segment(row, 1), sums);
                 rows.collect(sums, 1.0, diagonal.head(d_));
             },
             block.rows);
@@ -661,7 +666,7 @@ Matrix Objective::dual(const VectorRef& root) const {
                 expunge::add_gram(rows.transposed(), inverse.data(), K);
         },
         blocks_[0].rows);
-    for (Index j = 0; j < n_; ++j) 
+    for (Index j = 0; j < n_; ++j)
         for (Index i = j; i < n_; ++i) K(i, j) = weighted(root(j) * root(i), K(i, j));
     K.diagonal().array() += 1.0;
     return K;

@@ -60,9 +60,11 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
     const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum();
     state_.hessian_rounding = u * (2.0 * J.additions() + 5.0) * trace;
     if (max_d3(J.loss()) == 0.0) return;
-    const double R = state_.largest_norm, t = u * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
-    state_.hessian_rounding += t <= 1.0 ? t * (1.0 + t) * trace
-                                        : count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
+    const double R = state_.largest_norm,
+                 t = u * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
+    state_.hessian_rounding += t <= 1.0
+                                   ? t * (1.0 + t) * trace
+                                   : count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
 }
 
 double AnchoredStatistics::gradient_error() const {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-__all__ = ["LOSSES", "Loss", "get_loss"]
+__all__ = ["LOSSES", "Loss", "get_loss", "moved"]
 
 Array = NDArray[np.float64]
 Elementwise = Callable[[Any, Any], Array]  # (y, eta) -> array of their broadcast shape
@@ -36,7 +36,7 @@ class Loss:
         The largest d2, and the largest absolute third derivative, over all eta.
     d1_rounding : callable
         ``d1_rounding(r, eta_rounding, y)`` bounds what an error of eta_rounding in eta leaves in r = d1;
-        both errors in units of the roundoff; elementwise (E19).
+        both errors in units of the roundoff; elementwise (E19). r may be far from the true d1: see `moved`.
 
     Examples
     --------

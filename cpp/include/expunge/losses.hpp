@@ -13,11 +13,11 @@
 
 namespace expunge {
 
-// E19: how far d1 (or d2) may be, in units of u, from its value at an eta that is off by eta_rounding such units.
-// `slope` bounds the derivative at the computed eta, `steepest` the derivative anywhere, `range` the span of all
-// values. With |d3| <= d2 the derivative is at most e^t times as much elsewhere, t = u eta_rounding, and
-// e^t - 1 <= t (1 + t) up to t = 1. Above, the slope found tells nothing of that at the true eta. NaN, from an
-// overflow, counts as infinite. What underflows is a few 2^-1074.
+// E19: how far d1 (or d2) may be, in units of u, from its value at an eta that is off by eta_rounding such
+// units. `slope` bounds the derivative at the computed eta, `steepest` the derivative anywhere, `range` the
+// span of all values. With |d3| <= d2 the derivative is at most e^t times as much elsewhere, t = u
+// eta_rounding, and e^t - 1 <= t (1 + t) up to t = 1. Above, the slope found tells nothing of that at the
+// true eta. NaN, from an overflow, counts as infinite. What underflows is a few 2^-1074.
 inline double moved(double slope, double steepest, double range, double eta_rounding) {
     constexpr double lost = 0x1p-1071 / u;
     const double t = u * eta_rounding, grown = slope * (1.0 + t);
