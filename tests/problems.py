@@ -307,6 +307,45 @@ def exact_gradient(name: str):
         return A.T @ (s * d1) + mpf(problem.penalty) * theta
 
 
+def cancelling_rows(size: float, n: int, d: int, dtype, rng: np.random.Generator) -> Array:
+    """Rows (n, d) of huge entries, d at least 4, whose sum is small, whatever rounding makes of it.
+
+    They hold x, k, -x and -k, k about x's spacing: the first two add up to x or to a number beyond. The rest
+    are small, and in half of the rows they lie in any order.
+    """
+    X = rng.integers(-3, 4, (n, d)).astype(dtype)
+    x = (size * rng.uniform(1.0, 2.0, n)).astype(dtype)
+    k = (np.spacing(x.astype(np.float64)) * rng.uniform(0.5, 1.5, n)).astype(dtype)
+    X[:, 0], X[:, 1], X[:, 2], X[:, 3] = x, k, -x, -k
+    return np.where(rng.random((n, 1)) < 0.5, X, rng.permuted(X, axis=1))
+
+
+def exact_sums(X, y, s, theta, loss, fit_intercept, alpha):
+    """Gradient (p,) and Hessian (p, p) as mpmath numbers, from numbers of whatever size."""
+    mpmath = pytest.importorskip("mpmath")
+    with mpmath.workdps(700):
+        mpf = np.vectorize(mpmath.mpf, otypes=[object])
+        A = mpf(np.column_stack([X, np.ones((len(X), int(fit_intercept)))]).astype(np.float64))
+        eta = A @ mpf(theta)
+        if loss == "squared":
+            d1, d2 = eta - mpf(y), np.ones(len(A))
+        else:
+            mistake = (1 - 2 * mpf(y)) * np.clip(eta, -(10**4), 10**4)  # e^-10000 is nothing to any bound
+            sigma = np.array([1 / (1 + mpmath.exp(-z)) for z in mistake])
+            d1, d2 = (1 - 2 * mpf(y)) * sigma, sigma * (1 - sigma)
+        penalty = mpf(np.append(np.full(X.shape[1], alpha), np.zeros(int(fit_intercept))))
+        return A.T @ (mpf(s) * d1) + penalty * mpf(theta), (A.T * (mpf(s) * d2)) @ A + np.diag(penalty)
+
+
+def exact_distance(a, b):
+    """The Euclidean norm of a - b as an mpmath number: none of its squares overflows, and none vanishes."""
+    mpmath = pytest.importorskip("mpmath")
+    with mpmath.workdps(700):
+        return mpmath.sqrt(
+            sum((mpmath.mpf(x) - y) ** 2 for x, y in zip(np.ravel(a), np.ravel(b), strict=True))
+        )
+
+
 def retrain(
     X, y, *, alpha, loss, sample_weight=None, fit_intercept, tol=1e-12, start: Array | None = None
 ) -> Array:

@@ -13,8 +13,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
     PROBLEMS,
     bits_of,
+    cancelling_rows,
     each_problem,
+    exact_distance,
     exact_gradient,
+    exact_sums,
     float32_values,
     in_required_forms,
     jacobian,
@@ -312,6 +315,140 @@ def test_rounding_floor_bounds_the_error_of_the_gradient(problem, represent):  #
     g = kernels.gradient(X, y, theta, **objective)
     error = np.linalg.norm((g - exact_gradient(problem.name)).astype(np.float64))
     assert error <= kernels.rounding_floor(X, y, theta, **objective)
+
+
+SIZES = [1.0, 1e8, 1e14, 1e15, 1e16, 1e17, 1e18, 1e20, 1e30, 1e100, 1e145]
+
+
+def adversarial(loss, dtype, seed):
+    """Problems of a few rows that cancel, with y on the side on which rounding puts them."""
+    rng = np.random.default_rng(seed)
+    for size in SIZES[: 9 if dtype == np.float32 else None]:
+        if loss == "squared" and size > 1e70:
+            continue  # d1 is as large as the entries that it is multiplied by
+        for fit_intercept in (False, True):
+            n, d = int(rng.integers(1, 4)), int(rng.integers(4, 12))
+            X = cancelling_rows(size, n, d, dtype, rng)
+            theta = np.append(np.ones(d), np.full(int(fit_intercept), 0.5))
+            y = (X.astype(np.float64) @ theta[:d] > 0.0).astype(np.float64)
+            s = rng.integers(1, 4, n) / 2.0
+            yield (
+                X,
+                y,
+                s,
+                theta,
+                {"alpha": float(rng.integers(2)), "loss": loss, "fit_intercept": fit_intercept},
+            )
+
+
+@pytest.mark.parametrize("form", [np.ascontiguousarray, np.asfortranarray, sparse.csr_matrix])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_rounding_floor_bounds_the_error_where_huge_entries_cancel(loss, dtype, form):  # E19
+    beyond = 0
+    for seed in range(4):
+        for X, y, s, theta, objective in adversarial(loss, dtype, seed):
+            g = kernels.gradient(form(X), y, theta, sample_weight=s, **objective)
+            floor = kernels.rounding_floor(form(X), y, theta, sample_weight=s, **objective)
+            expected, _ = exact_sums(
+                X, y, s, theta, objective["loss"], objective["fit_intercept"], objective["alpha"]
+            )
+            error = exact_distance(g, expected)
+            assert error <= floor < np.inf
+            if form is not sparse.csr_matrix and np.abs(X).max() < 1e9:  # above, each rounds eta its own way
+                twin = reference.rounding_floor(X, y, theta, sample_weight=s, **objective)
+                assert_allclose(floor, twin, rtol=1e-6)
+            g = reference.gradient(X, y, theta, sample_weight=s, **objective)
+            assert exact_distance(g, expected) <= reference.rounding_floor(
+                X, y, theta, sample_weight=s, **objective
+            )
+            # |d1| of the computed eta in the place of d2 bounds nothing there
+            A = reference._design(X, objective["fit_intercept"])
+            r = np.abs(LOSSES[loss].d1(y, A @ theta))
+            t = (A.shape[1] + 2) * (np.abs(A) @ np.abs(theta))
+            old = 2.0**-53 * np.linalg.norm(np.abs(A).T @ (s * ((len(A) + 4) * r + np.minimum(0.25, r) * t)))
+            old += 2.0**-51 * objective["alpha"] * np.linalg.norm(theta)
+            beyond += error > old
+    assert beyond >= (5 if loss == "logistic" and dtype == np.float64 else 0)
+
+
+def test_rounding_floor_of_one_row_whose_eta_is_all_rounding():
+    # eta is 0, and 63 where 1e18 + 65 was rounded
+    X, y, theta = np.array([[1e18, 65.0, -1e18, -65.0]]), np.array([1.0]), np.ones(4)
+    g = kernels.gradient(X, y, theta, alpha=0.0)
+    floor = kernels.rounding_floor(X, y, theta, alpha=0.0)
+    assert (
+        np.linalg.norm(g + 0.5 * X[0]) <= floor <= 1.001 * np.linalg.norm(X)
+    )  # d1 is in [-1, 0], whatever eta
+    assert_allclose(floor, reference.rounding_floor(X, y, theta, alpha=0.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("x", [1e3, 1e9, 1e100])
+def test_rounding_floor_is_not_0_where_a_slope_underflows(x):
+    error = exact_distance(
+        kernels.gradient([[x]], [1.0], [1.0], alpha=0.0),
+        exact_sums(np.array([[x]]), [1.0], [1.0], [1.0], "logistic", False, 0.0)[0],
+    )
+    for module in (kernels, reference):
+        assert 0.0 < error <= module.rounding_floor([[x]], [1.0], [1.0], alpha=0.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in")  # of the twin
+@pytest.mark.parametrize("module", [kernels, reference])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_rounding_floor_is_infinite_where_eta_overflows_and_leaves_no_gradient(loss, module):
+    X, y, theta = [[1e308, -1e308, 1.0]], [1.0], [1e10, 1e10, 1.0]  # infinity - infinity
+    assert module.rounding_floor(X, y, theta, alpha=0.0, loss=loss) == np.inf
+
+
+# Rows of weight 0, as those that left, are as good as not there, whatever overflows in them.
+
+HUGE = [1e155, 1e200, 1e300, 1.7e308]
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in")  # of the twin
+@pytest.mark.parametrize("form", [np.ascontiguousarray, np.asfortranarray, sparse.csr_matrix, "twin"])
+@pytest.mark.parametrize("size", HUGE)
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_overflows_in_a_row_of_weight_0_is_not_seen(loss, fit_intercept, size, form):
+    module, form = (reference, np.asarray) if form == "twin" else (kernels, form)
+    rng = np.random.default_rng(5)
+    n, d = 40, 6
+    X, y, s = rng.normal(size=(n, d)), rng.integers(0, 2, n).astype(np.float64), rng.uniform(0.5, 2.0, n)
+    X[7], X[20], s[[7, 20]] = size * np.array([1, -1, 1, -1, 1, 1]), -size, 0.0
+    theta, v = 30.0 * rng.normal(size=(2, d + fit_intercept))
+    objective = {"alpha": 1.0, "loss": loss, "fit_intercept": fit_intercept}
+    there = s > 0.0
+
+    def results(rows):
+        Z, weights = form(X[rows]), {"sample_weight": s[rows]}
+        at = (Z, y[rows], theta)
+        return (
+            *module.loss_and_gradient(*at, **objective, **weights),
+            *module.loss_gradient_and_hessian(*at, **objective, **weights),
+            module.hessian(Z, theta, **objective, **weights),
+            module.hvp(Z, theta, v, **objective, **weights),
+        ), module.rounding_floor(*at, **objective, **weights)
+
+    found, floor = results(np.arange(n))
+    expected, expected_floor = results(there)
+    for a, b in zip(found, expected, strict=True):
+        assert_allclose(a, b, rtol=1e-11, atol=1e-11 * np.max(np.abs(b)))
+    assert expected_floor <= floor <= 1.1 * expected_floor  # of two more additions
+
+
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "cg"])
+@pytest.mark.parametrize("form", [np.ascontiguousarray, sparse.csr_matrix])
+@pytest.mark.parametrize("shape", [(40, 6), (20, 200)])  # 20 x 200: in the dual
+@pytest.mark.parametrize("kind", [expunge.Ridge, expunge.LogisticRegression])
+def test_fits_do_not_see_what_overflows_in_a_row_of_weight_0(kind, shape, form, solver):
+    rng = np.random.default_rng(6)
+    X, y, s = rng.normal(size=shape), rng.integers(0, 2, shape[0]), np.ones(shape[0])
+    X[7], s[7] = 1e300, 0.0
+    model = kind(solver=solver).fit(form(X), y, sample_weight=s)
+    expected = kind(solver=solver).fit(form(X[s > 0.0]), y[s > 0.0])
+    assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-8)
 
 
 # Gradient difference (E3)

@@ -6,7 +6,16 @@ import itertools
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import adult, central_difference, in_required_forms, retrain
+from problems import (
+    adult,
+    cancelling_rows,
+    central_difference,
+    exact_distance,
+    in_required_forms,
+    retrain,
+)
+from problems import exact_sums as sums_of_any_size
+from scipy import sparse
 from unlearning import each_intercept, each_loss, each_weighting, make_data
 
 import expunge as ex
@@ -187,6 +196,49 @@ def test_after_10_000_requests_the_statistics_are_those_of_the_rows(
     assert np.linalg.norm((theta - retrained)[:5]) <= (1.0 + longest) * (bound + left) / ALPHA
     if loss == "squared":
         assert np.linalg.norm(theta - retrained) <= 1e-10 * np.linalg.norm(retrained)
+
+
+@each_intercept
+@each_loss
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_what_rounding_adds_is_bounded_where_huge_entries_cancel(form, loss, fit_intercept):
+    beyond = 0
+    for seed, size in itertools.product(range(3), [2.0**30, 2.0**50, 2.0**59, 2.0**60, 2.0**70, 2.0**100]):
+        rng = np.random.default_rng(seed)
+        rows = cancelling_rows(size, 4, 5, np.float64, rng)
+        if seed == 0:  # size + k is size + 2k - 2, where d2 is nothing
+            k = np.floor(2.0**-53 * size) + 1.0
+            rows = np.outer([1.0, -1.0, 1.0, -1.0], [size, k, -size, -k, 0.0]) + [0.0, 0.0, 0.0, 0.0, 1.0]
+        X = np.concatenate([rng.normal(size=(6, 5)), rows])
+        theta = np.append(np.ones(5), np.full(int(fit_intercept), 0.5))
+        y = (X @ theta[:5] > 0.0).astype(np.float64)  # so that d1 and d2 as computed are nothing
+        s = rng.integers(1, 4, 10) / 2.0
+        options = {"alpha": ALPHA, "loss": loss, "fit_intercept": fit_intercept}
+        for first, leaving, coming in [(10, [], []), (8, [6, 7], [8, 9]), (6, [], [6, 7, 8, 9])]:
+            kept = np.setdiff1d(np.arange(first), leaving).tolist() + coming
+            try:
+                statistics = kernels.AnchoredStatistics(
+                    form(X[:first]), y[:first], theta, sample_weight=s[:first], **options
+                )
+                if leaving:
+                    statistics.subtract(form(X[leaving]), y[leaving], s[leaving])
+                if coming:
+                    statistics.add(form(X[coming]), y[coming], s[coming])
+                bound = statistics.residual_bound()
+            except ex.NotPositiveDefiniteError:
+                continue  # nothing is left of alpha beside size^2
+            gradient, H = sums_of_any_size(X[kept], y[kept], s[kept], theta, loss, fit_intercept, ALPHA)
+            assert exact_distance(statistics.gradient, gradient) <= statistics._statistics.gradient_error
+            error = exact_distance(statistics.hessian, H)
+            assert error <= hessian_error(statistics)
+            longest = np.linalg.norm(X[np.union1d(range(first), kept)], axis=1).max()
+            rounding = 2.0**-53 * (len(theta) + 3) * (longest + 1.0) * np.linalg.norm(theta)
+            beyond += error > (rounding + 1e-10) * np.trace(statistics.hessian)
+            left, _ = sums_of_any_size(
+                X[kept], y[kept], s[kept], statistics.theta(), loss, fit_intercept, ALPHA
+            )
+            assert exact_distance(left, np.zeros(len(left))) <= bound
+    assert beyond >= (3 if loss == "logistic" else 0)  # d2 of the computed eta bounds nothing
 
 
 def hessian_error(statistics):

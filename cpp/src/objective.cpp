@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -27,6 +28,21 @@ constexpr Panel zeros = filled(0.0), ones = filled(1.0);
 constexpr double worth_sharing = 2e5;  // entries, below which threads cost more than they bring
 constexpr auto nothing = [](auto&&...) {};
 
+// A bound that could not be found is none.
+double known(double bound) { return std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound; }
+
+// |v|, also where the squares vanish.
+double norm_of(const Vector& v) {
+    const double norm = v.norm();
+    return norm > 1e-140 ? norm : v.stableNorm();
+}
+
+// x is 0 at rows of weight 0, which are not there: it was 0 times what may have been infinite or NaN.
+void leave_out(Index m, const double* s, double* x) {
+    if (s == ones.data()) return;
+    for (Index i = 0; i < m; ++i) x[i] = s[i] != 0.0 ? x[i] : 0.0;
+}
+
 // value = s loss, r = s d1, w = s d2 for m rows
 template <class L>
 EXPUNGE_LOOP void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y,
@@ -39,11 +55,21 @@ EXPUNGE_LOOP void weighted_loss(Index m, const double* __restrict eta, const dou
     }
 }
 
+// The sum of values. Where it is not finite, rows that are not there leave all three first; elsewhere r and w
+// are finite, as the loss is infinite or NaN wherever one of its derivatives is.
+double sum_of(Index m, const double* s, Panel& value, Panel& r, double* w) {
+    const auto sum = [&] { return Eigen::Map<const Vector>(value.data(), m).sum(); };
+    if (const double found = sum(); std::isfinite(found)) return found;
+    for (double* x : {value.data(), r.data(), w}) leave_out(m, s, x);
+    return sum();
+}
+
 // r = s d1
 template <class L>
 EXPUNGE_LOOP void weighted_d1(Index m, const double* __restrict eta, const double* __restrict y,
                               const double* __restrict s, double* __restrict r) {
     for (Index i = 0; i < m; ++i) r[i] = s[i] * L::d1(y[i], eta[i]);
+    leave_out(m, s, r);
 }
 
 // w = s d2
@@ -51,6 +77,7 @@ template <class L>
 EXPUNGE_LOOP void weighted_d2(Index m, const double* __restrict eta, const double* __restrict y,
                               const double* __restrict s, double* __restrict w) {
     for (Index i = 0; i < m; ++i) w[i] = s[i] * L::d2(y[i], eta[i]);
+    leave_out(m, s, w);
 }
 
 // E19, in units of u |x_i|: what is left of rounding in r = s d1 after so many additions.
@@ -412,13 +439,18 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
             with_loss(loss_, [&]<class L>() {
                 weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), at.curvature.data() + row);
             });
-            sums.value += as_vector(value, m).sum();
+            sums.value += sum_of(m, s, value, r, at.curvature.data() + row);
             if (!bounded) return;
             alignas(64) Panel norms, eta_rounding;
             auto norm = as_vector(norms, m);
             if (measured) {
                 panel.map(Square()).multiply(rows.spread(every, scratch().ones), norm);
-                sums.largest_norm2 = larger_norm2(sums.largest_norm2, norm);
+                double largest = larger_norm2(sums.largest_norm2, norm);
+                if (!std::isfinite(largest)) {
+                    leave_out(m, s, norms.data());
+                    largest = larger_norm2(sums.largest_norm2, norm);
+                }
+                sums.largest_norm2 = largest;
             } else {
                 norm.setConstant(largest_norm2);
             }
@@ -437,7 +469,7 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
         gram ? &*gram : nullptr);
     if (measured) largest_norm = std::sqrt(largest_norm2);
     add_penalty(theta, at);
-    if (std::isfinite(largest_norm)) at.floor = u * rounding + penalty_rounding(theta);
+    if (std::isfinite(largest_norm)) at.floor = known(u * rounding + penalty_rounding(theta));
     return at;
 }
 
@@ -516,7 +548,7 @@ Matrix Objective::hessian(const VectorRef& theta) const {
 Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
     Vector product = penalty_.cwiseProduct(v);
     if (wide()) {  // X v first, then the sums: each has the cache for itself
-        add_transposed(Entry(), Walk::by_threads, 1.0, curvature.cwiseProduct(predict(v)), product);
+        add_transposed(Entry(), Walk::by_threads, 1.0, curvature.binaryExpr(predict(v), &weighted), product);
         return product;
     }
     const double offset = fit_intercept_ ? v(d_) : 0.0;
@@ -546,7 +578,7 @@ Vector Objective::hvp_at(const VectorRef& theta, const VectorRef& v) const {
              with_loss(loss_, [&]<class L>() {
                  weighted_d2<L>(m, eta.data(), targets(block, first), weights(block, first), w.data());
              });
-             as_vector(w, m).array() *= as_vector(x_v, m).array();
+             for (Index i = 0; i < m; ++i) w[i] = weighted(w[i], x_v[i]);
              if (apart) {
                  r.segment(row, m) = as_vector(w, m);
              } else {
@@ -594,6 +626,25 @@ Vector Objective::transposed(const VectorRef& r) const {
 Vector Objective::gram_diagonal(const VectorRef& curvature) const {
     Vector diagonal = Vector::Zero(parameters());
     add_transposed(Square(), Walk::by_threads, 1.0, curvature, diagonal);
+    if (diagonal.allFinite()) return diagonal;
+    // A square overflows. One by one, rows that are not there can be left out.
+    thread_local Workspace packed, memory;
+    diagonal.setZero();
+    Index row = 0;
+    for (const Block& block : blocks_)
+        std::visit(
+            [&](const auto& rows) {
+                Eigen::Map<Vector> sums(memory.take(rows.width()), rows.width());
+                sums.setZero();
+                for (Index i = 0; i < rows.rows(); ++i, ++row)
+                    if (curvature(row) != 0.0)
+                        rows.panel(i, 1, packed)
+                            .map(Square())
+                            .add_transposed(curvature.segment(row, 1), sums);
+                rows.collect(sums, 1.0, diagonal.head(d_));
+            },
+            block.rows);
+    if (fit_intercept_) diagonal(d_) = curvature.sum();
     return diagonal;
 }
 
@@ -615,7 +666,8 @@ Matrix Objective::dual(const VectorRef& root) const {
                 expunge::add_gram(rows.transposed(), inverse.data(), K);
         },
         blocks_[0].rows);
-    for (Index j = 0; j < n_; ++j) K.col(j).tail(n_ - j).array() *= root(j) * root.tail(n_ - j).array();
+    for (Index j = 0; j < n_; ++j)
+        for (Index i = j; i < n_; ++i) K(i, j) = weighted(root(j) * root(i), K(i, j));
     K.diagonal().array() += 1.0;
     return K;
 }
@@ -626,7 +678,7 @@ double Objective::gram_norm_bound() const {
         Vector::Ones(parameters()), Magnitude(), Walk::by_threads, 1.0, sums,
         [&](const auto&, const auto&, Index, Index m, const Panel& x_ones, const double*, const double* s,
             Panel& r, Sums&) {
-            for (Index i = 0; i < m; ++i) r[i] = s[i] * x_ones[i];
+            for (Index i = 0; i < m; ++i) r[i] = weighted(s[i], x_ones[i]);
         },
         nothing);
     return sums.size() > 0 ? sums.maxCoeff() : 0.0;
@@ -667,6 +719,8 @@ double Objective::rounding_floor(const VectorRef& theta) const {
                     slope[i] = s[i] * std::abs(r);
                 }
             });
+            leave_out(m, s, slope.data());
+            leave_out(m, s, rounding.data());
             panel.add_transposed(as_vector(slope, m), of.columns.head(rows.width()));
             panel.add_transposed(as_vector(rounding, m), of.columns.tail(rows.width()));
             of.intercept += as_vector(slope, m).sum();
@@ -679,8 +733,8 @@ double Objective::rounding_floor(const VectorRef& theta) const {
             sums(d_) += of.intercept;
             predictors(d_) += of.rounding;
         });
-    return u * ((additions_by_coordinate().array() + 3.0).matrix().cwiseProduct(sums) + predictors).norm() +
-           penalty_rounding(theta);
+    const Vector additions = additions_by_coordinate().array() + 3.0;
+    return known(norm_of(u * (additions.cwiseProduct(sums) + predictors)) + penalty_rounding(theta));
 }
 
 Tally Objective::count() const {
@@ -698,8 +752,8 @@ Tally Objective::count() const {
 
 // What the rows bring, `sign` times; where `old` has the same rows, less what they bring with its targets and
 // weights. E10: each row brings u s |x| (k |d1| + d2 d |x|^T |theta|) to a gradient, k the additions that it
-// goes through, and u s |x|^2 (k d2 + |d3| d |x|^T |theta|) to a Hessian: |d3| is at most d2, and its
-// maximum.
+// goes through, and u s |x|^2 (k d2 + |d3| d |x|^T |theta|) to a Hessian; d2 and d3 where they are largest
+// among all that eta may be (E19).
 void Objective::add_change(const VectorRef& theta, double sign, const Objective* old, bool tallied,
                            Change& total) const {
     thread_local Workspace wide_ones, wide_theta;
@@ -713,7 +767,7 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
                           Panel& r, Tally& tally) {
         with_loss(loss_, [&]<class L>() {
             weighted_loss<L>(m, eta.data(), y, s, value.data(), r.data(), w.data());
-            total.value += side_sign * as_vector(value, m).sum();
+            total.value += side_sign * sum_of(m, s, value, r, w.data());
             if (!tallied) return;
             rounding_of<L>(m, r.data(), y, s, additions, predictor.data(), rounding.data());
             for (Index i = 0; i < m; ++i) {
@@ -721,9 +775,12 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
                 const double x2 = norm2[i] + one, x = std::sqrt(x2);
                 tally.largest_norm = std::max(tally.largest_norm, x);
                 tally.gradient_rounding += x * rounding[i];
-                tally.hessian_rounding +=
-                    x2 * (additions * w[i] + std::min(s[i] * L::max_d3, w[i]) * predictor[i]);
+                const double in_d2 =
+                    L::max_d3 > 0.0 ? moved(w[i] / s[i], L::max_d3, L::max_d2, predictor[i]) : 0.0;
+                tally.hessian_rounding += x2 * (additions * w[i] + s[i] * in_d2);
             }
+            tally.gradient_rounding = known(tally.gradient_rounding);
+            tally.hessian_rounding = known(tally.hessian_rounding);
         });
     };
     add_transposed(

@@ -1,6 +1,8 @@
 #include "expunge/statistics.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -31,6 +33,10 @@ double max_d3(const Loss& loss) {
     return std::visit([](auto l) { return l.max_d3; }, loss);
 }
 
+double max_d2(const Loss& loss) {
+    return std::visit([](auto l) { return l.max_d2; }, loss);
+}
+
 // What rounding adds to H_a where the columns of A are summed into H_0.
 double fold_rounding(const Anchor& H) {
     return H.edits() == 0 ? 0.0 : (static_cast<double>(H.edits()) + 3.0) * u * H.frobenius();
@@ -56,12 +62,16 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
     state_.weight = count.weight;
     state_.largest_norm =
         rounded_up(std::sqrt(largest_norm * largest_norm + (J.fit_intercept() ? 1.0 : 0.0)), p);
-    // A sum of s d2 x x^T, and d2 at a rounded eta: |d3| <= d2. Its norm is at most the trace.
-    const Vector curvature = state_.anchor->diagonal() - J.penalty();
-    const double eta_rounding = max_d3(J.loss()) > 0.0 ? static_cast<double>(p + 3) * state_.largest_norm *
-                                                             state_.anchor->theta().norm()
-                                                       : 0.0;
-    state_.hessian_rounding = u * (2.0 * J.additions() + 5.0 + eta_rounding) * curvature.cwiseAbs().sum();
+    // A sum of s d2 x x^T, whose norm is at most the trace, and d2 at an eta that is off by t: within
+    // e^t - 1 <= t (1 + t) of itself up to t = 1 (E19). Above, only its bounds and those of x are known.
+    const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum();
+    state_.hessian_rounding = u * (2.0 * J.additions() + 5.0) * trace;
+    if (max_d3(J.loss()) == 0.0) return;
+    const double R = state_.largest_norm,
+                 t = u * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
+    state_.hessian_rounding += t <= 1.0
+                                   ? t * (1.0 + t) * trace
+                                   : count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
 }
 
 double AnchoredStatistics::gradient_error() const {
@@ -248,7 +258,8 @@ AnchoredStatistics::Step AnchoredStatistics::step() const {
         nonlinear = R * psi_ratio(R * length) * std::max(0.0, q);
     }
     const double bound = nonlinear + residual + error(length, theta.norm());  // E10
-    return {std::move(theta), bound};
+    // NaN, where something overflowed, bounds nothing
+    return {std::move(theta), std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound};
 }
 
 }  // namespace expunge

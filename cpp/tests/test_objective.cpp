@@ -272,6 +272,115 @@ TEST("the rounding floor covers terms of eta that cancel, in any order") {
     }
 }
 
+// Rows of integers that long double adds without rounding, and double does not.
+Problem cancelling_problem(double size, bool fit_intercept) {
+    const double k = std::floor(size * 0x1p-53) + 1.0;  // of which size + k makes twice as much
+    RowMatrix X{{size, k, -size, -k, 1.0}, {k, size, -size, -k, 2.0}, {-size, -k, size, k, 3.0}};
+    Problem problem{"cancelling " + text_of(size),
+                    X,
+                    Vector{{1.0, 1.0, 0.0}},
+                    Vector{{1.0, 0.5, 2.0}},
+                    Vector::Ones(5),
+                    Vector::Ones(5),
+                    Logistic{},
+                    fit_intercept};
+    if (fit_intercept) {
+        problem.theta.conservativeResize(6);
+        problem.penalty.conservativeResize(6);
+        problem.theta(5) = 1.0;
+        problem.penalty(5) = 0.0;
+    }
+    return problem;
+}
+
+TEST("the floor and its bound from the largest row cover an eta that is all rounding") {
+    Index beyond = 0;
+    for (const bool fit_intercept : {false, true}) {
+        for (double size = 1.0; size < 0x1p60; size *= 2.0) {
+            const Problem problem = cancelling_problem(size, fit_intercept);
+            const Exact e = exact(problem, problem.theta);
+            for (const Stored& layout : layouts(problem.X)) {
+                about = problem.name + ", " + layout.name;
+                if (layout.name.find("32") != std::string::npos && size > 0x1p23) continue;
+                const Objective J = problem.on(layout.rows);
+                double largest_norm = std::numeric_limits<double>::quiet_NaN();  // to be found
+                const Evaluation at = J.evaluate(problem.theta, largest_norm);
+                const Objective known({{layout.rows, problem.y.data(), problem.s.data()}}, problem.loss,
+                                      problem.penalty, fit_intercept, largest_norm);
+                const Evaluation bounded = known.evaluate(problem.theta);
+                const double floor = J.rounding_floor(problem.theta);
+                const Real error = distance(at.gradient, e.gradient);
+                CHECK_AT_MOST(error, floor);
+                CHECK_AT_MOST(floor, (1.0 + 1e-13) * at.floor);
+                CHECK_AT_MOST(at.floor, (1.0 + 1e-13) * bounded.floor);
+                CHECK(std::isfinite(bounded.floor));
+                // The bound from the largest row that takes |d1| of the computed eta for d2
+                const Vector eta = J.predict(problem.theta);
+                const double R = std::hypot(largest_norm, double(fit_intercept));
+                double before = 0.0;
+                for (Index i = 0; i < 3; ++i) {
+                    const double d1 = std::abs(Logistic::d1(problem.y(i), eta(i)));
+                    before += problem.s(i) * (7.0 * d1 + std::min(0.25, d1) * 8.0 * R * problem.theta.norm());
+                }
+                beyond += error > u * R * before + 4.0 * u * problem.theta.norm();
+            }
+        }
+    }
+    CHECK(beyond > 0);
+    about.clear();
+}
+
+TEST(
+    "a row of weight 0 may overflow: value, gradient, Hessian, floor and largest norm are those without it") {
+    for (const Loss& loss : {Loss(Squared{}), Loss(Logistic{})}) {
+        for (const bool fit_intercept : {false, true}) {
+            for (const double size : {1e155, 1e200, 1.7e308}) {
+                Problem problem = make_problem("more rows than columns", 40, 5, loss, fit_intercept);
+                problem.theta *= 1e3;
+                problem.s(7) = problem.s(30) = 0.0;
+                problem.X.row(7).setZero();
+                problem.X.row(30).setZero();
+                Problem huge = problem;
+                huge.X.row(7) << size, -size, size, size, 1.0;
+                huge.X.row(30).setConstant(-size);
+                const Vector v = Random(31).vector(problem.penalty.size());
+                for (const Stored& layout : layouts(huge.X)) {
+                    if (layout.name.find("32") != std::string::npos) continue;  // would not hold them
+                    about = layout.name + " " + text_of(size);
+                    const Objective J = huge.on(layout.rows), K = problem.objective();
+                    const double nan = std::numeric_limits<double>::quiet_NaN();
+                    double norm = nan, expected_norm = nan;
+                    Matrix H, expected_H;
+                    const Evaluation at = J.evaluate(huge.theta, norm, H);
+                    const Evaluation expected = K.evaluate(huge.theta, expected_norm, expected_H);
+                    const auto near = [](const auto& a, const auto& b) {
+                        return (a - b).norm() <= 1e-12 * b.norm();
+                    };
+                    CHECK(std::abs(at.value - expected.value) <= 1e-12 * expected.value);
+                    CHECK(near(at.gradient, expected.gradient));
+                    CHECK(near(at.curvature, expected.curvature));
+                    CHECK(near(H, expected_H));
+                    CHECK(std::abs(norm - expected_norm) <= 1e-12 * norm);
+                    CHECK(at.floor <= 4.0 * expected.floor);  // more columns are stored of some
+                    CHECK(J.rounding_floor(huge.theta) <= (1.0 + 1e-12) * at.floor);
+                    CHECK(near(J.hessian(huge.theta), expected_H));
+                    CHECK(near(J.hvp_at(huge.theta, v), K.hvp_at(huge.theta, v)));
+                    CHECK(near(J.hvp(at.curvature, v), K.hvp(expected.curvature, v)));
+                    CHECK(near(J.gram_diagonal(at.curvature), K.gram_diagonal(expected.curvature)));
+                    CHECK(std::abs(J.gram_norm_bound() - K.gram_norm_bound()) <= 1e-12 * K.gram_norm_bound());
+                    CHECK(near(Objective::gradient_difference(nullptr, &J, huge.theta),
+                               Objective::gradient_difference(nullptr, &K, huge.theta)));
+                    const Change change = Objective::change(nullptr, &J, huge.theta);
+                    CHECK(near(change.gradient, Objective::change(nullptr, &K, huge.theta).gradient));
+                    CHECK(std::isfinite(change.after.gradient_rounding + change.after.hessian_rounding));
+                    CHECK(std::abs(change.after.largest_norm) <= 1e100);
+                }
+            }
+        }
+    }
+    about.clear();
+}
+
 TEST("the residual is the norm of the gradient, and infinite values stand for nothing measured") {
     CHECK((Evaluation{1.0, Vector::Constant(4, 3.0), Vector()}.residual() == 6.0));
     CHECK(Evaluation{}.value == std::numeric_limits<double>::infinity());

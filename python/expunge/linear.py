@@ -366,7 +366,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         except NotPositiveDefiniteError:
             assert_all_finite(X, input_name="X")
             raise
-        if not math.isfinite(minimum.largest_norm):
+        if not math.isfinite(minimum.largest_norm + minimum.residual):
             assert_all_finite(X, input_name="X")  # or squares overflow
         try:
             check_converged(minimum, tol, stacklevel=4)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-__all__ = ["LOSSES", "Loss", "get_loss"]
+__all__ = ["LOSSES", "Loss", "get_loss", "moved"]
 
 Array = NDArray[np.float64]
 Elementwise = Callable[[Any, Any], Array]  # (y, eta) -> array of their broadcast shape
@@ -36,7 +36,7 @@ class Loss:
         The largest d2, and the largest absolute third derivative, over all eta.
     d1_rounding : callable
         ``d1_rounding(r, eta_rounding, y)`` bounds what an error of eta_rounding in eta leaves in r = d1;
-        both errors in units of the roundoff; elementwise (E19).
+        both errors in units of the roundoff; elementwise (E19). r may be far from the true d1: see `moved`.
 
     Examples
     --------
@@ -82,6 +82,39 @@ class Loss:
                 f"y[{first}] is {y[first]}, but the {self.name} loss expects targets in "
                 f"{self.target_domain}: {self.remedy}"
             )
+
+
+def moved(slope: Any, steepest: float, range: float, eta_rounding: Any) -> Array:
+    """How far d1 may be from its value at another eta (E19); both errors in units of the roundoff.
+
+    Parameters
+    ----------
+    slope : array_like
+        Bounds d2 at the computed eta. At others, t away, d2 is at most e^t times as much.
+    steepest : float
+        Bounds d2 at any eta.
+    range : float
+        What d1 spans.
+    eta_rounding : array_like
+        How far eta may be from the other.
+
+    Returns
+    -------
+    ndarray
+
+    Examples
+    --------
+    >>> from expunge.losses import moved
+    >>> float(moved(0.125, 0.25, 1.0, 8.0)), float(moved(0.0, 0.25, 1.0, 2.0**54))
+    (1.0000000000000009, 4503599627370496.0)
+    """
+    u, lost = 2.0**-53, 2.0**-1018  # of what underflows, a few 2^-1074
+    eta_rounding = np.asarray(eta_rounding, dtype=np.float64)
+    t = u * eta_rounding
+    small = np.minimum(t, 1.0)  # e^t - 1 <= t (1 + t) up to t = 1; above, slope tells nothing
+    grown = np.where(t <= 1.0, np.minimum(slope * (1.0 + small), steepest), steepest)
+    by: Array = np.fmin(grown * eta_rounding, range / u) + lost  # of NaN, range
+    return by
 
 
 def _squared_value(y: ArrayLike, eta: ArrayLike) -> Array:
@@ -144,7 +177,9 @@ LOSSES: dict[str, Loss] = {
             d2=_logistic_d2,
             max_d2=0.25,
             max_d3=1.0 / (6.0 * sqrt(3.0)),  # at eta = +-log(2 + sqrt 3)
-            d1_rounding=lambda r, eta_rounding, y: np.minimum(0.25, np.abs(r)) * eta_rounding,  # d2 <= |r|
+            d1_rounding=lambda r, eta_rounding, y: moved(
+                np.abs(r), 0.25, 1.0, eta_rounding
+            ),  # d2 <= |r| <= 1
         ),
     )
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from math import hypot, inf
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +57,12 @@ def _penalty(alpha: ArrayLike, d: int, fit_intercept: bool) -> Array:
 
 def _weights(sample_weight: ArrayLike | None, n: int) -> Array:
     return np.ones(n) if sample_weight is None else _float(sample_weight)
+
+
+def _norm(v: Array) -> float:
+    """Of numbers whose squares vanish, too."""
+    norm = float(np.linalg.norm(v))
+    return norm if norm > 1e-140 else hypot(*v)
 
 
 def gram(X: ArrayLike, w: ArrayLike) -> Array:
@@ -125,6 +132,7 @@ def hessian(
     """
     A, theta = _design(X, fit_intercept), _float(theta)
     s = _weights(sample_weight, len(A))
+    A, s = A[s > 0.0], s[s > 0.0]  # whatever overflows in the others
     eta = A @ theta
     d2 = get_loss(loss).d2(0.0, eta)  # whatever y (E6)
     return gram(A, s * d2) + np.diag(_penalty(alpha, np.shape(X)[1], fit_intercept))
@@ -239,6 +247,7 @@ def loss_and_gradient(
     """
     A, y, theta = _design(X, fit_intercept), _float(y), _float(theta)
     s, penalty = _weights(sample_weight, len(A)), _penalty(alpha, np.shape(X)[1], fit_intercept)
+    A, y, s = A[s > 0.0], y[s > 0.0], s[s > 0.0]  # whatever overflows in the others
     f, eta = get_loss(loss), A @ theta
     b = _penalty(0.0 if noise is None else noise, np.shape(X)[1], fit_intercept)
     value = s @ f.value(y, eta) + 0.5 * theta @ (penalty * theta) + b @ theta
@@ -320,6 +329,7 @@ def hvp(
     """
     A, theta, v = _design(X, fit_intercept), _float(theta), _float(v)
     s, penalty = _weights(sample_weight, len(A)), _penalty(alpha, np.shape(X)[1], fit_intercept)
+    A, s = A[s > 0.0], s[s > 0.0]  # whatever overflows in the others
     d2 = get_loss(loss).d2(0.0, A @ theta)  # whatever y (E6)
     product: Array = A.T @ (s * d2 * (A @ v)) + penalty * v
     return product
@@ -426,13 +436,17 @@ def rounding_floor(
     A, y, theta = _design(X, fit_intercept), _float(y), _float(theta)
     n, p = A.shape
     s, penalty = _weights(sample_weight, n), _penalty(alpha, np.shape(X)[1], fit_intercept)
+    counted = s > 0.0  # a row of weight 0 is not there, whatever overflows in it
+    A, y, s = A[counted], y[counted], s[counted]
     r = get_loss(loss).d1(y, A @ theta)
     additions = min(n, PANEL) + -(-n // PANEL) + 3  # within a panel, across panels, the product s r x
     eta_rounding = (p + 2) * (np.abs(A) @ np.abs(theta))
     rows = s * (additions * np.abs(r) + get_loss(loss).d1_rounding(r, eta_rounding, y))
     b = _penalty(0.0 if noise is None else noise, np.shape(X)[1], fit_intercept)
-    floor = np.linalg.norm(np.abs(A).T @ rows) + 4.0 * np.linalg.norm(np.abs(penalty * theta) + np.abs(b))
-    return float(UNIT_ROUNDOFF * floor)
+    floor = _norm(UNIT_ROUNDOFF * (np.abs(A).T @ rows)) + 4.0 * UNIT_ROUNDOFF * np.linalg.norm(
+        np.abs(penalty * theta) + np.abs(b)
+    )
+    return inf if np.isnan(floor) else float(floor)
 
 
 class CholeskyFactor:

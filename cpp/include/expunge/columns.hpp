@@ -68,6 +68,12 @@ struct Square {
     }
 };
 
+// s x, where a row of weight 0 is not there: its x may be infinite or NaN.
+inline double weighted(double s, double x) {
+    const double product = s * x;
+    return s != 0.0 ? product : 0.0;
+}
+
 // Loops of which all that they call is inlined into them, and they into nothing: the compiler makes the best
 // of them, and of their registers, where it sees nothing else.
 #if defined(__GNUC__) || defined(__clang__)

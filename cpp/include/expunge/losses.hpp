@@ -9,8 +9,21 @@
 #include <variant>
 
 #include "expunge/elementary.hpp"
+#include "expunge/types.hpp"
 
 namespace expunge {
+
+// E19: how far d1 (or d2) may be, in units of u, from its value at an eta that is off by eta_rounding such
+// units. `slope` bounds the derivative at the computed eta, `steepest` the derivative anywhere, `range` the
+// span of all values. With |d3| <= d2 the derivative is at most e^t times as much elsewhere, t = u
+// eta_rounding, and e^t - 1 <= t (1 + t) up to t = 1. Above, the slope found tells nothing of that at the
+// true eta. NaN, from an overflow, counts as infinite. What underflows is a few 2^-1074.
+inline double moved(double slope, double steepest, double range, double eta_rounding) {
+    constexpr double lost = 0x1p-1071 / u;
+    const double t = u * eta_rounding, grown = slope * (1.0 + t);
+    const double by = (t <= 1.0 && grown < steepest ? grown : steepest) * eta_rounding;
+    return (by < range / u ? by : range / u) + lost;
+}
 
 struct Squared {
     static constexpr const char* name = "squared";
@@ -43,7 +56,7 @@ struct Logistic {
         return e / (1.0 + e * (2.0 + e));  // (1 + e)^2 would round twice as often
     }
     static double d1_rounding(double r, double eta_rounding, double) {
-        return (std::abs(r) < max_d2 ? std::abs(r) : max_d2) * eta_rounding;
+        return moved(std::abs(r), max_d2, 1.0, eta_rounding);  // d2 <= |d1|, and |d1| is in [0, 1]
     }
 };
 

@@ -92,7 +92,7 @@ public:
         double memory[max_panel_rows];
         Eigen::Map<Vector> r(memory, m_);
         multiply(theta, r);
-        r = w.cwiseProduct((r.array() + offset).matrix());
+        for (Index i = 0; i < m_; ++i) r(i) = weighted(w(i), r(i) + offset);
         add_transposed(r, g);
         return r.sum();
     }
