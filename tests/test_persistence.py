@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import DENSE, SPARSE
+from scipy import sparse
 from sklearn import linear_model
 from unlearning import (
     ALPHA,
@@ -34,6 +36,7 @@ from unlearning import (
 
 import expunge as ex
 from expunge import archive, saved
+from expunge import data as data_module
 from expunge import unlearner as unlearner_module
 
 in_four_forms = pytest.mark.parametrize("form", ["float64_c", "float32_f", "csr_int32", "csr_float32"])
@@ -122,6 +125,12 @@ def test_what_is_loaded_is_what_was_saved(loss, fit_intercept, weighted, include
     assert_retrained(un, data.after(*more))
 
 
+def numbered(held):
+    """All rows at once: numbers, X, y, s."""
+    X, y, s = held.current()
+    return held.ledger.live(), X, y, np.ones(y.size) if s is None else s
+
+
 @in_four_forms
 @each_weighting
 def test_numbered_rows_restore_the_data_they_were_asked_of(weighted, form):
@@ -130,12 +139,12 @@ def test_numbered_rows_restore_the_data_they_were_asked_of(weighted, form):
     un = unlearner(data, "logistic", True, represent=(DENSE | SPARSE)[form])
     un.apply(requests)
     data, held = data.after(*requests), un._held
-    numbers, X, y, s = held.numbered()
+    numbers, X, y, s = numbered(held)
     assert_array_equal(numbers, np.flatnonzero(data.live))
     restored = type(held).from_numbered(
         (numbers, X, y, s), held.n_rows, held.kept, list("abcdef"), classes=True, weighted=held.weighted
     )
-    for value, expected in zip(restored.numbered(), (numbers, X, y, s), strict=True):
+    for value, expected in zip(numbered(restored), (numbers, X, y, s), strict=True):
         if hasattr(value, "toarray"):
             value, expected = value.tocoo(), expected.tocoo()
             assert_array_equal(value.coords, expected.coords)
@@ -333,6 +342,165 @@ def test_only_the_current_rows_are_saved_and_only_if_asked_for(loss, form, tmp_p
 
 
 MARKS = (1234.5, 4321.5, 77.25, 5678.25)
+
+
+# Rows go to a file in panels
+
+
+LAYOUTS = {
+    "c": np.ascontiguousarray,
+    "f": np.asfortranarray,
+    "float32": lambda X: X.astype(np.float32),
+    "csr_int32": sparse.csr_array,
+    "csr_int64": lambda X: with_wide_indices(sparse.csr_array(X)),
+    "csr_float32": lambda X: sparse.csr_array(X.astype(np.float32)),
+}
+each_layout = pytest.mark.parametrize("layout", LAYOUTS)
+
+
+def with_wide_indices(X):
+    X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
+    return X
+
+
+HISTORIES = {
+    "none": [],
+    "removals": [ex.RemoveRows(slice(3, 200, 3))],
+    "corrections": [
+        ex.CorrectValues([1, 2, 170], [0], 2.5),
+        ex.CorrectValues([2], [1], 0.0),
+        ex.CorrectLabels([5], 1.0),
+    ],
+    "columns": [ex.RevokeFeatures([1, 3])],
+    "all_corrected": [ex.CorrectValues(slice(0, 230), [2], 1.5)],
+    "mixed": [
+        ex.RemoveRows([0, 229, 100]),
+        ex.CorrectValues([7, 150], [0, 2], 2.5),
+        ex.RevokeFeatures([3]),
+        ex.CorrectLabels([8], 0.0),
+        ex.RemoveRows(slice(20, 90)),
+    ],
+    "most_columns_gone": [ex.RevokeFeatures([0, 1, 2, 3]), ex.RemoveRows([4])],
+}
+
+
+def small_panels(monkeypatch):
+    monkeypatch.setattr(data_module, "PANEL", 7)
+    monkeypatch.setattr(data_module, "PANEL_BYTES", 150)
+
+
+def sparse_problem(loss, n=230, d=6):
+    data = make_data(loss, n=n, d=d)
+    data.X[np.random.default_rng(1).random(data.X.shape) < 0.6] = 0.0
+    data.X[11] = 0.0
+    return data
+
+
+@each_layout
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("history", HISTORIES)
+def test_rows_in_panels_make_the_file_that_rows_at_once_make(
+    history, added, weighted, layout, tmp_path, monkeypatch
+):
+    data = sparse_problem("logistic")
+    s = np.random.default_rng(2).uniform(0.5, 2.0, data.y.size) if weighted else None
+    X = LAYOUTS[layout](data.X)
+    un = ex.Unlearner(ex.LogisticRegression(ALPHA).fit(X, data.y, s), X, data.y, s)
+    un.apply(HISTORIES[history])
+    if added:
+        un.apply(
+            ex.AddRows(np.full((3, un._held.n_columns), 0.5), [0.0, 1.0, 1.0], weighted and [1.0, 2.0, 0.5])
+        )
+    if history == "none" and not added and "csr" in layout:
+        assert un._held.X.indices.dtype == (np.int64 if "64" in layout else np.int32)
+    held = un._held
+    small_panels(monkeypatch)
+    un.save(tmp_path / "panels", include_rows=True)
+    monkeypatch.setattr(held, "streamed", lambda: numbered(held))
+    write = archive.write
+
+    def whole(path, kind, version, entries):
+        X = numbered(held)[1]
+        if sparse.issparse(X):
+            entries |= {f"rows.X.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
+        else:
+            entries["rows.X"] = X
+        order = list(entries_of(tmp_path / "panels"))
+        write(path, kind, version, {name: entries[name] for name in order})
+
+    monkeypatch.setattr(archive, "write", whole)
+    un.save(tmp_path / "whole", include_rows=True)
+    assert (tmp_path / "panels").read_bytes() == (tmp_path / "whole").read_bytes()
+    monkeypatch.undo()
+    assert_array_equal(ex.Unlearner.load(tmp_path / "panels")._held.kept, held.kept)
+
+
+@each_layout
+def test_panels_are_no_larger_than_they_may_be(layout, monkeypatch):
+    data = sparse_problem("squared", n=300, d=9)
+    X = LAYOUTS[layout](data.X)
+    un = ex.Unlearner(ex.Ridge(ALPHA).fit(X, data.y), X, data.y)
+    un.apply([ex.RevokeFeatures([1, 2]), ex.RemoveRows([5])])
+    whole = un.corrected_data()[0]
+    small_panels(monkeypatch)
+    panels = [X for X, _, _ in un._held.panels()]
+    for panel in panels:
+        size = panel.data.nbytes + panel.indices.nbytes if sparse.issparse(panel) else panel.nbytes
+        assert panel.shape[0] <= 7
+        assert size <= 2 * 150 or panel.shape[0] == 1
+    together = sparse.vstack(panels).toarray() if sparse.issparse(whole) else np.concatenate(panels)
+    assert_array_equal(together, whole.toarray() if sparse.issparse(whole) else whole)
+    assert len(panels) > 299 / 7
+
+
+def large(layout, n=40_000, d=125):
+    """40 MB or, of a sparse X, about as much."""
+    rng = np.random.default_rng(0)
+    if not layout.startswith("csr"):
+        return LAYOUTS[layout](rng.standard_normal((n, d)))
+    X = sparse.random_array((n, 2000), density=0.04, format="csr", rng=rng)
+    X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
+    return with_wide_indices(X) if "64" in layout else X
+
+
+def size_of(X):
+    return X.nbytes if isinstance(X, np.ndarray) else X.data.nbytes + X.indices.nbytes + X.indptr.nbytes
+
+
+def peak_of(call):
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.filterwarnings("ignore:residual")
+@pytest.mark.parametrize("layout", ["c", "f", "csr_int32", "csr_int64"])
+def test_a_save_with_rows_holds_a_panel_of_them_and_a_load_holds_them_once(layout, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    X = large(layout)
+    n, d = X.shape
+    y = np.asarray(X @ np.random.default_rng(1).standard_normal(d))
+    model = ex.Ridge(10.0, tol=1e9, max_iter=1, solver="cg" if "csr" in layout else "auto").fit(X, y)
+    un = ex.Unlearner(model, X, y, tolerance=1e9)
+    requests = [
+        ex.RemoveRows([5, n - 1]),
+        ex.CorrectValues([3, n // 2], [0], 2.5),
+        ex.RevokeFeatures([1]),
+    ]
+    un.apply(requests)
+    un.apply(ex.AddRows(np.full((3, d - 1), 0.5), np.zeros(3)))
+    size = size_of(X)
+    assert size > 38e6
+    save = peak_of(lambda: un.save(tmp_path / "file", include_rows=True))
+    load = peak_of(lambda: ex.Unlearner.load(tmp_path / "file"))
+    print(f"{layout}: save {save / size:.3f}, load {load / size:.3f} x X")
+    assert save < 0.2 * size
+    assert load < 1.3 * size
+    assert_array_equal(entries_of(tmp_path / "file")["rows.y"], un.corrected_data()[1])
 
 
 @each_loss

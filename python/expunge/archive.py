@@ -124,7 +124,7 @@ def write(
 def read(path: str | os.PathLike[str], kind: str, versions: Collection[int]) -> dict[str, NDArray[Any]]:
     """The arrays of a file that `write` wrote, bit for bit, with their dtypes and shapes.
 
-    The checksum is compared before anything is interpreted. It is no protection against a forger, whose file
+    The checksum is compared before any value is looked at. It is no protection against a forger, whose file
     costs no more memory than it is long. Every array is there once.
 
     Parameters
@@ -391,54 +391,69 @@ def _read_entries(file: IO[bytes]) -> dict[str, NDArray[Any]]:
     *members, last = _members(file)
     total, found = hashlib.sha256(), {}
     for member in members:
-        header, values = _content(file, member)
+        header, array = _content(file, member)
         entry = hashlib.sha256(header)
-        entry.update(values.data)
+        entry.update(_bytes_of(array).data)
         total.update(_summary(member.name, entry.digest()))
-        found[member.name.removesuffix(".npy")] = header, values
+        found[member.name.removesuffix(".npy")] = array
     expected = _checksum_entry(total.hexdigest())
     if last.name != f"{_SHA256}.npy" or last.size != len(expected):
         raise ValueError("it does not end with its checksum")
-    if b"".join(map(bytes, _content(file, last))) != expected:
+    header, array = _content(file, last)
+    if header + array.tobytes() != expected:
         raise ValueError("checksum differs")
-    return {name: _array(name, *found.pop(name)) for name in list(found)}
+    for name, array in found.items():
+        _check_values(name, array)
+    return found
 
 
-def _content(file: IO[bytes], member: _Member) -> tuple[bytes, NDArray[np.uint8]]:
-    """Of a .npy: what is before its values, and these, as bytes."""
+def _content(file: IO[bytes], member: _Member) -> tuple[bytes, NDArray[Any]]:
+    """Of a .npy: what is before its values, and the array, which has as many bytes as there are."""
     file.seek(member.content)
     begin = _exactly(file, min(member.size, len(_NPY) + 2))
     length = int.from_bytes(begin[len(_NPY) :], "little")
     if len(begin) + length > member.size or begin[: len(_NPY)] != _NPY:
         raise ValueError(f"{member.name} is not an array")
     header = begin + _exactly(file, length)
-    values = np.empty(member.size - len(header), dtype=np.uint8)
+    array = _empty(member.name, header, member.size - len(header))
+    values = _bytes_of(array)
     if file.readinto(values.data) != values.size:  # type: ignore[attr-defined]
         raise ValueError("it is incomplete")
     if zlib.crc32(values.data, zlib.crc32(header)) != member.crc:
         raise ValueError(f"the CRC of {member.name} differs")
-    return header, values
+    return header, array
 
 
-def _array(name: str, header: bytes, values: NDArray[np.uint8]) -> NDArray[Any]:
-    """The array over these bytes, none of which says anything but a value of its dtype."""
+def _empty(name: str, header: bytes, size: int) -> NDArray[Any]:
+    """The array that this header is of, which must have so many bytes."""
     told = _HEADER.fullmatch(header, len(_NPY) + 2)
     if told is None:
         raise ValueError(f"{name} is not an array of numbers or text")
     descr, fortran_order, sizes = told[1].decode(), told[2] == b"True", told[3].decode()
-    shape = tuple(int(size) for size in sizes.split(",") if size)
+    shape = tuple(int(length) for length in sizes.split(",") if length)
     try:
         dtype = np.dtype(descr)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"{name} has no dtype: {error}") from error
-    if dtype.str != descr or not dtype.itemsize or math.prod(shape) * dtype.itemsize != values.size:
-        raise ValueError(f"{name} has {values.size} bytes, which are not {shape} of {descr}")
-    array = values.view(dtype).reshape(shape, order="F" if fortran_order else "C")
-    if dtype.kind == "b" and values.max(initial=0) > 1:
+    count = math.prod(shape)
+    if dtype.str != descr or not dtype.itemsize or count * dtype.itemsize != size:
+        raise ValueError(f"{name} has {size} bytes, which are not {shape} of {descr}")
+    return np.empty(count, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Those of a contiguous array, in their order; no copy."""
+    return array.reshape(-1, order="A").view(np.uint8)
+
+
+def _check_values(name: str, array: NDArray[Any]) -> None:
+    """Raises if some bytes are no value of the dtype: NumPy trusts them."""
+    if array.dtype.kind == "b" and _bytes_of(array).max(initial=0) > 1:
         raise ValueError(f"{name} has truth values other than 0 and 1")
-    if dtype.kind == "U" and values.view(descr[0] + "u4").max(initial=0) > 0x10FFFF:
-        raise ValueError(f"{name} has characters that are none")
-    return array
+    if array.dtype.kind == "U":
+        characters = _bytes_of(array).view(array.dtype.str[0] + "u4")
+        if characters.max(initial=0) > 0x10FFFF:
+            raise ValueError(f"{name} has characters that are none")
 
 
 def _scalar(entries: dict[str, NDArray[Any]], name: str, kinds: str) -> Any:

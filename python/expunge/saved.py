@@ -18,6 +18,7 @@ from scipy import sparse
 from . import _core, archive
 from ._arrays import Float, as_matrix, as_penalty, as_targets, as_weights
 from .adopt import Specification
+from .data import StreamedCsr
 from .errors import NotPositiveDefiniteError
 from .linear import check_alpha, check_solver, check_tolerance
 from .losses import get_loss
@@ -34,8 +35,8 @@ _NUMBERS = 8  # of statistics: see AnchoredStatistics::State
 class Saved:
     """An Unlearner as values.
 
-    `names` are those of the surviving columns; `rows` are row numbers, X, y, s (as `CorrectedData.numbered`
-    gives them) and how many numbers were given out.
+    `names` are those of the surviving columns; `rows` are row numbers, X, y, s (arrays where they were read;
+    where they are to be written, what `CorrectedData.streamed` gives) and how many numbers were given out.
     """
 
     spec: Specification
@@ -55,7 +56,7 @@ class Saved:
     is_sparse: bool
     since_anchor: int
     statistics: _core.AnchoredStatistics | None
-    rows: tuple[NDArray[np.int64], Any, Float, Float, int] | None
+    rows: tuple[NDArray[np.int64], Any, Any, Any, int] | None
     noise: Noise | None  # of the objective, for the surviving columns; perhaps without its values
     theta_bound: float
     budget: Budget | None
@@ -120,7 +121,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         numbers, X, y, s, n_rows = saved.rows
         entries["rows.count"] = n_rows
         entries["rows.numbers"] = numbers
-        if sparse.issparse(X):
+        if isinstance(X, StreamedCsr):
             entries |= {f"rows.X.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
         else:
             entries["rows.X"] = X

@@ -1323,7 +1323,7 @@ class Unlearner:
                 )
             noise = noise.lost()
         ours = isinstance(model, Ridge | LogisticRegression)
-        rows = (*self._data.numbered(), self._data.n_rows) if include_rows else None
+        rows = (*self._data.streamed(), self._data.n_rows) if include_rows else None
         statistics = None
         if not include_rows or self._block(self._objective(), self._state.theta.size) is None:
             statistics = self._statistics_here()
