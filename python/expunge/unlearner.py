@@ -59,7 +59,7 @@ from .release import (
     profile_residual,
 )
 from .requests import Request, RevokeFeatures
-from .saved import Saved, read, write
+from .saved import Saved, naming, read, write
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
 
 __all__ = ["Unlearner", "Update"]
@@ -1395,10 +1395,8 @@ class Unlearner:
         """
         saved = read(path)
         un = cls.__new__(cls)
-        try:
+        with naming(path):
             un._restore(saved)
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
         return un
 
     def _restore(self, saved: Saved) -> None:
