@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,20 @@ from scipy import sparse
 
 from . import _core
 from ._arrays import Blocks, Float, as_indices, stack
+from .archive import Streamed
 from .atomic import Change, assign_all
 
 Index = NDArray[np.int64]
 
-PANEL = 4096  # rows
+PANEL, PANEL_BYTES = 4096, 2**20  # rows, and what their values take
+
+
+class StreamedCsr(NamedTuple):
+    """A CSR matrix that is written piece by piece."""
+
+    data: Streamed
+    indices: Streamed
+    indptr: NDArray[Any]
 
 
 class Growing:
@@ -297,7 +306,7 @@ class CorrectedData(Data):
         weighted: bool,
         column_index: bool = False,
     ) -> Self:
-        """The data that gave `numbered()`, of `n_rows` row numbers, all others removed.
+        """The data with these numbers (m,), ascending, of `n_rows`, X, y and s; all others are removed.
 
         `kept` and `names` are over all columns that were ever handed over.
         """
@@ -339,16 +348,16 @@ class CorrectedData(Data):
         places, y, s = self.ledger.of(rows)
         return self._rows_at(places), y, s
 
-    def _rows_at(self, places: Index) -> Any:
-        """A copy of the rows at these places, over the stored columns."""
+    def _rows_at(self, places: Index, columns: NDArray[np.bool_] | None = None) -> Any:
+        """A copy of the rows at these places, over the stored columns or those of a mask."""
         n = self.X.shape[0]
         base = places < n
         if base.all():
-            return _take(self.X, places)
+            return _take(self.X, places, columns)
         overlay = self.overlay_X.matrix()
         if not base.any():
-            return _take(overlay, places - n)
-        X = stack([_take(self.X, places[base]), _take(overlay, places[~base] - n)])
+            return _take(overlay, places - n, columns)
+        X = stack([_take(self.X, places[base], columns), _take(overlay, places[~base] - n, columns)])
         return _take(X, np.argsort(np.concatenate([np.flatnonzero(base), np.flatnonzero(~base)])))
 
     def current(self) -> tuple[Any, Float, Float | None]:
@@ -358,17 +367,42 @@ class CorrectedData(Data):
 
     def _current(self, rows: Index) -> tuple[Any, Float, Float]:
         """Copies of rows X (m, surviving columns), y (m,), s (m,)."""
-        X, y, s = self.get(rows)
-        columns = self.stored_columns(self.kept)
-        if columns is not None:
-            X = X[:, columns] if sparse.issparse(X) else np.ascontiguousarray(X[:, columns])
-        return X, y, s
+        places, y, s = self.ledger.of(rows)
+        return self._rows_at(places, self.stored_columns(self.kept)), y, s
 
     def panels(self) -> Iterator[tuple[Any, Float, Float]]:
-        """What `current` gives, some rows at a time."""
-        live = self.ledger.live()
-        for first in range(0, live.size, PANEL):
-            yield self._current(live[first : first + PANEL])
+        """What `current` gives, some rows at a time: as many as what the data are now says, not what they were.
+
+        (A release is computed of panels, and must not tell by its last bits what was revoked.)
+        """
+        for rows in self._cut(self.ledger.live()):
+            yield self._current(rows)
+
+    def _cut(self, rows: Index) -> Iterator[Index]:
+        """Rows, PANEL at a time, or of a wide dense X as few as fill PANEL_BYTES."""
+        height = PANEL
+        if not self.is_sparse:
+            height = max(1, min(PANEL, PANEL_BYTES // (self.n_columns * self.dtype.itemsize)))
+        return (rows[first : first + height] for first in range(0, rows.size, height))
+
+    def _cut_fine(self, rows: Index) -> Iterator[Index]:
+        """The same, with as many rows of a sparse X as fill PANEL_BYTES."""
+        for panel in self._cut(rows):
+            if not self.is_sparse:
+                yield panel
+                continue
+            entry = self.dtype.itemsize + self.X.indices.itemsize
+            filled = np.cumsum(self._entries(panel)) * entry // PANEL_BYTES
+            yield from np.split(panel, np.flatnonzero(np.diff(filled)) + 1)
+
+    def _entries(self, rows: Index) -> Index:
+        """(m,) how many entries each of these rows of a sparse X has, over the stored columns."""
+        places, n = self.ledger.of(rows)[0], self.X.shape[0]
+        base, counts = places < n, np.empty(rows.size, dtype=np.int64)
+        for here, X, at in ((base, self.X, places), (~base, self.overlay_X.matrix(), places - n)):
+            indptr: NDArray[Any] = X.indptr  # type: ignore[union-attr]
+            counts[here] = indptr[at[here] + 1] - indptr[at[here]]
+        return counts
 
     def current_norm(self) -> float:
         """The largest norm of a row as the data are now."""
@@ -381,10 +415,47 @@ class CorrectedData(Data):
         """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
         return np.array(self.ledger.counts)
 
-    def numbered(self) -> tuple[Index, Any, Float, Float]:
-        """Of all rows: numbers (m,), ascending, X (m, surviving columns), y (m,), s (m,), as copies."""
-        X, y, s = self.current()
-        return self.ledger.live(), X, y, np.ones(y.size) if s is None else s
+    def streamed(self) -> tuple[Index, Streamed | StreamedCsr, Streamed, Streamed]:
+        """Of all rows: numbers (m,), ascending, X (m, surviving columns), y (m,), s (m,).
+
+        Of X, y and s only a panel is there at a time, once it is asked for; until then nothing may change.
+        """
+        live = self.ledger.live()
+
+        def column(which: int) -> Streamed:
+            panels = range(0, live.size, PANEL)
+            return Streamed(
+                np.dtype(np.float64),
+                live.shape,
+                lambda: (self.ledger.of(live[first : first + PANEL])[which] for first in panels),
+            )
+
+        def panels() -> Iterator[Any]:
+            columns = self.stored_columns(self.kept)
+            return (self._rows_at(self.ledger.of(rows)[0], columns) for rows in self._cut_fine(live))
+
+        y, s = column(1), column(2)
+        if not self.is_sparse:
+            return live, Streamed(self.dtype, (live.size, self.n_columns), panels), y, s
+        indptr, at = np.zeros(live.size + 1, dtype=np.int64), 0
+        index: np.dtype[Any] = np.dtype(np.int32)
+        for X in panels():
+            m = X.shape[0]
+            indptr[at + 1 : at + m + 1] = indptr[at] + X.indptr[1:]
+            at, index = at + m, np.promote_types(index, X.indices.dtype)
+        size = int(indptr[-1])
+        if size > np.iinfo(index).max:
+            index = np.dtype(np.int64)
+        return (
+            live,
+            StreamedCsr(
+                Streamed(self.dtype, (size,), lambda: (X.data for X in panels())),
+                Streamed(index, (size,), lambda: (X.indices.astype(index, copy=False) for X in panels())),
+                indptr.astype(index, copy=False),
+            ),
+            y,
+            s,
+        )
 
     def rows(self, given: Any) -> Index:
         """Row numbers from a request. Whether they are in the data still is seen where they are edited."""
@@ -691,9 +762,11 @@ def _with_cells(X: Any, columns: Index, values: NDArray[Any]) -> Any:
     return sparse.coo_array((entries, where), shape=X.shape).tocsr()
 
 
-def _take(X: Any, rows: Index) -> Any:
-    """A copy of rows of X, in C order or CSR."""
-    return X[rows] if sparse.issparse(X) else np.ascontiguousarray(X[rows])
+def _take(X: Any, rows: Index, columns: NDArray[np.bool_] | None = None) -> Any:
+    """A copy of rows of X, of all columns or those of a mask, in C order or CSR."""
+    if sparse.issparse(X):
+        return X[rows] if columns is None else X[rows][:, columns]
+    return np.ascontiguousarray(X[rows] if columns is None else X[np.ix_(rows, columns)])
 
 
 def _holds_names(given: Any) -> bool:

@@ -7,7 +7,8 @@ docs/data.md lists the entries. The file itself, its checksum and its atomic rep
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +19,8 @@ from scipy import sparse
 from . import _core, archive
 from ._arrays import Float, as_matrix, as_penalty, as_targets, as_weights
 from .adopt import Specification
-from .errors import NotPositiveDefiniteError
-from .linear import check_alpha, check_solver, check_tolerance
+from .data import StreamedCsr
+from .linear import check_alpha, check_solver, check_tolerance, quarter_of_memory
 from .losses import get_loss
 from .noise import Noise, check_random_state
 from .release import Budget, check_theta_bound
@@ -27,6 +28,7 @@ from .release import Budget, check_theta_bound
 KIND, VERSION = "unlearner", 2
 READABLE = (1, 2)
 _MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
+_MOST = 2**53  # of whatever is counted
 _NUMBERS = 8  # of statistics: see AnchoredStatistics::State
 
 
@@ -34,8 +36,8 @@ _NUMBERS = 8  # of statistics: see AnchoredStatistics::State
 class Saved:
     """An Unlearner as values.
 
-    `names` are those of the surviving columns; `rows` are row numbers, X, y, s (as `CorrectedData.numbered`
-    gives them) and how many numbers were given out.
+    `names` are those of the surviving columns; `rows` are row numbers, X, y, s (arrays where they were read;
+    where they are to be written, what `CorrectedData.streamed` gives) and how many numbers were given out.
     """
 
     spec: Specification
@@ -55,7 +57,7 @@ class Saved:
     is_sparse: bool
     since_anchor: int
     statistics: _core.AnchoredStatistics | None
-    rows: tuple[NDArray[np.int64], Any, Float, Float, int] | None
+    rows: tuple[NDArray[np.int64], Any, Any, Any, int] | None
     noise: Noise | None  # of the objective, for the surviving columns; perhaps without its values
     theta_bound: float
     budget: Budget | None
@@ -73,23 +75,23 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
     spec, parameters = saved.spec, saved.parameters
     entries: dict[str, Any] = {
         "model": next(name for name, loss in _MODELS.items() if loss == spec.loss),
-        "alpha": spec.alpha,
-        "fit_intercept": spec.fit_intercept,
+        "alpha": float(spec.alpha),
+        "fit_intercept": bool(spec.fit_intercept),
         "tol": float(parameters["tol"]),
         "max_iter": int(parameters["max_iter"]),
         "solver": parameters["solver"],
-        "tolerance": saved.tolerance,
+        "tolerance": check_tolerance(saved.tolerance, "tolerance"),
         "theta": saved.theta,
         "named": saved.named,
-        "residual_on_entry": saved.residual_on_entry,
-        "column_index": saved.column_index,
+        "residual_on_entry": float(saved.residual_on_entry),
+        "column_index": bool(saved.column_index),
         "kept": saved.kept,
         "counts": saved.counts,
-        "weighted": saved.weighted,
+        "weighted": bool(saved.weighted),
         "dtype": saved.dtype.name,
         "sparse": saved.is_sparse,
         "since_anchor": saved.since_anchor,
-        "theta_bound": saved.theta_bound,
+        "theta_bound": check_theta_bound(saved.theta_bound),
     }
     if saved.noise is not None:
         entries["noise.sigma"], entries["noise.draws"] = saved.noise.sigma, saved.noise.draws
@@ -103,9 +105,10 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["budget.on_exhausted"] = held.on_exhausted
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
-    for name in ("residual", "n_iter"):
-        if getattr(saved, name) is not None:
-            entries[name] = getattr(saved, name)
+    if saved.residual is not None:
+        entries["residual"] = float(saved.residual)
+    if saved.n_iter is not None:
+        entries["n_iter"] = int(saved.n_iter)
     if saved.names is not None:
         entries["names"] = _text(saved.names, "a column name")
     if spec.classes is not None:
@@ -120,7 +123,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         numbers, X, y, s, n_rows = saved.rows
         entries["rows.count"] = n_rows
         entries["rows.numbers"] = numbers
-        if sparse.issparse(X):
+        if isinstance(X, StreamedCsr):
             entries |= {f"rows.X.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
         else:
             entries["rows.X"] = X
@@ -151,12 +154,20 @@ def _labels(classes: NDArray[Any]) -> tuple[NDArray[Any], bool]:
 def read(path: str | os.PathLike[str]) -> Saved:
     """What was written; ValueError, which names the file, for anything else."""
     entries = _Entries(archive.read(path, KIND, READABLE))
-    try:
+    with naming(path):
         saved = _interpreted(entries)
         entries.require_none_left()
-    except (ValueError, TypeError, NotPositiveDefiniteError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
     return saved
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever is wrong with what a file holds is a ValueError that names the file."""
+    try:
+        with np.errstate(all="ignore"):  # what overflows is then refused, or was saved so
+            yield
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 class _Entries:
@@ -191,17 +202,23 @@ class _Entries:
 
     def value(self, name: str, kind: str, *, finite: bool = True) -> Any:
         """A scalar, as Python's."""
-        return self.array(name, kind, finite=finite).item()
+        array = self.array(name, kind, finite=finite)
+        value = array.item()
+        if isinstance(value, np.generic):  # long double, which has none
+            raise ValueError(f"{name} has dtype {array.dtype}")
+        return value
 
-    def optional(self, name: str, kind: str) -> Any:
+    def optional(self, name: str, kind: str, *, finite: bool = True) -> Any:
         """The same, or None if it is not there."""
-        return self.value(name, kind) if name in self else None
+        return self.value(name, kind, finite=finite) if name in self else None
 
-    def count(self, name: str) -> int:
+    def count(self, name: str, most: int = _MOST) -> int:
         """An integer >= 0."""
         value = int(self.value(name, "iu"))
         if value < 0:
             raise ValueError(f"{name} is negative")
+        if value > most:
+            raise ValueError(f"{name} is above {most}")
         return value
 
     def require_none_left(self) -> None:
@@ -222,15 +239,19 @@ def _interpreted(entries: _Entries) -> Saved:
     )
     parameters = {
         "tol": check_tolerance(entries.value("tol", "f"), "tol"),
-        "max_iter": entries.count("max_iter"),
+        "max_iter": entries.count("max_iter", 2**63 - 1),
         "solver": entries.value("solver", "U"),
-        "memory_limit": entries.optional("memory_limit", "f"),
+        "memory_limit": entries.optional("memory_limit", "f", finite=False),
     }
     check_solver(parameters["solver"], parameters["memory_limit"])
     kept = entries.array("kept", "b", None)
     d = int(np.count_nonzero(kept))
     names = entries.array("names", "U", d).tolist() if "names" in entries else None
+    if names is not None and len(set(names)) < d:
+        raise ValueError("names has one name twice")
     counts = entries.array("counts", "i", 2).astype(np.int64)
+    if counts.max() > _MOST:
+        raise ValueError(f"counts are above {_MOST}")
     least = counts.sum() if spec.classes is None else counts.min()
     if d == 0 or counts.min() < 0 or least < 1 or (spec.classes is None and counts[1] > 0):
         raise ValueError("kept or counts cannot be those of a model")
@@ -238,11 +259,20 @@ def _interpreted(entries: _Entries) -> Saved:
     if dtype not in ("float64", "float32"):
         raise ValueError(f"unknown dtype {dtype!r}")
     is_sparse = entries.value("sparse", "b")
+    weighted = entries.value("weighted", "b")
     p = d + spec.fit_intercept
     rows = _rows(entries, spec, d, np.dtype(dtype), is_sparse) if "rows.count" in entries else None
+    if rows is not None and not weighted and (rows[3] != 1.0).any():
+        raise ValueError("rows.s are not 1, but weights were never given")
     needed = rows is None or "statistics.theta" in entries
     statistics = _statistics(entries, spec, d, counts) if needed else None
-    noise, theta_bound = _noise(entries, d), entries.optional("theta_bound", "f")
+    noise, theta_bound = _noise(entries, spec, d), entries.optional("theta_bound", "f")
+    if rows is not None and noise is not None and noise.b is None:
+        raise ValueError("noise.b is missing, beside rows")
+    residual = entries.optional("residual", "f")
+    on_entry = entries.value("residual_on_entry", "f", finite=False)
+    if on_entry < 0 or (residual is not None and residual < 0):
+        raise ValueError("residual or residual_on_entry is negative")
     named = entries.value("named", "b")
     if named and names is None:
         raise ValueError("names is missing")
@@ -250,16 +280,16 @@ def _interpreted(entries: _Entries) -> Saved:
         spec=spec,
         parameters=parameters,
         theta=entries.floats("theta", p),
-        residual=entries.optional("residual", "f"),
+        residual=residual,
         n_iter=entries.count("n_iter") if "n_iter" in entries else None,
         named=named,
         tolerance=check_tolerance(entries.value("tolerance", "f"), "tolerance"),
-        residual_on_entry=entries.value("residual_on_entry", "f", finite=False),
+        residual_on_entry=on_entry,
         column_index=entries.value("column_index", "b"),
         kept=kept,
         names=names,
         counts=counts,
-        weighted=entries.value("weighted", "b"),
+        weighted=weighted,
         dtype=np.dtype(dtype),
         is_sparse=is_sparse,
         since_anchor=entries.count("since_anchor"),
@@ -271,15 +301,17 @@ def _interpreted(entries: _Entries) -> Saved:
     )
 
 
-def _noise(entries: _Entries, d: int) -> Noise | None:
-    sigma, draws = entries.optional("noise.sigma", "f"), entries.optional("noise.draws", "i")
-    if sigma is None:
+def _noise(entries: _Entries, spec: Specification, d: int) -> Noise | None:
+    if "noise.sigma" not in entries:
         return None
-    if not sigma > 0 or draws is None or draws < 0:
-        raise ValueError("noise.sigma or noise.draws cannot be those of a model")
-    seed = entries.optional("noise.random_state", "U")
-    b = entries.floats("noise.b", d) if "noise.b" in entries else None
-    return Noise(sigma, None if seed is None else check_random_state(int(seed)), draws, b)
+    sigma, draws = entries.value("noise.sigma", "f"), entries.count("noise.draws")
+    if not sigma > 0 or spec.classes is None:
+        raise ValueError("noise.sigma cannot be that of a model")
+    told = entries.optional("noise.random_state", "U")
+    seed = None if told is None else check_random_state(int(told))
+    if told is not None and str(seed) != told:
+        raise ValueError(f"noise.random_state {told[:50]!r} is not written as a number is")
+    return Noise(sigma, seed, draws, entries.floats("noise.b", d) if "noise.b" in entries else None)
 
 
 def _budget(entries: _Entries, noise: Noise | None) -> Budget | None:
@@ -287,14 +319,18 @@ def _budget(entries: _Entries, noise: Noise | None) -> Budget | None:
         return None
     epsilon, delta, spent = entries.floats("budget", 3).tolist()
     promised = Budget.promised(epsilon, delta, entries.value("budget.on_exhausted", "U"), noise)
+    if promised is not None and spent < 0:
+        raise ValueError("budget has spent less than nothing")
     return promised and replace(promised, spent=spent)
 
 
 def _classes(entries: _Entries) -> NDArray[Any]:
-    classes = entries.array("classes", "biufU", 2)
+    classes, objects = entries.array("classes", "biufU", 2), entries.value("classes.object", "b")
     if classes[0] == classes[1]:
         raise ValueError("the two classes are one")
-    return classes.astype(object) if entries.value("classes.object", "b") else classes
+    if not classes[0] < classes[1] or (objects and classes.dtype.kind != "U"):
+        raise ValueError("classes cannot be those of a model")
+    return classes.astype(object) if objects else classes
 
 
 def _statistics(
@@ -307,7 +343,8 @@ def _statistics(
     numbers = entries.floats("statistics.numbers", _NUMBERS)
     if not np.array_equal(hessian, hessian.T):
         raise ValueError("statistics.hessian is not symmetric")
-    if np.delete(numbers, (0, 2)).min() < 0 or numbers[1] != counts.sum():  # J, the weight: may round below 0
+    never_below = np.delete(numbers, (0, 2))  # J and the weight may round below 0
+    if never_below.min() < 0 or numbers[1] != int(counts.sum()):
         raise ValueError("statistics.numbers cannot be those of such rows")
     statistics = _core.AnchoredStatistics.restored(
         theta,
@@ -326,22 +363,35 @@ def _rows(
     entries: _Entries, spec: Specification, d: int, dtype: np.dtype[Any], is_sparse: bool
 ) -> tuple[NDArray[np.int64], Any, Float, Float, int]:
     count = entries.count("rows.count")
-    numbers = entries.array("rows.numbers", "i", None).astype(np.int64)
+    numbers = entries.array("rows.numbers", "i", None).astype(np.int64, copy=False)
     n = numbers.size
-    if n and (numbers[0] < 0 or numbers[-1] >= count or (np.diff(numbers) <= 0).any()):
+    if n and (numbers[0] < 0 or numbers[-1] >= count or (numbers[1:] <= numbers[:-1]).any()):
         raise ValueError("rows.numbers do not ascend below rows.count")
-    X: Any
-    if is_sparse:
-        data, indices, indptr = (
-            entries.array(f"rows.X.{part}", kind, length)
-            for part, kind, length in (("data", "f", None), ("indices", "i", None), ("indptr", "i", n + 1))
-        )
-        X = sparse.csr_array((data, indices, indptr), shape=(n, d))
-    else:
-        X = entries.array("rows.X", "f", n, d)
+    if 8 * (count - n) > quarter_of_memory():  # rows that are gone have a place too
+        raise ValueError(f"rows.count is {count}, of which {n} rows are left: more than fit into memory")
+    X: Any = _csr(entries, n, d) if is_sparse else entries.array("rows.X", "f", n, d, finite=False)
     if X.dtype != dtype:
         raise ValueError(f"rows.X has dtype {X.dtype}, expected {dtype}")
+    X = as_matrix(X, "rows.X")
     y = as_targets(entries.floats("rows.y", n), get_loss(spec.loss), n)
     s = as_weights(entries.floats("rows.s", n), n)
     assert s is not None
-    return numbers, as_matrix(X, "rows.X"), y, s, count
+    return numbers, X, y, s, count
+
+
+def _csr(entries: _Entries, n: int, d: int) -> Any:
+    """A canonical matrix, whose indices nobody has to look at any more."""
+    indptr = entries.array("rows.X.indptr", "i", n + 1)
+    size = int(indptr[-1])
+    if indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
+        raise ValueError("rows.X.indptr does not ascend from 0")
+    indices = entries.array("rows.X.indices", "i", size)
+    data = entries.array("rows.X.data", "f", size, finite=False)
+    if not {indices.dtype, indptr.dtype} <= {np.dtype(np.int32), np.dtype(np.int64)}:
+        raise ValueError(f"rows.X.indices has dtype {indices.dtype}, rows.X.indptr {indptr.dtype}")
+    if size and (indices.min() < 0 or indices.max() >= d):
+        raise ValueError(f"rows.X.indices are not all from 0 to {d - 1}")
+    X = sparse.csr_array((data, indices, indptr), shape=(n, d))
+    if not _core.is_canonical(X):
+        raise ValueError("rows.X.indices do not ascend in each row")
+    return X

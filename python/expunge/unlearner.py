@@ -60,7 +60,7 @@ from .release import (
     profile_residual,
 )
 from .requests import Request, RevokeFeatures
-from .saved import Saved, read, write
+from .saved import Saved, naming, read, write
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
 
 __all__ = ["Unlearner", "Update"]
@@ -1413,7 +1413,7 @@ class Unlearner:
                 )
             noise = noise.lost()
         ours = isinstance(model, Ridge | LogisticRegression)
-        rows = (*self._data.numbered(), self._data.n_rows) if include_rows else None
+        rows = (*self._data.streamed(), self._data.n_rows) if include_rows else None
         statistics = None
         if not include_rows or self._block(self._objective(), self._state.theta.size) is None:
             statistics = self._statistics_here()
@@ -1485,10 +1485,8 @@ class Unlearner:
         """
         saved = read(path)
         un = cls.__new__(cls)
-        try:
+        with naming(path):
             un._restore(saved)
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
         return un
 
     def _restore(self, saved: Saved) -> None:
