@@ -445,7 +445,8 @@ def test_panels_are_no_larger_than_they_may_be(layout, monkeypatch):
     un.apply([ex.RevokeFeatures([1, 2]), ex.RemoveRows([5])])
     whole = un.corrected_data()[0]
     small_panels(monkeypatch)
-    panels = [X for X, _, _ in un._held.panels()]
+    held = un._held
+    panels = [held._current(rows)[0] for rows in held._cut_fine(held.ledger.live())]
     for panel in panels:
         size = panel.data.nbytes + panel.indices.nbytes if sparse.issparse(panel) else panel.nbytes
         assert panel.shape[0] <= 7

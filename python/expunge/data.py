@@ -371,9 +371,9 @@ class CorrectedData(Data):
         return self._rows_at(places, self.stored_columns(self.kept)), y, s
 
     def panels(self) -> Iterator[tuple[Any, Float, Float]]:
-        """What `current` gives, some rows at a time: as many as what the data are now says, not what they were.
+        """What `current` gives, some rows at a time: how many depends on what the data are now alone.
 
-        (A release is computed of panels, and must not tell by its last bits what was revoked.)
+        (A release is computed panel by panel, and must not tell by its last bits what was revoked.)
         """
         for rows in self._cut(self.ledger.live()):
             yield self._current(rows)
