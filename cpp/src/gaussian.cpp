@@ -18,8 +18,8 @@ constexpr int most_tries = 4096;          // each of which succeeds with probabi
         "the random numbers are not random: they repeat in a way that chance does not bring about");
 }
 
-// With probability exp(-1/2): how long is the run 1/2 > U_1 > U_2 > ...? At least n with probability (1/2)^n
-// / n!, so even with the sum of (-1/2)^n / n!.
+// With probability exp(-1/2): how long is the run 1/2 > U_1 > U_2 > ...? At least n with probability
+// (1/2)^n / n!, so even with the sum of (-1/2)^n / n!.
 bool half_an_exponent(Bits& bits) {
     Uniform pair[2];
     if (pair[0].digit(0, bits) >= half) return true;
@@ -78,8 +78,8 @@ private:
     std::int64_t shift_;
 };
 
-// floor(F + added/2^32 + R w), F the fraction of `at`, w that of 0.x_(first+1) x_(first+2)..., or of the
-// complement 1 - 0.x...: digit by digit, until what is to come cannot matter (E42).
+// floor(F + added/2^32 + R w), F the fraction of `at`, w made of the digits of x behind the first few, or 1
+// minus that: digit by digit, until what is to come cannot matter (E42).
 std::int64_t floor_of_sum(const InSteps& at, std::int64_t added, std::int64_t R, Uniform& x, bool complement,
                           std::size_t first, Bits& bits) {
     const auto product = [&](std::size_t j) {  // R times digit j of w

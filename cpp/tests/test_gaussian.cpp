@@ -36,7 +36,7 @@ Bits constant(Digit digit) {
 }
 
 // SplitMix64.
-Bits random(std::uint64_t state) {
+Bits splitmix(std::uint64_t state) {
     return Bits(
         [state](Digit* to, std::size_t count) mutable {
             for (std::size_t i = 0; i < count; ++i) {
@@ -131,7 +131,7 @@ TEST("a cell is found below 0 as above") {
 
 TEST("the deviates are normal") {
     constexpr std::size_t n = 400'000;
-    Bits bits = random(1);
+    Bits bits = splitmix(1);
     std::vector<std::int64_t> K(n);
     normal(1 << 20, bits, K);
     double sums[5] = {};
@@ -151,17 +151,17 @@ TEST("theta is added exactly") {
     constexpr std::int64_t R = 1 << 20;
     const std::vector<double> zeros(n, 0.0);
     std::vector<std::int64_t> noise(n), K(n);
-    Bits bits = random(2);
+    Bits bits = splitmix(2);
     add_normal(zeros, R, 0, bits, noise);
     for (const double theta : {1.0, -1.0, 12345678.0, -std::ldexp(1.0, 52), std::ldexp(1.0, 61)}) {
-        Bits same = random(2);
+        Bits same = splitmix(2);
         add_normal(std::vector<double>(n, theta), R, 0, same, K);
         for (std::size_t j = 0; j < n; ++j) K[j] -= static_cast<std::int64_t>(theta);
         about = "theta = " + text_of(theta);
         CHECK(K == noise);
     }
     for (const double theta : {0.5, -0.5, 0x1p-1074, -0x1p-1074}) {
-        Bits same = random(2);
+        Bits same = splitmix(2);
         add_normal(std::vector<double>(n, theta), R, 0, same, K);
         std::int64_t moved = 0;
         for (std::size_t j = 0; j < n; ++j) {
@@ -177,13 +177,13 @@ TEST("a sum beyond 2^62 is said to be there") {
     constexpr std::int64_t far = std::int64_t(1) << 62;
     constexpr double largest = std::numeric_limits<double>::max();
     for (const int exponent : {-4096, -1074, 0}) {
-        CHECK(noised(largest, 8, exponent, random(3)) == far);
-        CHECK(noised(-largest, 8, exponent, random(3)) == -far);
+        CHECK(noised(largest, 8, exponent, splitmix(3)) == far);
+        CHECK(noised(-largest, 8, exponent, splitmix(3)) == -far);
     }
-    CHECK(noised(0x1p62, 8, 0, random(3)) == far);
-    CHECK(noised(0x1.fffffffffffffp61, 8, 0, random(3)) < far + 100);
-    CHECK(std::abs(noised(largest, 8, 4096, random(3))) < 100);
-    Bits bits = random(3);
+    CHECK(noised(0x1p62, 8, 0, splitmix(3)) == far);
+    CHECK(noised(0x1.fffffffffffffp61, 8, 0, splitmix(3)) < far + 100);
+    CHECK(std::abs(noised(largest, 8, 4096, splitmix(3))) < 100);
+    Bits bits = splitmix(3);
     CHECK(offset_rounded(-largest, 8, 0, bits) == -far);
 }
 
@@ -203,14 +203,14 @@ TEST("what refills may throw") {
 
 TEST("what is no grid or no number is refused") {
     const auto refused = [](double theta, std::int64_t R, int exponent) {
-        return thrown<std::invalid_argument>([&] { noised(theta, R, exponent, random(4)); });
+        return thrown<std::invalid_argument>([&] { noised(theta, R, exponent, splitmix(4)); });
     };
     CHECK(refused(0.0, 0, 0) == "R must be at least 1 and at most 2^30, got 0");
     CHECK(refused(0.0, (std::int64_t(1) << 30) + 1, 0).find("at most 2^30") != std::string::npos);
     CHECK(refused(0.0, 8, 4097).find("exponent") != std::string::npos);
     CHECK(refused(std::numeric_limits<double>::infinity(), 8, 0) == "theta must be finite");
     CHECK(refused(std::numeric_limits<double>::quiet_NaN(), 8, 0) == "theta must be finite");
-    Bits bits = random(4);
+    Bits bits = splitmix(4);
     CHECK(thrown<std::invalid_argument>([&] { offset_rounded(0.0, 7, 0, bits); }) == "R must be even, got 7");
     std::vector<std::int64_t> K(1);
     CHECK(thrown<std::invalid_argument>([&] { normal((1 << 21) + 1, bits, K); }).find("2^21") !=

@@ -33,7 +33,7 @@ Integers drawn(std::size_t size, const py::object& fill, Draw&& draw) {
     Integers K(static_cast<py::ssize_t>(size));
     const std::span<std::int64_t> to(K.mutable_data(), size);
     const py::gil_scoped_release nogil;
-    // A normal takes 16 digits or so. A buffer of 64 KiB is asked for at most.
+    // A normal takes 20 digits or so. A buffer of 64 KiB is asked for at most.
     Bits bits(asking(fill), std::clamp<std::size_t>(size, 4, 512) * 32);
     draw(bits, to);
     return K;
