@@ -203,18 +203,13 @@ def test_after_10_000_requests_the_statistics_are_those_of_the_rows(
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
 def test_what_rounding_adds_is_bounded_where_huge_entries_cancel(form, loss, fit_intercept):
     beyond = 0
-    for seed, size in itertools.product(range(3), [2.0**30, 2.0**50, 2.0**59, 2.0**60, 2.0**70, 2.0**100]):
+    for seed, size in itertools.product(range(6), [1e8, 1e15, 1e17, 1e18, 1e19, 1e30]):
         rng = np.random.default_rng(seed)
-        rows = cancelling_rows(size, 4, 5, np.float64, rng)
-        if seed == 0:  # size + k is size + 2k - 2, where d2 is nothing
-            k = np.floor(2.0**-53 * size) + 1.0
-            rows = np.outer([1.0, -1.0, 1.0, -1.0], [size, k, -size, -k, 0.0]) + [0.0, 0.0, 0.0, 0.0, 1.0]
-        X = np.concatenate([rng.normal(size=(6, 5)), rows])
-        theta = np.append(np.ones(5), np.full(int(fit_intercept), 0.5))
-        y = (X @ theta[:5] > 0.0).astype(np.float64)  # so that d1 and d2 as computed are nothing
-        s = rng.integers(1, 4, 10) / 2.0
+        X = np.concatenate([rng.normal(size=(6, 9)), cancelling_rows(size, 2, 9, np.float64, rng)])
+        theta = np.append(np.ones(9), np.full(int(fit_intercept), 0.5))
+        y, s = rng.integers(0, 2, 8).astype(np.float64), rng.integers(1, 4, 8) / 2.0
         options = {"alpha": ALPHA, "loss": loss, "fit_intercept": fit_intercept}
-        for first, leaving, coming in [(10, [], []), (8, [6, 7], [8, 9]), (6, [], [6, 7, 8, 9])]:
+        for first, leaving, coming in [(7, [], []), (7, [6], []), (7, [6], [7]), (6, [], [7])]:
             kept = np.setdiff1d(np.arange(first), leaving).tolist() + coming
             try:
                 statistics = kernels.AnchoredStatistics(
@@ -231,14 +226,13 @@ def test_what_rounding_adds_is_bounded_where_huge_entries_cancel(form, loss, fit
             assert exact_distance(statistics.gradient, gradient) <= statistics._statistics.gradient_error
             error = exact_distance(statistics.hessian, H)
             assert error <= hessian_error(statistics)
-            longest = np.linalg.norm(X[np.union1d(range(first), kept)], axis=1).max()
-            rounding = 2.0**-53 * (len(theta) + 3) * (longest + 1.0) * np.linalg.norm(theta)
+            rounding = 2.0**-53 * (len(theta) + 3) * 4.0 * size * np.linalg.norm(theta)
             beyond += error > (rounding + 1e-10) * np.trace(statistics.hessian)
             left, _ = sums_of_any_size(
                 X[kept], y[kept], s[kept], statistics.theta(), loss, fit_intercept, ALPHA
             )
             assert exact_distance(left, np.zeros(len(left))) <= bound
-    assert beyond >= (3 if loss == "logistic" else 0)  # d2 of the computed eta bounds nothing
+    assert beyond >= (1 if loss == "logistic" else 0)  # d2 of the computed eta bounds nothing there
 
 
 def hessian_error(statistics):

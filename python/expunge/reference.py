@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from math import hypot, inf
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,7 +61,10 @@ def _weights(sample_weight: ArrayLike | None, n: int) -> Array:
 def _norm(v: Array) -> float:
     """Of numbers whose squares vanish, too."""
     norm = float(np.linalg.norm(v))
-    return norm if norm > 1e-140 else hypot(*v)
+    if norm > 1e-140 or not np.any(v):
+        return norm
+    size = np.max(np.abs(v))
+    return float(size * np.linalg.norm(v / size))
 
 
 def gram(X: ArrayLike, w: ArrayLike) -> Array:
@@ -446,7 +448,7 @@ def rounding_floor(
     floor = _norm(UNIT_ROUNDOFF * (np.abs(A).T @ rows)) + 4.0 * UNIT_ROUNDOFF * np.linalg.norm(
         np.abs(penalty * theta) + np.abs(b)
     )
-    return inf if np.isnan(floor) else float(floor)
+    return np.inf if np.isnan(floor) else float(floor)
 
 
 class CholeskyFactor:
