@@ -71,7 +71,9 @@ class Saved:
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
-    """Writes it; TypeError for class labels that a file cannot hold, before anything is written."""
+    """Writes it; before anything is written TypeError for class labels that a file cannot hold, ValueError
+    for numbers that `read` would refuse.
+    """
     spec, parameters = saved.spec, saved.parameters
     entries: dict[str, Any] = {
         "model": next(name for name, loss in _MODELS.items() if loss == spec.loss),
@@ -118,6 +120,11 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["statistics.hessian"] = statistics.anchor.hessian
         entries["statistics.gradient"] = statistics.at.gradient
         entries["statistics.numbers"] = np.array(statistics.numbers)
+    for name in ("theta", "residual", *(name for name in entries if name.startswith("statistics."))):
+        if not np.isfinite(entries.get(name, 0.0)).all():
+            raise ValueError(
+                f"{name} left the range of floating point: scale the columns of X, and fit again"
+            )
     if saved.rows is not None:
         numbers, X, y, s, n_rows = saved.rows
         entries["rows.count"] = n_rows
