@@ -71,23 +71,25 @@ class Saved:
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
-    """Writes it; TypeError for class labels that a file cannot hold, before anything is written."""
+    """Writes it; before anything is written TypeError for class labels that a file cannot hold, ValueError
+    for numbers that `read` would refuse.
+    """
     spec, parameters = saved.spec, saved.parameters
     entries: dict[str, Any] = {
         "model": next(name for name, loss in _MODELS.items() if loss == spec.loss),
-        "alpha": float(spec.alpha),
-        "fit_intercept": bool(spec.fit_intercept),
+        "alpha": spec.alpha,
+        "fit_intercept": spec.fit_intercept,
         "tol": float(parameters["tol"]),
         "max_iter": int(parameters["max_iter"]),
         "solver": parameters["solver"],
         "tolerance": check_tolerance(saved.tolerance, "tolerance"),
         "theta": saved.theta,
         "named": saved.named,
-        "residual_on_entry": float(saved.residual_on_entry),
-        "column_index": bool(saved.column_index),
+        "residual_on_entry": saved.residual_on_entry,
+        "column_index": saved.column_index,
         "kept": saved.kept,
         "counts": saved.counts,
-        "weighted": bool(saved.weighted),
+        "weighted": saved.weighted,
         "dtype": saved.dtype.name,
         "sparse": saved.is_sparse,
         "since_anchor": saved.since_anchor,
@@ -105,10 +107,9 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["budget.on_exhausted"] = held.on_exhausted
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
-    if saved.residual is not None:
-        entries["residual"] = float(saved.residual)
-    if saved.n_iter is not None:
-        entries["n_iter"] = int(saved.n_iter)
+    for name in ("residual", "n_iter"):
+        if getattr(saved, name) is not None:
+            entries[name] = getattr(saved, name)
     if saved.names is not None:
         entries["names"] = _text(saved.names, "a column name")
     if spec.classes is not None:
@@ -119,6 +120,11 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["statistics.hessian"] = statistics.anchor.hessian
         entries["statistics.gradient"] = statistics.at.gradient
         entries["statistics.numbers"] = np.array(statistics.numbers)
+    for name in ("theta", "residual", *(name for name in entries if name.startswith("statistics."))):
+        if not np.isfinite(entries.get(name, 0.0)).all():
+            raise ValueError(
+                f"{name} left the range of floating point: scale the columns of X, and fit again"
+            )
     if saved.rows is not None:
         numbers, X, y, s, n_rows = saved.rows
         entries["rows.count"] = n_rows

@@ -1466,8 +1466,8 @@ class Unlearner:
         Raises
         ------
         ValueError
-            Not a file of :meth:`save`, a newer version's, or damaged; the message names the file. A checksum
-            finds accidents; it is no protection against a forger.
+            Not a file of :meth:`save`, a newer version's, or damaged; the message names the file. What the
+            file says is checked before it is used, but a forger can still write a model of his own.
         OSError
             If it cannot be opened.
 
