@@ -44,7 +44,13 @@ _OUTSIDE = (
 def check_epsilon_delta(epsilon: Any, delta: Any) -> tuple[float, float]:
     """Both as floats, or an error."""
     certificate.mu(epsilon, delta)
-    return float(epsilon), float(delta)
+    epsilon, delta = float(epsilon), float(delta)
+    if delta < LEAST_DELTA:
+        raise CertificateError(
+            f"delta {delta:.3g} is below 2**-128, and noise is no better than the random numbers of the "
+            "operating system, which promise no more: use a larger delta"
+        )
+    return epsilon, delta
 
 
 @dataclass(frozen=True)
@@ -337,11 +343,6 @@ class Terms:
         if against not in AGAINST:
             raise ValueError(f"unknown comparison against={against!r}: choose one of {', '.join(AGAINST)}")
         epsilon, delta = check_epsilon_delta(epsilon, delta)
-        if delta < LEAST_DELTA:
-            raise CertificateError(
-                f"delta {delta:.3g} is below 2**-128, and noise is no better than the random numbers of the "
-                "operating system, which promise no more: use a larger delta"
-            )
         public = cls(mechanism, epsilon, delta, against, tolerance, alpha, theta_bound)
         if mechanism == "objective":
             if noise is None:
