@@ -1,0 +1,532 @@
+"""Two worlds: in one the data were unlearned, in the other what was forgotten never was there.
+
+Who sees what leaves an Unlearner (a release or its refusal, a file, a receipt, a repr, a pickle) may know all
+data of both worlds, and must not be able to say which one it came from. Each way of telling them apart is first
+tried on a planted fault, which it has to find: `python -m pytest tests -k worlds`.
+"""
+
+import json
+import pickle
+import struct
+import warnings
+from dataclasses import dataclass
+from math import frexp
+
+import numpy as np
+import pytest
+from problems import needs_data, real_problem
+from scipy import sparse
+from scipy.special import ndtr, ndtri
+from scipy.stats import chi2
+from unlearning import each_intercept, each_loss
+
+import expunge as ex
+from expunge import reference
+from expunge import release as release_module
+from expunge import unlearner as unlearner_module
+from expunge.noise import Grid, random_bytes
+from expunge.release import best_intercept, measure
+
+EPSILON, DELTA = 1.0, 1e-5
+N, D = 300, 5
+KINDS = {"squared": ex.Ridge, "logistic": ex.LogisticRegression}
+STORAGES = {
+    "c": np.ascontiguousarray,
+    "f": np.asfortranarray,
+    "float32": lambda X: X.astype(np.float32),
+    "csr": sparse.csr_array,
+}
+each_storage = pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
+
+
+@dataclass
+class History:
+    """The D of one world and how it became the D' of both: rows, labels, weights; requests; the corrected."""
+
+    before: tuple
+    requests: list
+    after: tuple
+
+
+def corrected(loss, seed=0, n=N):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, D)).astype(np.float32).astype(float)
+    eta = X @ rng.normal(size=D)
+    y = eta + rng.normal(size=n) if loss == "squared" else (eta + rng.logistic(size=n) > 0).astype(float)
+    return X, y, rng.integers(1, 4, size=n).astype(float)
+
+
+def histories(loss, size):
+    """Each of them with something of this size in what is forgotten."""
+    X, y, s = after = corrected(loss)
+    rng = np.random.default_rng(1)
+    row = np.float32(rng.normal(size=D)).astype(float) * size
+    inserted = np.insert(X, 17, row, axis=0), np.insert(y, 17, y[3])
+    cell, label, column = X.copy(), y.copy(), np.insert(X, 2, np.float32(rng.normal(size=N)) * size, axis=1)
+    cell[17, 2] = size
+    label[17] = size if loss == "squared" else 1.0 - y[17]
+    many = corrected(loss, seed=2, n=2500)
+    together = [np.concatenate([a, b]) for a, b in zip(after, many, strict=True)]
+    return {
+        "row": History((*inserted, np.insert(s, 17, 1.0)), [ex.RemoveRows([17])], after),
+        "heavy": History((*inserted, np.insert(s, 17, 1e3)), [ex.RemoveRows([17])], after),
+        "cell": History((cell, y, s), [ex.CorrectValues([17], [2], X[17, 2])], after),
+        "label": History((X, label, s), [ex.CorrectLabels([17], y[17])], after),
+        "added": History(after, [ex.AddRows(row[None], [y[3]], [1.0]), ex.RemoveRows([N])], after),
+        "column": History((column, y, s), [ex.RevokeFeatures([2])], after),
+        "many": History(tuple(together), [ex.RemoveRows(np.arange(N, N + 2500))], after),
+    }
+
+
+HISTORIES = list(histories("squared", 1.0))
+each_history = pytest.mark.parametrize("history", HISTORIES)
+
+
+def unlearner(data, loss, fit_intercept, storage=np.ascontiguousarray, alpha=1.0, **options):
+    X, y, s = data
+    X = storage(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of floors above tolerances: that is for a release to see
+        model = KINDS[loss](alpha, fit_intercept=fit_intercept).fit(X, y, s)
+        return ex.Unlearner(model, X, y, s, **options)
+
+
+def worlds(history, loss, fit_intercept, storage=np.ascontiguousarray, *, size=1e6, **options):
+    """(unlearned, retrained)"""
+    happened = histories(loss, size)[history]
+    unlearned = unlearner(happened.before, loss, fit_intercept, storage, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for request in happened.requests:
+            unlearned.apply(request)
+    return unlearned, unlearner(happened.after, loss, fit_intercept, storage, **options)
+
+
+# --- releases and refusals
+
+
+def verdict(un, **options):
+    """What an operator sees of a release beside its numbers."""
+    try:
+        un.release(EPSILON, DELTA, random_state=0, **options)
+    except (ex.CertificateError, ex.RowsRequired) as error:
+        return str(error)
+    return "released"
+
+
+def tolerances(history, loss, fit_intercept, storage):
+    """Public constants below, at and above what is admissible."""
+    retrained = worlds(history, loss, fit_intercept, storage)[1]
+    floor = retrained._measured(retrained._state.theta).floor
+    return [floor * times for times in (0.5, 2.0, 3.9, 4.1, 10.0, 1e3)]
+
+
+@each_storage
+@each_intercept
+@each_loss
+@each_history
+def test_worlds_release_and_refuse_alike(history, loss, fit_intercept, storage):
+    seen = set()
+    for tolerance in tolerances(history, loss, fit_intercept, storage):
+        unlearned, retrained = worlds(history, loss, fit_intercept, storage, tolerance=tolerance)
+        for mechanism in ("output", "rounding"):
+            first, second = (verdict(un, mechanism=mechanism) for un in (unlearned, retrained))
+            assert first == second, tolerance
+            seen.add(first[:8])
+    assert seen == {"released", "the tole"}  # both sides of the border were tried
+
+
+def test_worlds_with_the_old_norm_are_told_apart_by_a_refusal(monkeypatch):
+    """Planted: the largest norm that a row ever had."""
+
+    def with_old_norm(panels, theta, loss, penalty, fit_intercept, noise):
+        found = measure(panels, theta, loss, penalty, fit_intercept, noise)
+        return release_module.replace(found, floor=found.floor * un._data.largest_norm)
+
+    monkeypatch.setattr(unlearner_module, "measure", with_old_norm)
+    seen = []
+    for un in worlds("row", "logistic", True, tolerance=1e-6):
+        seen.append(verdict(un))
+    assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("times", [0.5, 0.9, 1.1, 2.0])
+@each_loss
+@each_history
+def test_worlds_judge_the_released_coefficients_alike(history, loss, times):
+    retrained = worlds(history, loss, True, tolerance=1e-6)[1]
+    bound = times * np.abs(retrained.model.coef_).max()
+    pair = worlds(history, loss, True, tolerance=1e-6, theta_bound=bound)
+    first, second = map(verdict, pair)
+    assert first == second
+    assert (first == "released") == (times > 1.0)
+
+
+@each_intercept
+@each_loss
+@each_history
+def test_worlds_without_rows_refuse_alike(history, loss, fit_intercept):
+    pair = worlds(history, loss, fit_intercept, tolerance=1e-6)
+    first, second = (verdict(un.detach()) for un in pair)
+    assert first == second
+
+
+@each_loss
+def test_worlds_that_were_left_far_from_their_minimum_release_alike(loss):
+    """Iterations go on from where first-order steps and influence functions left theta."""
+    for options in (
+        {"method": "first_order", "tau": 1e-4},
+        {"method": "second_order", "hessian": "original"},
+    ):
+        happened = histories(loss, 1.0)["many"]
+        unlearned = unlearner(happened.before, loss, True, tolerance=1e-6)
+        unlearned.apply(happened.requests[0], **options)
+        retrained = unlearner(happened.after, loss, True, tolerance=1e-6)
+        assert verdict(unlearned) == verdict(retrained) == "released"
+
+
+# --- values and their bits
+
+
+@each_storage
+@each_loss
+@each_history
+def test_worlds_have_the_same_intercept_and_verification_bit_for_bit(history, loss, storage, monkeypatch):
+    pair = worlds(history, loss, True, storage, size=1e3)
+    rng = np.random.default_rng(0)
+    threads = ex.get_num_threads()
+    for trial in range(10):
+        coef = rng.normal(size=D) * 10.0 ** rng.uniform(-3, 1)
+        found = []
+        for un in pair:
+            if trial == 5:  # from here on also with rows of another block
+                un.apply(ex.AddRows(storage(np.ones((3, D))), np.arange(3) % 2, np.ones(3)))
+            for count in (1, 2):
+                ex.set_num_threads(count)
+                intercept = best_intercept(un._data.panels(), coef, un._loss)
+                at = un._measured(np.append(coef, intercept))
+                found.append((intercept, at.residual, at.floor, at.largest_norm))
+        ex.set_num_threads(threads)
+        assert len(set(found)) == 1, trial
+
+
+@each_intercept
+@each_loss
+@each_history
+def test_worlds_release_the_same_numbers_by_rounding(history, loss, fit_intercept):
+    pair = worlds(history, loss, fit_intercept, size=1e3, tolerance=1e-8, theta_bound=1e4)
+    for seed in range(5):  # each fails with a probability of 1e-5
+        first, second = (un.release(EPSILON, DELTA, mechanism="rounding", random_state=seed) for un in pair)
+        np.testing.assert_array_equal(first.coef_, second.coef_)
+        np.testing.assert_array_equal(first.intercept_, second.intercept_)
+
+
+def sums(un, seed):
+    """Integers that a release has to be, by the twin in fractions: of what was verified and this seed's digits."""
+    released = un.release(EPSILON, DELTA, random_state=seed)
+    held = released.certificate_
+    steps = Grid(round(held.sigma / held.resolution), frexp(held.resolution)[1] - 1)
+    theta = un._within(held.tolerance).theta[:D]
+    expected = reference.add_normal(theta, steps.steps, steps.exponent, random_bytes(seed))
+    return np.ravel(released.coef_) / held.resolution, expected
+
+
+@each_loss
+def test_worlds_release_the_exact_sum_rounded(loss):
+    for un in worlds("row", loss, True, size=1e3, tolerance=1e-6):
+        for seed in range(20):
+            np.testing.assert_array_equal(*sums(un, seed))
+
+
+def test_worlds_with_noise_off_by_one_step_are_found(monkeypatch):
+    """Planted: one step of the grid, a millionth of sigma, in one of the worlds."""
+    true = release_module.add_normal
+    un = worlds("row", "squared", True, size=1e3, tolerance=1e-6)[0]
+    monkeypatch.setattr(
+        release_module,
+        "add_normal",
+        lambda theta, grid, seed: true(theta, grid, seed) + grid.step,
+    )
+    released, expected = sums(un, 0)
+    assert (released != expected).all()
+
+
+# --- the last bits
+
+
+def reachable(out, theta, sigma, around=20):
+    """Whether theta plus a value of the old noise, the quantiles of 2^52 numbers, rounds to this (d,)."""
+    k0 = np.floor(ndtr((out - theta) / sigma) * 2.0**52).astype(np.int64)
+    hit = np.zeros(out.shape, bool)
+    for dk in range(-around, around + 1):
+        k = np.clip(k0 + dk, 0, 2**52 - 1).astype(float)
+        hit |= theta + sigma * ndtri((k + 0.5) * 2.0**-52) == out
+    return hit
+
+
+def old_noise(theta, grid, seed):
+    """Planted: quantiles of 2^52 uniform numbers, added in floats."""
+    bits = np.frombuffer(random_bytes(seed)(8 * theta.size), dtype=np.uint64)
+    return theta + grid.width * ndtri(((bits >> 12).astype(float) + 0.5) * 2.0**-52)
+
+
+def empty_columns():
+    """Columns that only the forgotten row holds: the retrained coefficients are exactly 0."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(N, D + 10)), rng.normal(size=N)
+    X[:, D:] = 0.0
+    X[17, D:] = 1.0
+    stay = np.arange(N) != 17
+    un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
+    un.apply(ex.RemoveRows([17]))
+    return un, ex.Unlearner(ex.Ridge().fit(X[stay], y[stay]), X[stay], y[stay]), slice(D, None)
+
+
+def ordinary_columns():
+    """Who knows D' computes the retrained coefficients bit for bit."""
+    X, y, _ = corrected("logistic")
+    stay = np.arange(N) != 17
+    un = ex.Unlearner(ex.LogisticRegression().fit(X, y), X, y, tolerance=1e-2)
+    un.apply(ex.RemoveRows([17]))
+    kept = X[stay], y[stay]
+    return un, ex.Unlearner(ex.LogisticRegression().fit(*kept), *kept, tolerance=1e-2), slice(None)
+
+
+def chances(make, runs=60):
+    """How often all coefficients lie on the old lattice around the retrained ones: (unlearned, retrained)."""
+    unlearned, retrained, columns = make()
+    theta = np.ravel(retrained.model.coef_)[columns].copy()
+    seen = []
+    for un in (unlearned, retrained):
+        hits = 0
+        for _ in range(runs):
+            released = un.release(EPSILON, DELTA)
+            out = np.ravel(released.coef_)[columns]
+            hits += bool(reachable(out, theta, released.certificate_.sigma).all())
+        seen.append(hits / runs)
+    return seen
+
+
+@pytest.mark.parametrize("make", [empty_columns, ordinary_columns])
+def test_worlds_are_not_told_apart_by_the_last_bits(make):
+    unlearned, retrained = chances(make)
+    assert retrained == unlearned == 0.0
+
+
+@pytest.mark.parametrize("make", [empty_columns, ordinary_columns])
+def test_worlds_with_the_old_sampler_are_told_apart_by_the_last_bits(make, monkeypatch):
+    monkeypatch.setattr(release_module, "add_normal", old_noise)
+    unlearned, retrained = chances(make, runs=20)
+    assert retrained == 1.0
+    assert unlearned < 0.2
+
+
+def low_digits(un, runs, columns):
+    """Of all released numbers, what is left of them modulo 16 steps of their grid."""
+    found = []
+    for seed in range(runs):
+        released = un.release(EPSILON, DELTA, random_state=seed)
+        steps = np.ravel(released.coef_)[columns] / released.certificate_.resolution
+        assert (steps == np.round(steps)).all()
+        found.append(steps.astype(np.int64) % 16)
+    return np.bincount(np.concatenate(found), minlength=16)
+
+
+@pytest.mark.parametrize("make", [empty_columns, ordinary_columns])
+def test_worlds_have_uniform_low_digits(make):
+    unlearned, retrained, columns = make()
+    for un in (unlearned, retrained):
+        counts = low_digits(un, 300, columns)
+        expected = counts.sum() / 16
+        assert chi2.sf(((counts - expected) ** 2 / expected).sum(), 15) > 1e-6
+
+
+@needs_data
+def test_worlds_of_drebin_are_not_told_apart_by_columns_of_one_row():
+    X, y = real_problem("drebin")
+    X = sparse.csr_array(X)
+    rows_of = np.bincount(X.indices, minlength=X.shape[1])
+    columns_of_one = np.flatnonzero(rows_of == 1)
+    holders = sparse.csc_array(X)[:, columns_of_one].indices
+    gone = np.unique(holders)[:3]
+    columns = columns_of_one[np.isin(holders, gone)]
+    stay = np.setdiff1d(np.arange(X.shape[0]), gone)
+    un = ex.Unlearner(ex.LogisticRegression(tol=1e-4).fit(X, y), X, y, tolerance=1e-4)
+    un.apply(ex.RemoveRows(gone))
+    re = ex.Unlearner(ex.LogisticRegression(tol=1e-4).fit(X[stay], y[stay]), X[stay], y[stay], tolerance=1e-4)
+    hits = []
+    for world in (un, re):
+        released = [world.release(EPSILON, DELTA) for _ in range(5)]
+        outs = np.array([np.ravel(model.coef_)[columns] for model in released])
+        hits.append(reachable(outs, 0.0, released[0].certificate_.sigma).all(axis=1).sum())
+        steps = outs / released[0].certificate_.resolution
+        assert (steps == np.round(steps)).all()
+    assert hits == [0, 0]
+
+
+# --- what is kept
+
+SECRET = 1234567.890123  # as a cell, a label or a weight
+NAME = "tel_4915123456789"
+
+
+def shown(value, secret):
+    """Whether the digits of a number are those of the secret, of a power of it, or of few of them."""
+    if not (np.isfinite(value) and value):
+        return False
+    for power in (0.5, 1, 2, 3, 4):
+        mantissa, _ = frexp(abs(value) / secret**power)
+        for times in range(1, 32, 2):
+            if abs(mantissa / frexp(times)[0] - 1.0) < 1e-9 or abs(mantissa * frexp(times)[0] * 2 - 1) < 1e-9:
+                return True
+    return False
+
+
+def numbers_in(values):
+    if isinstance(values, dict):
+        values = list(values.values())
+    if isinstance(values, list | tuple):
+        return [number for value in values for number in numbers_in(value)]
+    if isinstance(values, float | np.ndarray):
+        return list(np.ravel(values).astype(float)) if np.asarray(values).dtype.kind == "f" else []
+    return []
+
+
+def traces(secret, blobs, numbers):
+    """Where the secret is found: in its bytes, in its text, in the digits of numbers."""
+    forms = [struct.pack("<d", secret), struct.pack(">d", secret), struct.pack("<f", secret)]
+    forms += [str(secret).encode(), str(int(secret)).encode()]
+    found = [f"{name} holds {form!r}" for name, blob in blobs.items() for form in forms if form in blob]
+    return found + [
+        f"{name}: {value!r}" for name, values in numbers.items() for value in values if shown(value, secret)
+    ]
+
+
+def kept_of(un, update, path):
+    """All that outlives a request: (blobs, numbers)."""
+    un.save(path)
+    with np.load(path) as entries:
+        numbers = {
+            name: numbers_in(entries[name]) for name in entries.files if entries[name].dtype.kind == "f"
+        }
+    loaded = ex.Unlearner.load(path)
+    receipt = update.receipt()
+    pickled = pickle.loads(pickle.dumps(update))
+    blobs = {
+        "file": path.read_bytes(),
+        "receipt": receipt.encode(),
+        "repr": (repr(update) + str(update) + repr(un) + repr(loaded.model) + repr(un.budget)).encode(),
+        "pickles": pickle.dumps(update) + pickle.dumps(un.model) + pickle.dumps(loaded.model),
+    }
+    numbers["receipt"] = numbers_in(json.loads(receipt))
+    numbers["pickle"] = numbers_in(
+        {name: getattr(pickled, name) for name in ("residual_bound", "step", "tau")}
+    )
+    numbers["attributes"] = [un.residual_on_entry, loaded.residual_on_entry]
+    return blobs, numbers
+
+
+def forgotten(kind, loss, fit_intercept, storage, detached):
+    """An Unlearner that the secret has left, and the update: it was in one row, one column or one cell."""
+    X, y, s = corrected(loss)
+    secret = np.float32(SECRET).item() if X.dtype == np.float32 else SECRET
+    row, label, weight = X[17].copy(), y[17], 1.0
+    if kind == "cell":
+        row[2] = secret
+    elif kind == "label":
+        label = secret
+    else:
+        weight = secret
+    before = np.insert(X, 17, row, axis=0), np.insert(y, 17, label), np.insert(s, 17, weight)
+    un = unlearner(before, loss, fit_intercept, storage, tolerance=1e-2)
+    un.apply(ex.CorrectValues([0], [0], 0.5), method="first_order")  # what it keeps for further steps, too
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if detached:
+            un.detach()
+            edit = ex.Edit(before=(storage(row[None]), [label], [weight]))
+            return un, un.apply(edit, method="second_order")
+        un.apply(ex.RemoveRows([17]))
+        return un, un.apply(ex.CorrectValues([1], [0], 0.25), method="first_order")
+
+
+@pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
+@pytest.mark.parametrize("storage", [np.ascontiguousarray, sparse.csr_array], ids=["dense", "csr"])
+@each_intercept
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [
+        ("cell", "squared"),
+        ("cell", "logistic"),
+        ("label", "squared"),
+        ("weight", "squared"),
+        ("weight", "logistic"),
+    ],
+)
+def test_worlds_leave_no_digit_of_a_row_that_left(kind, loss, fit_intercept, storage, detached, tmp_path):
+    un, update = forgotten(kind, loss, fit_intercept, storage, detached)
+    assert traces(SECRET, *kept_of(un, update, tmp_path / "file")) == []
+    again = ex.Unlearner.load(tmp_path / "file")
+    again.save(tmp_path / "again")
+    with np.load(tmp_path / "again") as entries:
+        numbers = {
+            name: numbers_in(entries[name]) for name in entries.files if entries[name].dtype.kind == "f"
+        }
+    assert traces(SECRET, {"file": (tmp_path / "again").read_bytes()}, numbers) == []
+
+
+@pytest.mark.parametrize("with_rows", [False, True])
+@each_loss
+def test_worlds_leave_no_digit_of_a_cell_a_row_or_a_column_that_was_corrected(loss, with_rows, tmp_path):
+    X, y, s = corrected(loss)
+    X[5, 1] = SECRET
+    X = np.insert(X, 3, np.where(np.arange(N) == 8, SECRET, 0.0), axis=1)
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=["a", "b", "c", NAME, "d", "e"])
+    model = KINDS[loss](1.0).fit(frame, y, s)
+    un = ex.Unlearner(model, frame, y, s, tolerance=1e-2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        un.apply([ex.CorrectValues([5], ["b"], 0.5), ex.RevokeFeatures([NAME])])
+        joined = np.append(np.full(4, 0.5), SECRET)[None]
+        un.apply([ex.AddRows(joined, [1.0], [1.0])])
+        update = un.apply(ex.RemoveRows([N]))
+    blobs, numbers = kept_of(un, update, tmp_path / "file")
+    if with_rows:
+        un.save(tmp_path / "rows", include_rows=True)
+        blobs["rows"] = (tmp_path / "rows").read_bytes()
+        with np.load(tmp_path / "rows") as entries:
+            numbers |= {
+                name: numbers_in(entries[name]) for name in entries.files if entries[name].dtype.kind == "f"
+            }
+    assert traces(SECRET, blobs, numbers) == []
+    for name, blob in blobs.items():
+        for form in (NAME.encode(), NAME.encode("utf-32-le")):
+            assert form not in blob, name
+
+
+@pytest.mark.parametrize("loss", KINDS)
+def test_worlds_with_the_old_statistics_are_found_in_files(loss, monkeypatch, tmp_path):
+    """Planted: sums whose bounds and norms are those of rows that have left."""
+    monkeypatch.setattr(ex.Unlearner, "_statistics_here", lambda un: un._state.statistics.folded())
+    X, y, s = corrected(loss)
+    un = unlearner(
+        (np.insert(X, 17, np.full(D, SECRET), axis=0), np.insert(y, 17, 1), np.insert(s, 17, 1)), loss, False
+    )
+    un._tolerance = 1e9
+    update = un.apply(ex.RemoveRows([17]))
+    blobs, numbers = kept_of(un, update, tmp_path / "file")
+    assert traces(SECRET * np.sqrt(D), blobs, numbers)
+
+
+def test_worlds_show_no_value_in_the_repr_of_a_request():
+    for request in (
+        ex.CorrectValues([3], [1], SECRET),
+        ex.CorrectLabels([3], SECRET),
+        ex.AddRows([[SECRET]], [SECRET], [SECRET]),
+        ex.Edit(before=([[SECRET]], [SECRET])),
+        ex.RemoveRows([4711]),
+        ex.RevokeFeatures([NAME]),
+    ):
+        for form in (str(SECRET), "4711", NAME):
+            assert form not in repr(request)
