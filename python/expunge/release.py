@@ -26,7 +26,7 @@ Against = Literal["retraining", "minimiser"]
 OnExhausted = Literal["settle", "retrain", "raise"]
 MECHANISMS, AGAINST, ON_EXHAUSTED = get_args(Mechanism), get_args(Against), get_args(OnExhausted)
 
-LEAST_DELTA = 2.0**-128  # the operating system's random numbers are no stronger
+LEAST_DELTA = 2.0**-53  # memory and random generators fail more often than what is smaller
 
 FLOORS = 4.0  # rounding floors that a tolerance has to be: so many that iterations reach it from anywhere
 
@@ -47,8 +47,8 @@ def check_epsilon_delta(epsilon: Any, delta: Any) -> tuple[float, float]:
     epsilon, delta = float(epsilon), float(delta)
     if delta < LEAST_DELTA:
         raise CertificateError(
-            f"delta {delta:.3g} is below 2**-128, and noise is no better than the random numbers of the "
-            "operating system, which promise no more: use a larger delta"
+            f"delta {delta:.3g} is below 2**-53, and that something fails in a machine, its memory or its "
+            "random numbers, is more probable: use a larger delta"
         )
     return epsilon, delta
 

@@ -1036,7 +1036,7 @@ class Unlearner:
         ------
         CertificateError
             What is promised does not hold: the residual is not verified to be within the tolerance, a
-            coefficient exceeds `theta_bound`, the noise is not there, delta is below 2**-128. Nothing is
+            coefficient exceeds `theta_bound`, the noise is not there, delta is below 2**-53. Nothing is
             released.
         RowsRequired
             Detached: whether sums tell enough depends on what has left them, so that a refusal would tell it.
