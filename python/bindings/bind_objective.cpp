@@ -85,20 +85,19 @@ bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& bl
 // duplicates.
 bool is_canonical(const py::object& X) {
     const Csr csr(X);
-    return csr.visit([&]<class T, class I>(const T*, const I* indices, const I* indptr) {
-        require_order(indptr, csr);
+    return csr.visit(false, [&]<class T, class I>(const CsrArrays<T, I>& arrays) {
+        require_order(arrays, csr.n);
         py::gil_scoped_release nogil;
         std::atomic<bool> inside = true, ascending = true;
         constexpr Index entries_in_part = 1 << 17;
-        const Index parts = std::min<Index>(csr.n, 1 + indptr[csr.n] / entries_in_part);
+        const Index parts = std::min<Index>(csr.n, 1 + csr.data.size() / entries_in_part);
         in_parallel(parts, [&](Index part) {
             const Index first = csr.n * part / parts, stop = csr.n * (part + 1) / parts;
-            const Indices found =
-                look_through(indices, indptr + first, stop - first, width_of_indices<I>(csr.width));
+            const Indices found = look_through(arrays.from_row(first), stop - first);
             if (!found.inside) inside = false;
             if (!found.ascending) ascending = false;
         });
-        if (!inside) throw std::invalid_argument(outside_of_X);
+        if (!inside) indices_point_outside(false);
         return ascending.load();
     });
 }
@@ -303,12 +302,10 @@ void bind_objective(py::module_& m) {
                 if (j < 0 || j >= csr.width) throw std::out_of_range("a column is outside of X");
             py::array_t<bool> found(csr.n);
             bool* marks = found.mutable_data();
-            const Index entries =
-                csr.visit([&]<class T, class I>(const T* data, const I* indices, const I* indptr) {
-                    py::gil_scoped_release nogil;
-                    return SparseRows<T, I>(data, indices, indptr, csr.n, csr.width, {})
-                        .find_rows(columns, marks);
-                });
+            const Index entries = csr.visit(true, [&]<class T, class I>(const CsrArrays<T, I>& arrays) {
+                py::gil_scoped_release nogil;
+                return SparseRows<T, I>(arrays, csr.n, csr.width, {}).find_rows(columns, marks);
+            });
             return py::make_tuple(found, entries);
         },
         py::arg("X"), py::arg("columns"));
