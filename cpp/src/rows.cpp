@@ -21,7 +21,8 @@ void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, BeforePanel 
     thread_local Workspace memory;
     std::visit(
         [&](const auto& rows) {
-            const Index parts = rows.gram_parts(), n = rows.rows(), d = H.rows();
+            const Index parts = rows.gram_parts(), n = rows.rows(), d = rows.columns();
+            require_size("H", H.size(), d * d);
             if (parts == 1) {
                 rows.add_gram(w, H, [&](Index first, Index m) { before(0, first, m); });
                 return;

@@ -163,10 +163,9 @@ struct Csr {
 // Raises unless the rows of a CSR matrix follow each other within its entries.
 template <class T, class I>
 void require_order(const CsrArrays<T, I>& X, Index n) {
-    bool rows_follow = X.indptr[0] == 0;
+    bool rows_follow = X.indptr[0] == 0 && read_once(X.indptr[n]) <= X.entries;
     for (Index i = 0; i < n; ++i) rows_follow &= X.indptr[i] <= X.indptr[i + 1];
-    if (!rows_follow || static_cast<typename CsrArrays<T, I>::Unsigned>(X.indptr[n]) > X.entries)
-        indices_point_outside(false);
+    if (!rows_follow) indices_point_outside(false);
 }
 
 // A view of an array or a CSR matrix. `owners` gets what must outlive it.

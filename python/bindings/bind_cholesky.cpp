@@ -13,6 +13,7 @@ Eigen::Map<const RowMatrix> columns(const Array& a, const char* name, Index p) {
     if (a.ndim() < 1 || a.ndim() > 2 || a.shape(0) != p)
         throw std::invalid_argument(std::string(name) + " has shape " + shape_text(a) + ", expected (" +
                                     std::to_string(p) + ",) or (" + std::to_string(p) + ", k)");
+    require_aligned(a, name);
     return {a.data(), p, a.ndim() == 2 ? a.shape(1) : 1};
 }
 

@@ -112,8 +112,8 @@ void bind_newton(py::module_& m) {
             }
             return py::make_tuple(to_numpy(solution.x), solution.products, solution.converged);
         },
-        py::arg("objective"), py::arg("curvature").noconvert(), py::arg("b").noconvert(), py::arg("anchor"),
-        py::arg("tolerance"), py::arg("max_products"));
+        py::arg("objective"), py::arg("curvature").noconvert(), py::arg("b").noconvert(),
+        py::arg("anchor").none(false), py::arg("tolerance"), py::arg("max_products"));
 }
 
 }  // namespace expunge::bindings

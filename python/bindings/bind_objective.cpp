@@ -270,6 +270,7 @@ void bind_objective(py::module_& m) {
         [](const py::array& values) {
             if (!(values.flags() & (py::array::c_style | py::array::f_style)))
                 throw std::invalid_argument("values must be contiguous");
+            require_aligned(values, "values");
             const Index n = values.size();
             const void* data = values.data();
             if (holds<double>(values)) {

@@ -27,10 +27,16 @@ constexpr const char* outside_of_X = "the indices of X point outside of it";
 // whether that was looked at before.
 [[noreturn]] void indices_point_outside(bool known);
 
-// A number that others may change meanwhile, read once and no more.
+// An index that others may change meanwhile, read once and no more. Negative ones exceed every bound.
 template <class I>
-I read_once(const I& number) {
-    return *static_cast<const volatile I*>(&number);
+std::size_t read_once(const I& index) {
+#if defined(__GNUC__) || defined(__clang__)
+    std::size_t value = static_cast<std::make_unsigned_t<I>>(index);
+    asm("" : "+r"(value));  // for all that the compiler knows, it is another number now
+    return value;
+#else
+    return static_cast<std::make_unsigned_t<I>>(*static_cast<const volatile I*>(&index));
+#endif
 }
 
 // The arrays of a CSR matrix, which are looked into and not owned. Whoever owns them may write to them at any
@@ -38,32 +44,29 @@ I read_once(const I& number) {
 // so makes wrong numbers or an error, but no access elsewhere.
 template <class T, class I>
 struct CsrArrays {
-    using Unsigned = std::make_unsigned_t<I>;  // negative numbers exceed every bound
-
     const T* data;
     const I *indices, *indptr;
-    Unsigned entries;  // that there is room for in data and indices
-    Unsigned width;
+    std::size_t entries;  // that there is room for in data and indices
+    std::size_t width;
     bool canonical;  // whether indices are known to be within X and to ascend in every row
 
     CsrArrays(const T* data, const I* indices, const I* indptr, Index entries, Index width, bool canonical)
         : data(data), indices(indices), indptr(indptr),
-          entries(static_cast<Unsigned>(width_of_indices<I>(entries))),
-          width(static_cast<Unsigned>(width_of_indices<I>(width))), canonical(canonical) {}
+          entries(static_cast<std::size_t>(width_of_indices<I>(entries))),
+          width(static_cast<std::size_t>(width_of_indices<I>(width))), canonical(canonical) {}
 
     struct Range {
         Index first, stop;
         Index size() const { return stop - first; }
     };
     Range row(Index i) const {
-        const auto first = static_cast<Unsigned>(read_once(indptr[i])),
-                   stop = static_cast<Unsigned>(read_once(indptr[i + 1]));
+        const std::size_t first = read_once(indptr[i]), stop = read_once(indptr[i + 1]);
         if (first > stop || stop > entries) indices_point_outside(canonical);
         return {static_cast<Index>(first), static_cast<Index>(stop)};
     }
     // Of entry k of some row.
     Index column(Index k) const {
-        const auto j = static_cast<Unsigned>(read_once(indices[k]));
+        const std::size_t j = read_once(indices[k]);
         if (j >= width) indices_point_outside(canonical);
         return static_cast<Index>(j);
     }
@@ -86,10 +89,9 @@ template <class T, class I>
 Indices look_through(const CsrArrays<T, I>& X, Index rows) {
     const I* const indices = X.indices;
     const I width = static_cast<I>(X.width);
-    const auto first_entry = static_cast<typename CsrArrays<T, I>::Unsigned>(read_once(X.indptr[0])),
-               last_entry = static_cast<typename CsrArrays<T, I>::Unsigned>(read_once(X.indptr[rows]));
-    if (first_entry > last_entry || last_entry > X.entries) return {false, false};
-    const auto begin = static_cast<Index>(first_entry), end = static_cast<Index>(last_entry);
+    const std::size_t from = read_once(X.indptr[0]), to = read_once(X.indptr[rows]);
+    if (from > to || to > X.entries) return {false, false};
+    const auto begin = static_cast<Index>(from), end = static_cast<Index>(to);
     if (begin == end) return {true, true};
     // Columns that do not follow the one before: right at the start of a row only. In stretches whose counts
     // fit an index: the compiler then compares many at once.
@@ -106,7 +108,8 @@ Indices look_through(const CsrArrays<T, I>& X, Index rows) {
         outside = outside || out != 0;
     }
     for (Index i = 1; i < rows; ++i)
-        if (const Index k = read_once(X.indptr[i]); k > begin && k < end && k < X.indptr[i + 1])
+        if (const auto k = static_cast<Index>(read_once(X.indptr[i]));
+            k > begin && k < end && k < X.indptr[i + 1])
             descents -= indices[k] <= indices[k - 1];
     return {!outside, descents == 0};
 }
@@ -139,7 +142,7 @@ public:
     }
 
     // g (width,) += X^T r
-    void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
+    EXPUNGE_LOOP void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
         for (Index i = 0; i < m_; ++i) add_row(i, r(i), g.data());
     }
 
@@ -160,7 +163,7 @@ public:
 private:
     // visit(i, row i times each of several vectors, whose entries for a column lie side by side)
     template <int vectors, class Visit>
-    void each_product(const double* theta, Visit&& visit) const {
+    EXPUNGE_LOOP void each_product(const double* theta, Visit&& visit) const {
 #ifdef EXPUNGE_GATHERS
         if constexpr (std::is_same_v<F, Entry>)
             if (gathers())
@@ -200,16 +203,20 @@ private:
         using Products = Eigen::Array<double, vectors, 1>;
         Products a = Products::Zero(), b = a, c = a, d = a;
         const auto [first, stop] = X_.row(i);
-        const auto add = [&, stop = stop](Index k, Products& sum) {
-            if (k < stop) sum += x(k) * Products::Map(theta + vectors * X_.column(k));
+        const auto add = [&](Index k, Products& sum) {
+            sum += x(k) * Products::Map(theta + vectors * X_.column(k));
         };
-        for (Index k = first; k < stop; k += 4) {
+        Index k = first;
+        for (; k + 4 <= stop; k += 4) {
             fetch_entries(k);
             add(k, a);
             add(k + 1, b);
             add(k + 2, c);
             add(k + 3, d);
         }
+        if (k < stop) add(k, a);
+        if (k + 1 < stop) add(k + 1, b);
+        if (k + 2 < stop) add(k + 2, c);
         return (a + b) + (c + d);
     }
 
