@@ -450,7 +450,7 @@ def new_ledger(f, _):
         s,
         f.flag(),
         rows,
-        f.pick([None, -1, n - 1, 2**40, -(2**63), 2**63, 2**62]) if f.odd() else count,
+        f.pick([None, -1, n - 1, -(2**63), 2**63, 2**62]) if f.odd() else count,
     )
 
 

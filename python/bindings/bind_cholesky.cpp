@@ -20,7 +20,7 @@ Eigen::Map<const RowMatrix> columns(const Array& a, const char* name, Index p) {
 }  // namespace
 
 void bind_cholesky(py::module_& m) {
-    py::class_<CholeskyFactor>(m, "CholeskyFactor", py::module_local())
+    py::class_<CholeskyFactor>(m, "CholeskyFactor", py::module_local(), py::is_final())
         .def(py::init([](const Array& H) {
                  const auto full = square(H, "H");
                  py::gil_scoped_release nogil;

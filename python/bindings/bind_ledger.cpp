@@ -113,7 +113,7 @@ const Objective* pointer(const std::optional<Objective>& objective) {
 }  // namespace
 
 void bind_ledger(py::module_& m) {
-    py::class_<TouchedRows>(m, "TouchedRows", py::module_local())
+    py::class_<TouchedRows>(m, "TouchedRows", py::module_local(), py::is_final())
         .def_property_readonly("any", &TouchedRows::any)
         .def(
             "edit",
@@ -143,7 +143,7 @@ void bind_ledger(py::module_& m) {
         .def("gained_norm", &TouchedRows::gained_norm, py::arg("fit_intercept"),
              py::call_guard<py::gil_scoped_release>());
 
-    py::class_<Ledger>(m, "Ledger", py::module_local())
+    py::class_<Ledger>(m, "Ledger", py::module_local(), py::is_final())
         .def(py::init([](const Array& y, const Array& s, bool classes, const std::optional<Numbers>& rows,
                          std::optional<Index> count) {
                  const auto targets = flat(y, "y");

@@ -105,7 +105,7 @@ bool is_canonical(const py::object& X) {
 }  // namespace
 
 void bind_objective(py::module_& m) {
-    py::class_<Evaluation>(m, "Evaluation", py::module_local())
+    py::class_<Evaluation>(m, "Evaluation", py::module_local(), py::is_final())
         .def(py::init([](double value, const Array& gradient) {
                  return Evaluation{value, vector(gradient, "gradient", gradient.size()), Vector()};
              }),
@@ -114,7 +114,7 @@ void bind_objective(py::module_& m) {
         .def_property_readonly("gradient", [](const Evaluation& at) { return to_numpy(at.gradient); })
         .def_property_readonly("residual", &Evaluation::residual);
 
-    py::class_<PyObjective>(m, "Objective", py::module_local())
+    py::class_<PyObjective>(m, "Objective", py::module_local(), py::is_final())
         .def(py::init([](const py::list& blocks, const std::string& loss, const Array& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
                          const std::optional<Array>& noise, bool canonical) {

@@ -30,7 +30,7 @@ std::string name_of(const Loss& loss) {
 }  // namespace
 
 void bind_statistics(py::module_& m) {
-    py::class_<AnchoredStatistics>(m, "AnchoredStatistics", py::module_local())
+    py::class_<AnchoredStatistics>(m, "AnchoredStatistics", py::module_local(), py::is_final())
         .def(py::init([](const PyObjective& J, const std::shared_ptr<Anchor>& anchor, const Evaluation& at,
                          double floor, double largest_norm) {
                  py::gil_scoped_release nogil;

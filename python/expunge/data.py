@@ -16,6 +16,9 @@ from ._arrays import Blocks, Float, as_indices, stack
 Index = NDArray[np.int64]
 
 PANEL = 4096  # rows
+_CHANGED = (
+    "the indices of X point outside of it: X was changed after it was handed over, and has to stay as it was"
+)
 
 
 class Growing:
@@ -484,6 +487,7 @@ class CorrectedData(Data):
         columns = self.stored_columns(self.kept) if few_columns else None
         changed: dict[str, Any] = {}
         if columns is not None:
+            _core.is_canonical(X)  # raises where others wrote to it: SciPy trusts its indices
             X, overlay = X[:, columns], overlay[:, columns]
             changed.update(X=X, stored=np.flatnonzero(self.kept), _revoked_entries=0)
             changed.update(_last_mask=(None, None))
@@ -684,8 +688,17 @@ def _with_cells(X: Any, columns: Index, values: NDArray[Any]) -> Any:
 
 
 def _take(X: Any, rows: Index) -> Any:
-    """A copy of rows of X, in C order or CSR."""
-    return X[rows] if sparse.issparse(X) else np.ascontiguousarray(X[rows])
+    """A copy of rows of X, in C order or CSR; what SciPy trusts is looked at: others may have written."""
+    if not sparse.issparse(X):
+        return np.ascontiguousarray(X[rows])
+    first, stop = X.indptr[rows], X.indptr[rows + 1]
+    if rows.size and (
+        first.min() < 0 or (first > stop).any() or stop.max() > min(X.indices.size, X.data.size)
+    ):
+        raise ValueError(_CHANGED)
+    taken = X[rows]
+    _core.is_canonical(taken)  # raises
+    return taken
 
 
 def _holds_names(given: Any) -> bool:
