@@ -3,6 +3,8 @@
 import pytest
 from problems import INTEGERS, REPRESENTATIONS, nothing_densifies
 
+from expunge import _core
+
 
 @pytest.fixture(params=REPRESENTATIONS)
 def represent(request):
@@ -12,3 +14,12 @@ def represent(request):
     """
     with nothing_densifies():
         yield (REPRESENTATIONS | INTEGERS)[request.param]
+
+
+@pytest.fixture(params=[False, True], ids=["loads", "gathers"])
+def gathers(request):
+    """Whether products gather; where there are no gathers, neither does."""
+    before = _core.gathers()
+    _core.set_gathers(request.param)
+    yield
+    _core.set_gathers(before)

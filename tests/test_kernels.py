@@ -551,15 +551,6 @@ def test_gradient_difference_does_not_depend_on_what_must_be_converted(loss, for
 # Sparse rows, by gathers and without
 
 
-@pytest.fixture(params=[False, True], ids=["loads", "gathers"])
-def gathers(request):
-    """Whether products gather; where there are no gathers, neither does."""
-    before = _core.gathers()
-    _core.set_gathers(request.param)
-    yield
-    _core.set_gathers(before)
-
-
 each_entry_type = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 each_index_type = pytest.mark.parametrize("index", [np.int32, np.int64])
 

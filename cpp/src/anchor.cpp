@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "expunge/errors.hpp"
@@ -41,6 +43,7 @@ Matrix hessian_of(const Objective& objective, const VectorRef& curvature) {
 }  // namespace
 
 std::vector<Index> complement(Index p, const std::vector<Index>& dropped) {
+    require_ascending("dropped coordinates", dropped, p);
     std::vector<Index> kept;
     kept.reserve(static_cast<std::size_t>(p) - dropped.size());
     auto next = dropped.begin();
@@ -70,6 +73,10 @@ void Anchor::hold(Matrix H) {
 
 Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block) {
     const Index p = theta.size();
+    require_size("theta", p, objective.parameters());
+    require_size("curvature", curvature.size(), objective.rows());
+    if (block < 0)
+        throw std::invalid_argument("a block has 0 coordinates or more, got " + std::to_string(block));
     if (block >= p) {
         theta_ = std::move(theta);
         block_ = up_to(p);
@@ -92,6 +99,8 @@ Anchor::Anchor(Vector diagonal) : diagonal_(std::move(diagonal)) {
 
 Anchor::Anchor(Vector theta, Matrix H)
     : theta_(std::move(theta)), diagonal_(H.diagonal()), largest_(diagonal_) {
+    require_size("H", H.rows(), theta_.size());
+    require_size("H", H.cols(), theta_.size());
     block_ = up_to(theta_.size());
     hold(std::move(H));
 }
@@ -116,6 +125,7 @@ Matrix Anchor::hessian() const {
 double Anchor::frobenius() const { return held_->norm + edited_; }
 
 bool Anchor::cancelled() const {
+    if (!complete()) return false;
     constexpr double digits_left = 1e-3;
     return !(diagonal_.array() > digits_left * largest_.array()).all();
 }
@@ -128,11 +138,13 @@ Vector Anchor::correct(Vector x, Index edits) const {
 
 // (I - v a^T / c) (w + along v), a^T v = c - sign
 Vector Anchor::follow(const Vector& w, double along) const {
+    require_size("w", w.size(), size());
     const Index k = edits_ - 1;
     return w + A_->solutions.col(k) * ((A_->signs(k) * along - A_->rows.col(k).dot(w)) / A_->pivots(k));
 }
 
 Vector Anchor::solve(const VectorRef& b) const {
+    require_size("b", b.size(), size());
     if (complete() && gone_.empty()) return correct(held_->factor().solve(b), edits_);
     Vector x = b.cwiseQuotient(diagonal_);
     Vector u = Vector::Zero(held_->H.rows());
@@ -144,6 +156,8 @@ Vector Anchor::solve(const VectorRef& b) const {
 }
 
 Vector Anchor::multiply(const VectorRef& v) const {
+    require_complete();
+    require_size("v", v.size(), size());
     Vector wide;
     if (!gone_.empty()) {
         wide = Vector::Zero(held_->H.rows());
@@ -215,6 +229,7 @@ std::shared_ptr<const Anchor> Anchor::edit(const Objective* before, const Object
 std::shared_ptr<const Anchor> Anchor::edit(const std::vector<Change::Rows>& rows, bool fold) const {
     if (!complete()) return shared_from_this();
     Index count = 0;
+    for (const Change::Rows& change : rows) require_size("theta", size(), change.rows->parameters());
     for (const Change::Rows& change : rows) count += (change.curvature.array() != 0.0).count();
     const bool whole = edits_ == 0 && !eliminated();  // H is H_0
     if (count == 0 && (whole || !fold)) return shared_from_this();

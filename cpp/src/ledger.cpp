@@ -1,13 +1,17 @@
 #include "expunge/ledger.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <stdexcept>
 #include <string>
 
+#include "expunge/errors.hpp"
+
 namespace expunge {
 
 void WeightedTargets::append(const VectorRef& y, const VectorRef& s) {
+    require_size("s", s.size(), y.size());
     const Index wanted = size_ + y.size();
     if (wanted > capacity_) {
         const Index capacity = std::max(wanted, 2 * size_);
@@ -30,13 +34,26 @@ Ledger::Ledger(const VectorRef& y, const VectorRef& s, bool classes)
     : place_(static_cast<std::size_t>(y.size())), base_(y, s), classes_(classes) {
     std::iota(place_.begin(), place_.end(), Index(0));
     count({place_, y, s}, 1);
+    begin();
 }
 
 Ledger::Ledger(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count)
     : Ledger(y, s, classes) {
+    require_size("numbers", static_cast<Index>(numbers.size()), y.size());
+    if (count < y.size())
+        throw std::invalid_argument("there are " + std::to_string(y.size()) + " rows, but " +
+                                    std::to_string(count) + " numbers were given out");
+    Index before = -1;
+    for (const Index row : numbers) {
+        if (row <= before || row >= count)
+            throw std::invalid_argument("row numbers must ascend from 0 to " + std::to_string(count - 1) +
+                                        ", none twice: got " + std::to_string(row));
+        before = row;
+    }
     place_.assign(static_cast<std::size_t>(count), -1);
     for (std::size_t i = 0; i < numbers.size(); ++i)
-        place_.at(static_cast<std::size_t>(numbers[i])) = static_cast<Index>(i);
+        place_[static_cast<std::size_t>(numbers[i])] = static_cast<Index>(i);
+    begin();
 }
 
 std::vector<Index> Ledger::live() const {
@@ -47,7 +64,16 @@ std::vector<Index> Ledger::live() const {
     return rows;
 }
 
+void Ledger::require_given_out(Numbers rows) const {
+    for (const Index row : rows)
+        if (row < 0 || row >= numbers())
+            throw std::out_of_range("row " + std::to_string(row) +
+                                    " was never given out: there are rows 0 to " +
+                                    std::to_string(numbers() - 1));
+}
+
 Ledger::Side Ledger::of(Numbers rows) const {
+    require_given_out(rows);
     const auto m = static_cast<Index>(rows.size());
     Side side{std::vector<Index>(rows.size()), Vector::Zero(m), Vector::Zero(m)};
     for (Index i = 0; i < m; ++i) {
@@ -82,10 +108,16 @@ void Ledger::rollback() {
 }
 
 void Ledger::require(Numbers rows) const {
+    require_given_out(rows);
     for (const Index row : rows)
-        if (place_.at(static_cast<std::size_t>(row)) < 0)
+        if (place(row) < 0)
             throw std::invalid_argument("row " + std::to_string(row) +
                                         " was removed before: it is no longer in the data");
+    if (std::adjacent_find(rows.begin(), rows.end(), std::greater_equal<>()) == rows.end()) return;
+    std::vector<Index> sorted(rows.begin(), rows.end());
+    std::sort(sorted.begin(), sorted.end());
+    if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end())
+        throw std::invalid_argument("row " + std::to_string(*twice) + " is given more than once");
 }
 
 void Ledger::note(Index row) {
@@ -137,12 +169,12 @@ void Ledger::relocate(Numbers rows) {
 }
 
 void Ledger::add(const VectorRef& targets, const VectorRef& weights) {
-    if (targets.size() != weights.size()) throw std::invalid_argument("y and s differ in size");
-    const std::size_t first = place_.size();
+    const std::size_t first = place_.size(), wanted = first + static_cast<std::size_t>(targets.size());
     const Index to = base_.size() + overlay_.size();
-    place_.resize(first + static_cast<std::size_t>(targets.size()));
-    std::iota(place_.begin() + static_cast<std::ptrdiff_t>(first), place_.end(), to);
+    if (wanted > place_.capacity()) place_.reserve(std::max(wanted, 2 * first));
     overlay_.append(targets, weights);
+    place_.resize(wanted);
+    std::iota(place_.begin() + static_cast<std::ptrdiff_t>(first), place_.end(), to);
 }
 
 void Ledger::count(const Side& side, Index sign) {
@@ -225,6 +257,7 @@ std::pair<Ledger, std::vector<Index>> Ledger::compacted() const {
     for (std::size_t i = 0; i < moved.size(); ++i)
         smaller.place_[static_cast<std::size_t>(moved[i])] = n + static_cast<Index>(i);
     smaller.overlay_.append(were.y, were.s);
+    smaller.begin();
     return {std::move(smaller), std::move(were.places)};
 }
 

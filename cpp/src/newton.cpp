@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <deque>
 #include <limits>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -377,6 +379,9 @@ double anchor_cost(const Objective& J, Index block) {
 
 Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& b, const Anchor& anchor,
                double tolerance, int max_products) {
+    require_size("curvature", curvature.size(), J.rows());
+    require_size("b", b.size(), J.parameters());
+    require_size("the anchor", anchor.size(), J.parameters());
     Vector x = Vector::Zero(b.size()), r = b;
     if (r.norm() <= tolerance) return {std::move(x), 0, true};
     Vector v = anchor.solve(r);
@@ -402,8 +407,17 @@ Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& 
 Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_iter,
                  std::shared_ptr<const Anchor> anchor, std::optional<Evaluation> start,
                  const std::function<void()>& checkpoint, Index block, bool dual) {
-    const bool from_zero = theta.isZero(0.0);
     const Index p = theta.size();
+    require_size("theta", p, J.parameters());
+    if (anchor) require_size("the anchor", anchor->size(), p);
+    if (start) {
+        require_size("the start's gradient", start->gradient.size(), p);
+        if (start->curvature.size() > 0)
+            require_size("the start's curvature", start->curvature.size(), J.rows());
+    }
+    if (block < 0)
+        throw std::invalid_argument("a block has 0 coordinates or more, got " + std::to_string(block));
+    const bool from_zero = theta.isZero(0.0);
     Minimum result;
     result.largest_norm = std::isfinite(J.largest_norm()) ? J.largest_norm() : unknown;
     if (dual && from_zero && !anchor && !start && is_quadratic(J) && J.has_dual()) {

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "expunge/errors.hpp"
 #include "expunge/parallel.hpp"
 
 namespace expunge {
@@ -161,6 +162,8 @@ Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bo
     : blocks_(std::move(blocks)), loss_(loss), penalty_(penalty), noise_(std::move(noise)),
       fit_intercept_(fit_intercept), largest_norm_(largest_norm) {
     d_ = penalty_.size() - (fit_intercept ? 1 : 0);
+    if (d_ < 0) throw std::invalid_argument("the penalty is empty, and the intercept is one more parameter");
+    if (noise_.size() > 0) require_size("noise", noise_.size(), parameters());
     for (const Block& block : blocks_) {
         std::visit(
             [&](const auto& rows) {
@@ -190,6 +193,7 @@ double Objective::gram_cost() const {
 }
 
 Objective Objective::select(const std::vector<Index>& coordinates) const {
+    require_ascending("coordinates", coordinates, parameters());
     std::vector<Index> columns = coordinates;
     const bool intercept = fit_intercept_ && !columns.empty() && columns.back() == d_;
     if (intercept) columns.pop_back();
@@ -418,6 +422,7 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
 }
 
 Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Matrix* H) const {
+    require_size("theta", theta.size(), parameters());
     Evaluation at{0.0, Vector::Zero(parameters()), Vector(n_)};
     const auto gram = H ? std::optional(Gram{at.curvature, *H}) : std::nullopt;
     // E19 with no more known of x_i than its norm, or a bound of that, and how many entries it has at most:
@@ -497,6 +502,7 @@ Vector Objective::curvature(const VectorRef& theta) const {
 }
 
 void Objective::find_curvature(const VectorRef& theta, Vector& curvature, const Gram* gram) const {
+    require_size("theta", theta.size(), parameters());
     for_each_panel(
         theta, Entry(), Walk::by_threads, 0,
         [&](const auto&, const auto&, Index row, Index m, const Panel& eta, const double* y, const double* s,
@@ -507,6 +513,9 @@ void Objective::find_curvature(const VectorRef& theta, Vector& curvature, const 
 }
 
 void Objective::add_gram(const VectorRef& curvature, Matrix& H) const {
+    require_size("curvature", curvature.size(), n_);
+    require_size("H", H.rows(), parameters());
+    require_size("H", H.cols(), parameters());
     Index row = 0;
     for (const Block& block : blocks_) {
         expunge::add_gram(block.rows, curvature.data() + row, H.topLeftCorner(d_, d_));
@@ -517,6 +526,9 @@ void Objective::add_gram(const VectorRef& curvature, Matrix& H) const {
 
 void Objective::scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) const {
     thread_local Workspace packed, memory;
+    require_size("w", w.size(), n_);
+    require_size("a column", columns.rows(), parameters());
+    require_size("columns", columns.cols(), (w.array() > 0.0).count());
     columns.setZero();
     Index row = 0, k = 0;
     for (const Block& block : blocks_)
@@ -546,6 +558,8 @@ Matrix Objective::hessian(const VectorRef& theta) const {
 }
 
 Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
+    require_size("curvature", curvature.size(), n_);
+    require_size("v", v.size(), parameters());
     Vector product = penalty_.cwiseProduct(v);
     if (wide()) {  // X v first, then the sums: each has the cache for itself
         add_transposed(Entry(), Walk::by_threads, 1.0, curvature.binaryExpr(predict(v), &weighted), product);
@@ -563,6 +577,8 @@ Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
 }
 
 Vector Objective::hvp_at(const VectorRef& theta, const VectorRef& v) const {
+    require_size("theta", theta.size(), parameters());
+    require_size("v", v.size(), parameters());
     Vector product = penalty_.cwiseProduct(v);
     const bool apart = wide();  // the two vectors first, then the sums: each has the cache for itself
     Vector r(apart ? n_ : 0);
@@ -594,6 +610,7 @@ Vector Objective::hvp_at(const VectorRef& theta, const VectorRef& v) const {
 }
 
 Vector Objective::predict(const VectorRef& v) const {
+    require_size("v", v.size(), parameters());
     Vector predicted(n_);
     for_each_panel(
         v, Entry(), Walk::by_threads, 0,
@@ -607,6 +624,7 @@ Vector Objective::predict(const VectorRef& v) const {
 // g (p,) += sign f(X)^T r, X extended by 1.
 template <class F>
 void Objective::add_transposed(F f, Walk how, double sign, const VectorRef& r, Vector& g) const {
+    require_size("a vector over rows", r.size(), n_);
     const Vector none;
     walk([&](const auto&, Workspace&) -> VectorRef { return none; }, f, how, 1,
          [&](const auto&, const VectorRef&, const Block&, Index, Index row, const auto& panel, Index m,
@@ -658,6 +676,8 @@ bool Objective::has_dual() const {
 }
 
 Matrix Objective::dual(const VectorRef& root) const {
+    require_size("root", root.size(), n_);
+    if (!has_dual()) throw std::invalid_argument("these rows have no dual");
     const Vector inverse = penalty_.head(d_).cwiseInverse();
     Matrix K = Matrix::Zero(n_, n_);
     std::visit(
@@ -694,6 +714,7 @@ Vector Objective::additions_by_coordinate() const {
 }
 
 double Objective::rounding_floor(const VectorRef& theta) const {
+    require_size("theta", theta.size(), parameters());
     Vector d1(n_);
     for_each_panel(
         theta, Entry(), Walk::by_threads, 0,
@@ -810,6 +831,7 @@ Change Objective::change(const Objective* before, const Objective* after, const 
     total.gradient = Vector::Zero(theta.size());
     for (const auto& [side, tally] : {std::pair(before, &total.before), std::pair(after, &total.after)}) {
         if (!side) continue;
+        require_size("theta", theta.size(), side->parameters());
         *tally = side->count();
         total.edited += side->rows();
     }
@@ -844,6 +866,8 @@ void Objective::add_slopes(const VectorRef& theta, double sign, const Objective*
 
 Vector Objective::gradient_difference(const Objective* before, const Objective* after,
                                       const VectorRef& theta) {
+    for (const Objective* side : {before, after})
+        if (side) require_size("theta", theta.size(), side->parameters());
     Vector g = Vector::Zero(theta.size());
     const bool same = before && after && before->same_rows(*after);
     if (after) after->add_slopes(theta, 1.0, same ? before : nullptr, g);

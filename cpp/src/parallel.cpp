@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -23,7 +24,10 @@ thread_local bool in_task = false;
 class Pool {
 public:
     explicit Pool(int workers) {
-        for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { serve(); });
+        try {
+            for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { serve(); });
+        } catch (const std::system_error&) {  // as many as the system gives
+        }
     }
     ~Pool() {
         {
@@ -118,7 +122,7 @@ int threads() { return state.load()->wanted; }
 void set_threads(int count) {
     Threads& all = *state.load();
     const std::lock_guard lock(all.owner);
-    all.wanted = std::max(1, count);
+    all.wanted = std::clamp(count, 1, most_threads);
     if (all.pool && all.pool->workers() != all.wanted - 1) all.pool.reset();
 }
 

@@ -4,16 +4,25 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
+#include <string>
 
 #include "expunge/parallel.hpp"
 
 namespace expunge {
 
+void indices_point_outside(bool known) {
+    std::string message = outside_of_X;
+    if (known) message += ": X was changed after it was handed over, and has to stay as it was";
+    throw std::invalid_argument(message);
+}
+
 void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, BeforePanel before) {
     thread_local Workspace memory;
     std::visit(
         [&](const auto& rows) {
-            const Index parts = rows.gram_parts(), n = rows.rows(), d = H.rows();
+            const Index parts = rows.gram_parts(), n = rows.rows(), d = rows.columns();
+            require_size("H", H.size(), d * d);
             if (parts == 1) {
                 rows.add_gram(w, H, [&](Index first, Index m) { before(0, first, m); });
                 return;

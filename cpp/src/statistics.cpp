@@ -42,6 +42,15 @@ double fold_rounding(const Anchor& H) {
     return H.edits() == 0 ? 0.0 : (static_cast<double>(H.edits()) + 3.0) * u * H.frobenius();
 }
 
+// Throws unless all that they are is of the same coordinates.
+void require_fit(const AnchoredStatistics::State& s) {
+    if (!s.anchor) throw std::invalid_argument("statistics need an anchor");
+    s.anchor->require_complete();
+    const Index p = s.anchor->size();
+    require_size("the penalty", s.penalty.size(), p);
+    require_size("the gradient", s.gradient.size(), p);
+}
+
 // A norm that was computed from p numbers, rounded up.
 double rounded_up(double norm, Index p) { return norm * (1.0 + 4.0 * u * static_cast<double>(p + 4)); }
 
@@ -56,6 +65,7 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
              .gradient = at.gradient,
              .value = at.value,
              .gradient_rounding = floor} {
+    require_fit(state_);
     const Tally count = J.count();
     const Index p = J.parameters();
     state_.rows = count.rows;
@@ -74,6 +84,8 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
                                    : count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
 }
 
+AnchoredStatistics::AnchoredStatistics(State state) : state_(std::move(state)) { require_fit(state_); }
+
 double AnchoredStatistics::gradient_error() const {
     return state_.gradient_rounding + u * state_.gradient_norm;
 }
@@ -85,6 +97,7 @@ double AnchoredStatistics::hessian_error() const {
 
 AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) const {
     const Anchor& old = *state_.anchor;
+    require_size("the rows' gradient", change.gradient.size(), state_.gradient.size());
     AnchoredStatistics edited(state_);
     State& s = edited.state_;
     const auto kept = [&](double value) { return fold ? power_of_two_above(value) : value; };
@@ -128,6 +141,7 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::edit(const Objecti
                                                                    const Objective* after,
                                                                    const VectorRef& theta, bool fold) const {
     const Vector& anchor = state_.anchor->theta();
+    require_size("theta", theta.size(), anchor.size());
     Change change = Objective::change(before, after, anchor);
     AnchoredStatistics edited = edit(change, fold);
     if (theta == anchor) return {std::move(edited), {change.value, std::move(change.gradient), Vector()}};
@@ -174,6 +188,10 @@ AnchoredStatistics AnchoredStatistics::moved(Vector theta) const {
 
 AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) const {
     const State& t = other.state_;
+    if (state_.gradient.size() != t.gradient.size())
+        throw std::invalid_argument("the statistics are of different objectives: one has " +
+                                    std::to_string(state_.gradient.size()) + " parameters, the other " +
+                                    std::to_string(t.gradient.size()));
     if (state_.anchor->theta() != t.anchor->theta())
         throw std::invalid_argument("the statistics have different anchors: make them at the same theta");
     if (state_.loss.index() != t.loss.index() || state_.penalty != t.penalty ||
@@ -203,10 +221,10 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     if (max_d3(state_.loss) > 0.0)
         throw std::invalid_argument("coordinates drop only where the Hessian does not depend on theta");
     const Anchor& H = *state_.anchor;
+    const std::vector<Index> kept = complement(H.size(), dropped);
     Vector gone = Vector::Zero(H.size());  // theta_K
     gone(dropped) = H.theta()(dropped);
     const Vector change = H.multiply(gone);
-    const std::vector<Index> kept = complement(H.size(), dropped);
     AnchoredStatistics smaller(state_);
     State& s = smaller.state_;
     s.value += 0.5 * gone.dot(change) - gone.dot(state_.gradient);
@@ -248,7 +266,7 @@ AnchoredStatistics::Step AnchoredStatistics::step() const {
     Vector theta = H.theta() - x;  // E9
     const double length = x.norm();
     double nonlinear = 0.0;
-    if (max_d3(state_.loss) > 0.0) {
+    if (max_d3(state_.loss) > 0.0 && x.size() > 0) {
         const double R = state_.largest_norm;
         // Delta^T (H_a - Lambda) Delta, and what rounding may hide in it
         const double q =

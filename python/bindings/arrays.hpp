@@ -25,12 +25,21 @@ bool holds(const py::array& a) {
     return type.num() == py::dtype::num_of<T>() && type.byteorder() == '=';
 }
 
+// Whether numbers lie where the machine reads them best: what else the compiler makes of a loop may fail.
+inline bool is_aligned(const py::array& a) {
+    return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+}
+inline void require_aligned(const py::array& a, const char* name) {
+    if (!is_aligned(a)) throw std::invalid_argument(std::string(name) + " must be aligned: pass a copy");
+}
+
 inline std::string shape_text(const py::array& a) { return py::str(a.attr("shape")).cast<std::string>(); }
 
 inline Eigen::Map<const Vector> vector(const Array& a, const char* name, Index size) {
     if (a.ndim() != 1 || a.shape(0) != size)
         throw std::invalid_argument(std::string(name) + " has shape " + shape_text(a) + ", expected (" +
                                     std::to_string(size) + ",)");
+    require_aligned(a, name);
     return {a.data(), size};
 }
 
@@ -38,6 +47,7 @@ inline Eigen::Map<const RowMatrix> square(const Array& a, const char* name) {
     if (a.ndim() != 2 || a.shape(0) != a.shape(1))
         throw std::invalid_argument(std::string(name) + " has shape " + shape_text(a) +
                                     ", expected a square matrix");
+    require_aligned(a, name);
     return {a.data(), a.shape(0), a.shape(1)};
 }
 
@@ -88,8 +98,9 @@ inline Runs runs(const Columns& columns, Index width) {
     if (columns->ndim() != 1 || columns->shape(0) != width)
         throw std::invalid_argument("columns has shape " + shape_text(*columns) + ", expected (" +
                                     std::to_string(width) + ",) to match X");
-    const bool* seen = columns->data();
-    if (std::find(seen, seen + width, false) == seen + width) return all_columns(width);
+    // NumPy takes any byte for a bool, C++ does not.
+    const auto* seen = static_cast<const unsigned char*>(static_cast<const py::array&>(*columns).data());
+    if (std::find(seen, seen + width, 0) == seen + width) return all_columns(width);
     Runs runs;
     for (Index j = 0; j < width; ++j)
         if (seen[j]) append(runs, j);
@@ -98,9 +109,8 @@ inline Runs runs(const Columns& columns, Index width) {
 
 inline Rows dense_rows(const py::array& X, const Columns& columns) {
     if (X.ndim() != 2) throw std::invalid_argument("X has shape " + shape_text(X) + ", expected (n, d)");
-    if (X.shape(0) > 0 && X.shape(1) > 0 &&
-        (X.strides(0) % X.itemsize() != 0 || X.strides(1) % X.itemsize() != 0))
-        throw std::invalid_argument("X must be aligned");
+    const bool whole_strides = X.strides(0) % X.itemsize() == 0 && X.strides(1) % X.itemsize() == 0;
+    if (!is_aligned(X) || (X.size() > 0 && !whole_strides)) throw std::invalid_argument("X must be aligned");
     const Index row = X.strides(0) / X.itemsize(), column = X.strides(1) / X.itemsize();
     const auto view = [&]<class T>(T) {
         return DenseRows<T>(static_cast<const T*>(X.data()), X.shape(0), row, column,
@@ -119,24 +129,26 @@ struct Csr {
         const auto shape = X.attr("shape").cast<std::pair<Index, Index>>();
         n = shape.first, width = shape.second;
         for (const py::array& part : {data, indices, indptr})
-            if (part.ndim() != 1 || !(part.flags() & py::array::c_style))
-                throw std::invalid_argument("the parts of a CSR matrix must be contiguous");
-        if (indptr.shape(0) != n + 1 || indices.shape(0) != data.shape(0))
+            if (part.ndim() != 1 || !(part.flags() & py::array::c_style) || !is_aligned(part))
+                throw std::invalid_argument("the parts of a CSR matrix must be contiguous and aligned");
+        if (n < 0 || width < 0 || indptr.shape(0) - 1 != n || indices.shape(0) != data.shape(0))
             throw std::invalid_argument("the parts of a CSR matrix do not fit each other");
     }
 
-    // visit(data, indices, indptr), typed
+    // visit(arrays), typed
     template <class Visit>
-    decltype(auto) visit(Visit&& visit) const {
+    decltype(auto) visit(bool canonical, Visit&& visit) const {
+        const auto arrays = [&]<class T, class I>(const T* values, I) {
+            return visit(CsrArrays<T, I>(values, static_cast<const I*>(indices.data()),
+                                         static_cast<const I*>(indptr.data()), data.shape(0), width,
+                                         canonical));
+        };
         const auto indexed = [&]<class T>(const T* values) {
-            if (py::isinstance<py::array_t<std::int32_t>>(indices) &&
-                py::isinstance<py::array_t<std::int32_t>>(indptr))
-                return visit(values, static_cast<const std::int32_t*>(indices.data()),
-                             static_cast<const std::int32_t*>(indptr.data()));
-            if (py::isinstance<py::array_t<std::int64_t>>(indices) &&
-                py::isinstance<py::array_t<std::int64_t>>(indptr))
-                return visit(values, static_cast<const std::int64_t*>(indices.data()),
-                             static_cast<const std::int64_t*>(indptr.data()));
+            const auto by = [&]<class I>(I) {
+                return py::isinstance<py::array_t<I>>(indices) && py::isinstance<py::array_t<I>>(indptr);
+            };
+            if (by(std::int32_t())) return arrays(values, std::int32_t());
+            if (by(std::int64_t())) return arrays(values, std::int64_t());
             throw py::type_error("a CSR matrix must be indexed by int32 or int64 alike");
         };
         if (holds<double>(data)) return indexed(static_cast<const double*>(data.data()));
@@ -149,11 +161,11 @@ struct Csr {
 };
 
 // Raises unless the rows of a CSR matrix follow each other within its entries.
-template <class I>
-void require_order(const I* indptr, const Csr& csr) {
-    bool rows_follow = indptr[0] == 0 && indptr[csr.n] <= csr.indices.shape(0);
-    for (Index i = 0; i < csr.n; ++i) rows_follow &= indptr[i] <= indptr[i + 1];
-    if (!rows_follow) throw std::invalid_argument(outside_of_X);
+template <class T, class I>
+void require_order(const CsrArrays<T, I>& X, Index n) {
+    bool rows_follow = X.indptr[0] == 0 && read_once(X.indptr[n]) <= X.entries;
+    for (Index i = 0; i < n; ++i) rows_follow &= X.indptr[i] <= X.indptr[i + 1];
+    if (!rows_follow) indices_point_outside(false);
 }
 
 // A view of an array or a CSR matrix. `owners` gets what must outlive it.
@@ -164,9 +176,9 @@ inline Rows rows(const py::object& X, const Columns& columns, py::list& owners, 
     }
     const Csr csr(X);
     for (const py::array& part : {csr.data, csr.indices, csr.indptr}) owners.append(part);
-    return csr.visit([&]<class T, class I>(const T* data, const I* indices, const I* indptr) -> Rows {
-        if (!canonical) require_order(indptr, csr);
-        return SparseRows<T, I>(data, indices, indptr, csr.n, csr.width, runs(columns, csr.width), canonical);
+    return csr.visit(canonical, [&]<class T, class I>(const CsrArrays<T, I>& arrays) -> Rows {
+        if (!canonical) require_order(arrays, csr.n);
+        return SparseRows<T, I>(arrays, csr.n, csr.width, runs(columns, csr.width));
     });
 }
 

@@ -134,6 +134,7 @@ void bind_build(py::module_& m) {
     m.def(
         "reading_rate",
         [](const Array& x) {
+            require_aligned(x, "x");
             py::gil_scoped_release nogil;
             return reading_rate(x.data(), x.size());
         },

@@ -13,13 +13,14 @@ Eigen::Map<const RowMatrix> columns(const Array& a, const char* name, Index p) {
     if (a.ndim() < 1 || a.ndim() > 2 || a.shape(0) != p)
         throw std::invalid_argument(std::string(name) + " has shape " + shape_text(a) + ", expected (" +
                                     std::to_string(p) + ",) or (" + std::to_string(p) + ", k)");
+    require_aligned(a, name);
     return {a.data(), p, a.ndim() == 2 ? a.shape(1) : 1};
 }
 
 }  // namespace
 
 void bind_cholesky(py::module_& m) {
-    py::class_<CholeskyFactor>(m, "CholeskyFactor", py::module_local())
+    py::class_<CholeskyFactor>(m, "CholeskyFactor", py::module_local(), py::is_final())
         .def(py::init([](const Array& H) {
                  const auto full = square(H, "H");
                  py::gil_scoped_release nogil;

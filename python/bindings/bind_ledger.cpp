@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "bind.hpp"
+#include "expunge/errors.hpp"
 #include "expunge/ledger.hpp"
 #include "expunge/statistics.hpp"
 #include "objective.hpp"
@@ -12,13 +13,10 @@ namespace {
 using Numbers = py::array_t<std::int64_t, py::array::c_style>;
 static_assert(sizeof(Index) == sizeof(std::int64_t));
 
-// Row numbers, all of them given out before: what else the core is told it trusts.
-Ledger::Numbers numbers(const Numbers& rows, Index count) {
+Ledger::Numbers numbers(const Numbers& rows) {
     if (rows.ndim() != 1) throw std::invalid_argument("rows must have one dimension");
-    const auto* first = reinterpret_cast<const Index*>(rows.data());
-    for (py::ssize_t i = 0; i < rows.size(); ++i)
-        if (first[i] < 0 || first[i] >= count) throw std::out_of_range("a row number was never given out");
-    return {first, static_cast<std::size_t>(rows.size())};
+    require_aligned(rows, "rows");
+    return {reinterpret_cast<const Index*>(rows.data()), static_cast<std::size_t>(rows.size())};
 }
 
 Eigen::Map<const Vector> flat(const Array& a, const char* name) { return vector(a, name, a.size()); }
@@ -54,7 +52,11 @@ public:
             const Index first = side.places.front(), m = side.y.size();
             bool together = first >= n || first + m <= n;
             for (Index i = 1; together && i < m; ++i) together = side.places[std::size_t(i)] == first + i;
-            if (!together) return rows(take(to_numpy(side.places)), columns, owners_);
+            if (!together) {
+                Rows taken = rows(take(to_numpy(side.places)), columns, owners_);
+                require_size("take(places)", expunge::rows(taken), m);
+                return taken;
+            }
             return first < n ? slice(rows(X, columns, owners_), first, m)
                              : slice(rows(overlay(), columns, owners_), first - n, m);
         };
@@ -112,7 +114,7 @@ const Objective* pointer(const std::optional<Objective>& objective) {
 }  // namespace
 
 void bind_ledger(py::module_& m) {
-    py::class_<TouchedRows>(m, "TouchedRows", py::module_local())
+    py::class_<TouchedRows>(m, "TouchedRows", py::module_local(), py::is_final())
         .def_property_readonly("any", &TouchedRows::any)
         .def_property_readonly("any_before", &TouchedRows::any_before)
         .def(
@@ -143,39 +145,32 @@ void bind_ledger(py::module_& m) {
         .def("gained_norm", &TouchedRows::gained_norm, py::arg("fit_intercept"),
              py::call_guard<py::gil_scoped_release>());
 
-    py::class_<Ledger>(m, "Ledger", py::module_local())
+    py::class_<Ledger>(m, "Ledger", py::module_local(), py::is_final())
         .def(py::init([](const Array& y, const Array& s, bool classes, const std::optional<Numbers>& rows,
                          std::optional<Index> count) {
                  const auto targets = flat(y, "y");
                  const auto weights = vector(s, "s", targets.size());
                  if (!rows) return Ledger(targets, weights, classes);
-                 const Index given_out = count.value_or(targets.size());
-                 if (rows->size() != targets.size()) throw std::invalid_argument("rows must be as many as y");
-                 return Ledger(targets, weights, classes, numbers(*rows, given_out), given_out);
+                 return Ledger(targets, weights, classes, numbers(*rows), count.value_or(targets.size()));
              }),
              py::arg("y").noconvert(), py::arg("s").noconvert(), py::arg("classes"),
              py::arg("rows") = py::none(), py::arg("count") = py::none())
         .def("begin", &Ledger::begin)
         .def("rollback", &Ledger::rollback)
         .def(
-            "require",
-            [](const Ledger& ledger, const Numbers& rows) {
-                ledger.require(numbers(rows, ledger.numbers()));
-            },
+            "require", [](const Ledger& ledger, const Numbers& rows) { ledger.require(numbers(rows)); },
             py::arg("rows").noconvert())
         .def(
-            "remove",
-            [](Ledger& ledger, const Numbers& rows) { ledger.remove(numbers(rows, ledger.numbers())); },
+            "remove", [](Ledger& ledger, const Numbers& rows) { ledger.remove(numbers(rows)); },
             py::arg("rows").noconvert())
         .def(
             "set_targets",
             [](Ledger& ledger, const Numbers& rows, const Array& y) {
-                ledger.set_targets(numbers(rows, ledger.numbers()), flat(y, "y"));
+                ledger.set_targets(numbers(rows), flat(y, "y"));
             },
             py::arg("rows").noconvert(), py::arg("y").noconvert())
         .def(
-            "relocate",
-            [](Ledger& ledger, const Numbers& rows) { ledger.relocate(numbers(rows, ledger.numbers())); },
+            "relocate", [](Ledger& ledger, const Numbers& rows) { ledger.relocate(numbers(rows)); },
             py::arg("rows").noconvert())
         .def(
             "add",
@@ -198,7 +193,7 @@ void bind_ledger(py::module_& m) {
         .def(
             "of",
             [](const Ledger& ledger, const Numbers& rows) {
-                const Ledger::Side side = ledger.of(numbers(rows, ledger.numbers()));
+                const Ledger::Side side = ledger.of(numbers(rows));
                 return py::make_tuple(to_numpy(side.places), bindings::to_numpy(side.y),
                                       bindings::to_numpy(side.s));
             },

@@ -15,7 +15,7 @@ SharedAnchor shared(std::shared_ptr<const Anchor> anchor) { return std::const_po
 }  // namespace
 
 void bind_newton(py::module_& m) {
-    py::class_<Anchor, SharedAnchor>(m, "Anchor", py::module_local())
+    py::class_<Anchor, SharedAnchor>(m, "Anchor", py::module_local(), py::is_final())
         .def(py::init([](const PyObjective& J, const Array& theta, std::optional<Index> block,
                          const Evaluation* at) {
                  const auto from = J.parameter(theta, "theta");
@@ -68,7 +68,7 @@ void bind_newton(py::module_& m) {
         .def_property_readonly("hessian",
                                [](const Anchor& anchor) { return to_numpy_symmetric(anchor.hessian()); });
 
-    py::class_<Minimum>(m, "Minimum", py::module_local())
+    py::class_<Minimum>(m, "Minimum", py::module_local(), py::is_final())
         .def_property_readonly("theta", [](const Minimum& min) { return to_numpy(min.theta); })
         .def_readonly("at", &Minimum::at)
         .def_property_readonly("value", [](const Minimum& min) { return min.at.value; })
@@ -112,8 +112,8 @@ void bind_newton(py::module_& m) {
             }
             return py::make_tuple(to_numpy(solution.x), solution.products, solution.converged);
         },
-        py::arg("objective"), py::arg("curvature").noconvert(), py::arg("b").noconvert(), py::arg("anchor"),
-        py::arg("tolerance"), py::arg("max_products"));
+        py::arg("objective"), py::arg("curvature").noconvert(), py::arg("b").noconvert(),
+        py::arg("anchor").none(false), py::arg("tolerance"), py::arg("max_products"));
 }
 
 }  // namespace expunge::bindings

@@ -85,20 +85,19 @@ bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& bl
 // duplicates.
 bool is_canonical(const py::object& X) {
     const Csr csr(X);
-    return csr.visit([&]<class T, class I>(const T*, const I* indices, const I* indptr) {
-        require_order(indptr, csr);
+    return csr.visit(false, [&]<class T, class I>(const CsrArrays<T, I>& arrays) {
+        require_order(arrays, csr.n);
         py::gil_scoped_release nogil;
         std::atomic<bool> inside = true, ascending = true;
         constexpr Index entries_in_part = 1 << 17;
-        const Index parts = std::min<Index>(csr.n, 1 + indptr[csr.n] / entries_in_part);
+        const Index parts = std::min<Index>(csr.n, 1 + csr.data.size() / entries_in_part);
         in_parallel(parts, [&](Index part) {
             const Index first = csr.n * part / parts, stop = csr.n * (part + 1) / parts;
-            const Indices found =
-                look_through(indices, indptr + first, stop - first, width_of_indices<I>(csr.width));
+            const Indices found = look_through(arrays.from_row(first), stop - first);
             if (!found.inside) inside = false;
             if (!found.ascending) ascending = false;
         });
-        if (!inside) throw std::invalid_argument(outside_of_X);
+        if (!inside) indices_point_outside(false);
         return ascending.load();
     });
 }
@@ -106,7 +105,7 @@ bool is_canonical(const py::object& X) {
 }  // namespace
 
 void bind_objective(py::module_& m) {
-    py::class_<Evaluation>(m, "Evaluation", py::module_local())
+    py::class_<Evaluation>(m, "Evaluation", py::module_local(), py::is_final())
         .def(py::init([](double value, const Array& gradient) {
                  return Evaluation{value, vector(gradient, "gradient", gradient.size()), Vector()};
              }),
@@ -115,7 +114,7 @@ void bind_objective(py::module_& m) {
         .def_property_readonly("gradient", [](const Evaluation& at) { return to_numpy(at.gradient); })
         .def_property_readonly("residual", &Evaluation::residual);
 
-    py::class_<PyObjective>(m, "Objective", py::module_local())
+    py::class_<PyObjective>(m, "Objective", py::module_local(), py::is_final())
         .def(py::init([](const py::list& blocks, const std::string& loss, const Array& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
                          const std::optional<Array>& noise, bool canonical) {
@@ -271,6 +270,7 @@ void bind_objective(py::module_& m) {
         [](const py::array& values) {
             if (!(values.flags() & (py::array::c_style | py::array::f_style)))
                 throw std::invalid_argument("values must be contiguous");
+            require_aligned(values, "values");
             const Index n = values.size();
             const void* data = values.data();
             if (holds<double>(values)) {
@@ -303,12 +303,10 @@ void bind_objective(py::module_& m) {
                 if (j < 0 || j >= csr.width) throw std::out_of_range("a column is outside of X");
             py::array_t<bool> found(csr.n);
             bool* marks = found.mutable_data();
-            const Index entries =
-                csr.visit([&]<class T, class I>(const T* data, const I* indices, const I* indptr) {
-                    py::gil_scoped_release nogil;
-                    return SparseRows<T, I>(data, indices, indptr, csr.n, csr.width, {})
-                        .find_rows(columns, marks);
-                });
+            const Index entries = csr.visit(true, [&]<class T, class I>(const CsrArrays<T, I>& arrays) {
+                py::gil_scoped_release nogil;
+                return SparseRows<T, I>(arrays, csr.n, csr.width, {}).find_rows(columns, marks);
+            });
             return py::make_tuple(found, entries);
         },
         py::arg("X"), py::arg("columns"));

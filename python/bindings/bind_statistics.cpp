@@ -30,15 +30,13 @@ std::string name_of(const Loss& loss) {
 }  // namespace
 
 void bind_statistics(py::module_& m) {
-    py::class_<AnchoredStatistics>(m, "AnchoredStatistics", py::module_local())
+    py::class_<AnchoredStatistics>(m, "AnchoredStatistics", py::module_local(), py::is_final())
         .def(py::init([](const PyObjective& J, const std::shared_ptr<Anchor>& anchor, const Evaluation& at,
                          double floor, double largest_norm) {
-                 if (!anchor->complete() || anchor->size() != J.core().parameters())
-                     throw std::invalid_argument("the anchor holds no whole Hessian of this objective");
                  py::gil_scoped_release nogil;
                  return AnchoredStatistics(J.core(), anchor, at, floor, largest_norm);
              }),
-             py::arg("objective"), py::arg("anchor"), py::arg("at"), py::arg("floor"),
+             py::arg("objective"), py::arg("anchor").none(false), py::arg("at"), py::arg("floor"),
              py::arg("largest_norm"))
         .def_static(
             "restored",
@@ -47,7 +45,6 @@ void bind_statistics(py::module_& m) {
                 const Index p = theta.size();
                 if (numbers.size() != 8) throw std::invalid_argument("numbers must be 8");
                 const auto H = square(hessian, "hessian");
-                if (H.rows() != p) throw std::invalid_argument("hessian does not fit theta");
                 auto anchor = std::make_shared<const Anchor>(vector(theta, "theta", p), Matrix(H));
                 return AnchoredStatistics(AnchoredStatistics::State{
                     anchor, loss_named(loss), vector(penalty, "penalty", p), fit_intercept,

@@ -5,6 +5,25 @@
 
 namespace py = pybind11;
 
+namespace {
+
+// An object that no constructor made, as Type.__new__(Type) makes them, is memory that nothing was written
+// to. Python refuses that for types which make theirs otherwise than their base does.
+void only_constructed(const py::module_& m) {
+    static newfunc make = nullptr;
+    for (const auto& [name, value] : m.attr("__dict__").cast<py::dict>()) {
+        if (!PyType_Check(value.ptr()) || PyExceptionClass_Check(value.ptr())) continue;
+        auto* type = reinterpret_cast<PyTypeObject*>(value.ptr());
+        make = type->tp_new;
+        type->tp_new = [](PyTypeObject* of, PyObject* given, PyObject* named) {
+            return make(of, given, named);
+        };
+        PyType_Modified(type);
+    }
+}
+
+}  // namespace
+
 // One source, one module for each instruction set; expunge._core imports the best that runs here.
 PYBIND11_MODULE(EXPUNGE_MODULE, m) {
     using namespace expunge::bindings;
@@ -24,4 +43,5 @@ PYBIND11_MODULE(EXPUNGE_MODULE, m) {
     bind_statistics(m);
     bind_ledger(m);
     bind_noise(m);
+    only_constructed(m);
 }

@@ -98,14 +98,16 @@ def stack(parts: Sequence[Any]) -> Any:
 
 
 def as_real(values: Any, name: str) -> Float:
-    """Any real numbers as contiguous float64; no complex numbers, dates or text."""
-    if type(values) is np.ndarray and values.dtype is _FLOAT64 and values.flags.c_contiguous:
-        return values
+    """Any real numbers as contiguous, aligned float64; no complex numbers, dates or text."""
+    if type(values) is np.ndarray and values.dtype is _FLOAT64:
+        flags = values.flags
+        if flags.c_contiguous and flags.aligned:
+            return values
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "biufO":
             raise TypeError(f"got dtype {array.dtype}")
-        return array.astype(np.float64, order="C", copy=False)
+        return np.require(array, np.float64, "CA")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must hold real numbers: {error}") from None
 
@@ -146,7 +148,7 @@ def as_targets(y: ArrayLike, loss: Loss, n: int) -> Float:
 
 def as_penalty(alpha: ArrayLike, d: int, fit_intercept: bool) -> Float:
     """Diagonal of Lambda (p,): alpha, a scalar or (d,), and 0 at the intercept."""
-    array = np.asarray(alpha, dtype=np.float64, order="C")
+    array = np.require(np.asarray(alpha), np.float64, "CA")
     if array.shape not in ((), (d,)):
         raise ValueError(f"alpha has shape {array.shape}, expected a scalar or ({d},) to match X")
     if not _core.is_finite(array) or _lowest(array) < 0:

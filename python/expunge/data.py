@@ -17,6 +17,9 @@ from .atomic import Change, assign_all
 Index = NDArray[np.int64]
 
 PANEL, PANEL_BYTES = 4096, 2**20  # rows, and what their values take
+_CHANGED = (
+    "the indices of X point outside of it: X was changed after it was handed over, and has to stay as it was"
+)
 
 
 class StreamedCsr(NamedTuple):
@@ -565,6 +568,7 @@ class CorrectedData(Data):
         columns = self.stored_columns(self.kept) if few_columns else None
         changed: dict[str, Any] = {}
         if columns is not None:
+            _core.is_canonical(X)  # raises where others wrote to it: SciPy trusts its indices
             X, overlay = X[:, columns], overlay[:, columns]
             changed.update(X=X, stored=np.flatnonzero(self.kept), _revoked_entries=0)
             changed.update(_last_mask=(None, None))
@@ -763,10 +767,20 @@ def _with_cells(X: Any, columns: Index, values: NDArray[Any]) -> Any:
 
 
 def _take(X: Any, rows: Index, columns: NDArray[np.bool_] | None = None) -> Any:
-    """A copy of rows of X, of all columns or those of a mask, in C order or CSR."""
-    if sparse.issparse(X):
-        return X[rows] if columns is None else X[rows][:, columns]
-    return np.ascontiguousarray(X[rows] if columns is None else X[np.ix_(rows, columns)])
+    """A copy of rows of X, of all columns or those of a mask, in C order or CSR.
+
+    What SciPy trusts is looked at: others may have written to it.
+    """
+    if not sparse.issparse(X):
+        return np.ascontiguousarray(X[rows] if columns is None else X[np.ix_(rows, columns)])
+    first, stop = X.indptr[rows], X.indptr[rows + 1]
+    if rows.size and (
+        first.min() < 0 or (first > stop).any() or stop.max() > min(X.indices.size, X.data.size)
+    ):
+        raise ValueError(_CHANGED)
+    taken = X[rows]
+    _core.is_canonical(taken)  # raises
+    return taken if columns is None else taken[:, columns]
 
 
 def _holds_names(given: Any) -> bool:

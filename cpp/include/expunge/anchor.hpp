@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "expunge/cholesky.hpp"
+#include "expunge/errors.hpp"
 #include "expunge/objective.hpp"
 
 namespace expunge {
@@ -72,6 +73,7 @@ public:
 
     // The same Hessian under another theta, where it does not depend on that.
     std::shared_ptr<const Anchor> moved(Vector theta) const {
+        require_size("theta", theta.size(), theta_.size());
         std::shared_ptr<Anchor> other(new Anchor(*this));
         other->theta_ = std::move(theta);
         return other;
@@ -101,6 +103,10 @@ public:
 
     Index size() const { return diagonal_.size(); }
     bool complete() const { return theta_.size() == size(); }
+    // Throws unless it is.
+    void require_complete() const {
+        if (!complete()) throw std::invalid_argument("the anchor holds no whole Hessian, but a block of one");
+    }
     bool has_block() const { return !block_.empty(); }
 
 private:

@@ -5,6 +5,8 @@
 #include <memory>
 #include <new>
 #include <numeric>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "expunge/types.hpp"
@@ -33,6 +35,18 @@ inline void append(Runs& runs, Index column) {
         ++runs.back().count;
     else
         runs.push_back({column, 1});
+}
+
+// Throws unless positions ascend, none twice, within [0, size).
+inline void require_ascending(const char* name, const std::vector<Index>& positions, Index size) {
+    Index before = -1;
+    for (const Index position : positions) {
+        if (position <= before || position >= size)
+            throw std::invalid_argument(std::string(name) + " must ascend from 0 to " +
+                                        std::to_string(size - 1) + ", none twice: got " +
+                                        std::to_string(position));
+        before = position;
+    }
 }
 
 // Of the columns in `runs`, those at the positions `kept`, which ascend.

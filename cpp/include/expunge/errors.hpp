@@ -2,7 +2,16 @@
 #include <stdexcept>
 #include <string>
 
+#include "expunge/types.hpp"
+
 namespace expunge {
+
+// Throws unless there are as many numbers as there must be: nothing below looks again.
+inline void require_size(const char* name, Index size, Index expected) {
+    if (size != expected)
+        throw std::invalid_argument(std::string(name) + " has " + std::to_string(size) +
+                                    " numbers, expected " + std::to_string(expected));
+}
 
 // Wrong arguments are std::invalid_argument; this is the one failure that depends on the numbers.
 class NotPositiveDefinite : public std::runtime_error {

@@ -51,23 +51,24 @@ inline Mask no_more_than(__m512i at, __m512i before, Mask mask) {
 }
 
 // sum_k x[k] v[at[k]] for one vector v, or for each of two whose entries lie side by side. soon(k) is called
-// ahead of each eight terms. The last are masked: a loop of their own would end unforeseen. With `look`,
-// places outside of [0, width) are not read, and `wrong` is set if there are any, or if places do not ascend.
-template <int vectors, bool look, class T, class I, class Soon>
+// ahead of each eight terms. The last are masked: a loop of their own would end unforeseen. Places outside of
+// [0, width) are not read, and set `outside`; with `order`, places that do not ascend set `disordered`.
+template <int vectors, bool order, class T, class I, class Soon>
 Eigen::Array<double, vectors, 1> gathered_products(const T* x, const I* at, Index count, const double* v,
-                                                   I width, bool& wrong, Soon&& soon) {
+                                                   I width, bool& outside, bool& disordered, Soon&& soon) {
     static_assert(vectors == 1 || vectors == 2);
     __m512d sums[vectors];
     for (__m512d& sum : sums) sum = _mm512_setzero_pd();
-    Mask bad = 0;
+    Mask out = 0, down = 0;
     for (Index k = 0; k < count; k += 8) {
         soon(k);
-        Mask mask = first_of_eight(count - k);
-        const auto here = places(at + k, mask);
-        if constexpr (look) {
-            const Mask inside = within(here, width, mask), later = k == 0 ? mask & Mask(254) : mask;
-            bad |= (inside ^ mask) | no_more_than(here, places(at + k - 1, later), later);
-            mask = inside;
+        const Mask all = first_of_eight(count - k);
+        const auto here = places(at + k, all);
+        const Mask mask = within(here, width, all);
+        out |= mask ^ all;
+        if constexpr (order) {
+            const Mask later = k == 0 ? all & Mask(254) : all;
+            down |= no_more_than(here, places(at + k - 1, later), later);
         }
         const __m512d terms = numbers(x + k, mask);
         if constexpr (vectors == 1) {
@@ -78,7 +79,8 @@ Eigen::Array<double, vectors, 1> gathered_products(const T* x, const I* at, Inde
                 sums[l] = _mm512_fmadd_pd(terms, gather(v + l, pairs, mask), sums[l]);
         }
     }
-    if (bad) wrong = true;
+    if (out) outside = true;
+    if (down) disordered = true;
     Eigen::Array<double, vectors, 1> products;
     for (int l = 0; l < vectors; ++l) products(l) = _mm512_reduce_add_pd(sums[l]);
     return products;

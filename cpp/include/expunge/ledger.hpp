@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <utility>
@@ -22,7 +23,7 @@ public:
     const std::shared_ptr<double[]>& weights() const { return s_; }
 
     void append(const VectorRef& y, const VectorRef& s);
-    void truncate(Index size) { size_ = size; }
+    void truncate(Index size) { size_ = std::min(size_, size); }
 
 private:
     std::shared_ptr<double[]> y_, s_;
@@ -45,7 +46,7 @@ public:
     // `classes`: whether targets are 0 and 1, both of which must keep weight.
     Ledger(const VectorRef& y, const VectorRef& s, bool classes);
     // The same, with the rows at places 0, 1, ... under these numbers, which ascend: of `count` that were
-    // given out, the others have left.
+    // given out, the others have left. Here as everywhere, what does not fit throws, and nothing has changed.
     Ledger(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count);
 
     Index numbers() const { return static_cast<Index>(place_.size()); }             // given out so far
@@ -59,10 +60,10 @@ public:
     Index weighty() const { return counts_.first + counts_.second; }
 
     void begin();
-    void rollback();
+    void rollback();  // to the last begin(), or to what was given at first
 
     // Of rows in the data, each named once.
-    void require(Numbers rows) const;  // throws for a row that has left
+    void require(Numbers rows) const;  // throws for any other
     void remove(Numbers rows);
     void set_targets(Numbers rows, const VectorRef& y);  // (m,), or one for all
     void relocate(Numbers rows);                         // to the end of the overlay, in this order
@@ -92,6 +93,7 @@ private:
     double& s(Index place) const {
         return place < base_.size() ? base_.s(place) : overlay_.s(place - base_.size());
     }
+    void require_given_out(Numbers rows) const;
     std::vector<std::size_t> first_notes() const;
     void note(Index row);
     void leave(Index place);

@@ -6,7 +6,9 @@ namespace expunge {
 
 // How many threads a kernel may use, the calling one included.
 int threads();
-void set_threads(int count);
+void set_threads(int count);  // from 1 to most_threads: to the nearest
+
+constexpr int most_threads = 1024;
 
 // For the child of a fork, in which the other threads do not exist, and locks may be held by some that do
 // not: what there was is left behind.

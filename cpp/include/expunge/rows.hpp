@@ -18,6 +18,8 @@
 //   slice(first, m)           m rows of them, the same columns
 //   transposed()              X^T, dense rows only, and only where has_transpose()
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <variant>
 
 #include "expunge/dense_rows.hpp"
@@ -34,6 +36,9 @@ inline Index rows(const Rows& X) {
 }
 
 inline Rows slice(const Rows& X, Index first, Index m) {
+    if (first < 0 || m < 0 || first > rows(X) - m)
+        throw std::invalid_argument("rows " + std::to_string(first) + " to " + std::to_string(first + m) +
+                                    " are asked for, of " + std::to_string(rows(X)));
     return std::visit([&](const auto& view) -> Rows { return view.slice(first, m); }, X);
 }
 

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -23,14 +23,75 @@ I width_of_indices(Index width) {
 
 constexpr const char* outside_of_X = "the indices of X point outside of it";
 
+// Throws: some index of X is outside of it, or rows do not follow each other within its entries. `known`:
+// whether that was looked at before.
+[[noreturn]] void indices_point_outside(bool known);
+
+// An index that others may change meanwhile, read once and no more. Negative ones exceed every bound.
+template <class I>
+std::size_t read_once(const I& index) {
+#if defined(__GNUC__) || defined(__clang__)
+    std::size_t value = static_cast<std::make_unsigned_t<I>>(index);
+    asm("" : "+r"(value));  // for all that the compiler knows, it is another number now
+    return value;
+#else
+    return static_cast<std::make_unsigned_t<I>>(*static_cast<const volatile I*>(&index));
+#endif
+}
+
+// The arrays of a CSR matrix, which are looked into and not owned. Whoever owns them may write to them at any
+// time, as rows are read: what becomes an address is read once and bounded where it is used. What is written
+// so makes wrong numbers or an error, but no access elsewhere.
+template <class T, class I>
+struct CsrArrays {
+    const T* data;
+    const I *indices, *indptr;
+    std::size_t entries;  // that there is room for in data and indices
+    std::size_t width;
+    bool canonical;  // whether indices are known to be within X and to ascend in every row
+
+    CsrArrays(const T* data, const I* indices, const I* indptr, Index entries, Index width, bool canonical)
+        : data(data), indices(indices), indptr(indptr),
+          entries(static_cast<std::size_t>(width_of_indices<I>(entries))),
+          width(static_cast<std::size_t>(width_of_indices<I>(width))), canonical(canonical) {}
+
+    struct Range {
+        Index first, stop;
+        Index size() const { return stop - first; }
+    };
+    Range row(Index i) const {
+        const std::size_t first = read_once(indptr[i]), stop = read_once(indptr[i + 1]);
+        if (first > stop || stop > entries) indices_point_outside(canonical);
+        return {static_cast<Index>(first), static_cast<Index>(stop)};
+    }
+    // Of entry k of some row.
+    Index column(Index k) const {
+        const std::size_t j = read_once(indices[k]);
+        if (j >= width) indices_point_outside(canonical);
+        return static_cast<Index>(j);
+    }
+    double value(Index k) const { return static_cast<double>(data[k]); }
+
+    CsrArrays from_row(Index first) const {
+        CsrArrays rest(*this);
+        rest.indptr += first;
+        return rest;
+    }
+    bool operator==(const CsrArrays&) const = default;
+};
+
 // What the indices of some rows of a CSR matrix are, by one pass over them.
 struct Indices {
     bool inside;     // of [0, width)
     bool ascending;  // in every row, none twice
 };
-template <class I>
-Indices look_through(const I* indices, const I* indptr, Index rows, I width) {
-    const Index begin = indptr[0], end = indptr[rows];
+template <class T, class I>
+Indices look_through(const CsrArrays<T, I>& X, Index rows) {
+    const I* const indices = X.indices;
+    const I width = static_cast<I>(X.width);
+    const std::size_t from = read_once(X.indptr[0]), to = read_once(X.indptr[rows]);
+    if (from > to || to > X.entries) return {false, false};
+    const auto begin = static_cast<Index>(from), end = static_cast<Index>(to);
     if (begin == end) return {true, true};
     // Columns that do not follow the one before: right at the start of a row only. In stretches whose counts
     // fit an index: the compiler then compares many at once.
@@ -47,7 +108,8 @@ Indices look_through(const I* indices, const I* indptr, Index rows, I width) {
         outside = outside || out != 0;
     }
     for (Index i = 1; i < rows; ++i)
-        if (const Index k = indptr[i]; k > begin && k < indptr[i + 1])
+        if (const auto k = static_cast<Index>(read_once(X.indptr[i]));
+            k > begin && k < end && k < X.indptr[i + 1])
             descents -= indices[k] <= indices[k - 1];
     return {!outside, descents == 0};
 }
@@ -58,13 +120,12 @@ template <class T, class I, class F = Entry>
 class SparsePanel {
 public:
     // Rows not known to be canonical are looked through as they are multiplied, which must come first.
-    SparsePanel(const T* data, const I* indices, const I* indptr, Index m, Index width, bool canonical)
-        : data_(data), indices_(indices), indptr_(indptr), m_(m), width_(width), canonical_(canonical) {}
+    SparsePanel(const CsrArrays<T, I>& X, Index m) : X_(X), m_(m) {}
 
     // The same rows, of which f is read.
     template <class G>
     SparsePanel<T, I, G> map(G) const {
-        return {data_, indices_, indptr_, m_, width_, canonical_};
+        return {X_, m_};
     }
 
     // eta (m,) = X theta
@@ -81,7 +142,7 @@ public:
     }
 
     // g (width,) += X^T r
-    void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
+    EXPUNGE_LOOP void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
         for (Index i = 0; i < m_; ++i) add_row(i, r(i), g.data());
     }
 
@@ -97,40 +158,41 @@ public:
         return r.sum();
     }
 
-    Index stored(Index i) const { return static_cast<Index>(indptr_[i + 1] - indptr_[i]); }
+    Index stored(Index i) const { return X_.row(i).size(); }
 
 private:
     // visit(i, row i times each of several vectors, whose entries for a column lie side by side)
     template <int vectors, class Visit>
-    void each_product(const double* theta, Visit&& visit) const {
+    EXPUNGE_LOOP void each_product(const double* theta, Visit&& visit) const {
 #ifdef EXPUNGE_GATHERS
         if constexpr (std::is_same_v<F, Entry>)
             if (gathers())
-                return canonical_ ? each_gathered<vectors, false>(theta, visit)
-                                  : each_gathered<vectors, true>(theta, visit);
+                return X_.canonical ? each_gathered<vectors, false>(theta, visit)
+                                    : each_gathered<vectors, true>(theta, visit);
 #endif
-        if (!canonical_) require_canonical();
+        if (!X_.canonical) require_canonical();
         for (Index i = 0; i < m_; ++i) visit(i, row_times<vectors>(i, theta));
     }
 
 #ifdef EXPUNGE_GATHERS
-    template <int vectors, bool look, class Visit>
+    template <int vectors, bool order, class Visit>
     void each_gathered(const double* theta, Visit&& visit) const {
-        const I width = width_of_indices<I>(width_);
-        bool wrong = false;
+        const I width = static_cast<I>(X_.width);
+        bool outside = false, disordered = false;
         for (Index i = 0; i < m_; ++i) {
-            const Index first = indptr_[i];
-            visit(i,
-                  gathered_products<vectors, look>(data_ + first, indices_ + first, stored(i), theta, width,
-                                                   wrong, [&](Index k) { fetch_entries(first + k); }));
+            const auto [first, stop] = X_.row(i);
+            visit(i, gathered_products<vectors, order>(
+                         X_.data + first, X_.indices + first, stop - first, theta, width, outside, disordered,
+                         [&, first = first](Index k) { fetch_entries(first + k); }));
         }
-        if (wrong) require_canonical();
+        if (outside) indices_point_outside(X_.canonical);
+        if (disordered) throw NotCanonical();
     }
 #endif
 
     void require_canonical() const {
-        const Indices found = look_through(indices_, indptr_, m_, width_of_indices<I>(width_));
-        if (!found.inside) throw std::invalid_argument(outside_of_X);
+        const Indices found = look_through(X_, m_);
+        if (!found.inside) indices_point_outside(false);
         if (!found.ascending) throw NotCanonical();
     }
 
@@ -140,80 +202,83 @@ private:
     Eigen::Array<double, vectors, 1> row_times(Index i, const double* theta) const {
         using Products = Eigen::Array<double, vectors, 1>;
         Products a = Products::Zero(), b = a, c = a, d = a;
-        const Index stop = indptr_[i + 1];
+        const auto [first, stop] = X_.row(i);
         const auto add = [&](Index k, Products& sum) {
-            if (k < stop) sum += x(k) * Products::Map(theta + vectors * column(k));
+            sum += x(k) * Products::Map(theta + vectors * X_.column(k));
         };
-        for (Index k = indptr_[i]; k < stop; k += 4) {
+        Index k = first;
+        for (; k + 4 <= stop; k += 4) {
             fetch_entries(k);
             add(k, a);
             add(k + 1, b);
             add(k + 2, c);
             add(k + 3, d);
         }
+        if (k < stop) add(k, a);
+        if (k + 1 < stop) add(k + 1, b);
+        if (k + 2 < stop) add(k + 2, c);
         return (a + b) + (c + d);
     }
 
     // g (width,) += r times row i. Its columns differ: the sums of four are read before one is written, as a
     // read waits for writes that may be to its place.
     void add_row(Index i, double r, double* __restrict g) const {
-        const Index stop = indptr_[i + 1];
-        Index k = indptr_[i];
+        auto [k, stop] = X_.row(i);
         for (; k + 4 <= stop; k += 4) {
             fetch_entries(k);
-            const double a = g[column(k)] + r * x(k), b = g[column(k + 1)] + r * x(k + 1),
-                         c = g[column(k + 2)] + r * x(k + 2), d = g[column(k + 3)] + r * x(k + 3);
-            g[column(k)] = a;
-            g[column(k + 1)] = b;
-            g[column(k + 2)] = c;
-            g[column(k + 3)] = d;
+            const Index at[] = {X_.column(k), X_.column(k + 1), X_.column(k + 2), X_.column(k + 3)};
+            const double a = g[at[0]] + r * x(k), b = g[at[1]] + r * x(k + 1), c = g[at[2]] + r * x(k + 2),
+                         d = g[at[3]] + r * x(k + 3);
+            g[at[0]] = a;
+            g[at[1]] = b;
+            g[at[2]] = c;
+            g[at[3]] = d;
         }
-        for (; k < stop; ++k) g[column(k)] += r * x(k);
+        for (; k < stop; ++k) g[X_.column(k)] += r * x(k);
     }
 
     // Entries that follow those from k on, some rows later.
     void fetch_entries(Index k) const {
         constexpr Index soon = 512;
-        fetch<Near::first>(data_ + k + soon);
-        fetch<Near::first>(indices_ + k + soon);
+        fetch<Near::first>(X_.data + k + soon);
+        fetch<Near::first>(X_.indices + k + soon);
     }
 
-    double x(Index k) const { return F()(static_cast<double>(data_[k])); }
-    Index column(Index k) const { return static_cast<Index>(indices_[k]); }
+    double x(Index k) const { return F()(X_.value(k)); }
 
-    const T* data_;
-    const I *indices_, *indptr_;
-    Index m_, width_;
-    bool canonical_;
+    CsrArrays<T, I> X_;
+    Index m_;
 };
 
 template <class T, class I>
 class SparseRows {
 public:
     // canonical: whether indices are known to be within X and to ascend in every row; else panels find out.
+    // stored: how long data and indices are; by default as the last row says.
     SparseRows(const T* data, const I* indices, const I* indptr, Index n, Index width, Runs columns,
-               bool canonical = true)
-        : data_(data), indices_(indices), indptr_(indptr), n_(n), width_(width), columns_(std::move(columns)),
-          d_(count(columns_)), canonical_(canonical) {}
+               bool canonical = true, std::optional<Index> stored = std::nullopt)
+        : SparseRows(CsrArrays<T, I>(data, indices, indptr, stored.value_or(static_cast<Index>(indptr[n])),
+                                     width, canonical),
+                     n, width, std::move(columns)) {}
+    SparseRows(const CsrArrays<T, I>& X, Index n, Index width, Runs columns)
+        : X_(X), n_(n), width_(width), columns_(std::move(columns)), d_(count(columns_)),
+          entries_(std::max(0.0, static_cast<double>(X.indptr[n]) - static_cast<double>(X.indptr[0]))) {}
 
     Index rows() const { return n_; }
     Index columns() const { return d_; }
     Index width() const { return width_; }
-    double entries() const { return static_cast<double>(indptr_[n_] - indptr_[0]); }
+    double entries() const { return entries_; }
     double gram_work() const {
         const double seen = entries() * static_cast<double>(d_) / static_cast<double>(width_ + 1);
         return entries() * seen / static_cast<double>(n_ + 1) / 3.0;
     }
     bool same_rows(const SparseRows& other) const {
-        return data_ == other.data_ && indices_ == other.indices_ && indptr_ == other.indptr_ &&
-               n_ == other.n_ && width_ == other.width_ && columns_ == other.columns_;
+        return X_ == other.X_ && n_ == other.n_ && width_ == other.width_ && columns_ == other.columns_;
     }
     SparseRows select(const std::vector<Index>& kept) const {
-        return {data_, indices_, indptr_, n_, width_, expunge::select(columns_, kept), canonical_};
+        return {X_, n_, width_, expunge::select(columns_, kept)};
     }
-    SparseRows slice(Index first, Index m) const {
-        return {data_, indices_, indptr_ + first, m, width_, columns_, canonical_};
-    }
+    SparseRows slice(Index first, Index m) const { return {X_.from_row(first), m, width_, columns_}; }
 
     // So many that adding a panel's sums to the total costs little beside the panel.
     Index panel_rows() const {
@@ -256,7 +321,10 @@ public:
     // A column's sum has as many terms as the column has entries.
     void add_additions(Eigen::Ref<Vector> k) const {
         Vector entries = Vector::Zero(width_);
-        for (I e = indptr_[0]; e < indptr_[n_]; ++e) entries(indices_[e]) += 1.0;
+        for (Index i = 0; i < n_; ++i) {
+            const auto [first, stop] = X_.row(i);
+            for (Index e = first; e < stop; ++e) entries(X_.column(e)) += 1.0;
+        }
         const auto p = static_cast<double>(panel_rows());
         const double panels = std::ceil(static_cast<double>(n_) / p);
         entries = (entries.array().min(p) + entries.array().min(panels)).matrix();
@@ -264,8 +332,7 @@ public:
     }
     Index largest_row() const {
         Index largest = 0;
-        for (Index i = 0; i < n_; ++i)
-            largest = std::max<Index>(largest, static_cast<Index>(indptr_[i + 1] - indptr_[i]));
+        for (Index i = 0; i < n_; ++i) largest = std::max(largest, X_.row(i).size());
         return largest;
     }
 
@@ -277,17 +344,16 @@ public:
         Index total = 0;
         for (Index i = 0; i < n_; ++i) {
             Index entries = 0;
-            for (I k = indptr_[i]; k < indptr_[i + 1]; ++k)
-                entries += wanted[static_cast<std::size_t>(indices_[k])] && data_[k] != T(0);
+            const auto [first, stop] = X_.row(i);
+            for (Index k = first; k < stop; ++k)
+                entries += wanted[static_cast<std::size_t>(X_.column(k))] && X_.data[k] != T(0);
             found[i] = entries > 0;
             total += entries;
         }
         return total;
     }
 
-    SparsePanel<T, I> panel(Index first, Index m, Workspace&) const {
-        return {data_, indices_, indptr_ + first, m, width_, canonical_};
-    }
+    SparsePanel<T, I> panel(Index first, Index m, Workspace&) const { return {X_.from_row(first), m}; }
 
     static constexpr bool gram_by_panels = false;
     Index gram_parts() const { return 1; }
@@ -310,10 +376,12 @@ private:
         std::vector<std::pair<Index, double>> row(static_cast<std::size_t>(largest_row()));
         for (Index i = 0; i < n_; ++i) {
             if (w[i] == 0.0) continue;
+            const auto [first, stop] = X_.row(i);
+            if (static_cast<std::size_t>(stop - first) > row.size()) indices_point_outside(X_.canonical);
             std::size_t m = 0;
-            for (I k = indptr_[i]; k < indptr_[i + 1]; ++k)
-                if (const I j = position[static_cast<std::size_t>(indices_[k])]; j >= 0)
-                    row[m++] = {j, static_cast<double>(data_[k])};
+            for (Index k = first; k < stop; ++k)
+                if (const I j = position[static_cast<std::size_t>(X_.column(k))]; j >= 0)
+                    row[m++] = {j, X_.value(k)};
             for (std::size_t a = 0; a < m; ++a) {
                 const double scale = w[i] * row[a].second;
                 double* column = &H(0, row[a].first);
@@ -328,16 +396,21 @@ private:
         const std::vector<I> position = positions();
         std::vector<I> next_entry(static_cast<std::size_t>(n_));
         std::vector<I> first_row(static_cast<std::size_t>(d_), I(-1)), next_row(static_cast<std::size_t>(n_));
-        const auto wait = [&](I i, I k) {  // row i goes to the list of its first column seen from entry k on
-            const I stop = indptr_[i + 1];
-            while (k < stop && position[static_cast<std::size_t>(indices_[k])] < 0) ++k;
-            if (k == stop) return;
-            next_entry[static_cast<std::size_t>(i)] = k;
-            I& head = first_row[static_cast<std::size_t>(position[static_cast<std::size_t>(indices_[k])])];
-            next_row[static_cast<std::size_t>(i)] = std::exchange(head, i);
+        // Row i goes to the list of its first column seen from entry k on.
+        const auto wait = [&](I i, Index k, Index stop) {
+            for (; k < stop; ++k) {
+                const I j = position[static_cast<std::size_t>(X_.column(k))];
+                if (j < 0) continue;
+                next_entry[static_cast<std::size_t>(i)] = static_cast<I>(k);
+                next_row[static_cast<std::size_t>(i)] =
+                    std::exchange(first_row[static_cast<std::size_t>(j)], i);
+                return;
+            }
         };
-        for (Index i = n_; i-- > 0;)  // so that lists ascend at first
-            if (w[i] != 0.0) wait(static_cast<I>(i), indptr_[i]);
+        for (Index i = n_; i-- > 0;) {  // so that lists ascend at first
+            const auto [first, stop] = X_.row(i);
+            if (w[i] != 0.0) wait(static_cast<I>(i), first, stop);
+        }
         Vector sums(width_);
         const bool whole = d_ == width_;
         for (Index j = 0; j < d_; ++j) {
@@ -347,10 +420,10 @@ private:
             if (!whole) sums.setZero();
             while (i >= 0) {
                 const I following = next_row[static_cast<std::size_t>(i)];
-                const I k = next_entry[static_cast<std::size_t>(i)], stop = indptr_[i + 1];
-                const double scale = w[i] * static_cast<double>(data_[k]);
-                for (I e = k; e < stop; ++e) column[indices_[e]] += scale * static_cast<double>(data_[e]);
-                wait(i, k + 1);
+                const Index k = next_entry[static_cast<std::size_t>(i)], stop = X_.row(i).stop;
+                const double scale = w[i] * X_.value(k);
+                for (Index e = k; e < stop; ++e) column[X_.column(e)] += scale * X_.value(e);
+                wait(i, k + 1, stop);
                 i = following;
             }
             if (!whole) collect_below(sums, j, H);
@@ -384,12 +457,11 @@ private:
         }
     }
 
-    const T* data_;
-    const I *indices_, *indptr_;
+    CsrArrays<T, I> X_;
     Index n_, width_;
     Runs columns_;
     Index d_;
-    bool canonical_;
+    double entries_;  // as they were: panels are to stay of one size
 };
 
 }  // namespace expunge

@@ -32,7 +32,7 @@ public:
         double hessian_rounding = 0.0;    // e_H without that of its representation
         double edits = 0.0;               // rows edited since the anchor
     };
-    explicit AnchoredStatistics(State state) : state_(std::move(state)) {}
+    explicit AnchoredStatistics(State state);
     const State& state() const { return state_; }
 
     // Rows before -> after (E3), either null; penalties do not enter. Throws where fewer rows or less weight
