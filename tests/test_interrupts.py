@@ -35,7 +35,7 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge import archive, kernels, reference
+from expunge import kernels, reference
 from expunge import unlearner as unlearner_module
 
 PACKAGE = str(Path(ex.__file__).parent) + os.sep
@@ -67,7 +67,7 @@ def fitted(model):
     kept = dict(vars(model))
     kept |= kept.pop("_fitted", {})
     noise = kept.pop("noise", None)
-    values = getattr(noise, "values", noise)
+    values = getattr(noise, "b", None)
     return {name: bits(value) for name, value in kept.items()}, None if values is None else bits(values)
 
 
@@ -725,3 +725,139 @@ def test_interrupts_at_random_instants_leave_all_as_before_or_after(loss, form):
             name, hit = life.live(alarm, typical)
             hits[name] += hit
     print(sum(hits.values()), dict(hits))
+
+
+# Threads
+
+
+# Verbs and readers that look at more than one thing, and wait for a request of another thread.
+WAITING = {
+    "residual": lambda un: un.residual(),
+    "corrected_data": lambda un: [bits(part) for part in un.corrected_data()],
+    "retrain": lambda un: fitted(un.retrain()),
+    "get_support": lambda un: bits(un.get_support()),
+    "budget": lambda un: un.budget,
+    "release": lambda un: fitted(un.release(1.0, 1e-5, random_state=1)),
+    "save": lambda un: (
+        un.save("file", include_rows=True, include_noise=True)
+        or bits(ex.Unlearner.load("file").corrected_data()[0])
+    ),
+    "detach": lambda un: un.detach()._held.counts.tolist(),
+}
+CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry")  # one thing, from construction
+
+
+def test_every_public_name_is_among_those_that_these_tests_know():
+    names = {name for name in dir(ex.Unlearner) if not name.startswith("_")}
+    assert names == {*WAITING, *CONSTANT, "apply", "attach", "load", "attached"}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_reader_waits_until_the_request_of_another_thread_has_ended(name, monkeypatch):
+    def made():
+        return make("logistic", budget="settle")
+
+    requests, data = of_kind("logistic", "mixed"), DATA["logistic"]
+    twin = made()
+    twin.apply(requests)
+    expected = WAITING[name](twin)
+    un, inside, go_on, seen = made(), threading.Event(), threading.Event(), []
+    act = unlearner_module.fitted_attributes
+
+    def slow(*arguments):  # when all but the last act is done
+        inside.set()
+        assert go_on.wait(30)
+        return act(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unlearner_module, "fitted_attributes", slow)
+        applying = threading.Thread(target=un.apply, args=[requests])
+        applying.start()
+        assert inside.wait(30)
+        assert un._data.ledger.edits > 0  # data are those after, and the model is that before
+        reading = threading.Thread(target=lambda: seen.append(WAITING[name](un)))
+        reading.start()
+        reading.join(0.03)
+        assert reading.is_alive()
+        go_on.set()
+        applying.join(30)
+        reading.join(30)
+    assert seen == [expected]
+    assert un.attached == (name != "detach")
+    if un.attached:
+        for found, kept in zip(un.corrected_data(), data.after(*requests).rows, strict=True):
+            assert_array_equal(found, kept)
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["granted", "refused"])
+def test_readers_beside_a_thread_that_applies_see_what_is_between_requests(refused):
+    """Rows come and go in pairs, and every gradient is within the tolerance."""
+    data = make_data("logistic", n=300)
+    un = unlearner(data, "logistic", True, tolerance=1e-3)
+    pair, stop, failures = data.X[5:7], threading.Event(), []
+
+    def apply():
+        first = 300
+        while not stop.is_set():
+            if refused:
+                refuse(un, [ex.AddRows(pair, [0, 1]), ex.RemoveRows([2, 2])])
+            else:
+                un.apply([ex.AddRows(pair, [0, 1]), ex.CorrectValues([first], [1], 0.5)], method="exact")
+                un.apply(ex.RemoveRows([first, first + 1]))
+                first += 2
+
+    def read():
+        while not stop.is_set():
+            X, y, _ = un.corrected_data()
+            assert X.shape[0] == y.size
+            assert y.size in ((300,) if refused else (300, 302))
+            assert un.residual() <= 1e-3 + 1e-9
+            un.save("file", include_rows=True)
+            assert ex.Unlearner.load("file").residual() <= 1e-3 + 1e-9
+            assert ex.residual(un.retrain(), X, y) <= 2.0  # of two rows
+
+    def noted(act):
+        try:
+            act()
+        except BaseException as error:
+            failures.append(error)
+            stop.set()
+
+    interval = sys.getswitchinterval()
+    threads = [threading.Thread(target=noted, args=[act]) for act in (apply, read)]
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        stop.wait(0.5)
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failures
+
+
+# What stays
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_what_certificates_rest_on_cannot_be_assigned(name):
+    un = make("logistic")
+    before = state_of(un)
+    with pytest.raises(AttributeError):
+        setattr(un, name, 1.0)
+    with pytest.raises(AttributeError):
+        delattr(un, name)
+    assert state_of(un) == before
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
+def test_an_unlearner_is_not_copied_and_goes_on_working(take, detached):
+    un = make("logistic", detached=detached)
+    before = state_of(un)
+    with pytest.raises(TypeError, match=r"save\(\) it to a file"):
+        take(un)
+    assert state_of(un) == before
+    assert_next_bound_holds(un, DATA["logistic"])
