@@ -79,9 +79,9 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
     if (max_d3(J.loss()) == 0.0) return;
     const double R = state_.largest_norm,
                  t = u * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
-    state_.hessian_rounding += t <= 1.0
-                                   ? t * (1.0 + t) * trace
-                                   : count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
+    state_.hessian_rounding +=
+        t <= 1.0 ? t * (1.0 + t) * trace
+                 : (1.0 + 0x1p-20) * count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
 }
 
 AnchoredStatistics::AnchoredStatistics(State state) : state_(std::move(state)) { require_fit(state_); }

@@ -109,11 +109,12 @@ def moved(slope: Any, steepest: float, range: float, eta_rounding: Any) -> Array
     (1.0000000000000009, 4503599627370496.0)
     """
     u, lost = 2.0**-53, 2.0**-1018  # of what underflows, a few 2^-1074
+    most = (1.0 + 2.0**-20) * range / u  # which errors reach: sums of bounds are rounded, too
     eta_rounding = np.asarray(eta_rounding, dtype=np.float64)
     t = u * eta_rounding
     small = np.minimum(t, 1.0)  # e^t - 1 <= t (1 + t) up to t = 1; above, slope tells nothing
     grown = np.where(t <= 1.0, np.minimum(slope * (1.0 + small), steepest), steepest)
-    by: Array = np.fmin(grown * eta_rounding, range / u) + lost  # of NaN, range
+    by: Array = np.fmin(grown * eta_rounding, most) + lost  # of NaN, most
     return by
 
 
