@@ -312,8 +312,8 @@ class Unlearner:
         For a sparse X: whether to keep which rows each column has entries in, one integer (4 or 8 bytes) for
         each entry. Revocations then find their rows without a look at every index of X.
     theta_bound : float, default=100.0
-        What no coefficient exceeds, for :meth:`release`. It, the tolerance and alpha are public: choose them
-        without a look at what may have to be forgotten.
+        What no released coefficient exceeds, for :meth:`release`. It, the tolerance and alpha are public:
+        choose them without a look at what may have to be forgotten. They cannot be changed afterwards.
     epsilon, delta : float, optional
         What the noise in the objective of a LogisticRegression(noise=sigma) is to be good for (E15); together
         they make a `budget`.
@@ -325,8 +325,10 @@ class Unlearner:
     ----------
     model : the object that was passed in
     residual_on_entry : float
-        Norm of the gradient of the model as it came.
-    tolerance : float
+        Norm of the gradient of the model as it came; once a request was granted, the next power of two, as
+        its digits may be those of what has left.
+    tolerance, theta_bound : float
+        All four are read-only.
 
     Raises
     ------
@@ -425,10 +427,7 @@ class Unlearner:
 
     @property
     def residual_on_entry(self) -> float:
-        """Norm of the gradient of the model as it came; after a request, rounded up to a power of two.
-
-        (Its digits may be those of a row that has left.)
-        """
+        """Norm of the gradient of the model as it came, or the next power of two; see the class."""
         return self._residual_on_entry
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
@@ -1372,8 +1371,9 @@ class Unlearner:
 
         Whatever happens, `path` holds what it held before or all of the new. Nothing is pickled. The file
         holds the parameters, theta, class labels, the surviving columns' names, how many rows there are, and
-        the statistics; see docs/data.md. These are anchored at theta, by a pass over the data if need be;
-        those of a detached Unlearner stay anchored where it was detached.
+        the statistics; see docs/data.md. These are found anew at theta, where the rows are here and have
+        changed; those of a detached logistic model stay anchored where it was detached, and their gradient
+        there is the sum of what has left since. It is made for its owner alone (mode 0600).
 
         Parameters
         ----------
@@ -1395,7 +1395,7 @@ class Unlearner:
         TypeError
             Class labels that are not bool, integer, float or text. Nothing was written.
         OSError
-            If the file cannot be written.
+            If the file cannot be written, or `path` is a folder, a FIFO or a device.
         """
         with self._lock:
             self._check_here()
