@@ -107,7 +107,7 @@ def as_real(values: Any, name: str) -> Float:
         array = np.asarray(values)
         if array.dtype.kind not in "biufO":
             raise TypeError(f"got dtype {array.dtype}")
-        return np.require(array, np.float64, "CA")
+        return np.require(array, np.float64, ["C", "A"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must hold real numbers: {error}") from None
 
@@ -148,7 +148,7 @@ def as_targets(y: ArrayLike, loss: Loss, n: int) -> Float:
 
 def as_penalty(alpha: ArrayLike, d: int, fit_intercept: bool) -> Float:
     """Diagonal of Lambda (p,): alpha, a scalar or (d,), and 0 at the intercept."""
-    array = np.require(np.asarray(alpha), np.float64, "CA")
+    array = np.require(np.asarray(alpha), np.float64, ["C", "A"])
     if array.shape not in ((), (d,)):
         raise ValueError(f"alpha has shape {array.shape}, expected a scalar or ({d},) to match X")
     if not _core.is_finite(array) or _lowest(array) < 0:

@@ -234,7 +234,10 @@ private:
             g[at[2]] = c;
             g[at[3]] = d;
         }
-        for (; k < stop; ++k) g[X_.column(k)] += r * x(k);
+        for (; k < stop; ++k) {
+            const Index j = X_.column(k);  // ahead of the product, which else is rounded by itself
+            g[j] += r * x(k);
+        }
     }
 
     // Entries that follow those from k on, some rows later.
@@ -422,7 +425,10 @@ private:
                 const I following = next_row[static_cast<std::size_t>(i)];
                 const Index k = next_entry[static_cast<std::size_t>(i)], stop = X_.row(i).stop;
                 const double scale = w[i] * X_.value(k);
-                for (Index e = k; e < stop; ++e) column[X_.column(e)] += scale * X_.value(e);
+                for (Index e = k; e < stop; ++e) {
+                    const Index to = X_.column(e);
+                    column[to] += scale * X_.value(e);
+                }
                 wait(i, k + 1, stop);
                 i = following;
             }
