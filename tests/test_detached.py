@@ -2,7 +2,6 @@
 
 import gc
 import pickle
-import sys
 import weakref
 from functools import partial
 
@@ -23,7 +22,6 @@ from unlearning import (
     each_loss,
     each_weighting,
     gradient_and_floor,
-    interrupt_at,
     make_data,
     objective_of,
     represented_by_value,
@@ -737,52 +735,3 @@ def test_attaching_other_rows_raises_and_changes_nothing(loss, wrong):
     un.attach(data.X[order], data.y[order])  # the same rows in any order
     with pytest.raises(ValueError, match="has its rows"):
         un.attach(data.X, data.y)
-
-
-# Interruptions
-
-
-@pytest.mark.parametrize("act", ["apply", "apply_revoking", "detach", "attach"])
-def test_an_interruption_at_any_line_leaves_the_old_or_the_new(act):
-    loss = "squared" if act == "apply_revoking" else "logistic"
-
-    def make():
-        data = make_data(loss)
-        un = unlearner(data, loss, True)
-        un._tolerance = 1e9
-        if act == "detach":
-            un.apply(ex.RemoveRows([3]), method="first_order")
-            return un, un.detach
-        un.detach()
-        if act == "attach":
-            return un, partial(un.attach, data.X, data.y)
-        edits = by_value(data, [ex.RemoveRows([5]), ex.CorrectLabels([8, 9], 1.0)])
-        edits.append(ex.AddRows(data.X[:2], data.y[:2], [2.0, 1.0]))
-        return un, partial(un.apply, [*edits, ex.RevokeFeatures([1])] if "revoking" in act else edits)
-
-    un, call = make()
-    old = snapshot(un)
-    call()
-    new, outer, after = snapshot(un), sys.gettrace(), 0
-    un, call = make()
-    for count in range(1, 2000):
-        sys.settrace(interrupt_at(count, ("begin", "rollback", "__init__")))
-        try:
-            call()
-        except KeyboardInterrupt:
-            pass
-        else:
-            break
-        finally:
-            sys.settrace(outer)
-        now = snapshot(un)
-        if now == new:
-            after += 1
-            un, call = make()
-        else:
-            assert now == old, f"after {count} lines"
-        assert un._held._touched.undo == []
-        assert un.attached or un._held._rows == []
-    assert 15 < count < 1999
-    assert after <= 4  # the commit is the last act
-    assert snapshot(un) == new

@@ -1,6 +1,5 @@
 """Ctrl-C at any line and at any instant leaves data, model and bounds as before or after; readers wait."""
 
-import ast
 import copy
 import os
 import pickle
@@ -10,7 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
@@ -115,6 +114,7 @@ def rounding_floor(un, data):
 
 def assert_right(un, data, bound=None):
     """Rows are those that the test keeps, and what the model or a bound says of its residual is so."""
+    assert_array_equal(un.get_support(), data.kept)  # first: what is left of a request is undone
     floor = rounding_floor(un, data)
     true, said = true_residual(un, data), getattr(un.model, "residual_", None)
     bound = un.tolerance if bound is None else bound
@@ -125,7 +125,6 @@ def assert_right(un, data, bound=None):
         assert abs(un.residual() - true) <= floor
         assert abs(ex.residual(un.model, *un.corrected_data()) - true) <= floor or un._noise is not None
     assert un._held.counts.sum() == np.count_nonzero(data.s[data.live])
-    assert_array_equal(un.get_support(), data.kept)
 
 
 def assert_next_bound_holds(un, data, k=0):
@@ -147,8 +146,8 @@ def assert_next_bound_holds(un, data, k=0):
 @cache
 def with_lines(filename):
     """Lines where a with statement begins."""
-    tree = ast.parse(Path(filename).read_text())
-    return {line for node in ast.walk(tree) if isinstance(node, ast.With) for line in [node.lineno]}
+    lines = Path(filename).read_text().splitlines()
+    return {number for number, line in enumerate(lines, 1) if line.lstrip().startswith("with ")}
 
 
 @cache
@@ -312,7 +311,7 @@ def loading():
         make("logistic").save("file", include_rows=True)
         return Path("file")
 
-    return Verb(made, ex.Unlearner.load, Path.read_bytes, every=5)
+    return Verb(made, ex.Unlearner.load, Path.read_bytes)
 
 
 def constructing(kind, loss, **options):
@@ -437,7 +436,29 @@ def verbs():
     return cases
 
 
-VERBS = verbs()
+# Of these, every fourth line in an everyday run.
+SOME = [
+    "auto",
+    "exact",
+    "corrected",
+    "original",
+    "first_order",
+    "csr",
+    "cg",
+    "squared",
+    "adopted",
+    "settles",
+    "retrains",
+    "refused_csr",
+    "refused_by_budget",
+    "detached_csr",
+    "detached_revoking",
+    "detached_refused",
+    "release_rounded",
+    "release_of_objective",
+    "load",
+]
+VERBS = {name: replace(verb, every=4 if name in SOME else 1) for name, verb in verbs().items()}
 
 # Verbs that must change nothing, and undo what an interrupted undoing has left.
 NEXT = [
@@ -461,6 +482,7 @@ def refuse(un, request):
 def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # hundreds of files
+    monkeypatch.setattr(sys, "unraisablehook", bool)  # pytest's is Python, which an interrupt finds too
 
 
 def interrupt(verb, moments):
@@ -487,7 +509,8 @@ def interrupt(verb, moments):
                 break
             subject, fresh = verb.make(), True  # of which more lines are run than of one used before
             continue
-        assert error is not None
+        # (of a zipfile that is closed between two of its lines, in a ValueError)
+        assert isinstance(error if type(error) is not ValueError else error.__context__, KeyboardInterrupt)
         count += interrupts.raised
         if verb.data is not None:
             follow = NEXT[count % len(NEXT)]
@@ -520,6 +543,7 @@ def test_an_interrupt_at_any_line_leaves_all_as_before_or_after(verb):
     count, done = interrupt(verb, ((n,) for n in range(1, 10_000, max(1, verb.every // MANY))))
     assert count > 0 or verb is VERBS["delete"]  # one line
     assert done <= 8  # the commit is the last act
+    assert not list(Path().glob(".expunge-*"))
 
 
 @each_verb
@@ -778,10 +802,11 @@ def test_a_reader_waits_until_the_request_of_another_thread_has_ended(name, monk
         reading = threading.Thread(target=lambda: seen.append(WAITING[name](un)))
         reading.start()
         reading.join(0.03)
-        assert reading.is_alive()
+        waits = reading.is_alive()
         go_on.set()
         applying.join(30)
         reading.join(30)
+    assert waits
     assert seen == [expected]
     assert un.attached == (name != "detach")
     if un.attached:
@@ -836,6 +861,41 @@ def test_readers_beside_a_thread_that_applies_see_what_is_between_requests(refus
     finally:
         sys.setswitchinterval(interval)
     assert not failures
+
+
+@pytest.mark.parametrize("name", [*WAITING, "apply", "attach"])
+@pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
+def test_in_the_middle_of_a_request_of_this_thread_nothing_is_answered_or_changed(
+    name, detached, monkeypatch
+):
+    """As by a signal handler that reports, and ends."""
+    requests, data = of_kind("squared", "mixed"), DATA["squared"]
+    asked = {
+        **WAITING,
+        "apply": lambda un: un.apply(ex.AddRows(data.X[:1], data.y[:1])),
+        "attach": lambda un: un.attach(data.X, data.y),
+    }
+    un = make("squared", detached=detached)
+    if detached:
+        requests = by_value(data, requests)
+    act, refusals = unlearner_module.fitted_attributes, []
+
+    def asking(*arguments):
+        try:
+            asked[name](un)
+        except RuntimeError as error:
+            refusals.append(str(error))
+        return act(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unlearner_module, "fitted_attributes", asking)
+        un.apply(requests, **METHODS["corrected"])
+    if name == "budget":  # one thing, from between requests
+        assert not refusals
+    else:
+        (message,) = refusals
+        assert "in the middle of a request of the same thread" in message
+    assert_follows(un, data.after(*of_kind("squared", "mixed")), 0)
 
 
 # What stays

@@ -28,7 +28,6 @@ from unlearning import (
     each_loss,
     each_weighting,
     gradient_and_floor,
-    interrupt_at,
     make_data,
     requests_for,
     theta_of,
@@ -38,7 +37,6 @@ from unlearning import (
 import expunge as ex
 from expunge import archive, saved
 from expunge import data as data_module
-from expunge import unlearner as unlearner_module
 
 in_four_forms = pytest.mark.parametrize("form", ["float64_c", "float32_f", "csr_int32", "csr_float32"])
 each_content = pytest.mark.parametrize("include_rows", [False, True], ids=["statistics", "rows"])
@@ -1177,41 +1175,6 @@ def test_a_failing_save_leaves_the_old_file_and_the_unlearner(
     assert state_of(un) == before
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": old}
     un.apply(ex.RemoveRows([4]))
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of zipfile, see below
-def test_a_save_interrupted_at_any_line_leaves_the_old_or_the_new_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # hundreds of saves
-    data = make_data("logistic")
-    un = unlearner(data, "logistic", True)
-    path, outer = tmp_path / "file", sys.gettrace()
-    un.save(path)
-    old, before = path.read_bytes(), state_of(un)
-    un.save(path, include_rows=True)
-    new, seen = path.read_bytes(), set()
-    path.write_bytes(old)
-    for count in range(1, 5000):
-        sys.settrace(interrupt_at(count, modules=(archive, saved, unlearner_module)))
-        try:
-            un.save(path, include_rows=True)
-        except (KeyboardInterrupt, ValueError) as error:
-            sys.settrace(outer)
-            # zipfile cannot be closed between the last line of a member and its end, and says so
-            interrupt = error if isinstance(error, KeyboardInterrupt) else error.__context__
-            assert isinstance(interrupt, KeyboardInterrupt)
-        else:
-            break
-        finally:
-            sys.settrace(outer)
-        assert [other.name for other in tmp_path.iterdir()] == ["file"], f"after {count} lines"
-        content = path.read_bytes()
-        assert content in (old, new), f"after {count} lines"
-        seen.add(content == new)
-        path.write_bytes(old)
-        assert state_of(un) == before
-    assert 200 < count < 4999
-    assert seen == {False, True}
-    un.apply(ex.RemoveRows([3]))  # the lock is free
 
 
 # Imports once, then forks a child for each round: it saves two Unlearners in turn until it is killed.

@@ -13,12 +13,7 @@ from problems import dense, float32_values, retrain, sparse_values
 from scipy import sparse
 
 import expunge as ex
-from expunge import data as data_module
-from expunge import linear, reference
-from expunge import noise as noise_module
-from expunge import release as release_module
-from expunge import requests as requests_module
-from expunge import unlearner as unlearner_module
+from expunge import reference
 from expunge.losses import LOSSES
 
 ALPHA = 0.5
@@ -30,15 +25,6 @@ METHODS = {
     "original": {"method": "second_order", "hessian": "original"},
     "first_order": {"method": "first_order"},
 }
-
-APPLY = (
-    data_module,
-    linear,
-    noise_module,
-    release_module,
-    requests_module,
-    unlearner_module,
-)  # what runs when a request is applied
 
 each_loss = pytest.mark.parametrize("loss", LOSSES)
 each_intercept = pytest.mark.parametrize("fit_intercept", [False, True], ids=["plain", "intercept"])
@@ -413,22 +399,3 @@ def request_from(data, loss, kind, i, j, k):
         chosen = rng.permutation(columns)[: 1 + j % 2]
         return ex.CorrectValues(some, chosen, float32_values(rng.standard_normal((some.size, chosen.size))))
     return ex.RevokeFeatures(rng.permutation(columns[1:])[: k % 2 + 1])
-
-
-def interrupt_at(count, outside=(), modules=APPLY):
-    """A trace function that raises KeyboardInterrupt at the count-th line run in these modules, but not in
-    functions of the names `outside`."""
-    files = {module.__file__ for module in modules}
-    lines = 0
-
-    def trace(frame, event, _):
-        nonlocal lines
-        if frame.f_code.co_filename not in files or frame.f_code.co_name in outside:
-            return None
-        if event == "line":
-            lines += 1
-            if lines == count:
-                raise KeyboardInterrupt
-        return trace
-
-    return trace

@@ -232,6 +232,11 @@ class Data:
         """What to assign to take the data back to what they are now."""
         return [(self, "kept", self.kept)]
 
+    @property
+    def edited(self) -> bool:
+        """Whether there is a request that was neither committed nor undone."""
+        return self._touched is not NOTHING
+
     def begin(self) -> None:
         """A request begins: edits made from here on are undone by `rollback`, unless they are committed."""
         self._touched = Touched([*self._as_is(), (self, "_touched", NOTHING)])

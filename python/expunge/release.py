@@ -527,7 +527,6 @@ def best_intercept(panels: Iterable[tuple[Any, Float, Float]], coef: Float, loss
 
 def _products(X: Any, coef: Float) -> Float:
     """X @ coef, each row by itself: bits of BLAS's product depend on its threads and on the rows beside."""
-    if sparse.issparse(X):
-        products: Float = X @ coef  # row by row, entry by entry
-        return products
-    return np.sum(X * coef, axis=1, dtype=np.float64)
+    by_row = sparse.issparse(X)  # entry by entry
+    products: Float = X @ coef if by_row else np.sum(X * coef, axis=1, dtype=np.float64)
+    return products

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from inspect import currentframe
 from math import isfinite
 from threading import RLock
 from time import perf_counter
@@ -491,11 +492,9 @@ class Unlearner:
         if isinstance(request, Request) or not isinstance(request, Iterable):
             request = [request]
         requests = list(request)
-        revokes = False
         for r in requests:
             if not isinstance(r, Request):
                 raise TypeError(f"{r!r} is not a request: pass RemoveRows, AddRows and the like")
-            revokes = revokes or isinstance(r, RevokeFeatures)
         self._check_arguments(method, hessian, tau)
         with self._lock:
             self._check_here()
@@ -503,35 +502,47 @@ class Unlearner:
             data = self._held
             if isinstance(data, DetachedData):
                 return self._apply_detached(data, requests, method, hessian, started)
-            data.compact()
-            measured = revokes and self._state.at is None
-            if measured:  # what revoked columns leave is judged by what was there
-                at = self._objective().evaluate(self._state.theta)
-                self._state = replace(self._state, at=_bare(at))
-            original = self._hessian_here() if hessian == "original" else None
-            try:
-                data.begin()
-                named = [r.edit(data, self._encode) for r in requests]
-                touched = data.finish()
-                if touched.revoked and method == "auto":
-                    method = "exact"
-                edit = self._stage(touched, method)
-                state, outcome = self._choose(edit, method, original, tau)
-                noise = self._noise
-                if self._budget is not None:
-                    state, noise = self._within_budget(edit, state, outcome)
-                if not isfinite(outcome["residual_bound"] + (0.0 if state.at is None else state.at.value)):
-                    raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
-                outcome["passes"] += measured
-                outcome["rows_touched"] = self._rows_touched(touched)
-                outcome["features_revoked"] = len(touched.revoked)
-                old, spec = self._state.theta, self._spec
-                record = (named, old, state.theta, spec.model, self.tolerance, True, versions())
-                update = Update._of(outcome, record, started)
-                self._publish(state, named=bool(touched.revoked), noise=noise)
-            except BaseException:
-                data.rollback()
-                raise
+            return self._apply_attached(data, requests, method, hessian, tau, started)
+
+    def _apply_attached(
+        self,
+        data: CorrectedData,
+        requests: list[Request],
+        method: Method,
+        hessian: Hessian,
+        tau: float | None,
+        started: float,
+    ) -> Update:
+        """:meth:`apply` on rows."""
+        data.compact()
+        measured = any(isinstance(r, RevokeFeatures) for r in requests) and self._state.at is None
+        if measured:  # what revoked columns leave is judged by what was there
+            at = self._objective().evaluate(self._state.theta)
+            self._state = replace(self._state, at=_bare(at))
+        original = self._hessian_here() if hessian == "original" else None
+        try:
+            data.begin()
+            named = [r.edit(data, self._encode) for r in requests]
+            touched = data.finish()
+            if touched.revoked and method == "auto":
+                method = "exact"
+            edit = self._stage(touched, method)
+            state, outcome = self._choose(edit, method, original, tau)
+            noise = self._noise
+            if self._budget is not None:
+                state, noise = self._within_budget(edit, state, outcome)
+            if not isfinite(outcome["residual_bound"] + (0.0 if state.at is None else state.at.value)):
+                raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
+            outcome["passes"] += measured
+            outcome["rows_touched"] = self._rows_touched(touched)
+            outcome["features_revoked"] = len(touched.revoked)
+            old, spec = self._state.theta, self._spec
+            record = (named, old, state.theta, spec.model, self.tolerance, True, versions())
+            update = Update._of(outcome, record, started)
+            self._publish(state, named=bool(touched.revoked), noise=noise)
+        except BaseException:
+            data.rollback()
+            raise
         return update
 
     def _check_arguments(self, method: str, hessian: str, tau: float | None) -> None:
@@ -547,14 +558,33 @@ class Unlearner:
     def _check_here(self) -> None:
         """First in what looks at data or model, under the lock.
 
-        Undoes what is left of a request whose undoing was interrupted; raises if others changed the model.
+        Raises if others changed the model.
         """
-        self._held.rollback()
+        self._check_between_requests()
         published = self._state.published
         if published is not None and getattr(self.model, "_fitted", None) is published:
             return
         if not np.array_equal(theta_of(self.model), self._state.theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
+
+    def _check_between_requests(self) -> None:
+        """Undoes what is left of a request whose undoing was interrupted; raises in the middle of one.
+
+        Another thread's has ended, as this one has the lock. But a signal handler, or what a request calls,
+        may ask in the middle of one of this thread.
+        """
+        if not self._held.edited:
+            return
+        making = (Unlearner._apply_attached.__code__, Unlearner._apply_detached.__code__)
+        frame = currentframe()
+        while frame is not None:
+            if frame.f_code in making and frame.f_locals["self"] is self:
+                raise RuntimeError(
+                    "this was called in the middle of a request of the same thread, by a signal handler or "
+                    "the like, where data and model do not belong together: ask after it"
+                )
+            frame = frame.f_back
+        self._held.rollback()
 
     def _publish(self, state: _State, *, named: bool, noise: Noise | None) -> None:
         """The last act of a request: model, statistics and data become the new ones, or stay the old ones.
@@ -840,7 +870,7 @@ class Unlearner:
         block: int | None,
     ) -> _core.Minimum:
         return minimize(
-            objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=start, block=block, stacklevel=5
+            objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=start, block=block, stacklevel=6
         )
 
     def _difference(self, edit: _Edit, here: _core.Evaluation | None) -> Float:
@@ -1618,7 +1648,7 @@ class Unlearner:
             Detached.
         """
         with self._lock:
-            self._held.rollback()
+            self._check_between_requests()
             X, y, s = self._data.current()
         if self._spec.classes is None:
             return X, y, s
@@ -1637,7 +1667,7 @@ class Unlearner:
         (n_features,) bool array, or positions of the surviving columns
         """
         with self._lock:
-            self._held.rollback()
+            self._check_between_requests()
             kept = self._held.kept
         return np.flatnonzero(kept) if indices else kept.copy()
 
