@@ -7,6 +7,7 @@ core that was compiled with sanitizers. ``--verbose`` names each call before it 
 
 import argparse
 import faulthandler
+import os
 import random
 import threading
 import time
@@ -108,6 +109,17 @@ class Fuzzer:
 
     def number(self, *fitting):
         return self.pick([*NUMBERS, None, "1"]) if self.odd() else self.pick(fitting)
+
+    def steps(self):
+        return (self.integer(1, 2, 2**20, 2**21, 2**30),)
+
+    def filling(self):
+        """A source of random bytes, or what is none: too few, not random, not bytes, an error."""
+        if self.odd(0.3):
+            return self.pick(
+                [bytes, lambda n: b"\xff" * n, lambda n: b"", lambda n: [0] * n, lambda n: 1 / 0, None]
+            )
+        return os.urandom
 
     def flag(self):
         return self.pick([None, 2, "yes"]) if self.odd(0.03) else self.pick([False, True])
@@ -572,6 +584,7 @@ ENTRIES = {
     "Evaluation.value": None,
     "TouchedRows.__init__": lambda f, _: (),
     "TouchedRows.any": None,
+    "TouchedRows.any_before": None,
     "TouchedRows.edit": lambda f, _: (
         S := f.any("AnchoredStatistics"),
         f.array(np.size(getattr(S, "penalty", 3))),
@@ -616,6 +629,8 @@ ENTRIES = {
     "AnchoredStatistics.replace": lambda f, S: edit_statistics(f, S)[:2],
     "AnchoredStatistics.factor": lambda f, _: (),
     "AnchoredStatistics.folded": lambda f, _: (),
+    "AnchoredStatistics.rounded": lambda f, _: (),
+    "AnchoredStatistics.moved": lambda f, S: (f.array(S.penalty.size),),
     "AnchoredStatistics.merge": lambda f, _: (f.any("AnchoredStatistics"),),
     "AnchoredStatistics.drop": lambda f, S: (f.positions(S.penalty.size),),
     "AnchoredStatistics.step": lambda f, _: (),
@@ -639,6 +654,19 @@ ENTRIES = {
         fit,
     ),
     "gram": gram,
+    "add_normal": lambda f, _: (
+        f.array(f.pick([0, 1, 5, 600])),
+        *f.steps(),
+        f.integer(-40, -1074, 3),
+        f.filling(),
+    ),
+    "normal": lambda f, _: (f.pick([-1, 0, 1, 7, 600, None, 1.5]), *f.steps(), f.filling()),
+    "round_with_offset": lambda f, _: (
+        f.array(f.pick([0, 1, 5, 600])),
+        *f.steps(),
+        f.integer(-40, -1074, 3),
+        f.filling(),
+    ),
     "is_canonical": lambda f, _: (f.csr(*f.shape()) if f.odd(0.9) else f.matrix(*f.shape()),),
     "is_finite": lambda f, _: (f.pick([f.array, f.dense])(*f.shape()),),
     "largest_norm": lambda f, _: (f.matrix(*f.shape()),),

@@ -1036,7 +1036,7 @@ def test_what_may_be_set_to_whole_numbers_or_infinity_comes_back(include_rows, t
     data = make_data("squared")
     model = ex.Ridge(2, memory_limit=np.inf).fit(data.X, data.y)
     un = ex.Unlearner(model, data.X, data.y, tolerance=1, column_index=1)
-    un.tolerance, un.theta_bound = 1, np.float32(50)
+    un._tolerance, un._theta_bound = 1, np.float32(50)
     un.save(tmp_path / "file", include_rows=include_rows)
     loaded = ex.Unlearner.load(tmp_path / "file")
     assert (loaded.tolerance, loaded.theta_bound, loaded.model.memory_limit) == (1.0, 50.0, np.inf)
@@ -1046,7 +1046,7 @@ def test_what_may_be_set_to_whole_numbers_or_infinity_comes_back(include_rows, t
 @pytest.mark.parametrize("value", [np.nan, -1.0, "a"])
 def test_what_could_not_be_loaded_is_not_saved(name, value, tmp_path):
     un = unlearner(make_data("squared"), "squared", True)
-    setattr(un, name, value)
+    setattr(un, f"_{name}", value)
     with pytest.raises(ValueError, match=f"{name} must be"):
         un.save(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,12 @@ double power_of_two_above(double value) {
     return std::frexp(value, &exponent) == 0.5 ? value : std::ldexp(1.0, exponent);
 }
 
+// The same of a norm, and a little more: rows of norm 1, but for rounding, keep it.
+double norm_above(double norm) {
+    constexpr double more = 1.0 + 0x1p-30;
+    return power_of_two_above(norm / more) * more;
+}
+
 double max_d3(const Loss& loss) {
     return std::visit([](auto l) { return l.max_d3; }, loss);
 }
@@ -104,7 +110,8 @@ AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) con
     for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
         s.rows += sign * tally->rows;
         s.weight += sign * tally->weight;
-        s.largest_norm = std::max(s.largest_norm, kept(rounded_up(tally->largest_norm, s.gradient.size())));
+        const double norm = rounded_up(tally->largest_norm, s.gradient.size());
+        s.largest_norm = std::max(s.largest_norm, fold ? norm_above(norm) : norm);
         s.gradient_rounding += kept(u * tally->gradient_rounding);
         s.hessian_rounding += kept(u * tally->hessian_rounding);
     }
@@ -160,7 +167,8 @@ AnchoredStatistics AnchoredStatistics::folded() const {
 AnchoredStatistics AnchoredStatistics::rounded() const {
     AnchoredStatistics rounded = folded();
     State& s = rounded.state_;
-    for (double* kept : {&s.largest_norm, &s.gradient_rounding, &s.gradient_norm, &s.hessian_rounding})
+    s.largest_norm = norm_above(s.largest_norm);
+    for (double* kept : {&s.gradient_rounding, &s.gradient_norm, &s.hessian_rounding})
         *kept = power_of_two_above(*kept);
     return rounded;
 }

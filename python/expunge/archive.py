@@ -115,8 +115,11 @@ def write(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        interrupt = error.__context__  # which zipfile, closed between two of its steps, hides in a ValueError
+        if isinstance(error, ValueError) and isinstance(interrupt, KeyboardInterrupt):
+            raise interrupt from None
         raise
     _sync_folder(target.parent)
 
