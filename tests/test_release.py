@@ -585,16 +585,13 @@ def test_the_scale_depends_on_public_constants_only(loss):
 @each_mechanism
 def test_the_scale_is_never_less_than_what_numbers_up_to_the_bound_need(mechanism):
     """2**20 steps of a grid on which numbers up to theta_bound have 53 bits."""
-    data = make_data("squared")
     for bound, exponent in ((100.0, 7 - 53), (2.0**40, 40 - 53), (2.0**40 * (1 + 2.0**-52), 41 - 53)):
-        X, y, _ = data.rows
-        model = ex.Ridge(1e4, fit_intercept=False).fit(X, y)
-        un = ex.Unlearner(model, X, y, tolerance=1e-8, theta_bound=bound)
-        held = un.release(4.0, 0.9, mechanism=mechanism).certificate_
-        assert (held.sigma or held.grid) == 2.0 ** (exponent + 20)
+        terms = release.Terms(mechanism, 4.0, 0.9, "retraining", 1e-11, ALPHA, bound)
+        assert terms.grid(6).width == 2.0 ** (exponent + 20)
+        scale = terms.apply(np.ones(6), 0)[1]
+        assert scale["resolution"] == 2.0**exponent
         if mechanism == "output":
-            shift = 2 * Fraction(1e-8) / Fraction(1e4)
-            assert Fraction(held.mu) >= shift / Fraction(held.sigma)
+            assert Fraction(scale["mu"]) >= 2 * Fraction(1e-11) / Fraction(ALPHA) / Fraction(scale["sigma"])
 
 
 @each_mechanism

@@ -242,7 +242,8 @@ std::shared_ptr<const Anchor> Anchor::edit(const std::vector<Change::Rows>& rows
     Matrix H = hessian();
     for (const Change::Rows& change : rows) change.rows->add_gram(change.curvature, H);
     auto folded = std::make_shared<Anchor>(theta_, std::move(H));
-    if (!fold) folded->largest_ = largest_.cwiseMax(folded->diagonal_);  // else digits of what left would stay
+    if (!fold)
+        folded->largest_ = largest_.cwiseMax(folded->diagonal_);  // else digits of what left would stay
     if (fold && few && whole && factored()) folded->held_->factored.set(rotated(rows));
     return folded;
 }

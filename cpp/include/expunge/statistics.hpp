@@ -48,12 +48,12 @@ public:
                                                    const VectorRef& theta, bool fold = false) const;
     AnchoredStatistics folded() const;
 
-    // Folded, with R, e_g and e_H rounded up to powers of two: for who keeps these sums without the rows, since
-    // maxima and bounds stay when a row leaves, and tell its digits.
+    // Folded, with R, e_g and e_H rounded up to powers of two: for who keeps these sums without the rows,
+    // since maxima and bounds stay when a row leaves, and tell its digits.
     AnchoredStatistics rounded() const;
 
-    // The same sums at another theta, where the Hessian does not depend on it: what rows that left have moved g_a
-    // by leaves with them.
+    // The same sums at another theta, where the Hessian does not depend on it: what rows that left have moved
+    // g_a by leaves with them.
     AnchoredStatistics moved(Vector theta) const;
 
     // Of both data together, at the same anchor: the penalty is counted once.
