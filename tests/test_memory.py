@@ -441,3 +441,49 @@ def test_the_fuzzer_finds_nothing_in_a_second():
     )
     assert run.returncode == 0, run.stderr
     assert "calls of" in run.stdout
+
+
+def test_entries_that_no_row_holds_are_left_out():
+    """A matrix whose arrays are longer than its last row says: SciPy writes beyond what it makes room for."""
+    rng = np.random.default_rng(0)
+    X = sparse.random(200, 30, 0.3, format="csr", random_state=0)
+    y = (rng.random(200) < 0.5).astype(int)
+    whole = ex.Unlearner(ex.LogisticRegression().fit(X, y), X, y)
+    X.data, X.indices = (
+        np.append(X.data, np.ones(500)),
+        np.append(X.indices, np.full(500, 29, X.indices.dtype)),
+    )
+    for options in ({}, {"column_index": True}):
+        un = ex.Unlearner(ex.LogisticRegression().fit(X, y), X, y, **options)
+        for columns in (range(25), [25]):
+            un.apply(ex.RevokeFeatures(columns))
+        assert un.corrected_data()[0].shape == (200, 4)
+    whole.apply(ex.RevokeFeatures(range(26)))
+    np.testing.assert_allclose(un.model.coef_, whole.model.coef_, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["csc", "coo", "bsr", "integers"])
+def test_other_sparse_formats_are_looked_at_before_they_are_converted(form):
+    X = sparse.random(200, 30, 0.3, format="csr", random_state=0)
+    y = (np.random.default_rng(0).random(200) < 0.5).astype(int)
+    model = ex.LogisticRegression().fit(X, y)
+    if form == "integers":
+        X = (10 * X).astype(np.int64)
+        X.indptr[-1] = 10**6
+    elif form == "coo":
+        X = X.tocoo()
+        X.coords[0][3] = 10**8
+    elif form == "csc":
+        X = X.tocsc()
+        X.indices[3] = 10**8
+    else:
+        X = X.tobsr((2, 2))
+        X.indices[3] = 10**8
+    for call in (
+        lambda: ex.LogisticRegression().fit(X, y),
+        lambda: model.predict(X),
+        lambda: ex.Unlearner(model, X, y),
+        lambda: ex.kernels.gradient(X, y, np.zeros(30), alpha=1.0),
+    ):
+        with pytest.raises(ValueError):
+            call()

@@ -1043,7 +1043,7 @@ def test_what_may_be_set_to_whole_numbers_or_infinity_comes_back(include_rows, t
 
 
 @pytest.mark.parametrize("name", ["tolerance", "theta_bound"])
-@pytest.mark.parametrize("value", [np.nan, -1.0, "a"])
+@pytest.mark.parametrize("value", [np.nan, -1.0])
 def test_what_could_not_be_loaded_is_not_saved(name, value, tmp_path):
     un = unlearner(make_data("squared"), "squared", True)
     setattr(un, f"_{name}", value)

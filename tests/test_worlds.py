@@ -421,9 +421,7 @@ def kept_of(un, update, path):
         "pickles": pickle.dumps(update) + pickle.dumps(un.model) + pickle.dumps(loaded.model),
     }
     numbers["receipt"] = numbers_in(json.loads(receipt))
-    numbers["pickle"] = numbers_in(
-        {name: getattr(pickled, name) for name in ("residual_bound", "step", "tau")}
-    )
+    numbers["pickle"] = numbers_in(list(vars(pickled).values()))
     numbers["attributes"] = [un.residual_on_entry, loaded.residual_on_entry]
     return blobs, numbers
 
@@ -475,6 +473,54 @@ def test_worlds_leave_no_digit_of_a_row_that_left(kind, loss, fit_intercept, sto
             name: numbers_in(entries[name]) for name in entries.files if entries[name].dtype.kind == "f"
         }
     assert traces(SECRET, {"file": (tmp_path / "again").read_bytes()}, numbers) == []
+
+
+@each_intercept
+def test_worlds_leave_no_digit_of_a_column_that_left_a_detached_model(fit_intercept, tmp_path):
+    X, y, s = corrected("squared")
+    secrets, files = (SECRET, SECRET * (1 + 1e-6)), []
+    for k, secret in enumerate(secrets):
+        wide = np.insert(X, 3, np.where(np.arange(N) == 8, secret, 0.0), axis=1)
+        un = unlearner((wide, y, s), "squared", fit_intercept, tolerance=1e9).detach()
+        update = un.apply(ex.RevokeFeatures([3]))
+        assert traces(secret, *kept_of(un, update, tmp_path / f"file{k}")) == []
+        with np.load(tmp_path / f"file{k}") as entries:
+            files.append(entries["statistics.numbers"])
+    np.testing.assert_array_equal(files[0][3:], files[1][3:])  # norms and bounds tell no digit
+
+
+def test_worlds_count_no_draws_of_noise_in_a_release():
+    X, y, _ = corrected("logistic")
+    model = ex.LogisticRegression(noise=1e-3).fit(X, y)
+    un = ex.Unlearner(model, X, y, epsilon=0.5, delta=1e-5, on_exhausted="retrain")
+    un.apply(ex.RemoveRows(range(100)), method="first_order", tau=1e-9)
+    assert un._noise.draws == 1
+    assert un.release(0.5, 1e-5, mechanism="objective")._noise.draws == 0
+
+
+def test_worlds_name_no_revoked_column_in_messages():
+    pandas = pytest.importorskip("pandas")
+    X, y, _ = corrected("squared")
+    frame = pandas.DataFrame(X, columns=["a", NAME, "b", "c", "d"])
+    un = ex.Unlearner(ex.Ridge().fit(frame, y), frame, y)
+    un.apply(ex.RevokeFeatures([NAME]))
+    for columns in ([1], ["nope"]):
+        with pytest.raises(ValueError, match="column") as raised:
+            un.apply(ex.RevokeFeatures(columns))
+        assert NAME not in str(raised.value)
+
+
+def test_worlds_lose_what_left_when_rows_are_attached_again(tmp_path):
+    X, y, _ = corrected("squared")
+    row = np.full(D, SECRET)
+    un = ex.Unlearner(
+        ex.Ridge().fit(np.vstack([X, row]), np.append(y, 1.0)), np.vstack([X, row]), np.append(y, 1.0)
+    )
+    un._tolerance = 1e9
+    un.detach().apply(ex.Edit(before=(row[None], [1.0])))
+    un.attach(X, y).save(tmp_path / "file")
+    with np.load(tmp_path / "file") as entries:
+        assert entries["statistics.numbers"][3] <= 16.0
 
 
 @pytest.mark.parametrize("with_rows", [False, True])

@@ -160,7 +160,7 @@ AnchoredStatistics AnchoredStatistics::folded() const {
     AnchoredStatistics folded(state_);
     folded.state_.anchor = H.edit(std::vector<Change::Rows>(), true);
     if (folded.state_.anchor.get() == &H) return *this;
-    folded.state_.hessian_rounding += fold_rounding(H);
+    folded.state_.hessian_rounding += power_of_two_above(fold_rounding(H));
     return folded;
 }
 
@@ -237,11 +237,12 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     State& s = smaller.state_;
     s.value += 0.5 * gone.dot(change) - gone.dot(state_.gradient);
     s.gradient = (state_.gradient - change)(kept);
-    s.gradient_rounding += (hessian_error() + u * H.frobenius()) * gone.norm();
-    s.gradient_norm += s.gradient.norm();
+    // of a column that leaves, powers of two: it may hold what nothing else does
+    s.gradient_rounding += power_of_two_above((hessian_error() + u * H.frobenius()) * gone.norm());
+    s.gradient_norm += power_of_two_above(s.gradient.norm());
     s.penalty = state_.penalty(kept);
     s.anchor = H.drop(dropped);
-    if (s.anchor->edits() == 0) s.hessian_rounding += fold_rounding(H);
+    if (s.anchor->edits() == 0) s.hessian_rounding += power_of_two_above(fold_rounding(H));
     return smaller;
 }
 

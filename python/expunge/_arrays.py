@@ -36,6 +36,7 @@ def as_matrix(
             raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
         if getattr(getattr(X, "dtype", None), "kind", "f") in "mM":
             raise ValueError(f"{name} must hold real numbers, got dtype {X.dtype}")
+        require_inside(X)
         X = check_array(
             X,
             accept_sparse="csr",
@@ -51,6 +52,18 @@ def as_matrix(
     if finite:
         require_finite(X if type(X) is np.ndarray else X.data, name)
     return X
+
+
+def require_inside(X: Any) -> None:
+    """ValueError where indices of a sparse matrix point outside of it: SciPy trusts them as it converts."""
+    if not sparse.issparse(X) or _is_plain(X):  # of those the core sees to it
+        return
+    if X.format in ("csr", "csc", "bsr"):
+        X.check_format(full_check=True)
+    elif X.format == "coo":
+        for place, size in zip((X.row, X.col), X.shape, strict=True):
+            if place.size and not (place.min() >= 0 and place.max() < size):
+                raise ValueError("the indices of X point outside of it")
 
 
 def require_finite(values: NDArray[Any], name: str) -> None:
@@ -83,6 +96,10 @@ def _as_csr(X: Any, canonical: bool) -> Any:
         part.flags.c_contiguous and part.flags.aligned for part in parts
     ):
         X = sparse.csr_array(tuple(np.array(part, order="C") for part in parts), shape=X.shape)
+    entries = int(X.indptr[-1]) if X.indptr.size else 0
+    if 0 <= entries < X.indices.size:
+        parts = (X.data[:entries], X.indices[:entries], X.indptr)  # SciPy writes beyond, where it keeps less
+        X = sparse.csr_array(parts, shape=X.shape)
     if not canonical or _core.is_canonical(X):
         return X
     X = X.copy()
@@ -108,7 +125,7 @@ def as_real(values: Any, name: str) -> Float:
         if array.dtype.kind not in "biufO":
             raise TypeError(f"got dtype {array.dtype}")
         return np.require(array, np.float64, ["C", "A"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must hold real numbers: {error}") from None
 
 
@@ -148,7 +165,7 @@ def as_targets(y: ArrayLike, loss: Loss, n: int) -> Float:
 
 def as_penalty(alpha: ArrayLike, d: int, fit_intercept: bool) -> Float:
     """Diagonal of Lambda (p,): alpha, a scalar or (d,), and 0 at the intercept."""
-    array = np.require(np.asarray(alpha), np.float64, ["C", "A"])
+    array = as_real(alpha, "alpha")
     if array.shape not in ((), (d,)):
         raise ValueError(f"alpha has shape {array.shape}, expected a scalar or ({d},) to match X")
     if not _core.is_finite(array) or _lowest(array) < 0:

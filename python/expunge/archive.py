@@ -110,13 +110,17 @@ def write(
     target = _target(path)
     temporary = target.with_name(f".expunge-{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "xb", opener=_private) as file:
-            _write_entries(file, entries)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        try:
+            with open(temporary, "xb", opener=_private) as file:
+                _write_entries(file, entries)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)  # where a second interrupt came before the first one's
         interrupt = error.__context__  # which zipfile, closed between two of its steps, hides in a ValueError
         if isinstance(error, ValueError) and isinstance(interrupt, KeyboardInterrupt):
             raise interrupt from None

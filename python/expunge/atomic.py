@@ -8,17 +8,17 @@ from typing import Any
 
 Change = tuple[Any, str, Any]  # owner, name of an attribute, value
 
-_NONE = object()
-
 
 def assign_all(changes: Sequence[Change]) -> None:
     """Sets attributes, or none of them where one cannot be set or an interrupt (Ctrl-C) comes.
 
     Each way is one call, made ready before, during which Python runs no signal handler.
     """
-    before = [(owner, name, getattr(owner, name, _NONE)) for owner, name, _ in changes]
-    forth = starmap(setattr, changes)
-    back = starmap(setattr, [change for change in before if change[2] is not _NONE])
+    try:
+        before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    except AttributeError:  # some are new
+        before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes if hasattr(owner, name)]
+    forth, back = starmap(setattr, changes), starmap(setattr, before)
     try:
         any(forth)  # to the last: setattr returns None
     except BaseException:

@@ -149,6 +149,7 @@ class Data:
     """
 
     def __init__(self, width: int, names: Sequence[str | None] | None, *, classes: bool) -> None:
+        self.changed = True  # since X was handed over
         self.names: list[str | None] | None = None if names is None else list(names)
         self.classes = classes
         self.kept = np.ones(width, dtype=bool)  # replaced, never changed
@@ -190,10 +191,11 @@ class Data:
         if not isinstance(names, slice | int) and _holds_names(names):
             columns = self._named(names)
         else:
-            columns = as_indices(given, self.kept.size, "column")
-        gone = ~self.kept[columns]
-        if gone.any():
-            raise ValueError(f"column {self._column_text(columns[gone][0])} was revoked before")
+            columns, names = as_indices(given, self.kept.size, "column"), None
+        gone = np.flatnonzero(~self.kept[columns])
+        if gone.size:  # said as it was asked: the name of a revoked column is not told
+            asked = columns[gone[0]] if names is None else repr(names[gone[0]])
+            raise ValueError(f"column {asked} was revoked before")
         return columns
 
     def _named(self, names: Any) -> Index:
@@ -204,13 +206,9 @@ class Data:
             raise ValueError("columns must be names or positions, not a mix")
         unknown = [name for name in names if name not in position]
         if unknown:
-            known = [name for name in self.names if name is not None][:20]
+            known = (self.surviving_names() or [])[:20]
             raise ValueError(f"unknown column {unknown[0]!r}: the columns are {', '.join(known)}")
         return as_indices([position[name] for name in names], self.kept.size, "column")
-
-    def _column_text(self, j: int) -> str:
-        name = None if self.names is None else self.names[j]
-        return str(j) if name is None else repr(name)
 
     def _widened(self, X: Any) -> Any:
         """X (m, surviving columns) as the overlay stores it."""
@@ -228,9 +226,9 @@ class Data:
 
     # --- one request: edits that are undone unless all of it succeeds
 
-    def _as_is(self) -> list[Change]:
-        """What to assign to take the data back to what they are now."""
-        return [(self, "kept", self.kept)]
+    def _before(self, *names: str) -> None:
+        """These attributes are about to change."""
+        self._touched.undo.extend([(self, name, getattr(self, name)) for name in names])
 
     @property
     def edited(self) -> bool:
@@ -239,20 +237,22 @@ class Data:
 
     def begin(self) -> None:
         """A request begins: edits made from here on are undone by `rollback`, unless they are committed."""
-        self._touched = Touched([*self._as_is(), (self, "_touched", NOTHING)])
+        self._touched = Touched([(self, "_touched", NOTHING)])
 
     def _check_not_all(self, columns: Index) -> None:
         if columns.size and self.n_columns == columns.size:
             raise ValueError("every remaining column would be revoked: a model needs at least one")
 
     def _drop(self, columns: Index) -> None:
+        self._before("kept")
         self.kept = self.kept.copy()
         self.kept[columns] = False
         self._touched.revoked.extend(columns.tolist())
 
     def rollback(self) -> None:
         """Undoes the edits since `begin`; where that was interrupted, once more. Else does nothing."""
-        assign_all(self._touched.undo)
+        if self._touched.undo:
+            assign_all(self._touched.undo[::-1])  # the first values last
 
     def committed(self) -> list[tuple[Data, str, Any]]:
         """What to assign, together with all else that a request changes, to make its edits stay."""
@@ -390,7 +390,9 @@ class CorrectedData(Data):
         """Rows, PANEL at a time, or of a wide dense X as few as fill PANEL_BYTES."""
         height = PANEL
         if not self.is_sparse:
-            height = max(1, min(PANEL, PANEL_BYTES // (self.n_columns * self.dtype.itemsize)))
+            height = max(
+                1, min(PANEL, PANEL_BYTES // (8 * self.n_columns))
+            )  # whatever the dtype was once for
         return (rows[first : first + height] for first in range(0, rows.size, height))
 
     def _cut_fine(self, rows: Index) -> Iterator[Index]:
@@ -471,12 +473,6 @@ class CorrectedData(Data):
 
     # --- the edits of a request
 
-    def _as_is(self) -> list[Change]:
-        """See Data."""
-        names = ("weighted", "largest_norm", "_revoked_entries")
-        mine = [(self, name, getattr(self, name)) for name in names]
-        return [*super()._as_is(), *mine, *self.overlay_X.as_is()]
-
     def begin(self) -> None:
         """See Data."""
         self.ledger.begin()  # first: an interrupt between the two must not undo the request before
@@ -490,6 +486,8 @@ class CorrectedData(Data):
 
     def _append(self, X: Any) -> None:
         """Values join the overlay."""
+        self._before("largest_norm")
+        self._touched.undo.extend(self.overlay_X.as_is())
         self.overlay_X.append(X)
         self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
 
@@ -513,6 +511,7 @@ class CorrectedData(Data):
         self._append(self._widened(X))
         self.ledger.add(y, np.ones(y.size) if s is None else s)
         if s is not None and not self.weighted:
+            self._before("weighted")
             self.weighted = True
 
     def revoke(self, columns: Index) -> None:
@@ -520,6 +519,7 @@ class CorrectedData(Data):
         self._check_not_all(columns)
         found, entries = self._rows_with_values_in(columns)
         self._touched.revoked_rows.append(found)
+        self._before("_revoked_entries")
         self._revoked_entries += entries
         self._drop(columns)
 
@@ -527,7 +527,9 @@ class CorrectedData(Data):
 
     def finish(self) -> Touched:
         """All that the request touched; raises if too little would be left."""
-        self.changed = True
+        if not self.changed:
+            self._before("changed")
+            self.changed = True
         touched = self._touched
         touched.columns = self.kept
         if touched.revoked:
@@ -574,7 +576,9 @@ class CorrectedData(Data):
         changed: dict[str, Any] = {}
         if columns is not None:
             _core.is_canonical(X)  # raises where others wrote to it: SciPy trusts its indices
-            X, overlay = X[:, columns], overlay[:, columns]
+            parts = (X.data[: X.indptr[-1]], X.indices[: X.indptr[-1]], X.indptr)
+            X = sparse.csr_array(parts, shape=X.shape)[:, columns]
+            overlay = overlay[:, columns]
             changed.update(X=X, stored=np.flatnonzero(self.kept), _revoked_entries=0)
             changed.update(_last_mask=(None, None))
             if self._index is not None:
@@ -635,14 +639,11 @@ class DetachedData(Data):
             names = [name if here else None for name, here in zip(names, self.kept, strict=True)]
         return [(self, "stored", columns), (self, "names", names), (self, "_last_mask", (None, None))]
 
-    def _as_is(self) -> list[Change]:
-        """See Data; no row of a request is kept."""
-        mine: list[Change] = [(self, "_rows", []), (self, "rows_touched", 0)]
-        return [*super()._as_is(), *mine, (self, "weighted", self.weighted), (self, "counts", self.counts)]
-
     def begin(self) -> None:
         """See Data."""
         super().begin()
+        self._touched.undo.extend([(self, "_rows", []), (self, "rows_touched", 0)])  # no row is kept
+        self._before("weighted", "counts")
         self._rows, self.rows_touched = [], 0
 
     def committed(self) -> list[tuple[Data, str, Any]]:

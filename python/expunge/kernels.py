@@ -436,7 +436,7 @@ class CholeskyFactor:
     """
 
     def __init__(self, H: ArrayLike) -> None:
-        matrix = np.require(np.asarray(H), np.float64, ["C", "A"])
+        matrix = as_real(H, "H")
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"H has shape {matrix.shape}, expected a square matrix")
         if not _core.is_finite(matrix):
@@ -459,7 +459,7 @@ class CholeskyFactor:
         ValueError
             Shapes that do not match, NaN or infinity.
         """
-        b = np.require(np.asarray(b), np.float64, ["C", "A"])
+        b = as_real(b, "b")
         if not _core.is_finite(b):
             raise ValueError("b contains NaN or infinity")
         return self._factor.solve(b)
@@ -675,6 +675,8 @@ class AnchoredStatistics:
         ValueError
             Another anchor, loss, alpha or intercept.
         """
+        if not isinstance(other, AnchoredStatistics):
+            raise TypeError(f"other must be AnchoredStatistics, got {type(other).__name__}")
         merged = copy(self)
         merged._set(self._statistics.merge(vars(other)["_statistics"]))
         return merged

@@ -26,7 +26,17 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _core
-from ._arrays import Blocks, Float, as_layout, as_noise, as_penalty, as_targets, as_weights, select_columns
+from ._arrays import (
+    Blocks,
+    Float,
+    as_layout,
+    as_noise,
+    as_penalty,
+    as_targets,
+    as_weights,
+    require_inside,
+    select_columns,
+)
 from .atomic import assign_all
 from .errors import ConvergenceError, NotPositiveDefiniteError
 from .losses import get_loss
@@ -381,6 +391,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         model = copy.copy(self)  # so that all below is of one state
         check_is_fitted(model)
         X = select_columns(X, getattr(model, "feature_names_in_", None))
+        require_inside(X)
         X = validate_data(model, X, reset=False, dtype=[np.float64, np.float32], accept_sparse="csr")
         X = as_layout(X)  # SciPy does not look where indices point
         eta: Float = X @ np.ravel(model.coef_) + np.ravel(model.intercept_)[0]
@@ -464,6 +475,7 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
             NaN or infinity, shapes that do not match, alpha <= 0, negative weights.
         """
         fresh = copy.copy(self)
+        require_inside(X)
         X, y = validate_data(fresh, X, y, y_numeric=True, **_LEARNT)
         return self._fit(fresh, X, as_targets(y, get_loss(self._loss), X.shape[0]), sample_weight)
 
@@ -571,6 +583,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
             two.
         """
         fresh = copy.copy(self)
+        require_inside(X)
         X, y = validate_data(fresh, X, y, **_LEARNT)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)

@@ -75,7 +75,9 @@ def power_of_two_above(value: float) -> float:
     if not 0.0 < value < np.inf:
         return value
     mantissa, exponent = frexp(value)
-    return value if mantissa == 0.5 else ldexp(1.0, exponent)
+    if mantissa == 0.5:
+        return value
+    return ldexp(1.0, exponent) if exponent < 1024 else np.inf
 
 
 def issue(
@@ -98,8 +100,8 @@ def issue(
         "hessian": update.hessian,
         "tau": update.tau,
         "tolerance": record.tolerance,
-        "residual": update.residual,
-        "residual_bound": _kept(update),
+        "residual": _kept(update, update.residual),
+        "residual_bound": _kept(update, update.residual_bound),
         "settled": update.settled,
         "since_anchor": update.since_anchor,
         "passes": update.passes,
@@ -114,12 +116,11 @@ def issue(
     return json.dumps({**content, "hmac": seal}, allow_nan=False)
 
 
-def _kept(update: Update) -> float | None:
-    """The bound of the residual: measured, or a power of two, since its digits may be those of a row."""
-    bound = update.residual_bound
-    if not isfinite(bound):
+def _kept(update: Update, residual: float | None) -> float | None:
+    """A residual, or a bound of it: what a request left has digits of its rows, if no iterations followed."""
+    if residual is None or not isfinite(residual):
         return None
-    return bound if update.residual is not None else power_of_two_above(bound)
+    return residual if update.settled else power_of_two_above(residual)
 
 
 def state_hash(model: Any, key: bytes | None = None) -> str:

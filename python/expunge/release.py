@@ -291,7 +291,7 @@ def measure(
         rows = _core.Objective([(X, y, s)], loss, np.zeros_like(theta), fit_intercept)
         g = rows.evaluate(theta).gradient
         floor += rows.rounding_floor(theta)
-        largest_norm = max(largest_norm, _core.largest_norm(X))
+        largest_norm = max(largest_norm, _core.largest_norm(X if (s > 0).all() else X[s > 0]))
         size += np.abs(g)
         total, before = total + g, total
         from_g = total - before

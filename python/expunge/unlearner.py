@@ -117,9 +117,9 @@ class Update:
     -----
     For :meth:`receipt` it also remembers which rows and columns the request named, and both thetas.
 
-    gradient_difference is a multiple of a row that was removed, and a bound may be one of its norm. So repr
-    shows no vectors, and a pickle has no gradient_difference (None) and the next power of two as
-    residual_bound.
+    gradient_difference is a multiple of a row that was removed, step shows ratios of it, and a residual or
+    bound may be a multiple of its norm. So repr shows no vectors, and a pickle has neither vector (None), the
+    next power of two as residual and residual_bound, and no receipt: make that first.
 
     Examples
     --------
@@ -160,8 +160,14 @@ class Update:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {"gradient_difference": None, "residual_bound": power_of_two_above(self.residual_bound)}
-        return {**vars(self), **kept}
+        return {
+            **vars(self),
+            "step": None,
+            "gradient_difference": None,
+            "residual": None if self.residual is None else power_of_two_above(self.residual),
+            "residual_bound": power_of_two_above(self.residual_bound),
+            "_record": None,
+        }
 
     @classmethod
     def _of(cls, fields: dict[str, Any], record: tuple[Any, ...], started: float) -> Self:
@@ -212,7 +218,10 @@ class Update:
         [{'kind': 'RemoveRows', 'rows': 1}]
         """
         if self._record is None:
-            raise ValueError("no request made this Update, so it has no receipt: take what apply returned")
+            raise ValueError(
+                "no request made this Update, or it has been pickled since: take the receipt of what apply "
+                "returned"
+            )
         return issue(self, Record(*self._record), key, certificate, note)
 
     def __str__(self) -> str:
@@ -288,6 +297,46 @@ class _Products:
                 "alpha, scale the columns of X, or use method='exact'"
             )
         return x
+
+
+class _Verb:
+    """A call of an Unlearner that needs data and model to belong together, under its lock.
+
+    First it completes what is left of a request whose undoing was interrupted. The lock keeps other threads
+    out, but lets its own in: a signal handler, or what a request calls, may ask in the middle of another one,
+    and is refused. The mark of a verb that was interrupted may stay; then the stack tells.
+    """
+
+    __slots__ = ("_of",)
+
+    def __init__(self, unlearner: Unlearner) -> None:
+        self._of = unlearner
+
+    def __enter__(self) -> None:
+        un = self._of
+        if un._busy and self._inside_another():
+            raise RuntimeError(
+                "this was called in the middle of a request of the same thread, by a signal handler or the "
+                "like, where data and model do not belong together: ask after it"
+            )
+        un._busy = True
+        un._held.rollback()
+
+    def __exit__(self, *_: object) -> None:
+        self._of._busy = False
+
+    def _inside_another(self) -> bool:
+        frame, verbs = currentframe(), 0
+        while frame is not None:
+            mine = frame.f_code.co_filename == __file__ and frame.f_locals.get("self") is self._of
+            verbs += mine and frame.f_code.co_name in _VERBS
+            frame = frame.f_back
+        return verbs > 1
+
+
+_VERBS = frozenset(
+    ("apply", "release", "detach", "attach", "save", "residual", "retrain", "corrected_data", "get_support")
+)
 
 
 class Unlearner:
@@ -409,6 +458,8 @@ class Unlearner:
         set_theta(model, minimum.theta, minimum.residual, noise=noise)
         self._state.published = getattr(model, "_fitted", None)
 
+    _busy = False  # in a verb
+
     # --- what was chosen at construction, and stays: certificates rest on it
 
     @property
@@ -429,7 +480,8 @@ class Unlearner:
     @property
     def residual_on_entry(self) -> float:
         """Norm of the gradient of the model as it came, or the next power of two; see the class."""
-        return self._residual_on_entry
+        entry = self._residual_on_entry
+        return power_of_two_above(entry) if self._held.changed else entry
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(
@@ -496,8 +548,8 @@ class Unlearner:
             if not isinstance(r, Request):
                 raise TypeError(f"{r!r} is not a request: pass RemoveRows, AddRows and the like")
         self._check_arguments(method, hessian, tau)
-        with self._lock:
-            self._check_here()
+        with self._lock, _Verb(self):
+            self._check_model()
             started = perf_counter()
             data = self._held
             if isinstance(data, DetachedData):
@@ -555,36 +607,13 @@ class Unlearner:
         if tau is not None and method != "first_order":
             raise ValueError("tau is an option of method='first_order'")
 
-    def _check_here(self) -> None:
-        """First in what looks at data or model, under the lock.
-
-        Raises if others changed the model.
-        """
-        self._check_between_requests()
+    def _check_model(self) -> None:
+        """Raises if others changed the model."""
         published = self._state.published
-        if published is not None and getattr(self.model, "_fitted", None) is published:
+        if published is not None and getattr(self._model, "_fitted", None) is published:
             return
-        if not np.array_equal(theta_of(self.model), self._state.theta):
+        if not np.array_equal(theta_of(self._model), self._state.theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
-
-    def _check_between_requests(self) -> None:
-        """Undoes what is left of a request whose undoing was interrupted; raises in the middle of one.
-
-        Another thread's has ended, as this one has the lock. But a signal handler, or what a request calls,
-        may ask in the middle of one of this thread.
-        """
-        if not self._held.edited:
-            return
-        making = (Unlearner._apply_attached.__code__, Unlearner._apply_detached.__code__)
-        frame = currentframe()
-        while frame is not None:
-            if frame.f_code in making and frame.f_locals["self"] is self:
-                raise RuntimeError(
-                    "this was called in the middle of a request of the same thread, by a signal handler or "
-                    "the like, where data and model do not belong together: ask after it"
-                )
-            frame = frame.f_back
-        self._held.rollback()
 
     def _publish(self, state: _State, *, named: bool, noise: Noise | None) -> None:
         """The last act of a request: model, statistics and data become the new ones, or stay the old ones.
@@ -600,12 +629,7 @@ class Unlearner:
         fitted = fitted_attributes(self.model, state.theta, residual, names, own)
         _, name, value = fitted[0]
         state.published = value if name == "_fitted" else None
-        mine = [
-            (self, "_state", state),
-            (self, "_noise", noise),
-            (self, "_residual_on_entry", power_of_two_above(self._residual_on_entry)),
-        ]
-        assign_all([*fitted, *mine, *self._held.committed()])
+        assign_all([*fitted, (self, "_state", state), (self, "_noise", noise), *self._held.committed()])
 
     def _rows_touched(self, touched: Touched) -> int:
         ledger = self._data.ledger
@@ -1087,8 +1111,8 @@ class Unlearner:
         True
         """
         seed = check_random_state(random_state)
-        with self._lock:
-            self._check_here()
+        with self._lock, _Verb(self):
+            self._check_model()
             data, spec = self._data, self._spec
             terms = Terms.checked(
                 mechanism,
@@ -1116,7 +1140,8 @@ class Unlearner:
             if spec.classes is not None:
                 released.classes_ = spec.classes
             names = data.surviving_names() if hasattr(self.model, "feature_names_in_") else None
-            set_theta(released, theta, None, names=names, noise=self._noise and self._noise.lost())
+            noise = self._noise and replace(self._noise.lost(), draws=0)  # how many tells of requests
+            set_theta(released, theta, None, names=names, noise=noise)
             released.certificate_ = terms.certificate(found, scale, self._noise, seed)
         return released
 
@@ -1143,9 +1168,11 @@ class Unlearner:
                 return found
             return min(self._measured(theta), found, key=lambda at: at.bound)
 
-        if found.bound > limit:
+        if not found.bound <= limit:
             found = settled(objective, found.theta, self._state.anchor)
-        if found.bound > limit:  # from a start that knows nothing of the past, on a copy that does not either
+        if (
+            not found.bound <= limit
+        ):  # from a start that knows nothing of the past, on a copy that does not either
             X, y, s = self._data.current()
             penalty = as_penalty(self._spec.alpha, X.shape[1], self._spec.fit_intercept)
             b = self._noise_on(self._data.kept)
@@ -1195,8 +1222,8 @@ class Unlearner:
         >>> un.attached, update.residual_bound <= un.tolerance
         (False, True)
         """
-        with self._lock:
-            self._check_here()
+        with self._lock, _Verb(self):
+            self._check_model()
             if isinstance(self._held, DetachedData):
                 raise ValueError("this Unlearner is detached already")
             statistics, data = self._statistics_here(), self._held
@@ -1211,7 +1238,8 @@ class Unlearner:
             )
             state = _State(self._state.theta, self._state.at, statistics.anchor, True, statistics)
             state.profile = self._profile_here()
-            assign_all([(self, "_held", held), (self, "_state", state)])
+            entry = self.residual_on_entry
+            assign_all([(self, "_held", held), (self, "_state", state), (self, "_residual_on_entry", entry)])
         return self
 
     def attach(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -1237,8 +1265,8 @@ class Unlearner:
             weight, of each class) or their gradient at the anchor differs from the statistics by more than
             rounding explains. Nothing has changed.
         """
-        with self._lock:
-            self._check_here()
+        with self._lock, _Verb(self):
+            self._check_model()
             held = self._held
             if not isinstance(held, DetachedData):
                 raise ValueError("this Unlearner has its rows: detach it first, or make a new one")
@@ -1246,6 +1274,7 @@ class Unlearner:
             names, width = held.surviving_names(), held.n_columns
             data = _rows(X, y, sample_weight, self._spec, width, names, column_index=self._column_index)
             self._check_belong(data, held.counts, self._state.statistics, noise)
+            data.changed = True  # since the statistics: what has left is still in their bounds
             assign_all([(self, "_held", data), (self, "_noise", noise)])
         return self
 
@@ -1330,8 +1359,9 @@ class Unlearner:
                 raise ToleranceExceeded(bound, self.tolerance)
             profile = np.inf
             if self._budget is not None:
-                profile = bound * (statistics.numbers[3] if self._spec.fit_intercept else 1.0)
-                self._budget.check(profile)
+                norm = statistics.numbers[3] if self._spec.fit_intercept else 1.0
+                self._budget.check(bound * norm)
+                profile = min(power_of_two_above(bound * norm), self._budget.total)  # which a file keeps
             outcome = {
                 "method": method,
                 "step": theta - old.theta[kept],
@@ -1427,8 +1457,9 @@ class Unlearner:
         OSError
             If the file cannot be written, or `path` is a folder, a FIFO or a device.
         """
-        with self._lock:
-            self._check_here()
+        path = os.fspath(path)  # which is the caller's code
+        with self._lock, _Verb(self):
+            self._check_model()
             write(path, self._saved(include_rows, include_noise))
 
     def _saved(self, include_rows: bool, include_noise: bool) -> Saved:
@@ -1458,7 +1489,7 @@ class Unlearner:
                 "memory_limit": self._memory_limit,
             },
             theta=self._state.theta,
-            residual=model.residual_ if ours else measured,
+            residual=self._kept(model.residual_ if ours else measured),
             n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
             tolerance=self.tolerance,
@@ -1477,6 +1508,12 @@ class Unlearner:
             theta_bound=self.theta_bound,
             budget=self._budget and replace(self._budget, spent=self._profile_here()),
         )
+
+    def _kept(self, residual: float | None) -> float | None:
+        """What a file holds of it: one above the tolerance has digits of the rows of a request."""
+        if residual is None or residual <= self.tolerance:
+            return residual
+        return power_of_two_above(residual)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -1584,8 +1621,8 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        with self._lock:
-            self._check_here()
+        with self._lock, _Verb(self):
+            self._check_model()
             return self._objective().evaluate(self._state.theta).residual
 
     def retrain(self) -> Ridge | LogisticRegression:
@@ -1603,8 +1640,8 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        with self._lock:
-            data = self.corrected_data()
+        with self._lock, _Verb(self):
+            data = self._corrected()
             fresh, noise, names = self._fresh(), self._noise, None
             if noise is not None:
                 noise = noise.of(self._held.kept)
@@ -1647,9 +1684,11 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        with self._lock:
-            self._check_between_requests()
-            X, y, s = self._data.current()
+        with self._lock, _Verb(self):
+            return self._corrected()
+
+    def _corrected(self) -> tuple[Any, NDArray[Any], Float | None]:
+        X, y, s = self._data.current()
         if self._spec.classes is None:
             return X, y, s
         return X, self._spec.classes[y.astype(np.intp)], s
@@ -1666,8 +1705,7 @@ class Unlearner:
         -------
         (n_features,) bool array, or positions of the surviving columns
         """
-        with self._lock:
-            self._check_between_requests()
+        with self._lock, _Verb(self):
             kept = self._held.kept
         return np.flatnonzero(kept) if indices else kept.copy()
 
