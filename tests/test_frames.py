@@ -154,7 +154,7 @@ def test_unknown_and_revoked_names_are_refused(library):
     un.apply(ex.RevokeFeatures("zip"))
     before = theta(un.model)
     for columns, message in (
-        (["phone"], "unknown column 'phone': the columns are age, zip, "),
+        (["phone"], "unknown column 'phone': the columns are age, ssn, "),
         ("phone", "unknown column 'phone'"),
         (["age", "zip"], "column 'zip' was revoked before"),
         ([1], "column 'zip' was revoked before"),

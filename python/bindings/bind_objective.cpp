@@ -93,7 +93,7 @@ bool is_canonical(const py::object& X) {
         const Index parts = std::min<Index>(csr.n, 1 + csr.data.size() / entries_in_part);
         in_parallel(parts, [&](Index part) {
             const Index first = csr.n * part / parts, stop = csr.n * (part + 1) / parts;
-            const Indices found = look_through<true>(arrays.from_row(first), stop - first);
+            const Indices found = look_through(arrays.from_row(first), stop - first);
             if (!found.inside) inside = false;
             if (!found.ascending) ascending = false;
         });

@@ -302,34 +302,30 @@ class _Products:
 class _Verb:
     """A call of an Unlearner that needs data and model to belong together, under its lock.
 
-    First it completes what is left of a request whose undoing was interrupted. The lock keeps other threads
-    out, but lets its own in: a signal handler, or what a request calls, may ask in the middle of another one,
-    and is refused. The mark of a verb that was interrupted may stay; then the stack tells.
+    The lock keeps other threads out, but lets its own in: a signal handler, or what a request calls, may ask in
+    the middle of another verb, and is refused. The mark of one that was interrupted may stay; then the stack
+    tells.
     """
 
-    __slots__ = ("_of",)
-
-    def __init__(self, unlearner: Unlearner) -> None:
-        self._of = unlearner
+    def __init__(self) -> None:
+        self._busy = False
 
     def __enter__(self) -> None:
-        un = self._of
-        if un._busy and self._inside_another():
+        if self._busy and self._inside_another():
             raise RuntimeError(
                 "this was called in the middle of a request of the same thread, by a signal handler or the "
                 "like, where data and model do not belong together: ask after it"
             )
-        un._busy = True
-        un._held.rollback()
+        self._busy = True
 
     def __exit__(self, *_: object) -> None:
-        self._of._busy = False
+        self._busy = False
 
     def _inside_another(self) -> bool:
         frame, verbs = currentframe(), 0
         while frame is not None:
-            mine = frame.f_code.co_filename == __file__ and frame.f_locals.get("self") is self._of
-            verbs += mine and frame.f_code.co_name in _VERBS
+            if frame.f_code.co_filename == __file__ and frame.f_code.co_name in _VERBS:
+                verbs += getattr(frame.f_locals.get("self"), "_verb", None) is self
             frame = frame.f_back
         return verbs > 1
 
@@ -449,7 +445,7 @@ class Unlearner:
         minimum = minimize(objective, theta, self.tolerance, MAX_ITER, start=at, block=block, stacklevel=3)
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
         statistics = self._statistics(objective, anchor, minimum.at, minimum.floor) if block is None else None
-        self._lock = RLock()
+        self._lock, self._verb = RLock(), _Verb()
         state = _State(minimum.theta, _bare(minimum.at), anchor, True, statistics)
         if self._budget is not None:
             state.profile = self._profile(state, np.inf)
@@ -457,8 +453,6 @@ class Unlearner:
         self._state = state
         set_theta(model, minimum.theta, minimum.residual, noise=noise)
         self._state.published = getattr(model, "_fitted", None)
-
-    _busy = False  # in a verb
 
     # --- what was chosen at construction, and stays: certificates rest on it
 
@@ -548,7 +542,7 @@ class Unlearner:
             if not isinstance(r, Request):
                 raise TypeError(f"{r!r} is not a request: pass RemoveRows, AddRows and the like")
         self._check_arguments(method, hessian, tau)
-        with self._lock, _Verb(self):
+        with self._lock, self._verb:
             self._check_model()
             started = perf_counter()
             data = self._held
@@ -608,7 +602,8 @@ class Unlearner:
             raise ValueError("tau is an option of method='first_order'")
 
     def _check_model(self) -> None:
-        """Raises if others changed the model."""
+        """Raises if others changed the model; first undoes a request whose undoing was interrupted."""
+        self._held.rollback()
         published = self._state.published
         if published is not None and getattr(self._model, "_fitted", None) is published:
             return
@@ -1111,7 +1106,7 @@ class Unlearner:
         True
         """
         seed = check_random_state(random_state)
-        with self._lock, _Verb(self):
+        with self._lock, self._verb:
             self._check_model()
             data, spec = self._data, self._spec
             terms = Terms.checked(
@@ -1222,7 +1217,7 @@ class Unlearner:
         >>> un.attached, update.residual_bound <= un.tolerance
         (False, True)
         """
-        with self._lock, _Verb(self):
+        with self._lock, self._verb:
             self._check_model()
             if isinstance(self._held, DetachedData):
                 raise ValueError("this Unlearner is detached already")
@@ -1265,7 +1260,7 @@ class Unlearner:
             weight, of each class) or their gradient at the anchor differs from the statistics by more than
             rounding explains. Nothing has changed.
         """
-        with self._lock, _Verb(self):
+        with self._lock, self._verb:
             self._check_model()
             held = self._held
             if not isinstance(held, DetachedData):
@@ -1458,7 +1453,7 @@ class Unlearner:
             If the file cannot be written, or `path` is a folder, a FIFO or a device.
         """
         path = os.fspath(path)  # which is the caller's code
-        with self._lock, _Verb(self):
+        with self._lock, self._verb:
             self._check_model()
             write(path, self._saved(include_rows, include_noise))
 
@@ -1569,7 +1564,7 @@ class Unlearner:
         self._column_index = saved.column_index
         self._theta_bound, self._budget = saved.theta_bound, saved.budget
         self._noise = saved.noise and saved.noise.spread(saved.kept)
-        self._lock = RLock()
+        self._lock, self._verb = RLock(), _Verb()
         at, statistics = None, saved.statistics
         if saved.rows is None:
             self._held = DetachedData(
@@ -1621,7 +1616,7 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        with self._lock, _Verb(self):
+        with self._lock, self._verb:
             self._check_model()
             return self._objective().evaluate(self._state.theta).residual
 
@@ -1640,7 +1635,8 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        with self._lock, _Verb(self):
+        with self._lock, self._verb:
+            self._held.rollback()
             data = self._corrected()
             fresh, noise, names = self._fresh(), self._noise, None
             if noise is not None:
@@ -1684,7 +1680,8 @@ class Unlearner:
         RowsRequired
             Detached.
         """
-        with self._lock, _Verb(self):
+        with self._lock, self._verb:
+            self._held.rollback()
             return self._corrected()
 
     def _corrected(self) -> tuple[Any, NDArray[Any], Float | None]:
@@ -1705,7 +1702,8 @@ class Unlearner:
         -------
         (n_features,) bool array, or positions of the surviving columns
         """
-        with self._lock, _Verb(self):
+        with self._lock, self._verb:
+            self._held.rollback()
             kept = self._held.kept
         return np.flatnonzero(kept) if indices else kept.copy()
 

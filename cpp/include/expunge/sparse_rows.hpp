@@ -80,13 +80,12 @@ struct CsrArrays {
     bool operator==(const CsrArrays&) const = default;
 };
 
-// What the indices of some rows of a CSR matrix are, by one pass over them. `inside` is asked for where
-// nothing else bounds them.
+// What the indices of some rows of a CSR matrix are, by one pass over them.
 struct Indices {
     bool inside;     // of [0, width)
     bool ascending;  // in every row, none twice
 };
-template <bool range, class T, class I>
+template <class T, class I>
 Indices look_through(const CsrArrays<T, I>& X, Index rows) {
     const I* const indices = X.indices;
     const I width = static_cast<I>(X.width);
@@ -97,13 +96,13 @@ Indices look_through(const CsrArrays<T, I>& X, Index rows) {
     // Columns that do not follow the one before: right at the start of a row only. In stretches whose counts
     // fit an index: the compiler then compares many at once.
     Index descents = 0;
-    bool outside = range && (indices[begin] < 0 || indices[begin] >= width);
+    bool outside = indices[begin] < 0 || indices[begin] >= width;
     for (Index first = begin + 1; first < end; first += 4096) {
         const Index stop = std::min<Index>(first + 4096, end);
         I down = 0, out = 0;
         for (Index k = first; k < stop; ++k) {
             down += static_cast<I>(indices[k] <= indices[k - 1]);
-            if constexpr (range) out |= static_cast<I>(indices[k] < 0) | static_cast<I>(indices[k] >= width);
+            out |= static_cast<I>(indices[k] < 0) | static_cast<I>(indices[k] >= width);
         }
         descents += static_cast<Index>(down);
         outside = outside || out != 0;
@@ -192,7 +191,7 @@ private:
 #endif
 
     void require_canonical() const {
-        const Indices found = look_through<false>(X_, m_);
+        const Indices found = look_through(X_, m_);
         if (!found.inside) indices_point_outside(false);
         if (!found.ascending) throw NotCanonical();
     }
