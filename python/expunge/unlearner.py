@@ -302,9 +302,9 @@ class _Products:
 class _Verb:
     """A call of an Unlearner that needs data and model to belong together, under its lock.
 
-    The lock keeps other threads out, but lets its own in: a signal handler, or what a request calls, may ask in
-    the middle of another verb, and is refused. The mark of one that was interrupted may stay; then the stack
-    tells.
+    The lock keeps other threads out, but lets its own in: a signal handler, or what a request calls, may ask
+    in the middle of another verb, and is refused. The mark of one that was interrupted may stay; then the
+    stack tells.
     """
 
     def __init__(self) -> None:
