@@ -40,9 +40,8 @@ Integers drawn(std::size_t size, const py::object& fill, Draw&& draw) {
 }
 
 std::span<const double> numbers(const Array& theta) {
-    if (theta.ndim() != 1)
-        throw std::invalid_argument("theta has shape " + shape_text(theta) + ", expected (d,)");
-    return {theta.data(), static_cast<std::size_t>(theta.size())};
+    const auto at = vector(theta, "theta", theta.size());
+    return {at.data(), static_cast<std::size_t>(at.size())};
 }
 
 }  // namespace
