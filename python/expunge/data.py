@@ -230,11 +230,6 @@ class Data:
         """These attributes are about to change."""
         self._touched.undo.extend([(self, name, getattr(self, name)) for name in names])
 
-    @property
-    def edited(self) -> bool:
-        """Whether there is a request that was neither committed nor undone."""
-        return self._touched is not NOTHING
-
     def begin(self) -> None:
         """A request begins: edits made from here on are undone by `rollback`, unless they are committed."""
         self._touched = Touched([(self, "_touched", NOTHING)])
