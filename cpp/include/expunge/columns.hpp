@@ -92,8 +92,10 @@ inline double weighted(double s, double x) {
 // of them, and of their registers, where it sees nothing else.
 #if defined(__GNUC__) || defined(__clang__)
 #define EXPUNGE_LOOP __attribute__((noinline, flatten))
+#define EXPUNGE_COLD __attribute__((noinline, cold))  // and what they call once at most, which stays out
 #else
 #define EXPUNGE_LOOP
+#define EXPUNGE_COLD
 #endif
 
 // Memory that will be read soon: into the second-level cache, or into the first.

@@ -25,7 +25,7 @@ constexpr const char* outside_of_X = "the indices of X point outside of it";
 
 // Throws: some index of X is outside of it, or rows do not follow each other within its entries. `known`:
 // whether that was looked at before.
-[[noreturn]] void indices_point_outside(bool known);
+[[noreturn]] EXPUNGE_COLD void indices_point_outside(bool known);
 
 // An index that others may change meanwhile, read once and no more. Negative ones exceed every bound.
 template <class I>
@@ -86,32 +86,31 @@ struct Indices {
     bool ascending;  // in every row, none twice
 };
 template <class T, class I>
-Indices look_through(const CsrArrays<T, I>& X, Index rows) {
+EXPUNGE_LOOP Indices look_through(const CsrArrays<T, I>& X, Index rows) {
     const I* const indices = X.indices;
-    const I width = static_cast<I>(X.width);
     const std::size_t from = read_once(X.indptr[0]), to = read_once(X.indptr[rows]);
     if (from > to || to > X.entries) return {false, false};
     const auto begin = static_cast<Index>(from), end = static_cast<Index>(to);
-    if (begin == end) return {true, true};
     // Columns that do not follow the one before: right at the start of a row only. In stretches whose counts
     // fit an index: the compiler then compares many at once.
     Index descents = 0;
-    bool outside = indices[begin] < 0 || indices[begin] >= width;
     for (Index first = begin + 1; first < end; first += 4096) {
         const Index stop = std::min<Index>(first + 4096, end);
-        I down = 0, out = 0;
-        for (Index k = first; k < stop; ++k) {
-            down += static_cast<I>(indices[k] <= indices[k - 1]);
-            out |= static_cast<I>(indices[k] < 0) | static_cast<I>(indices[k] >= width);
-        }
+        I down = 0;
+        for (Index k = first; k < stop; ++k) down += static_cast<I>(indices[k] <= indices[k - 1]);
         descents += static_cast<Index>(down);
-        outside = outside || out != 0;
     }
-    for (Index i = 1; i < rows; ++i)
-        if (const auto k = static_cast<Index>(read_once(X.indptr[i]));
-            k > begin && k < end && k < X.indptr[i + 1])
-            descents -= indices[k] <= indices[k - 1];
-    return {!outside, descents == 0};
+    // What ascends is inside if its ends are.
+    bool inside = true;
+    for (Index i = 0; i < rows; ++i) {
+        const auto first = static_cast<Index>(read_once(X.indptr[i])),
+                   stop = static_cast<Index>(read_once(X.indptr[i + 1]));
+        if (first < begin || first >= stop || stop > end) continue;
+        if (first > begin) descents -= indices[first] <= indices[first - 1];
+        inside &= indices[first] >= 0 && static_cast<std::size_t>(indices[stop - 1]) < X.width;
+    }
+    if (descents != 0) inside = std::all_of(indices + begin, indices + end, [&](const I& j) { return read_once(j) < X.width; });
+    return {inside, descents == 0};
 }
 
 // m rows over all columns of f(X) as stored. A column that is not seen meets a 0 in theta, and its sum is not
