@@ -127,13 +127,13 @@ class Touched:
     rows: _core.TouchedRows  # before and after
     columns: NDArray[np.bool_]  # before the request revoked any
 
-    def __init__(self, undo: list[Change]) -> None:
-        self.undo = undo
+    def __init__(self, data: Data | None) -> None:
+        self.undo: list[Change] = [] if data is None else [(data, "_touched", NOTHING)]
         self.revoked: list[int] = []
         self.revoked_rows: list[Index] = []  # that hold anything but 0 in a revoked column
 
 
-NOTHING = Touched([])  # between requests
+NOTHING = Touched(None)  # between requests
 
 
 class Data:
@@ -232,7 +232,7 @@ class Data:
 
     def begin(self) -> None:
         """A request begins: edits made from here on are undone by `rollback`, unless they are committed."""
-        self._touched = Touched([(self, "_touched", NOTHING)])
+        self._touched = Touched(self)
 
     def _check_not_all(self, columns: Index) -> None:
         if columns.size and self.n_columns == columns.size:
@@ -471,13 +471,13 @@ class CorrectedData(Data):
     def begin(self) -> None:
         """See Data."""
         self.ledger.begin()  # first: an interrupt between the two must not undo the request before
-        super().begin()
+        self._touched = Touched(self)
 
     def rollback(self) -> None:
         """See Data."""
         if self._touched is not NOTHING:
             self.ledger.rollback()  # which may be done twice
-        super().rollback()
+            super().rollback()
 
     def _append(self, X: Any) -> None:
         """Values join the overlay."""
@@ -558,7 +558,7 @@ class CorrectedData(Data):
 
         The data stay what they are.
         """
-        if not self._revoked_entries and not len(self.overlay_X):
+        if not self._revoked_entries and not self.ledger.abandoned:
             return
         few_columns = (
             self._revoked_entries > 0 and sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz

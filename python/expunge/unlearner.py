@@ -318,7 +318,7 @@ class _Verb:
             )
         self._busy = True
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self._busy = False
 
     def _inside_another(self) -> bool:
@@ -537,10 +537,11 @@ class Unlearner:
         """
         if isinstance(request, Request) or not isinstance(request, Iterable):
             request = [request]
-        requests = list(request)
+        requests, revokes = list(request), False
         for r in requests:
             if not isinstance(r, Request):
                 raise TypeError(f"{r!r} is not a request: pass RemoveRows, AddRows and the like")
+            revokes = revokes or isinstance(r, RevokeFeatures)
         self._check_arguments(method, hessian, tau)
         with self._lock, self._verb:
             self._check_model()
@@ -548,12 +549,13 @@ class Unlearner:
             data = self._held
             if isinstance(data, DetachedData):
                 return self._apply_detached(data, requests, method, hessian, started)
-            return self._apply_attached(data, requests, method, hessian, tau, started)
+            return self._apply_attached(data, requests, revokes, method, hessian, tau, started)
 
     def _apply_attached(
         self,
         data: CorrectedData,
         requests: list[Request],
+        revokes: bool,
         method: Method,
         hessian: Hessian,
         tau: float | None,
@@ -561,7 +563,7 @@ class Unlearner:
     ) -> Update:
         """:meth:`apply` on rows."""
         data.compact()
-        measured = any(isinstance(r, RevokeFeatures) for r in requests) and self._state.at is None
+        measured = revokes and self._state.at is None
         if measured:  # what revoked columns leave is judged by what was there
             at = self._objective().evaluate(self._state.theta)
             self._state = replace(self._state, at=_bare(at))
@@ -572,7 +574,7 @@ class Unlearner:
             touched = data.finish()
             if touched.revoked and method == "auto":
                 method = "exact"
-            edit = self._stage(touched, method)
+            edit = self._stage(data, touched, method)
             state, outcome = self._choose(edit, method, original, tau)
             noise = self._noise
             if self._budget is not None:
@@ -580,10 +582,10 @@ class Unlearner:
             if not isfinite(outcome["residual_bound"] + (0.0 if state.at is None else state.at.value)):
                 raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
             outcome["passes"] += measured
-            outcome["rows_touched"] = self._rows_touched(touched)
+            outcome["rows_touched"] = _rows_touched(data, touched)
             outcome["features_revoked"] = len(touched.revoked)
             old, spec = self._state.theta, self._spec
-            record = (named, old, state.theta, spec.model, self.tolerance, True, versions())
+            record = (named, old, state.theta, spec.model, self._tolerance, True, versions())
             update = Update._of(outcome, record, started)
             self._publish(state, named=bool(touched.revoked), noise=noise)
         except BaseException:
@@ -615,25 +617,19 @@ class Unlearner:
 
         `named`: whether the names of the model's columns may have changed. `noise`: of the objective.
         """
-        named = named and hasattr(self.model, "feature_names_in_")
+        named = named and hasattr(self._model, "feature_names_in_")
         names = self._held.surviving_names() if named else None
         residual = None if state.at is None else state.at.residual
         if noise is not None:  # dropped features drop their entries (E12)
             noise = noise.without(~self._held.kept)
         own = noise and noise.of(self._held.kept)
-        fitted = fitted_attributes(self.model, state.theta, residual, names, own)
+        fitted = fitted_attributes(self._model, state.theta, residual, names, own)
         _, name, value = fitted[0]
         state.published = value if name == "_fitted" else None
         assign_all([*fitted, (self, "_state", state), (self, "_noise", noise), *self._held.committed()])
 
-    def _rows_touched(self, touched: Touched) -> int:
-        ledger = self._data.ledger
-        if not touched.revoked:
-            return ledger.edits
-        return _union([ledger.touched(), *touched.revoked_rows], ledger.numbers).size
-
-    def _stage(self, touched: Touched, method: Method) -> _Edit:
-        data, old, fit_intercept = self._data, self._state, self._spec.fit_intercept
+    def _stage(self, data: CorrectedData, touched: Touched, method: Method) -> _Edit:
+        old, fit_intercept = self._state, self._spec.fit_intercept
         rows, width, revoked_rows, dropped = touched.rows, touched.columns, _NONE, _NONE
         survives: NDArray[np.bool_] | slice = slice(None)
         if touched.revoked:
@@ -813,7 +809,7 @@ class Unlearner:
         except NotPositiveDefiniteError:
             return None
         anchor, at, passes, settled = statistics.anchor, None, 0, False
-        kept = method == "auto" and bound <= self.tolerance
+        kept = method == "auto" and bound <= self._tolerance
         if not kept:
             if method == "auto" and old.at is not None and old.spent > 0:
                 return None  # iterations have taken the old theta further than one step gets
@@ -889,7 +885,7 @@ class Unlearner:
         block: int | None,
     ) -> _core.Minimum:
         return minimize(
-            objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=start, block=block, stacklevel=6
+            objective, theta, self._tolerance, MAX_ITER, anchor=anchor, start=start, block=block, stacklevel=6
         )
 
     def _difference(self, edit: _Edit, here: _core.Evaluation | None) -> Float:
@@ -968,7 +964,7 @@ class Unlearner:
 
     def _products(self, objective: _core.Objective, curvature: Float, anchor: _core.Anchor) -> _Products:
         relative = 0.0 if self._spec.constant_hessian else LINEAR_TOLERANCE
-        return _Products(objective, curvature, anchor, self.tolerance, relative)
+        return _Products(objective, curvature, anchor, self._tolerance, relative)
 
     def _gram_norm(self, edit: _Edit, block: int | None) -> float:
         """Upper bound of |S^1/2 X|^2 on the corrected data, X extended by 1 with an intercept."""
@@ -1114,7 +1110,7 @@ class Unlearner:
                 epsilon,
                 delta,
                 against,
-                tolerance=self.tolerance,
+                tolerance=self._tolerance,
                 alpha=spec.alpha,
                 theta_bound=self.theta_bound,
                 noise=self._noise,
@@ -1134,7 +1130,7 @@ class Unlearner:
             released = self._fresh()
             if spec.classes is not None:
                 released.classes_ = spec.classes
-            names = data.surviving_names() if hasattr(self.model, "feature_names_in_") else None
+            names = data.surviving_names() if hasattr(self._model, "feature_names_in_") else None
             noise = self._noise and replace(self._noise.lost(), draws=0)  # how many tells of requests
             set_theta(released, theta, None, names=names, noise=noise)
             released.certificate_ = terms.certificate(found, scale, self._noise, seed)
@@ -1265,7 +1261,7 @@ class Unlearner:
             held = self._held
             if not isinstance(held, DetachedData):
                 raise ValueError("this Unlearner has its rows: detach it first, or make a new one")
-            noise = noise_of(self.model)
+            noise = noise_of(self._model)
             names, width = held.surviving_names(), held.n_columns
             data = _rows(X, y, sample_weight, self._spec, width, names, column_index=self._column_index)
             self._check_belong(data, held.counts, self._state.statistics, noise)
@@ -1350,8 +1346,8 @@ class Unlearner:
             theta, bound = _step_from(statistics)
             if not (np.isfinite(theta).all() and isfinite(statistics.at.value)):
                 raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
-            if method == "auto" and not bound <= self.tolerance:
-                raise ToleranceExceeded(bound, self.tolerance)
+            if method == "auto" and not bound <= self._tolerance:
+                raise ToleranceExceeded(bound, self._tolerance)
             profile = np.inf
             if self._budget is not None:
                 norm = statistics.numbers[3] if self._spec.fit_intercept else 1.0
@@ -1369,7 +1365,7 @@ class Unlearner:
                 "rows_touched": data.rows_touched,
                 "features_revoked": revoked,
             }
-            record = (named, old.theta, theta, self._spec.model, self.tolerance, False, versions())
+            record = (named, old.theta, theta, self._spec.model, self._tolerance, False, versions())
             update = Update._of(outcome, record, started)
             state = _State(
                 theta,
@@ -1458,7 +1454,7 @@ class Unlearner:
             write(path, self._saved(include_rows, include_noise))
 
     def _saved(self, include_rows: bool, include_noise: bool) -> Saved:
-        held, model, spec, noise = self._held, self.model, self._spec, self._noise
+        held, model, spec, noise = self._held, self._model, self._spec, self._noise
         if noise is not None and include_noise:
             noise.values  # noqa: B018 - raises if they are lost
         if noise is not None and not include_noise:
@@ -1478,7 +1474,7 @@ class Unlearner:
         return Saved(
             spec=spec,
             parameters={
-                "tol": model.tol if ours else self.tolerance,
+                "tol": model.tol if ours else self._tolerance,
                 "max_iter": model.max_iter if ours else MAX_ITER,
                 "solver": self._solver,
                 "memory_limit": self._memory_limit,
@@ -1487,7 +1483,7 @@ class Unlearner:
             residual=self._kept(model.residual_ if ours else measured),
             n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
-            tolerance=self.tolerance,
+            tolerance=self._tolerance,
             residual_on_entry=self.residual_on_entry,
             column_index=self._column_index,
             kept=held.kept,
@@ -1506,7 +1502,7 @@ class Unlearner:
 
     def _kept(self, residual: float | None) -> float | None:
         """What a file holds of it: one above the tolerance has digits of the rows of a request."""
-        if residual is None or residual <= self.tolerance:
+        if residual is None or residual <= self._tolerance:
             return residual
         return power_of_two_above(residual)
 
@@ -1592,14 +1588,14 @@ class Unlearner:
         anchor = None if statistics is None else statistics.anchor
         self._state = _State(saved.theta, at, anchor, anchor is not None, statistics, saved.since_anchor)
         if spec.classes is not None:
-            self.model.classes_ = spec.classes
+            self._model.classes_ = spec.classes
         if saved.n_iter is not None:
-            self.model.n_iter_ = saved.n_iter
+            self._model.n_iter_ = saved.n_iter
         names = saved.names if saved.named else None
-        set_theta(self.model, saved.theta, saved.residual, names=names, noise=saved.noise)
+        set_theta(self._model, saved.theta, saved.residual, names=names, noise=saved.noise)
         if saved.budget is not None:
             self._state.profile = saved.budget.spent
-        self._state.published = getattr(self.model, "_fitted", None)
+        self._state.published = getattr(self._model, "_fitted", None)
 
     # --- the current data
 
@@ -1641,7 +1637,7 @@ class Unlearner:
             fresh, noise, names = self._fresh(), self._noise, None
             if noise is not None:
                 noise = noise.of(self._held.kept)
-            if hasattr(self.model, "feature_names_in_"):
+            if hasattr(self._model, "feature_names_in_"):
                 names = self._held.surviving_names()
         fit_again(fresh, noise, *data)
         if names is not None:
@@ -1652,7 +1648,7 @@ class Unlearner:
         """An estimator of ours for this objective, not fitted."""
         parameters: dict[str, Any] = {
             "fit_intercept": self._spec.fit_intercept,
-            "tol": self.tolerance,
+            "tol": self._tolerance,
             "max_iter": MAX_ITER,
             "solver": self._solver,
             "memory_limit": self._memory_limit,
@@ -1751,6 +1747,13 @@ def _rows(
 def _bare(at: _core.Evaluation) -> _core.Evaluation:
     """Without the curvature of every row."""
     return _core.Evaluation(at.value, at.gradient)
+
+
+def _rows_touched(data: CorrectedData, touched: Touched) -> int:
+    ledger = data.ledger
+    if not touched.revoked:
+        return ledger.edits
+    return _union([ledger.touched(), *touched.revoked_rows], ledger.numbers).size
 
 
 def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
