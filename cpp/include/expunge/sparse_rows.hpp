@@ -109,7 +109,9 @@ EXPUNGE_LOOP Indices look_through(const CsrArrays<T, I>& X, Index rows) {
         if (first > begin) descents -= indices[first] <= indices[first - 1];
         inside &= indices[first] >= 0 && static_cast<std::size_t>(indices[stop - 1]) < X.width;
     }
-    if (descents != 0) inside = std::all_of(indices + begin, indices + end, [&](const I& j) { return read_once(j) < X.width; });
+    if (descents != 0)
+        inside = std::all_of(indices + begin, indices + end,
+                             [&](const I& index) { return read_once(index) < X.width; });
     return {inside, descents == 0};
 }
 
