@@ -109,7 +109,7 @@ def test_python_cost(record_line, d, kind):
     """What a request of one row takes by apply, beside the native calls that it makes."""
     un, stream = unlearner(d, NO_LIMIT), Stream(d)
     X, y, theta = problem(d)
-    ledger, native = _core.Ledger(y, np.ones(len(y)), True), un._state.statistics
+    register, native = _core.RowRegister(y, np.ones(len(y)), True), un._state.statistics
     target = {0.0: np.array([1.0]), 1.0: np.array([0.0])}
     spent = {"apply": [], "native": []}
     for _ in range(400):
@@ -120,12 +120,12 @@ def test_python_cost(record_line, d, kind):
         spent["apply"].append(perf_counter() - started)
         rows, label = np.array([row]), target[y[row]]
         started = perf_counter()
-        ledger.begin()
+        register.begin()
         if kind == "remove":
-            ledger.remove(rows)
+            register.remove(rows)
         else:
-            ledger.set_targets(rows, label)
-        native, _ = ledger.change(X, None, None, None).edit(native, theta)
+            register.set_targets(rows, label)
+        native, _ = register.change(X, None, None, None).edit(native, theta)
         native.step()
         spent["native"].append(perf_counter() - started)
     apply, native_calls = (1e6 * float(np.median(spent[name])) for name in spent)

@@ -449,7 +449,7 @@ def restored(f, _):
     return f.array(p), H, f.array(p), f.loss(), f.array(p), f.flag(), numbers
 
 
-def new_ledger(f, _):
+def new_register(f, _):
     n = f.pick([0, 1, 5, 30, 600])
     y, s = f.targets(n), f.weights(n)
     s = np.ones(n) if s is None else s
@@ -591,21 +591,21 @@ ENTRIES = {
     ),
     "TouchedRows.objectives": lambda f, _: (f.loss(), f.flag()),
     "TouchedRows.gained_norm": lambda f, _: (f.flag(),),
-    "Ledger.__init__": new_ledger,
-    "Ledger.begin": lambda f, _: (),
-    "Ledger.rollback": lambda f, _: (),
-    "Ledger.require": lambda f, L: (f.rows(L.numbers),),
-    "Ledger.remove": lambda f, L: (f.rows(L.numbers),),
-    "Ledger.set_targets": lambda f, L: (r := f.rows(L.numbers), f.targets(f.pick([np.size(r), 1]))),
-    "Ledger.relocate": lambda f, L: (f.rows(L.numbers),),
-    "Ledger.add": add_rows,
-    "Ledger.change": change,
-    "Ledger.touched": lambda f, _: (),
-    "Ledger.compacted": lambda f, _: (),
-    "Ledger.live": lambda f, _: (),
-    "Ledger.of": lambda f, L: (f.rows(L.numbers),),
+    "RowRegister.__init__": new_register,
+    "RowRegister.begin": lambda f, _: (),
+    "RowRegister.rollback": lambda f, _: (),
+    "RowRegister.require": lambda f, L: (f.rows(L.numbers),),
+    "RowRegister.remove": lambda f, L: (f.rows(L.numbers),),
+    "RowRegister.set_targets": lambda f, L: (r := f.rows(L.numbers), f.targets(f.pick([np.size(r), 1]))),
+    "RowRegister.relocate": lambda f, L: (f.rows(L.numbers),),
+    "RowRegister.add": add_rows,
+    "RowRegister.change": change,
+    "RowRegister.touched": lambda f, _: (),
+    "RowRegister.compacted": lambda f, _: (),
+    "RowRegister.live": lambda f, _: (),
+    "RowRegister.of": lambda f, L: (f.rows(L.numbers),),
     **{
-        f"Ledger.{name}": None
+        f"RowRegister.{name}": None
         for name in ("numbers", "edits", "weighty", "abandoned", "counts", "base", "overlay")
     },
     "Objective.__init__": new_objective,

@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 
 import expunge as ex
-from expunge import certificate, release
+from expunge import accounting, release
 from expunge.audit import Audit, audit_certificate, clopper_pearson, separate
 from expunge.errors import CertificateError
 from expunge.losses import get_loss
@@ -143,7 +143,7 @@ def test_rows_of_more_than_one_panel_pass():
 def test_it_passes_at_the_tolerance_that_users_start_with():
     found = audit(0, tolerance=1e-8, theta_bound=100.0)
     assert not found.falsified
-    assert found.mu == pytest.approx(certificate.mu(EPSILON, DELTA), rel=2.0**-20)
+    assert found.mu == pytest.approx(accounting.mu(EPSILON, DELTA), rel=2.0**-20)
 
 
 # --- planted bugs
@@ -163,7 +163,7 @@ def unverified(sigma):
     return release
 
 
-SIGMA = 2e-6 / certificate.mu(EPSILON, DELTA)
+SIGMA = 2e-6 / accounting.mu(EPSILON, DELTA)
 
 
 @each_kind
@@ -390,7 +390,7 @@ def test_the_canary_is_as_far_as_the_claim_allows_and_seen():
     """Lower bounds near the truth: not below 0.7 of a mu that is large enough to be seen."""
     for against, kind in (("retraining", ("squared", False)), ("minimiser", ("squared", True))):
         found = audit(0, *kind, epsilon=4.0, delta=0.1, runs=1500, against=against)
-        assert found.mu == pytest.approx(certificate.mu(4.0, 0.1))
+        assert found.mu == pytest.approx(accounting.mu(4.0, 0.1))
         assert 0.7 * found.mu < found.separations[1].mu_lower <= found.mu
         assert 0.5 < found.separations[1].epsilon_lower <= found.epsilon
         assert not found.falsified
@@ -422,7 +422,7 @@ def test_bounds_are_rarely_above_the_truth(mu):
     found = [separate("", *gaussians([7, i], mu, 200), delta, error) for i in range(times)]
     allowed = stats.binom.ppf(0.9999, times, 2 * error)
     assert sum(one.mu_lower > mu for one in found) <= allowed
-    truth = certificate.epsilon(delta, mu)
+    truth = accounting.epsilon(delta, mu)
     assert sum(one.epsilon_lower > truth for one in found) <= allowed
 
 
@@ -438,7 +438,7 @@ def test_bounds_are_near_the_truth():
         found = separate("", *gaussians(0, mu, 20_000), 1e-5, 1e-3)
         assert 0.85 * mu < found.mu_lower <= mu
     found = separate("", *gaussians(0, 2.0, 20_000), 1e-5, 1e-3)
-    assert 2.0 < found.epsilon_lower < certificate.epsilon(1e-5, 2.0)
+    assert 2.0 < found.epsilon_lower < accounting.epsilon(1e-5, 2.0)
     assert found.unlearned.shape == found.retrained.shape == (10_000,)
 
 

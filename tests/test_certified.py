@@ -18,7 +18,7 @@ from unlearning import Data, surviving, theta_of
 
 import expunge as ex
 from expunge import kernels
-from expunge.certificate import guo_mu, mu
+from expunge.accounting import guo_mu, mu
 
 ALPHA, EPSILON, DELTA = 1.0, 0.1, 0.01  # the source paper's
 

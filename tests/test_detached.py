@@ -606,7 +606,7 @@ def test_nothing_of_the_rows_stays_alive(loss, form):
     un._tolerance = 1e9
     un.apply([ex.CorrectValues([3], [0], 2.0), ex.AddRows(data.X[:2], y[:2]), ex.CorrectLabels([5], 1.0)])
     held = un._held
-    kept_alive = [held.X, held.ledger, held.overlay_X, held]
+    kept_alive = [held.X, held.register, held.overlay_X, held]
     references = [weakref.ref(thing) for thing in [*kept_alive, X, y]]
     del held, kept_alive, X, y
     un.detach()

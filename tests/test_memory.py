@@ -37,8 +37,8 @@ ONE = _core.Evaluation(1.0, np.ones(1))
 SPARSE = sparse.csr_array(np.eye(N, D))
 
 
-def ledger(n=N):
-    begun = _core.Ledger((np.arange(n) % 2.0), np.ones(n), True)
+def register(n=N):
+    begun = _core.RowRegister((np.arange(n) % 2.0), np.ones(n), True)
     begun.begin()
     return begun
 
@@ -60,7 +60,7 @@ def misaligned(a):
 
 
 def change(X, overlay, take, edits=lambda L: L.remove(some(1, 3))):
-    L = ledger()
+    L = register()
     edits(L)
     return L.change(X, overlay, take, None)
 
@@ -161,29 +161,33 @@ REFUSED = {
         ValueError,
         "H has 3 numbers, expected 2",
     ),
-    # ledgers
-    "remove twice": (lambda: ledger().remove(some(0, 0)), ValueError, "row 0 is given more than once"),
-    "relocate twice": (lambda: ledger().relocate(some(2, 1, 2)), ValueError, "row 2 is given more than once"),
-    "targets twice": (lambda: ledger().set_targets(some(1, 1), np.ones(2)), ValueError, "more than once"),
-    "rows never given out": (lambda: ledger().of(some(N)), IndexError, "row 30 was never given out"),
-    "negative rows": (lambda: ledger().require(some(-1)), IndexError, "row -1 was never given out"),
+    # registers
+    "remove twice": (lambda: register().remove(some(0, 0)), ValueError, "row 0 is given more than once"),
+    "relocate twice": (
+        lambda: register().relocate(some(2, 1, 2)),
+        ValueError,
+        "row 2 is given more than once",
+    ),
+    "targets twice": (lambda: register().set_targets(some(1, 1), np.ones(2)), ValueError, "more than once"),
+    "rows never given out": (lambda: register().of(some(N)), IndexError, "row 30 was never given out"),
+    "negative rows": (lambda: register().require(some(-1)), IndexError, "row -1 was never given out"),
     "numbers that descend": (
-        lambda: _core.Ledger(np.ones(2), np.ones(2), False, some(1, 0), 2),
+        lambda: _core.RowRegister(np.ones(2), np.ones(2), False, some(1, 0), 2),
         ValueError,
         "must ascend from 0 to 1",
     ),
     "numbers twice": (
-        lambda: _core.Ledger(np.ones(2), np.ones(2), False, some(1, 1), 2),
+        lambda: _core.RowRegister(np.ones(2), np.ones(2), False, some(1, 1), 2),
         ValueError,
         "must ascend from 0 to 1",
     ),
     "fewer numbers than rows": (
-        lambda: _core.Ledger(np.ones(2), np.ones(2), False, some(0, 1), -1),
+        lambda: _core.RowRegister(np.ones(2), np.ones(2), False, some(0, 1), -1),
         ValueError,
         "there are 2 rows, but -1 numbers",
     ),
     "more numbers than memory": (
-        lambda: _core.Ledger(np.ones(2), np.ones(2), False, some(0, 1), 2**62),
+        lambda: _core.RowRegister(np.ones(2), np.ones(2), False, some(0, 1), 2**62),
         (ValueError, MemoryError),
         "vector|alloc",
     ),
@@ -202,7 +206,7 @@ REFUSED = {
         ValueError,
         "X has 5 columns, expected 3",
     ),
-    "fewer rows than the ledger": (
+    "fewer rows than the register": (
         lambda: change(np.ones((2, D)), None, None, lambda L: L.remove(some(20, 21))),
         ValueError,
         "rows 20 to 22 are asked for, of 2",
@@ -220,7 +224,7 @@ REFUSED = {
         "X must be aligned",
     ),
     "misaligned numbers": (lambda: _core.is_finite(misaligned(np.ones(9))), ValueError, "must be aligned"),
-    "misaligned rows": (lambda: ledger().of(misaligned(some(1, 2))), ValueError, "rows must be aligned"),
+    "misaligned rows": (lambda: register().of(misaligned(some(1, 2))), ValueError, "rows must be aligned"),
     "misaligned indices": (
         lambda: _core.largest_norm(csr(indices=misaligned(SPARSE.indices))),
         ValueError,
@@ -237,11 +241,11 @@ REFUSED = {
         "do not fit each other",
     ),
     # objects that nobody made
-    "Ledger.__new__": (lambda: _core.Ledger.__new__(_core.Ledger), TypeError, "not safe"),
+    "RowRegister.__new__": (lambda: _core.RowRegister.__new__(_core.RowRegister), TypeError, "not safe"),
     "object.__new__": (lambda: object.__new__(_core.Anchor), TypeError, "not safe"),
     "TouchedRows()": (lambda: _core.TouchedRows(), TypeError, "No constructor"),
     "a class of its own": (
-        lambda: type("Mine", (_core.Ledger,), {}),
+        lambda: type("Mine", (_core.RowRegister,), {}),
         TypeError,
         "not an acceptable base type",
     ),
@@ -280,8 +284,8 @@ def test_a_preconditioner_says_nothing_of_cancellation():
     assert not BLOCK.cancelled
 
 
-def test_a_ledger_that_did_not_begin_rolls_back_to_what_it_was():
-    L = _core.Ledger(Y, np.ones(N), True)
+def test_a_register_that_did_not_begin_rolls_back_to_what_it_was():
+    L = _core.RowRegister(Y, np.ones(N), True)
     L.remove(some(3))
     L.rollback()
     assert L.numbers == L.live().size == N
@@ -293,8 +297,8 @@ def test_a_ledger_that_did_not_begin_rolls_back_to_what_it_was():
     assert smaller.numbers == N + 50
 
 
-def test_a_call_that_raises_leaves_the_ledger_as_it_was():
-    L = ledger()
+def test_a_call_that_raises_leaves_the_register_as_it_was():
+    L = register()
     for edit in (L.remove, L.relocate):
         with pytest.raises(ValueError, match="more than once"):
             edit(some(4, 5, 4))

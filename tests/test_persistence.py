@@ -127,7 +127,7 @@ def test_what_is_loaded_is_what_was_saved(loss, fit_intercept, weighted, include
 def numbered(held):
     """All rows at once: numbers, X, y, s."""
     X, y, s = held.current()
-    return held.ledger.live(), X, y, np.ones(y.size) if s is None else s
+    return held.register.live(), X, y, np.ones(y.size) if s is None else s
 
 
 @in_four_forms
@@ -157,7 +157,7 @@ def test_numbered_rows_restore_the_data_they_were_asked_of(weighted, form):
         name for name, kept in zip("abcdef", held.kept, strict=True) if kept
     ]
     with pytest.raises(ValueError, match="row 6 was removed before"):
-        restored.ledger.require(restored.rows([6]))
+        restored.register.require(restored.rows([6]))
 
 
 @each_content
@@ -444,7 +444,7 @@ def test_panels_are_no_larger_than_they_may_be(layout, monkeypatch):
     whole = un.corrected_data()[0]
     small_panels(monkeypatch)
     held = un._held
-    panels = [held._current(rows)[0] for rows in held._cut_fine(held.ledger.live())]
+    panels = [held._current(rows)[0] for rows in held._cut_fine(held.register.live())]
     for panel in panels:
         size = panel.data.nbytes + panel.indices.nbytes if sparse.issparse(panel) else panel.nbytes
         assert panel.shape[0] <= 7

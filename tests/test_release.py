@@ -29,7 +29,7 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge import certificate, noise, reference, release
+from expunge import accounting, noise, reference, release
 from expunge.linear import set_theta
 from expunge.losses import get_loss
 
@@ -576,7 +576,7 @@ def test_the_scale_depends_on_public_constants_only(loss):
         held.append(un.release(1.0, 1e-5).certificate_)
     assert held[0] == held[1] == held[2]
     shift = 2 * Fraction(TOLERANCE) / Fraction(ALPHA)
-    needed = shift / Fraction(certificate.mu(1.0, 1e-5))
+    needed = shift / Fraction(accounting.mu(1.0, 1e-5))
     assert needed <= Fraction(held[0].sigma) <= needed * (1 + Fraction(1, 2**20))
     assert shift / Fraction(held[0].sigma) <= Fraction(held[0].mu)
     assert held[0].mu == pytest.approx(shift / Fraction(held[0].sigma), rel=1e-15)
@@ -636,7 +636,7 @@ def test_the_scale_is_that_of_the_mathematics(against):
     shift = 1e-4 if against == "minimiser" else 2e-4
     assert_allclose(held.sigma, 3.73063 * shift, rtol=3e-6)
     assert held.against == (against or "retraining")
-    assert certificate.delta(1.0, held.mu) <= 1e-5
+    assert accounting.delta(1.0, held.mu) <= 1e-5
     rounded = un.release(1.0, 1e-2, against=against, mechanism="rounding").certificate_
     assert 1.0 - 1e-15 <= rounded.grid / (sqrt(6) * shift / 1e-2) <= 1.0 + 2.0**-19  # steps are even
 
@@ -757,7 +757,7 @@ def test_the_objective_mechanism_adds_nothing(fit_intercept):
     held = released.certificate_
     assert_array_equal(released.coef_, un.model.coef_)
     assert_allclose(released.intercept_, un.model.intercept_, atol=1e-8)
-    assert_allclose(held.tolerance, SIGMA * certificate.guo_mu(EPSILON, DELTA))
+    assert_allclose(held.tolerance, SIGMA * accounting.guo_mu(EPSILON, DELTA))
     assert (held.sigma, held.mu, held.against, held.void) == (SIGMA, None, "minimiser", None)
     assert any(
         "does not depend on the noise" in text for text, status in held.assumptions if status != "checked"
@@ -805,7 +805,7 @@ def test_two_releases_with_the_same_noise_reveal_the_removed_row():
     second = un.release(0.1, DELTA)
     assert first.certificate_.mu == second.certificate_.mu
     both = certificate.compose([first.certificate_.mu, second.certificate_.mu])
-    assert certificate.epsilon(DELTA, both) > 0.1
+    assert accounting.epsilon(DELTA, both) > 0.1
 
 
 # --- every refusal

@@ -6,7 +6,7 @@ namespace expunge::bindings {
 void bind_build(pybind11::module_& m);
 void bind_cholesky(pybind11::module_& m);
 void bind_objective(pybind11::module_& m);
-void bind_ledger(pybind11::module_& m);
+void bind_register(pybind11::module_& m);
 void bind_newton(pybind11::module_& m);
 void bind_noise(pybind11::module_& m);
 void bind_statistics(pybind11::module_& m);

@@ -41,7 +41,7 @@ PYBIND11_MODULE(EXPUNGE_MODULE, m) {
     bind_objective(m);
     bind_newton(m);
     bind_statistics(m);
-    bind_ledger(m);
+    bind_register(m);
     bind_noise(m);
     only_constructed(m);
 }

@@ -1,6 +1,6 @@
 """expunge: exact, closed-form unlearning of rows, labels, values and features from linear models."""
 
-from . import audit, certificate, kernels, receipts, reference, updates
+from . import accounting, audit, certificate, kernels, receipts, reference, updates
 from ._core import build_info
 from .errors import (
     CertificateError,
@@ -36,6 +36,7 @@ __all__ = [
     "ToleranceExceeded",
     "Unlearner",
     "Update",
+    "accounting",
     "audit",
     "build_info",
     "certificate",

@@ -25,7 +25,7 @@ from scipy.special import betaincinv, expit, ndtr, ndtri
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from . import certificate, kernels
+from . import accounting, kernels
 from ._arrays import Float
 from .adopt import Specification, encode_targets, specification
 from .data import PANEL
@@ -439,14 +439,14 @@ class _Claim:
         models = 2 if public.against == "retraining" else 1
         if public.mechanism == "objective":
             assert noise is not None
-            mu = certificate.guo_mu(public.epsilon, public.delta)
+            mu = accounting.guo_mu(public.epsilon, public.delta)
             return cls(public, noise.sigma * mu / models, sigma=noise.sigma, mu=mu)  # E15
         shift = models * Fraction(public.tolerance) / Fraction(public.alpha)
         if public.mechanism == "rounding":
             root = Fraction(isqrt(d * 4**64 - 1) + 1, 2**64)  # of d, or just above
             steps = grid_of(root * shift / Fraction(public.delta), public.theta_bound, even=True)  # E17
             return cls(public, public.tolerance, grid=steps.width, steps=steps)
-        steps = grid_of(shift / Fraction(certificate.mu(public.epsilon, public.delta)), public.theta_bound)
+        steps = grid_of(shift / Fraction(accounting.mu(public.epsilon, public.delta)), public.theta_bound)
         mu = float(shift / steps.exact)  # E16
         return cls(public, public.tolerance, sigma=steps.width, mu=mu, steps=steps)
 

@@ -289,7 +289,7 @@ class CorrectedData(Data):
         n, width = X.shape
         super().__init__(width, names, classes=classes)
         self.X = X
-        self.ledger = _core.Ledger(y, np.ones(n) if s is None else s, classes)
+        self.register = _core.RowRegister(y, np.ones(n) if s is None else s, classes)
         self.weighted = s is not None
         self.overlay_X = _overlay(X)
         self.largest_norm = _core.largest_norm(X)  # that any row ever had
@@ -315,7 +315,7 @@ class CorrectedData(Data):
         """
         numbers, X, y, s = numbered
         data = cls(X, y, s, None, classes=classes, column_index=column_index)
-        data.ledger = _core.Ledger(y, s, classes, numbers, n_rows)
+        data.register = _core.RowRegister(y, s, classes, numbers, n_rows)
         data.kept, data.stored = kept.copy(), np.flatnonzero(kept)
         data.names = None if names is None else list(names)
         data.weighted = weighted
@@ -337,18 +337,18 @@ class CorrectedData(Data):
     @property
     def n_rows(self) -> int:
         """Row numbers given out so far, removed rows included."""
-        return self.ledger.numbers
+        return self.register.numbers
 
     def blocks(self) -> Blocks:
         """D' as the core takes it: the base, with weight 0 where the overlay or nothing stands instead."""
-        blocks: Blocks = [(self.X, *self.ledger.base)]
+        blocks: Blocks = [(self.X, *self.register.base)]
         if len(self.overlay_X):
-            blocks.append((self.overlay_X.matrix(), *self.ledger.overlay))
+            blocks.append((self.overlay_X.matrix(), *self.register.overlay))
         return blocks
 
     def get(self, rows: Index) -> tuple[Any, Float, Float]:
         """Copies of rows of the data: X (m, stored columns), y (m,), s (m,)."""
-        places, y, s = self.ledger.of(rows)
+        places, y, s = self.register.of(rows)
         return self._rows_at(places), y, s
 
     def _rows_at(self, places: Index, columns: NDArray[np.bool_] | None = None) -> Any:
@@ -365,12 +365,12 @@ class CorrectedData(Data):
 
     def current(self) -> tuple[Any, Float, Float | None]:
         """Copies of all rows in the order of their numbers, surviving columns only."""
-        X, y, s = self._current(self.ledger.live())
+        X, y, s = self._current(self.register.live())
         return X, y, s if self.weighted else None
 
     def _current(self, rows: Index) -> tuple[Any, Float, Float]:
         """Copies of rows X (m, surviving columns), y (m,), s (m,)."""
-        places, y, s = self.ledger.of(rows)
+        places, y, s = self.register.of(rows)
         return self._rows_at(places, self.stored_columns(self.kept)), y, s
 
     def panels(self) -> Iterator[tuple[Any, Float, Float]]:
@@ -378,7 +378,7 @@ class CorrectedData(Data):
 
         (A release is computed panel by panel, and must not tell by its last bits what was revoked.)
         """
-        for rows in self._cut(self.ledger.live()):
+        for rows in self._cut(self.register.live()):
             yield self._current(rows)
 
     def _cut(self, rows: Index) -> Iterator[Index]:
@@ -402,7 +402,7 @@ class CorrectedData(Data):
 
     def _entries(self, rows: Index) -> Index:
         """(m,) how many entries each of these rows of a sparse X has, over the stored columns."""
-        places, n = self.ledger.of(rows)[0], self.X.shape[0]
+        places, n = self.register.of(rows)[0], self.X.shape[0]
         base, counts = places < n, np.empty(rows.size, dtype=np.int64)
         for here, X, at in ((base, self.X, places), (~base, self.overlay_X.matrix(), places - n)):
             indptr: NDArray[Any] = X.indptr  # type: ignore[union-attr]
@@ -418,26 +418,26 @@ class CorrectedData(Data):
     @property
     def counts(self) -> NDArray[np.int64]:
         """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
-        return np.array(self.ledger.counts)
+        return np.array(self.register.counts)
 
     def streamed(self) -> tuple[Index, Streamed | StreamedCsr, Streamed, Streamed]:
         """Of all rows: numbers (m,), ascending, X (m, surviving columns), y (m,), s (m,).
 
         Of X, y and s only a panel is there at a time, once it is asked for; until then nothing may change.
         """
-        live = self.ledger.live()
+        live = self.register.live()
 
         def column(which: int) -> Streamed:
             panels = range(0, live.size, PANEL)
             return Streamed(
                 np.dtype(np.float64),
                 live.shape,
-                lambda: (self.ledger.of(live[first : first + PANEL])[which] for first in panels),
+                lambda: (self.register.of(live[first : first + PANEL])[which] for first in panels),
             )
 
         def panels() -> Iterator[Any]:
             columns = self.stored_columns(self.kept)
-            return (self._rows_at(self.ledger.of(rows)[0], columns) for rows in self._cut_fine(live))
+            return (self._rows_at(self.register.of(rows)[0], columns) for rows in self._cut_fine(live))
 
         y, s = column(1), column(2)
         if not self.is_sparse:
@@ -464,19 +464,19 @@ class CorrectedData(Data):
 
     def rows(self, given: Any) -> Index:
         """Row numbers from a request. Whether they are in the data still is seen where they are edited."""
-        return as_indices(given, self.ledger.numbers, "row")
+        return as_indices(given, self.register.numbers, "row")
 
     # --- the edits of a request
 
     def begin(self) -> None:
         """See Data."""
-        self.ledger.begin()  # first: an interrupt between the two must not undo the request before
+        self.register.begin()  # first: an interrupt between the two must not undo the request before
         self._touched = Touched(self)
 
     def rollback(self) -> None:
         """See Data."""
         if self._touched is not NOTHING:
-            self.ledger.rollback()  # which may be done twice
+            self.register.rollback()  # which may be done twice
             super().rollback()
 
     def _append(self, X: Any) -> None:
@@ -488,23 +488,23 @@ class CorrectedData(Data):
 
     def remove(self, rows: Index) -> None:
         """Rows leave: s -> 0."""
-        self.ledger.remove(rows)
+        self.register.remove(rows)
 
     def set_targets(self, rows: Index, y: Float) -> None:
         """Targets of rows become y, (m,)."""
-        self.ledger.set_targets(rows, y)
+        self.register.set_targets(rows, y)
 
     def set_values(self, rows: Index, columns: Index, values: NDArray[Any]) -> None:
         """Cells of rows x columns become values (m, k), in the dtype of X."""
-        self.ledger.require(rows)
+        self.register.require(rows)
         X, _, _ = self.get(rows)
         self._append(_with_cells(X, self._position(columns), values))
-        self.ledger.relocate(rows)
+        self.register.relocate(rows)
 
     def add(self, X: Any, y: Float, s: Float | None) -> None:
         """New rows X (m, surviving columns), y (m,), s (m,)."""
         self._append(self._widened(X))
-        self.ledger.add(y, np.ones(y.size) if s is None else s)
+        self.register.add(y, np.ones(y.size) if s is None else s)
         if s is not None and not self.weighted:
             self._before("weighted")
             self.weighted = True
@@ -531,7 +531,7 @@ class CorrectedData(Data):
             touched.columns = self.kept.copy()
             touched.columns[touched.revoked] = True
         columns = self.stored_columns(touched.columns)
-        touched.rows = self.ledger.change(self.X, self.overlay_X.matrix, self._rows_at, columns)
+        touched.rows = self.register.change(self.X, self.overlay_X.matrix, self._rows_at, columns)
         return touched
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
@@ -548,8 +548,8 @@ class CorrectedData(Data):
             found, entries = _rows_with_values(self.X, at)
         if len(self.overlay_X):
             found = np.append(found, _rows_with_values(self.overlay_X.matrix(), at)[0])
-        live = self.ledger.live()
-        return live[found[self.ledger.of(live)[0]]], entries
+        live = self.register.live()
+        return live[found[self.register.of(live)[0]]], entries
 
     # --- memory that nothing needs any more
 
@@ -558,14 +558,14 @@ class CorrectedData(Data):
 
         The data stay what they are.
         """
-        if not self._revoked_entries and not self.ledger.abandoned:
+        if not self._revoked_entries and not self.register.abandoned:
             return
         few_columns = (
             self._revoked_entries > 0 and sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz
         )
-        if not few_columns and 2 * self.ledger.abandoned <= len(self.overlay_X):
+        if not few_columns and 2 * self.register.abandoned <= len(self.overlay_X):
             return
-        ledger, places = self.ledger.compacted()
+        register, places = self.register.compacted()
         X, overlay = self.X, _take(self.overlay_X.matrix(), places - self.X.shape[0])
         columns = self.stored_columns(self.kept) if few_columns else None
         changed: dict[str, Any] = {}
@@ -580,7 +580,7 @@ class CorrectedData(Data):
                 changed.update(_index=_column_index(X))
         rows = _overlay(X)
         rows.append(overlay)
-        changed.update(overlay_X=rows, ledger=ledger)
+        changed.update(overlay_X=rows, register=register)
         self.__dict__.update(changed)  # all at once: an interrupt finds the data before or after
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import brentq
 
-from . import _core, certificate
+from . import _core, accounting
 from ._arrays import Float
 from .errors import CertificateError
 from .linear import check_tolerance
@@ -43,7 +43,7 @@ _OUTSIDE = (
 
 def check_epsilon_delta(epsilon: Any, delta: Any) -> tuple[float, float]:
     """Both as floats, or an error."""
-    certificate.mu(epsilon, delta)
+    accounting.mu(epsilon, delta)
     epsilon, delta = float(epsilon), float(delta)
     if delta < LEAST_DELTA:
         raise CertificateError(
@@ -147,7 +147,7 @@ class Certificate:
     resolution : float or None
         A power of two: released coefficients are multiples of it, and tell nothing below (output, rounding).
     mu : float or None
-        Ratio of shift to scale (E14), for :func:`expunge.certificate.compose`; of the output mechanism.
+        Ratio of shift to scale (E14), for :func:`expunge.accounting.compose`; of the output mechanism.
     against : {"retraining", "minimiser"}
         What it is compared with: a retraining that stops at the same tolerance, or the exact minimiser.
     tolerance : float
@@ -371,7 +371,7 @@ class Terms:
     def grid(self, d: int) -> Grid:
         """What the noise (E16) or cells (E17) of d coefficients are made of: as wide as they must be."""
         if self.mechanism == "output":
-            return grid_of(self.shift / Fraction(certificate.mu(self.epsilon, self.delta)), self.theta_bound)
+            return grid_of(self.shift / Fraction(accounting.mu(self.epsilon, self.delta)), self.theta_bound)
         width = _root(d) * self.shift / Fraction(self.delta)
         return grid_of(width, self.theta_bound, even=True)
 
@@ -489,7 +489,7 @@ def _root(d: int) -> Fraction:
 
 def hidden(epsilon: float, delta: float, sigma: float) -> float:
     """Largest profile residual that noise in the objective hides (E15)."""
-    return sigma * certificate.guo_mu(epsilon, delta)
+    return sigma * accounting.guo_mu(epsilon, delta)
 
 
 def check_theta_bound(value: Any) -> float:

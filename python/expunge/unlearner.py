@@ -636,10 +636,10 @@ class Unlearner:
             survives = np.append(data.kept[width], np.ones(int(fit_intercept), dtype=bool))
             dropped = np.flatnonzero(~survives)
             revoked_rows = _union(touched.revoked_rows, data.n_rows)
-            revoked_rows = revoked_rows[data.ledger.of(revoked_rows)[0] >= 0]
+            revoked_rows = revoked_rows[data.register.of(revoked_rows)[0] >= 0]
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if rows.any:
-            many = 4 * data.ledger.edits > data.ledger.weighty  # so many that H is better assembled anew
+            many = 4 * data.register.edits > data.register.weighty  # so many that H is better assembled anew
             if statistics is not None and not (many and not self._spec.constant_hessian):
                 statistics, difference = rows.edit(statistics, old.theta)
                 edited = statistics.anchor
@@ -913,7 +913,7 @@ class Unlearner:
             return objective.evaluate(theta), 1
         if not edit.dropped.size:
             return known, 0
-        few = 4 * edit.revoked_rows.size <= data.ledger.weighty
+        few = 4 * edit.revoked_rows.size <= data.register.weighty
         if not (
             few and sparse.issparse(data.X) and (block is None or in_low_dimension(objective, theta.size))
         ):
@@ -1052,7 +1052,7 @@ class Unlearner:
         Coefficients whose profile residual is verified to be at most a public tolerance, rounding counted,
         after iterations where it is not so already, go through a mechanism that hides what is left (E15 to
         E17). The intercept is computed from the released coefficients and the current rows. Each release
-        draws fresh noise; what several tell together is for :func:`expunge.certificate.compose`.
+        draws fresh noise; what several tell together is for :func:`expunge.accounting.compose`.
 
         Parameters
         ----------
@@ -1750,10 +1750,10 @@ def _bare(at: _core.Evaluation) -> _core.Evaluation:
 
 
 def _rows_touched(data: CorrectedData, touched: Touched) -> int:
-    ledger = data.ledger
+    register = data.register
     if not touched.revoked:
-        return ledger.edits
-    return _union([ledger.touched(), *touched.revoked_rows], ledger.numbers).size
+        return register.edits
+    return _union([register.touched(), *touched.revoked_rows], register.numbers).size
 
 
 def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:

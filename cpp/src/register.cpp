@@ -1,4 +1,4 @@
-#include "expunge/ledger.hpp"
+#include "expunge/register.hpp"
 
 #include <algorithm>
 #include <functional>
@@ -30,15 +30,15 @@ void WeightedTargets::append(const VectorRef& y, const VectorRef& s) {
     size_ = wanted;
 }
 
-Ledger::Ledger(const VectorRef& y, const VectorRef& s, bool classes)
+RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, bool classes)
     : place_(static_cast<std::size_t>(y.size())), base_(y, s), classes_(classes) {
     std::iota(place_.begin(), place_.end(), Index(0));
     count({place_, y, s}, 1);
     begin();
 }
 
-Ledger::Ledger(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count)
-    : Ledger(y, s, classes) {
+RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count)
+    : RowRegister(y, s, classes) {
     require_size("numbers", static_cast<Index>(numbers.size()), y.size());
     if (count < y.size())
         throw std::invalid_argument("there are " + std::to_string(y.size()) + " rows, but " +
@@ -56,7 +56,7 @@ Ledger::Ledger(const VectorRef& y, const VectorRef& s, bool classes, Numbers num
     begin();
 }
 
-std::vector<Index> Ledger::live() const {
+std::vector<Index> RowRegister::live() const {
     std::vector<Index> rows;
     rows.reserve(place_.size());
     for (Index row = 0; row < numbers(); ++row)
@@ -64,7 +64,7 @@ std::vector<Index> Ledger::live() const {
     return rows;
 }
 
-void Ledger::require_given_out(Numbers rows) const {
+void RowRegister::require_given_out(Numbers rows) const {
     for (const Index row : rows)
         if (row < 0 || row >= numbers())
             throw std::out_of_range("row " + std::to_string(row) +
@@ -72,7 +72,7 @@ void Ledger::require_given_out(Numbers rows) const {
                                     std::to_string(numbers() - 1));
 }
 
-Ledger::Side Ledger::of(Numbers rows) const {
+RowRegister::Side RowRegister::of(Numbers rows) const {
     require_given_out(rows);
     const auto m = static_cast<Index>(rows.size());
     Side side{std::vector<Index>(rows.size()), Vector::Zero(m), Vector::Zero(m)};
@@ -86,7 +86,7 @@ Ledger::Side Ledger::of(Numbers rows) const {
     return side;
 }
 
-void Ledger::begin() {
+void RowRegister::begin() {
     notes_.clear();
     began_numbers_ = numbers();
     began_overlay_ = overlay_.size();
@@ -94,7 +94,7 @@ void Ledger::begin() {
     began_counts_ = counts_;
 }
 
-void Ledger::rollback() {
+void RowRegister::rollback() {
     for (auto note = notes_.rbegin(); note != notes_.rend(); ++note) {
         place_[static_cast<std::size_t>(note->row)] = note->place;
         y(note->place) = note->y;
@@ -107,7 +107,7 @@ void Ledger::rollback() {
     counts_ = began_counts_;
 }
 
-void Ledger::require(Numbers rows) const {
+void RowRegister::require(Numbers rows) const {
     require_given_out(rows);
     for (const Index row : rows)
         if (place(row) < 0)
@@ -120,18 +120,18 @@ void Ledger::require(Numbers rows) const {
         throw std::invalid_argument("row " + std::to_string(*twice) + " is given more than once");
 }
 
-void Ledger::note(Index row) {
+void RowRegister::note(Index row) {
     const Index at = place(row);
     notes_.push_back({row, at, y(at), s(at)});
 }
 
 // The row at this place is there no more.
-void Ledger::leave(Index place) {
+void RowRegister::leave(Index place) {
     s(place) = 0.0;
     abandoned_ += place >= base_.size();
 }
 
-void Ledger::remove(Numbers rows) {
+void RowRegister::remove(Numbers rows) {
     require(rows);
     notes_.reserve(notes_.size() + rows.size());
     for (const Index row : rows) {
@@ -141,7 +141,7 @@ void Ledger::remove(Numbers rows) {
     }
 }
 
-void Ledger::set_targets(Numbers rows, const VectorRef& targets) {
+void RowRegister::set_targets(Numbers rows, const VectorRef& targets) {
     require(rows);
     const auto m = static_cast<Index>(rows.size());
     if (targets.size() != m && targets.size() != 1)
@@ -155,7 +155,7 @@ void Ledger::set_targets(Numbers rows, const VectorRef& targets) {
     }
 }
 
-void Ledger::relocate(Numbers rows) {
+void RowRegister::relocate(Numbers rows) {
     require(rows);
     const Side now = of(rows);
     notes_.reserve(notes_.size() + rows.size());
@@ -168,7 +168,7 @@ void Ledger::relocate(Numbers rows) {
     }
 }
 
-void Ledger::add(const VectorRef& targets, const VectorRef& weights) {
+void RowRegister::add(const VectorRef& targets, const VectorRef& weights) {
     const std::size_t first = place_.size(), wanted = first + static_cast<std::size_t>(targets.size());
     const Index to = base_.size() + overlay_.size();
     if (wanted > place_.capacity()) place_.reserve(std::max(wanted, 2 * first));
@@ -177,13 +177,13 @@ void Ledger::add(const VectorRef& targets, const VectorRef& weights) {
     std::iota(place_.begin() + static_cast<std::ptrdiff_t>(first), place_.end(), to);
 }
 
-void Ledger::count(const Side& side, Index sign) {
+void RowRegister::count(const Side& side, Index sign) {
     for (Index i = 0; i < side.s.size(); ++i)
         if (side.s(i) > 0.0) (classes_ && side.y(i) == 1.0 ? counts_.second : counts_.first) += sign;
 }
 
 // The first note of each row that was there at begin(), ascending by row.
-std::vector<std::size_t> Ledger::first_notes() const {
+std::vector<std::size_t> RowRegister::first_notes() const {
     std::vector<std::size_t> first;
     for (std::size_t i = 0; i < notes_.size(); ++i)
         if (notes_[i].row < began_numbers_) first.push_back(i);
@@ -195,14 +195,14 @@ std::vector<std::size_t> Ledger::first_notes() const {
     return first;
 }
 
-std::vector<Index> Ledger::touched() const {
+std::vector<Index> RowRegister::touched() const {
     std::vector<Index> rows;
     for (const std::size_t i : first_notes()) rows.push_back(notes_[i].row);
     for (Index row = began_numbers_; row < numbers(); ++row) rows.push_back(row);
     return rows;
 }
 
-Ledger::Change Ledger::change() {
+RowRegister::Change RowRegister::change() {
     const std::vector<std::size_t> first = first_notes();
     Change change;
     const auto m = static_cast<Index>(first.size());
@@ -244,8 +244,8 @@ Ledger::Change Ledger::change() {
     return change;
 }
 
-std::pair<Ledger, std::vector<Index>> Ledger::compacted() const {
-    Ledger smaller(*this);
+std::pair<RowRegister, std::vector<Index>> RowRegister::compacted() const {
+    RowRegister smaller(*this);
     smaller.notes_.clear();
     smaller.overlay_ = WeightedTargets();
     smaller.abandoned_ = 0;

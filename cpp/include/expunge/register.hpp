@@ -35,7 +35,7 @@ private:
 // of those whose values were corrected. A place that no row has (any more) weighs 0.
 // One request at a time: what rows were since begin() is noted, for change() to tell and rollback() to
 // restore.
-class Ledger {
+class RowRegister {
 public:
     using Numbers = std::span<const Index>;
     struct Side {
@@ -44,10 +44,10 @@ public:
     };
 
     // `classes`: whether targets are 0 and 1, both of which must keep weight.
-    Ledger(const VectorRef& y, const VectorRef& s, bool classes);
+    RowRegister(const VectorRef& y, const VectorRef& s, bool classes);
     // The same, with the rows at places 0, 1, ... under these numbers, which ascend: of `count` that were
     // given out, the others have left. Here as everywhere, what does not fit throws, and nothing has changed.
-    Ledger(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count);
+    RowRegister(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count);
 
     Index numbers() const { return static_cast<Index>(place_.size()); }             // given out so far
     Index place(Index row) const { return place_[static_cast<std::size_t>(row)]; }  // -1: it has left
@@ -80,7 +80,7 @@ public:
     std::vector<Index> touched() const;     // their numbers, ascending
 
     // Without the abandoned places: the overlay's rows in the order of their numbers, and where they were.
-    std::pair<Ledger, std::vector<Index>> compacted() const;
+    std::pair<RowRegister, std::vector<Index>> compacted() const;
 
 private:
     struct Note {  // what a row was

@@ -1,4 +1,4 @@
-"""expunge.certificate: (ε, δ) of a shift in Gaussian noise and its inverses, against 60 digits (E14, E15)."""
+"""expunge.accounting: (ε, δ) of a shift in Gaussian noise and its inverses, against 60 digits (E14, E15)."""
 
 import math
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad, trapezoid
 from scipy.special import erfcx, log_ndtr, ndtr
 
-from expunge.certificate import _profile, compose, delta, epsilon, guo_mu, log_delta, mu
+from expunge.accounting import _profile, compose, delta, epsilon, guo_mu, log_delta, mu
 
 EPSILONS = [0.0, 1e-6, 1e-3, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
 DELTAS = [1e-300, 1e-200, 1e-100, 1e-50, 1e-20, 1e-10, 1e-5, 0.01, 0.1, 0.5, 0.9, 1 - 1e-6]
@@ -349,3 +349,9 @@ def test_numbers_of_every_kind_give_floats():
         values = (delta(one, one), log_delta(one, one), mu(one, 1e-5), epsilon(1e-5, one), compose([one]))
         assert [type(value) for value in values] == [float] * 5
         assert values == (delta(1.0, 1.0), log_delta(1.0, 1.0), mu(1.0, 1e-5), epsilon(1e-5, 1.0), 1.0)
+
+
+def test_the_former_name_of_the_module_still_imports():
+    from expunge import accounting, certificate
+
+    assert all(getattr(certificate, name) is getattr(accounting, name) for name in accounting.__all__)

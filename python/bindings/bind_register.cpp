@@ -2,7 +2,7 @@
 
 #include "bind.hpp"
 #include "expunge/errors.hpp"
-#include "expunge/ledger.hpp"
+#include "expunge/register.hpp"
 #include "expunge/statistics.hpp"
 #include "objective.hpp"
 
@@ -13,7 +13,7 @@ namespace {
 using Numbers = py::array_t<std::int64_t, py::array::c_style>;
 static_assert(sizeof(Index) == sizeof(std::int64_t));
 
-Ledger::Numbers numbers(const Numbers& rows) {
+RowRegister::Numbers numbers(const Numbers& rows) {
     if (rows.ndim() != 1) throw std::invalid_argument("rows must have one dimension");
     require_aligned(rows, "rows");
     return {reinterpret_cast<const Index*>(rows.data()), static_cast<std::size_t>(rows.size())};
@@ -26,7 +26,7 @@ Numbers to_numpy(const std::vector<Index>& values) {
                    reinterpret_cast<const std::int64_t*>(values.data()));
 }
 
-// A view that keeps the memory, which a ledger that grows leaves behind.
+// A view that keeps the memory, which a register that grows leaves behind.
 py::array view(const std::shared_ptr<double[]>& memory, Index size) {
     auto* held = new std::shared_ptr<double[]>(memory);
     const py::capsule owner(held, [](void* p) { delete static_cast<std::shared_ptr<double[]>*>(p); });
@@ -44,11 +44,11 @@ class TouchedRows {
 public:
     // X and the overlay's rows, of which those in `columns` are seen. `take(places)` copies rows together
     // that do not lie together.
-    TouchedRows(Ledger& ledger, const py::object& X, const py::object& overlay, const py::object& take,
-                const Columns& columns)
-        : change_(ledger.change()) {
-        const Index n = ledger.base().size();
-        const auto view = [&](const Ledger::Side& side) -> Rows {
+    TouchedRows(RowRegister& row_register, const py::object& X, const py::object& overlay,
+                const py::object& take, const Columns& columns)
+        : change_(row_register.change()) {
+        const Index n = row_register.base().size();
+        const auto view = [&](const RowRegister::Side& side) -> Rows {
             const Index first = side.places.front(), m = side.y.size();
             bool together = first >= n || first + m <= n;
             for (Index i = 1; together && i < m; ++i) together = side.places[std::size_t(i)] == first + i;
@@ -92,7 +92,7 @@ public:
     }
 
 private:
-    static void add(std::vector<Block>& blocks, const Rows& rows, const Ledger::Side& side) {
+    static void add(std::vector<Block>& blocks, const Rows& rows, const RowRegister::Side& side) {
         blocks.push_back({rows, side.y.data(), side.s.data()});
     }
     static std::optional<Objective> objective(const std::vector<Block>& blocks, const Loss& loss,
@@ -102,7 +102,7 @@ private:
         return Objective(blocks, loss, Vector::Zero(d + fit_intercept), fit_intercept);
     }
 
-    Ledger::Change change_;
+    RowRegister::Change change_;
     py::list owners_;
     std::vector<Block> before_, after_;
 };
@@ -113,7 +113,7 @@ const Objective* pointer(const std::optional<Objective>& objective) {
 
 }  // namespace
 
-void bind_ledger(py::module_& m) {
+void bind_register(py::module_& m) {
     py::class_<TouchedRows>(m, "TouchedRows", py::module_local(), py::is_final())
         .def_property_readonly("any", &TouchedRows::any)
         .def_property_readonly("any_before", &TouchedRows::any_before)
@@ -145,66 +145,74 @@ void bind_ledger(py::module_& m) {
         .def("gained_norm", &TouchedRows::gained_norm, py::arg("fit_intercept"),
              py::call_guard<py::gil_scoped_release>());
 
-    py::class_<Ledger>(m, "Ledger", py::module_local(), py::is_final())
+    py::class_<RowRegister>(m, "RowRegister", py::module_local(), py::is_final())
         .def(py::init([](const Array& y, const Array& s, bool classes, const std::optional<Numbers>& rows,
                          std::optional<Index> count) {
                  const auto targets = flat(y, "y");
                  const auto weights = vector(s, "s", targets.size());
-                 if (!rows) return Ledger(targets, weights, classes);
-                 return Ledger(targets, weights, classes, numbers(*rows), count.value_or(targets.size()));
+                 if (!rows) return RowRegister(targets, weights, classes);
+                 return RowRegister(targets, weights, classes, numbers(*rows),
+                                    count.value_or(targets.size()));
              }),
              py::arg("y").noconvert(), py::arg("s").noconvert(), py::arg("classes"),
              py::arg("rows") = py::none(), py::arg("count") = py::none())
-        .def("begin", &Ledger::begin)
-        .def("rollback", &Ledger::rollback)
+        .def("begin", &RowRegister::begin)
+        .def("rollback", &RowRegister::rollback)
         .def(
-            "require", [](const Ledger& ledger, const Numbers& rows) { ledger.require(numbers(rows)); },
+            "require",
+            [](const RowRegister& row_register, const Numbers& rows) { row_register.require(numbers(rows)); },
             py::arg("rows").noconvert())
         .def(
-            "remove", [](Ledger& ledger, const Numbers& rows) { ledger.remove(numbers(rows)); },
+            "remove",
+            [](RowRegister& row_register, const Numbers& rows) { row_register.remove(numbers(rows)); },
             py::arg("rows").noconvert())
         .def(
             "set_targets",
-            [](Ledger& ledger, const Numbers& rows, const Array& y) {
-                ledger.set_targets(numbers(rows), flat(y, "y"));
+            [](RowRegister& row_register, const Numbers& rows, const Array& y) {
+                row_register.set_targets(numbers(rows), flat(y, "y"));
             },
             py::arg("rows").noconvert(), py::arg("y").noconvert())
         .def(
-            "relocate", [](Ledger& ledger, const Numbers& rows) { ledger.relocate(numbers(rows)); },
+            "relocate",
+            [](RowRegister& row_register, const Numbers& rows) { row_register.relocate(numbers(rows)); },
             py::arg("rows").noconvert())
         .def(
             "add",
-            [](Ledger& ledger, const Array& y, const Array& s) { ledger.add(flat(y, "y"), flat(s, "s")); },
+            [](RowRegister& row_register, const Array& y, const Array& s) {
+                row_register.add(flat(y, "y"), flat(s, "s"));
+            },
             py::arg("y").noconvert(), py::arg("s").noconvert())
         .def(
             "change",
-            [](Ledger& ledger, const py::object& X, const py::object& overlay, const py::object& take,
-               const Columns& columns) {
-                return std::make_unique<TouchedRows>(ledger, X, overlay, take, columns);
+            [](RowRegister& row_register, const py::object& X, const py::object& overlay,
+               const py::object& take, const Columns& columns) {
+                return std::make_unique<TouchedRows>(row_register, X, overlay, take, columns);
             },
             py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert())
-        .def("touched", [](const Ledger& ledger) { return to_numpy(ledger.touched()); })
+        .def("touched", [](const RowRegister& row_register) { return to_numpy(row_register.touched()); })
         .def("compacted",
-             [](const Ledger& ledger) {
-                 auto [smaller, places] = ledger.compacted();
+             [](const RowRegister& row_register) {
+                 auto [smaller, places] = row_register.compacted();
                  return py::make_tuple(std::move(smaller), to_numpy(places));
              })
-        .def("live", [](const Ledger& ledger) { return to_numpy(ledger.live()); })
+        .def("live", [](const RowRegister& row_register) { return to_numpy(row_register.live()); })
         .def(
             "of",
-            [](const Ledger& ledger, const Numbers& rows) {
-                const Ledger::Side side = ledger.of(numbers(rows));
+            [](const RowRegister& row_register, const Numbers& rows) {
+                const RowRegister::Side side = row_register.of(numbers(rows));
                 return py::make_tuple(to_numpy(side.places), bindings::to_numpy(side.y),
                                       bindings::to_numpy(side.s));
             },
             py::arg("rows").noconvert())
-        .def_property_readonly("numbers", &Ledger::numbers)
-        .def_property_readonly("edits", &Ledger::edits)
-        .def_property_readonly("weighty", &Ledger::weighty)
-        .def_property_readonly("abandoned", &Ledger::abandoned)
-        .def_property_readonly("counts", &Ledger::counts)
-        .def_property_readonly("base", [](const Ledger& ledger) { return views(ledger.base()); })
-        .def_property_readonly("overlay", [](const Ledger& ledger) { return views(ledger.overlay()); });
+        .def_property_readonly("numbers", &RowRegister::numbers)
+        .def_property_readonly("edits", &RowRegister::edits)
+        .def_property_readonly("weighty", &RowRegister::weighty)
+        .def_property_readonly("abandoned", &RowRegister::abandoned)
+        .def_property_readonly("counts", &RowRegister::counts)
+        .def_property_readonly("base",
+                               [](const RowRegister& row_register) { return views(row_register.base()); })
+        .def_property_readonly("overlay",
+                               [](const RowRegister& row_register) { return views(row_register.overlay()); });
 }
 
 }  // namespace expunge::bindings

@@ -1,5 +1,5 @@
-// The ledger of rows, beside a list of rows by number that is copied before every request.
-#include "expunge/ledger.hpp"
+// The register of rows, beside a list of rows by number that is copied before every request.
+#include "expunge/register.hpp"
 
 #include <algorithm>
 #include <map>
@@ -22,19 +22,19 @@ struct Row {
 };
 using Expected = std::vector<Row>;
 
-// What a ledger holds, row by row.
-Expected rows_in(const Ledger& ledger) {
-    std::vector<Index> numbers(static_cast<std::size_t>(ledger.numbers()));
+// What a register holds, row by row.
+Expected rows_in(const RowRegister& row_register) {
+    std::vector<Index> numbers(static_cast<std::size_t>(row_register.numbers()));
     std::iota(numbers.begin(), numbers.end(), Index(0));
-    const Ledger::Side all = ledger.of(numbers);
+    const RowRegister::Side all = row_register.of(numbers);
     Expected rows;
-    for (Index row = 0; row < ledger.numbers(); ++row) {
+    for (Index row = 0; row < row_register.numbers(); ++row) {
         const Index at = all.places[static_cast<std::size_t>(row)];
         rows.push_back({at >= 0, at, all.y(row), all.s(row)});
         if (at < 0) continue;
-        const bool base = at < ledger.base().size();
-        const WeightedTargets& part = base ? ledger.base() : ledger.overlay();
-        const Index i = base ? at : at - ledger.base().size();
+        const bool base = at < row_register.base().size();
+        const WeightedTargets& part = base ? row_register.base() : row_register.overlay();
+        const Index i = base ? at : at - row_register.base().size();
         CHECK(part.targets()[i] == all.y(row) && part.weights()[i] == all.s(row));
     }
     return rows;
@@ -47,9 +47,9 @@ std::pair<Index, Index> counted(const Expected& rows, bool classes) {
     return counts;
 }
 
-double total_weight(const Ledger& ledger) {
+double total_weight(const RowRegister& row_register) {
     double sum = 0.0;
-    for (const WeightedTargets* part : {&ledger.base(), &ledger.overlay()})
+    for (const WeightedTargets* part : {&row_register.base(), &row_register.overlay()})
         for (Index i = 0; i < part->size(); ++i) sum += part->weights()[i];
     return sum;
 }
@@ -58,7 +58,7 @@ Vector one(double value) { return Vector::Constant(1, value); }
 
 }  // namespace
 
-TEST("a ledger follows random requests, tells their changes, and forgets those that are rolled back") {
+TEST("a register follows random requests, tells their changes, and forgets those that are rolled back") {
     for (const bool classes : {false, true}) {
         Random random(classes ? 1 : 2);
         const auto below = [&](Index n) {
@@ -72,13 +72,13 @@ TEST("a ledger follows random requests, tells their changes, and forgets those t
         }
         y.head(2) << 0.0, 1.0;  // these two stay
         s.head(2).setOnes();
-        Ledger ledger(y, s, classes);
+        RowRegister row_register(y, s, classes);
         Expected expected;
         for (Index i = 0; i < n; ++i) expected.push_back({true, i, y(i), s(i)});
         for (int request = 0; request < 400; ++request) {
             const Expected before = expected;
-            const Index stored = ledger.overlay().size(), abandoned = ledger.abandoned();
-            ledger.begin();
+            const Index stored = row_register.overlay().size(), abandoned = row_register.abandoned();
+            row_register.begin();
             Index places = n + stored;
             std::map<Index, bool> touched;
             for (Index k = below(6); k > 0; --k) {
@@ -88,30 +88,30 @@ TEST("a ledger follows random requests, tells their changes, and forgets those t
                 const Index kind = below(4);
                 if (kind == 3) {
                     const double target = static_cast<double>(below(2)), weight = random.uniform();
-                    ledger.add(one(target), one(weight));
+                    row_register.add(one(target), one(weight));
                     expected.push_back({true, places++, target, weight});
                     continue;
                 }
                 if (!at.live) {
-                    CHECK(thrown<std::invalid_argument>([&] { ledger.remove(rows); }) ==
+                    CHECK(thrown<std::invalid_argument>([&] { row_register.remove(rows); }) ==
                           "row " + std::to_string(row) + " was removed before: it is no longer in the data");
                     continue;
                 }
                 touched[row] = true;
                 if (kind == 0) {
-                    ledger.remove(rows);
+                    row_register.remove(rows);
                     at = {false, -1, 0.0, 0.0};
                 } else if (kind == 1) {
                     at.y = static_cast<double>(below(2));
-                    ledger.set_targets(rows, one(at.y));
+                    row_register.set_targets(rows, one(at.y));
                 } else {
-                    ledger.relocate(rows);
+                    row_register.relocate(rows);
                     at.values = places++;
                 }
             }
-            CHECK(rows_in(ledger) == expected);
-            const Ledger::Change change = ledger.change();
-            CHECK(ledger.counts() == counted(expected, classes));
+            CHECK(rows_in(row_register) == expected);
+            const RowRegister::Change change = row_register.change();
+            CHECK(row_register.counts() == counted(expected, classes));
             std::size_t i = 0, there = 0;
             for (const auto& [row, _] : touched) {
                 if (row >= static_cast<Index>(before.size())) continue;
@@ -127,7 +127,7 @@ TEST("a ledger follows random requests, tells their changes, and forgets those t
                 ++i;
             }
             CHECK(change.before.places.size() == there && change.after.places.size() == there);
-            CHECK(ledger.edits() == static_cast<Index>(there + expected.size() - before.size()));
+            CHECK(row_register.edits() == static_cast<Index>(there + expected.size() - before.size()));
             CHECK(change.moved == (change.before.places != change.after.places));
             i = 0;
             for (std::size_t row = before.size(); row < expected.size(); ++row)
@@ -137,23 +137,23 @@ TEST("a ledger follows random requests, tells their changes, and forgets those t
                 }
             CHECK(change.joined.places.size() == i);
             if (request % 3 == 0) {
-                ledger.rollback();
+                row_register.rollback();
                 expected = before;
-                CHECK(ledger.overlay().size() == stored && ledger.abandoned() == abandoned);
+                CHECK(row_register.overlay().size() == stored && row_register.abandoned() == abandoned);
             }
-            CHECK(rows_in(ledger) == expected);
-            CHECK(ledger.counts() == counted(expected, classes));
+            CHECK(rows_in(row_register) == expected);
+            CHECK(row_register.counts() == counted(expected, classes));
             double weight = 0.0;
             for (const Row& row : expected) weight += row.s;
-            CHECK_AT_MOST(std::abs(total_weight(ledger) - weight), 1e-12 * (1.0 + weight));
+            CHECK_AT_MOST(std::abs(total_weight(row_register) - weight), 1e-12 * (1.0 + weight));
             if (request % 50 == 49) {
-                const auto [smaller, were] = ledger.compacted();
+                const auto [smaller, were] = row_register.compacted();
                 Expected kept = rows_in(smaller), moved = expected;
                 for (Row& row : kept)
                     if (row.values >= n) row.values = were[static_cast<std::size_t>(row.values - n)];
                 CHECK(kept == moved);
-                CHECK(smaller.abandoned() == 0 && smaller.counts() == ledger.counts());
-                CHECK(smaller.overlay().size() == ledger.overlay().size() - ledger.abandoned());
+                CHECK(smaller.abandoned() == 0 && smaller.counts() == row_register.counts());
+                CHECK(smaller.overlay().size() == row_register.overlay().size() - row_register.abandoned());
             }
         }
     }
@@ -161,17 +161,17 @@ TEST("a ledger follows random requests, tells their changes, and forgets those t
 
 TEST("a request that leaves too few rows is refused and can be rolled back") {
     const Vector y = (Vector(3) << 0.0, 1.0, 1.0).finished(), s = (Vector(3) << 1.0, 1.0, 0.0).finished();
-    Ledger ledger(y, s, true);
-    const Expected before = rows_in(ledger);
+    RowRegister row_register(y, s, true);
+    const Expected before = rows_in(row_register);
     const std::vector<Index> last_one = {1}, both = {0, 1};
-    ledger.begin();
-    ledger.remove(last_one);  // row 2 weighs nothing
-    CHECK(thrown<std::invalid_argument>([&] { ledger.change(); }) ==
+    row_register.begin();
+    row_register.remove(last_one);  // row 2 weighs nothing
+    CHECK(thrown<std::invalid_argument>([&] { row_register.change(); }) ==
           "no row of positive weight would be left of one of the two classes");
-    ledger.rollback();
-    CHECK(rows_in(ledger) == before);
-    CHECK(ledger.counts() == std::pair(Index(1), Index(1)));
-    Ledger targets(y, s, false);
+    row_register.rollback();
+    CHECK(rows_in(row_register) == before);
+    CHECK(row_register.counts() == std::pair(Index(1), Index(1)));
+    RowRegister targets(y, s, false);
     targets.begin();
     targets.remove(both);
     CHECK(thrown<std::invalid_argument>([&] { targets.change(); }) ==
@@ -181,17 +181,17 @@ TEST("a request that leaves too few rows is refused and can be rolled back") {
 TEST("rows that are restored keep their numbers") {
     const Vector y = (Vector(2) << 0.0, 1.0).finished(), s = (Vector(2) << 1.0, 2.0).finished();
     const std::vector<Index> numbers = {1, 4};
-    Ledger ledger(y, s, true, numbers, 6);
-    CHECK(ledger.numbers() == 6);
-    CHECK(ledger.live() == numbers);
-    CHECK(ledger.place(4) == 1 && ledger.place(0) == -1);
-    CHECK(ledger.counts() == std::pair(Index(1), Index(1)));
+    RowRegister row_register(y, s, true, numbers, 6);
+    CHECK(row_register.numbers() == 6);
+    CHECK(row_register.live() == numbers);
+    CHECK(row_register.place(4) == 1 && row_register.place(0) == -1);
+    CHECK(row_register.counts() == std::pair(Index(1), Index(1)));
 }
 
 TEST("memory that was handed out stays what it was when the overlay grows") {
-    Ledger ledger(one(1.0), one(1.0), false);
-    ledger.add(one(2.0), one(0.5));
-    const auto targets = ledger.overlay().targets();
-    for (int k = 0; k < 100; ++k) ledger.add(one(k), one(1.0));
+    RowRegister row_register(one(1.0), one(1.0), false);
+    row_register.add(one(2.0), one(0.5));
+    const auto targets = row_register.overlay().targets();
+    for (int k = 0; k < 100; ++k) row_register.add(one(k), one(1.0));
     CHECK(targets[0] == 2.0);
 }
