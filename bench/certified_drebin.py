@@ -21,8 +21,8 @@ from problems import drebin, equal_to_3_decimals, scores
 
 import expunge as ex
 from expunge import benchmark
-from expunge.benchmark import use_threads
 from expunge.accounting import guo_mu
+from expunge.benchmark import use_threads
 
 ALPHA, EPSILON, DELTA = 1.0, 0.1, 0.01  # the source paper's
 TOLERANCE = 1e-8

@@ -804,7 +804,7 @@ def test_two_releases_with_the_same_noise_reveal_the_removed_row():
     un.apply(ex.RemoveRows([17]))
     second = un.release(0.1, DELTA)
     assert first.certificate_.mu == second.certificate_.mu
-    both = certificate.compose([first.certificate_.mu, second.certificate_.mu])
+    both = accounting.compose([first.certificate_.mu, second.certificate_.mu])
     assert accounting.epsilon(DELTA, both) > 0.1
 
 
