@@ -37,6 +37,7 @@ from ._arrays import (
     require_inside,
     select_columns,
 )
+from ._numbers import as_number
 from .atomic import assign_all
 from .errors import ConvergenceError, NotPositiveDefiniteError
 from .losses import get_loss
@@ -80,23 +81,17 @@ def check_converged(minimum: _core.Minimum, tol: float, stacklevel: int) -> None
 
 def check_tolerance(value: Any, name: str) -> float:
     """A tolerance as float, or an error."""
-    if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
-    return float(value)
+    return as_number(value, name)
 
 
 def check_noise(value: Any) -> float:
     """The standard deviation of an objective's noise as float, or an error."""
-    if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
-        raise ValueError(f"noise must be a finite number >= 0, got {value!r}")
-    return float(value)
+    return as_number(value, "noise")
 
 
 def check_alpha(value: Any) -> float:
     """The penalty of an estimator as float, or an error."""
-    if not (isinstance(value, Real) and 0 < float(value) < np.inf):
-        raise ValueError(f"alpha must be a finite number > 0, got {value!r}")
-    return float(value)
+    return as_number(value, "alpha", above=0.0)
 
 
 SOLVERS = ("auto", "cholesky", "cg")
