@@ -23,10 +23,10 @@ from unlearning import each_intercept, each_loss
 import expunge as ex
 from expunge import _core as core
 from expunge import reference
-from expunge import release as release_module
 from expunge import unlearner as unlearner_module
 from expunge.noise import Grid, random_bytes
 from expunge.release import best_intercept, measure
+from expunge.release import mechanisms as release_module
 
 EPSILON, DELTA = 1.0, 1e-5
 N, D = 300, 5
