@@ -35,8 +35,8 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge import archive, saved
 from expunge import data as data_module
+from expunge.files import archive, saved
 
 in_four_forms = pytest.mark.parametrize("form", ["float64_c", "float32_f", "csr_int32", "csr_float32"])
 each_content = pytest.mark.parametrize("include_rows", [False, True], ids=["statistics", "rows"])

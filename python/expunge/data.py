@@ -11,8 +11,8 @@ from scipy import sparse
 
 from . import _core
 from ._arrays import Blocks, Float, as_indices, stack
-from .archive import Streamed
 from .atomic import Change, assign_all
+from .files.archive import Streamed
 
 Index = NDArray[np.int64]
 

@@ -28,6 +28,7 @@ from .errors import (
     RowsRequired,
     ToleranceExceeded,
 )
+from .files.saved import Saved, naming, read, write
 from .linear import (
     LogisticRegression,
     Ridge,
@@ -61,7 +62,6 @@ from .release import (
     profile_residual,
 )
 from .requests import Request, RevokeFeatures
-from .saved import Saved, naming, read, write
 from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
 
 __all__ = ["Unlearner", "Update"]

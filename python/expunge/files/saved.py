@@ -1,7 +1,7 @@
 """What of an Unlearner goes into a file, and what must hold of it when it comes out.
 
 docs/data.md lists the entries. The file itself, its checksum and its atomic replacement are
-:mod:`expunge.archive`.
+:mod:`expunge.files.archive`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from . import _core, archive
-from ._arrays import Float, as_matrix, as_penalty, as_targets, as_weights
-from .adopt import Specification
-from .data import StreamedCsr
-from .linear import check_alpha, check_solver, check_tolerance, quarter_of_memory
-from .losses import get_loss
-from .noise import Noise, check_random_state
-from .release import Budget, check_theta_bound
+from .. import _core
+from .._arrays import Float, as_matrix, as_penalty, as_targets, as_weights
+from .._numbers import as_number
+from ..adopt import Specification
+from ..data import StreamedCsr
+from ..linear import check_solver, quarter_of_memory
+from ..losses import get_loss
+from ..noise import Noise, check_random_state
+from ..release import Budget, check_theta_bound
+from . import archive
 
 KIND, VERSION = "unlearner", 2
 READABLE = (1, 2)
@@ -82,7 +84,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "tol": float(parameters["tol"]),
         "max_iter": int(parameters["max_iter"]),
         "solver": parameters["solver"],
-        "tolerance": check_tolerance(saved.tolerance, "tolerance"),
+        "tolerance": as_number(saved.tolerance, "tolerance"),
         "theta": saved.theta,
         "named": saved.named,
         "residual_on_entry": saved.residual_on_entry,
@@ -95,16 +97,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "since_anchor": saved.since_anchor,
         "theta_bound": check_theta_bound(saved.theta_bound),
     }
-    if saved.noise is not None:
-        entries["noise.sigma"], entries["noise.draws"] = saved.noise.sigma, saved.noise.draws
-        if saved.noise.random_state is not None:
-            entries["noise.random_state"] = str(saved.noise.random_state)  # of any size
-        if saved.noise.b is not None:
-            entries["noise.b"] = saved.noise.b
-    if saved.budget is not None:
-        held = saved.budget
-        entries["budget"] = np.array([held.epsilon, held.delta, held.spent])
-        entries["budget.on_exhausted"] = held.on_exhausted
+    entries |= _promised(saved)
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
     for name in ("residual", "n_iter"):
@@ -114,8 +107,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["names"] = _text(saved.names, "a column name")
     if spec.classes is not None:
         entries["classes"], entries["classes.object"] = _labels(spec.classes)
-    if saved.statistics is not None:
-        statistics = saved.statistics
+    if (statistics := saved.statistics) is not None:
         entries["statistics.theta"] = statistics.anchor.theta
         entries["statistics.hessian"] = statistics.anchor.hessian
         entries["statistics.gradient"] = statistics.at.gradient
@@ -126,15 +118,33 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
                 f"{name} left the range of floating point: scale the columns of X, and fit again"
             )
     if saved.rows is not None:
-        numbers, X, y, s, n_rows = saved.rows
-        entries["rows.count"] = n_rows
-        entries["rows.numbers"] = numbers
-        if isinstance(X, StreamedCsr):
-            entries |= {f"rows.X.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
-        else:
-            entries["rows.X"] = X
-        entries["rows.y"], entries["rows.s"] = y, s
+        entries |= _of_rows(*saved.rows)
     archive.write(path, KIND, VERSION, entries)
+
+
+def _promised(saved: Saved) -> dict[str, Any]:
+    """Noise of the objective, and what it is to be good for."""
+    entries: dict[str, Any] = {}
+    if (noise := saved.noise) is not None:
+        entries["noise.sigma"], entries["noise.draws"] = noise.sigma, noise.draws
+        if noise.random_state is not None:
+            entries["noise.random_state"] = str(noise.random_state)  # of any size
+        if noise.b is not None:
+            entries["noise.b"] = noise.b
+    if (held := saved.budget) is not None:
+        entries["budget"] = np.array([held.epsilon, held.delta, held.spent])
+        entries["budget.on_exhausted"] = held.on_exhausted
+    return entries
+
+
+def _of_rows(numbers: NDArray[np.int64], X: Any, y: Any, s: Any, n_rows: int) -> dict[str, Any]:
+    """The rows that are left, and how many numbers were given out."""
+    entries: dict[str, Any] = {"rows.count": n_rows, "rows.numbers": numbers}
+    if isinstance(X, StreamedCsr):
+        entries |= {f"rows.X.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
+    else:
+        entries["rows.X"] = X
+    return entries | {"rows.y": y, "rows.s": s}
 
 
 def _text(values: list[str], what: str) -> NDArray[np.str_]:
@@ -234,33 +244,9 @@ class _Entries:
 
 
 def _interpreted(entries: _Entries) -> Saved:
-    model = entries.value("model", "U")
-    if model not in _MODELS:
-        raise ValueError(f"unknown model {model!r}")
-    spec = Specification(
-        _MODELS[model],
-        check_alpha(entries.value("alpha", "f")),
-        entries.value("fit_intercept", "b"),
-        _classes(entries) if model == "LogisticRegression" else None,
-    )
-    parameters = {
-        "tol": check_tolerance(entries.value("tol", "f"), "tol"),
-        "max_iter": entries.count("max_iter", 2**63 - 1),
-        "solver": entries.value("solver", "U"),
-        "memory_limit": entries.optional("memory_limit", "f", finite=False),
-    }
-    check_solver(parameters["solver"], parameters["memory_limit"])
-    kept = entries.array("kept", "b", None)
+    spec, parameters = _model(entries)
+    kept, names, counts = _kept(entries, spec)
     d = int(np.count_nonzero(kept))
-    names = entries.array("names", "U", d).tolist() if "names" in entries else None
-    if names is not None and len(set(names)) < d:
-        raise ValueError("names has one name twice")
-    counts = entries.array("counts", "i", 2).astype(np.int64)
-    if counts.max() > _MOST:
-        raise ValueError(f"counts are above {_MOST}")
-    least = counts.sum() if spec.classes is None else counts.min()
-    if d == 0 or counts.min() < 0 or least < 1 or (spec.classes is None and counts[1] > 0):
-        raise ValueError("kept or counts cannot be those of a model")
     dtype = entries.value("dtype", "U")
     if dtype not in ("float64", "float32"):
         raise ValueError(f"unknown dtype {dtype!r}")
@@ -289,7 +275,7 @@ def _interpreted(entries: _Entries) -> Saved:
         residual=residual,
         n_iter=entries.count("n_iter") if "n_iter" in entries else None,
         named=named,
-        tolerance=check_tolerance(entries.value("tolerance", "f"), "tolerance"),
+        tolerance=as_number(entries.value("tolerance", "f"), "tolerance"),
         residual_on_entry=on_entry,
         column_index=entries.value("column_index", "b"),
         kept=kept,
@@ -305,6 +291,44 @@ def _interpreted(entries: _Entries) -> Saved:
         theta_bound=100.0 if theta_bound is None else check_theta_bound(theta_bound),  # None: version 1
         budget=_budget(entries, noise),
     )
+
+
+def _model(entries: _Entries) -> tuple[Specification, dict[str, Any]]:
+    model = entries.value("model", "U")
+    if model not in _MODELS:
+        raise ValueError(f"unknown model {model!r}")
+    spec = Specification(
+        _MODELS[model],
+        as_number(entries.value("alpha", "f"), "alpha", above=0.0),
+        entries.value("fit_intercept", "b"),
+        _classes(entries) if model == "LogisticRegression" else None,
+    )
+    parameters = {
+        "tol": as_number(entries.value("tol", "f"), "tol"),
+        "max_iter": entries.count("max_iter", 2**63 - 1),
+        "solver": entries.value("solver", "U"),
+        "memory_limit": entries.optional("memory_limit", "f", finite=False),
+    }
+    check_solver(parameters["solver"], parameters["memory_limit"])
+    return spec, parameters
+
+
+def _kept(
+    entries: _Entries, spec: Specification
+) -> tuple[NDArray[np.bool_], list[str] | None, NDArray[np.int64]]:
+    """Which columns are, their names, and how many rows."""
+    kept = entries.array("kept", "b", None)
+    d = int(np.count_nonzero(kept))
+    names = entries.array("names", "U", d).tolist() if "names" in entries else None
+    if names is not None and len(set(names)) < d:
+        raise ValueError("names has one name twice")
+    counts = entries.array("counts", "i", 2).astype(np.int64)
+    if counts.max() > _MOST:
+        raise ValueError(f"counts are above {_MOST}")
+    least = counts.sum() if spec.classes is None else counts.min()
+    if d == 0 or counts.min() < 0 or least < 1 or (spec.classes is None and counts[1] > 0):
+        raise ValueError("kept or counts cannot be those of a model")
+    return kept, names, counts
 
 
 def _noise(entries: _Entries, spec: Specification, d: int) -> Noise | None:
