@@ -25,17 +25,17 @@ from scipy.special import betaincinv, expit, ndtr, ndtri
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from . import accounting, kernels
-from ._arrays import Float
-from .adopt import Specification, encode_targets, specification
-from .data import PANEL
-from .errors import CertificateError
-from .linear import LogisticRegression, Ridge, check_tolerance, noise_of, set_theta, theta_of
-from .losses import Loss, get_loss
-from .noise import Grid, Noise, add_normal, check_random_state, grid_of, round_with_offset
-from .reference import PANEL as ROWS
-from .reference import UNIT_ROUNDOFF
-from .release import (
+from .. import accounting, kernels
+from .._arrays import Float
+from ..adopt import Specification, encode_targets, specification
+from ..data import PANEL
+from ..errors import CertificateError
+from ..linear import LogisticRegression, Ridge, check_tolerance, noise_of, set_theta, theta_of
+from ..losses import Loss, get_loss
+from ..noise import Grid, Noise, add_normal, check_random_state, grid_of, round_with_offset
+from ..reference import PANEL as ROWS
+from ..reference import UNIT_ROUNDOFF
+from ..release import (
     Against,
     Mechanism,
     Terms,
@@ -43,8 +43,8 @@ from .release import (
     check_theta_bound,
     norm_factor,
 )
-from .requests import Request
-from .unlearner import Method, Unlearner
+from ..requests import Request
+from ..unlearner import Method, Unlearner
 
 __all__ = ["Audit", "Separation", "audit_certificate"]
 
