@@ -15,7 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 import expunge as ex
 from expunge import accounting
-from expunge.audit import Audit, audit_certificate, clopper_pearson, separate
+from expunge.audit import Audit, audit_certificate
+from expunge.audit.separation import clopper_pearson, separate
 from expunge.errors import CertificateError
 from expunge.losses import get_loss
 from expunge.noise import normal
