@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import expunge.__main__ as command
-from expunge import benchmark, kernels
+import expunge.cli as command
+from expunge import benchmark, build_info, kernels
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide.md"
 CASES = benchmark.cases()
@@ -228,7 +228,7 @@ def test_without_threadpoolctl_the_header_says_that_threads_are_not_limited(monk
 
 def test_the_header_names_what_the_figures_depend_on():
     text = "\n".join(benchmark.header(benchmark.machine()))
-    build = command.build_info()
+    build = build_info()
     for part in (build["isa"], build["eigen"], build["compiler"], np.__version__, "cores", "BLAS", "SciPy"):
         assert part in text
 
@@ -282,7 +282,7 @@ def test_the_json_is_complete(whole):
 def test_the_table_has_a_line_for_every_rival(whole):
     results = benchmark.read(whole[0])[1]
     for result in results:
-        lines = command.lines_of(result)
+        lines = command.bench.lines_of(result)
         assert len(lines) == len(result.rivals)
         assert "\n".join(lines) in whole[1]
         assert lines[0].split()[:4] == [result.kernel, str(result.shape[0]), "x", str(result.shape[1])]
