@@ -412,16 +412,19 @@ def test_kernels_and_their_twins_take_the_same_arguments(name):
 @pytest.mark.parametrize(
     "name",
     [
-        found.name
-        for found in pkgutil.walk_packages([str(PACKAGE)], "expunge.")
-        if not found.name.startswith(("expunge._core_", "expunge.__main__"))
+        "expunge",
+        *(
+            found.name
+            for found in pkgutil.walk_packages([str(PACKAGE)], "expunge.")
+            if not found.name.startswith(("expunge._core_", "expunge.__main__"))
+        ),
     ],
 )
 def test_examples_in_docstrings_run(name):
     module = importlib.import_module(name)
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
-    if name in {value.__module__ for value in PUBLIC.values()} - {"expunge.errors"}:
+    if name in {"expunge", *(value.__module__ for value in PUBLIC.values())} - {"expunge.errors"}:
         assert result.attempted > 0
 
 
