@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from expunge import archive
+from expunge.files import archive
 
 MATRIX = np.random.default_rng(0).standard_normal((6, 5))
 ARRAYS = {

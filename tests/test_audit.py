@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -13,8 +14,9 @@ from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 
 import expunge as ex
-from expunge import accounting, release
-from expunge.audit import Audit, audit_certificate, clopper_pearson, separate
+from expunge import accounting
+from expunge.audit import Audit, audit_certificate
+from expunge.audit.separation import clopper_pearson, separate
 from expunge.errors import CertificateError
 from expunge.losses import get_loss
 from expunge.noise import normal
@@ -344,7 +346,7 @@ def test_a_canary_shows_what_honest_residuals_hide(monkeypatch):
 
 def test_a_canary_shows_a_grid_that_is_too_fine(monkeypatch):
     right = Terms.apply
-    finer = lambda self, coef, seed: right(release.replace(self, delta=0.9), coef, seed)  # noqa: E731
+    finer = lambda self, coef, seed: right(replace(self, delta=0.9), coef, seed)  # noqa: E731
     monkeypatch.setattr(Terms, "apply", finer)
     found = audit(0, mechanism="rounding")
     assert told(found.separations[1], found)

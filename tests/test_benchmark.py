@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import expunge.__main__ as command
-from expunge import benchmark, kernels
+import expunge.cli as command
+from expunge import benchmark, build_info, kernels
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide.md"
 CASES = benchmark.cases()
@@ -34,7 +34,8 @@ def without(monkeypatch, *packages):
             raise ImportError(name)
         return import_module(name)
 
-    monkeypatch.setattr(benchmark, "import_module", absent)
+    for module in (benchmark.timing, benchmark.results):
+        monkeypatch.setattr(module, "import_module", absent)
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_the_figure_is_the_median_of_the_ratios_of_rounds(monkeypatch):
         return (len(order),)
 
     task = benchmark.Task(side("ours"), {name: side(name) for name in ("slow", "quick")}, fresh)
-    monkeypatch.setattr(benchmark, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(benchmark.timing, "perf_counter", lambda: clock[0])
     result = benchmark.run(benchmark.Case("none", (1, 1), "none", lambda: task, tuple), 1e-9)
     assert result.rounds == 3
     assert result.milliseconds == 1e3 * 10.0
@@ -191,7 +192,7 @@ def test_time_and_rounds_end_a_case(monkeypatch):
 
     task = benchmark.Task(second, {"other": second})
     case = benchmark.Case("none", (1, 1), "none", lambda: task, tuple)
-    monkeypatch.setattr(benchmark, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(benchmark.timing, "perf_counter", lambda: clock[0])
     assert benchmark.run(case, 20.0).rounds == 10
     assert benchmark.run(case, 1e9).rounds == benchmark.MAX_ROUNDS
 
@@ -227,7 +228,7 @@ def test_without_threadpoolctl_the_header_says_that_threads_are_not_limited(monk
 
 def test_the_header_names_what_the_figures_depend_on():
     text = "\n".join(benchmark.header(benchmark.machine()))
-    build = command.build_info()
+    build = build_info()
     for part in (build["isa"], build["eigen"], build["compiler"], np.__version__, "cores", "BLAS", "SciPy"):
         assert part in text
 
@@ -281,7 +282,7 @@ def test_the_json_is_complete(whole):
 def test_the_table_has_a_line_for_every_rival(whole):
     results = benchmark.read(whole[0])[1]
     for result in results:
-        lines = command.lines_of(result)
+        lines = command.bench.lines_of(result)
         assert len(lines) == len(result.rivals)
         assert "\n".join(lines) in whole[1]
         assert lines[0].split()[:4] == [result.kernel, str(result.shape[0]), "x", str(result.shape[1])]

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-import expunge.__main__ as command
+import expunge
+from expunge.cli import demo, main
 
 
 def write_csv(path, header, rows):
@@ -39,12 +40,19 @@ def test_the_demo_runs_as_a_module_and_says_that_exact_is_retraining():
     assert done.stdout.rstrip().endswith("within what its residual and the rounding floor allow")
 
 
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"expunge {expunge.__version__}\n"
+
+
 @pytest.mark.parametrize(
     ("target", "model", "measure", "columns"), [("bought", "Logistic", "F1", 6), ("score", "Ridge", "R2", 7)]
 )
 def test_the_demo_takes_a_csv_file_and_columns_to_revoke(table, target, model, measure, columns, capsys):
     arguments = ["demo", "--csv", table, "--target", target, "--revoke", "town", "--revoke", "age"]
-    assert command.main(arguments) == 0
+    assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "revoke town, age" in out
     assert f"90 rows x {columns} columns" in out  # three quarters; town and bought are one-hot
@@ -53,21 +61,21 @@ def test_the_demo_takes_a_csv_file_and_columns_to_revoke(table, target, model, m
 
 
 def test_the_demo_fails_when_exact_is_not_retraining(monkeypatch, capsys):
-    monkeypatch.setattr(command, "METHODS", ("exact",))
-    monkeypatch.setattr(command, "allowed_distance", lambda un, retrained: 0.0)
-    assert command.main(["demo"]) == 1
+    monkeypatch.setattr(demo, "METHODS", ("exact",))
+    monkeypatch.setattr(demo, "allowed_distance", lambda un, retrained: 0.0)
+    assert main(["demo"]) == 1
     assert "FAILED" in capsys.readouterr().out
 
 
 def test_what_is_allowed_is_less_than_what_an_approximation_leaves(monkeypatch, capsys):
     """The check that decides the exit code can tell retraining from one Newton step."""
-    unlearn = command.unlearn
+    unlearn = demo.unlearn
 
     def approximate(model, X, y, request, method):
         return unlearn(model, X, y, request, "second_order")
 
-    monkeypatch.setattr(command, "unlearn", approximate)
-    assert command.main(["demo"]) == 1
+    monkeypatch.setattr(demo, "unlearn", approximate)
+    assert main(["demo"]) == 1
     capsys.readouterr()
 
 
@@ -86,7 +94,7 @@ def test_what_is_allowed_is_less_than_what_an_approximation_leaves(monkeypatch, 
 def test_bad_arguments_are_answered_with_what_is_wrong(table, arguments, message, capsys):
     given = [table if argument == "FILE" else argument for argument in arguments]
     with pytest.raises(SystemExit) as caught:
-        command.main(["demo", *given])
+        main(["demo", *given])
     assert caught.value.code not in (0, None)
     assert message in str(caught.value.code) + capsys.readouterr().err
 
@@ -105,4 +113,4 @@ def test_bad_files_are_answered_with_what_is_wrong(tmp_path, lines, message):
     if not lines:
         (tmp_path / "bad.csv").touch()
     with pytest.raises(SystemExit, match=message):
-        command.main(["demo", "--csv", file, "--target", "y"])
+        main(["demo", "--csv", file, "--target", "y"])

@@ -126,6 +126,120 @@ def unlearner(
     return ex.Unlearner(model, X, y, s, tolerance=tolerance, **options)
 
 
+class Inside:
+    """What an Unlearner holds behind its public face. No other place of the tests names its private parts."""
+
+    def __init__(self, un):
+        self._un = un
+
+    @property
+    def engine(self):
+        return self._un._engine
+
+    @property
+    def state(self):
+        """theta, its evaluation, anchor and statistics."""
+        return self.engine.state
+
+    @property
+    def statistics(self):
+        """The anchored statistics; None where none are kept."""
+        return self.state.statistics
+
+    @property
+    def since_anchor(self):
+        """Requests since the statistics were anchored."""
+        return self.state.effort.requests
+
+    @property
+    def effort(self):
+        """Requests and passes since the statistics were anchored, and the passes that these saved."""
+        return self.state.effort
+
+    @property
+    def hessian_is_current(self):
+        """Whether the anchor is the Hessian of the current data at its own theta."""
+        return self.state.hessian_is_current
+
+    @property
+    def gram(self):
+        """The bound of |S^1/2 X|^2 that was last asked for, and what requests since may have added."""
+        return self.state.gram
+
+    @property
+    def held(self):
+        """The data, attached or not."""
+        return self.engine.data
+
+    @property
+    def data(self):
+        """The data with their rows; raises where the Unlearner is detached."""
+        return self._un._rows_here().data
+
+    @property
+    def problem(self):
+        """Loss, alpha, intercept, classes and noise."""
+        return self.engine.problem
+
+    @problem.setter
+    def problem(self, problem):
+        self.engine.problem = problem
+
+    @property
+    def noise(self):
+        """The noise of the objective over all columns that were ever handed over, or None."""
+        return self.problem.noise
+
+    @property
+    def loss(self):
+        return self.problem.row_loss
+
+    @property
+    def lock(self):
+        return self._un._lock
+
+    @property
+    def tolerance(self):
+        return self.engine.tolerance
+
+    @tolerance.setter
+    def tolerance(self, tolerance):
+        self.engine.tolerance = tolerance
+
+    @property
+    def theta_bound(self):
+        return self._un._theta_bound
+
+    @theta_bound.setter
+    def theta_bound(self, theta_bound):
+        self._un._theta_bound = theta_bound
+
+    @property
+    def model(self):
+        return self._un._model
+
+    @model.setter
+    def model(self, model):
+        self._un._model = model
+
+    def objective(self):
+        """The objective of the current data."""
+        return self.engine.objective()
+
+    def measured(self, theta):
+        """The profile residual at theta and its rounding floor, as a release measures them."""
+        return self.engine.measured(theta)
+
+    def within(self, limit):
+        """What a release would publish: parameters whose profile residual is within the limit."""
+        return self.engine.verify(limit)
+
+
+def inside(un):
+    """What the Unlearner holds behind its public face."""
+    return Inside(un)
+
+
 def represented(requests, represent):
     """The same requests, rows that join in that representation."""
     return [
@@ -168,8 +282,8 @@ def represented_by_value(edits, represent):
 def assert_corrected_data(un, data):
     """They are `data`, bit for bit, and in CSR where X is sparse."""
     X, y, s = un.corrected_data()
-    assert X.dtype == un._data.X.dtype
-    assert sparse.issparse(X) == sparse.issparse(un._data.X)
+    assert X.dtype == inside(un).data.X.dtype
+    assert sparse.issparse(X) == sparse.issparse(inside(un).data.X)
     if sparse.issparse(X):
         assert X.format == "csr"
         assert sparse.csr_array((X.data, X.indices, X.indptr), shape=X.shape).has_canonical_format
@@ -350,7 +464,7 @@ def step_of(data, loss, kinds):
 
 def happened(event, un):
     """The Unlearner after it was detached, or saved and loaded."""
-    if event != "file" and un.attached and un._state.statistics is None and un.model.solver == "cg":
+    if event != "file" and un.attached and inside(un).statistics is None and un.model.solver == "cg":
         with pytest.raises(ValueError, match="solver='cg' does not keep"):
             un.detach()
         return un

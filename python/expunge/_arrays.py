@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_array
 
 from . import _core
-from .losses import Loss, get_loss
+from .losses import Loss
 
 Float = NDArray[np.float64]
 _FLOAT64 = np.dtype(np.float64)
@@ -181,42 +181,6 @@ def as_noise(noise: ArrayLike | None, d: int, fit_intercept: bool) -> Float | No
         return None
     b = as_vector(noise, "noise", d, match=" to match X")
     return np.append(b, 0.0) if fit_intercept else b
-
-
-def as_block(X: Any, y: ArrayLike, sample_weight: ArrayLike | None, loss: Loss) -> Block:
-    """The rows of a matrix that was checked, with targets and weights that were not yet."""
-    n = X.shape[0]
-    return X, as_targets(y, loss, n), as_weights(sample_weight, n)
-
-
-def as_objective(
-    X: Any,
-    y: Any,
-    sample_weight: ArrayLike | None,
-    theta: ArrayLike,
-    *,
-    alpha: ArrayLike,
-    loss: str,
-    fit_intercept: bool,
-    noise: ArrayLike | None = None,
-    finite: bool = True,
-    canonical: bool = True,
-    targets: bool = True,
-) -> tuple[_core.Objective, Float]:
-    """E1 over arrays that were not checked yet, and its theta (p,).
-
-    `finite` and `canonical` as in :func:`as_matrix`; without the second, J is there for one product alone.
-
-    targets=False: y is not looked at, a Hessian does without (E6).
-    """
-    chosen = get_loss(loss)
-    X = as_matrix(X, finite=finite, canonical=canonical)
-    n, d = X.shape
-    block = as_block(X, y, sample_weight, chosen) if targets else (X, None, as_weights(sample_weight, n))
-    penalty = as_penalty(alpha, d, fit_intercept)
-    b = as_noise(noise, d, fit_intercept)
-    J = _core.Objective([block], loss, penalty, bool(fit_intercept), None, None, b, canonical)
-    return J, as_vector(theta, "theta", penalty.size, match=" to match X")
 
 
 def in_order(kernel: Callable[[bool], Result]) -> Result:

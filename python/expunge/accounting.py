@@ -14,21 +14,19 @@ from typing import Any
 
 from scipy.special import erfcx, ndtr
 
+from ._numbers import as_number
+
 __all__ = ["compose", "delta", "epsilon", "guo_mu", "log_delta", "mu"]
 
 ROUNDOFF = 2.0**-53
 
 
 def _as_epsilon(value: Any) -> float:
-    if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
-        raise ValueError(f"epsilon must be a finite number >= 0, got {value!r}")
-    return float(value)
+    return as_number(value, "epsilon")
 
 
 def _as_delta(value: Any) -> float:
-    if not (isinstance(value, Real) and 0 < float(value) < 1):
-        raise ValueError(f"delta must be a number above 0 and below 1, got {value!r}")
-    return float(value)
+    return as_number(value, "delta", above=0.0, below=1.0)
 
 
 def _as_mu(value: Any, name: str = "mu") -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ from scipy import sparse
 
 from . import _core
 from ._arrays import Blocks, Float, as_indices, stack
-from .archive import Streamed
 from .atomic import Change, assign_all
+from .files.archive import Streamed
 
 Index = NDArray[np.int64]
 
@@ -462,6 +462,17 @@ class CorrectedData(Data):
             s,
         )
 
+    def numbered(self, kind: str) -> Self:
+        """Itself: rows have numbers here, which a request of that kind may name."""
+        return self
+
+    def by_value(self) -> NoReturn:
+        """TypeError."""
+        raise TypeError(
+            "rows have numbers here, and Edit names none: use RemoveRows, AddRows, CorrectLabels or "
+            "CorrectValues, or detach the Unlearner first"
+        )
+
     def rows(self, given: Any) -> Index:
         """Row numbers from a request. Whether they are in the data still is seen where they are edited."""
         return as_indices(given, self.register.numbers, "row")
@@ -501,13 +512,15 @@ class CorrectedData(Data):
         self._append(_with_cells(X, self._position(columns), values))
         self.register.relocate(rows)
 
-    def add(self, X: Any, y: Float, s: Float | None) -> None:
-        """New rows X (m, surviving columns), y (m,), s (m,)."""
+    def add(self, X: Any, y: Float, s: Float | None) -> range:
+        """New rows X (m, surviving columns), y (m,), s (m,); their numbers."""
+        first = self.n_rows
         self._append(self._widened(X))
         self.register.add(y, np.ones(y.size) if s is None else s)
         if s is not None and not self.weighted:
             self._before("weighted")
             self.weighted = True
+        return range(first, self.n_rows)
 
     def revoke(self, columns: Index) -> None:
         """Columns leave (E12)."""
@@ -644,6 +657,22 @@ class DetachedData(Data):
     def committed(self) -> list[tuple[Data, str, Any]]:
         """See Data."""
         return [*super().committed(), (self, "_rows", []), *self._kept_columns()]
+
+    def numbered(self, kind: str) -> NoReturn:
+        """TypeError."""
+        raise TypeError(
+            f"a detached Unlearner has no numbered rows for {kind}: pass Edit with the values of the rows "
+            "before and after, or attach the current rows first"
+        )
+
+    def by_value(self) -> Self:
+        """Itself: requests bring their rows along."""
+        return self
+
+    def add(self, X: Any, y: Float, s: Float | None) -> int:
+        """New rows X (m, surviving columns), y (m,), s (m,); how many."""
+        self.replace(None, (X, y, s))
+        return y.size
 
     def replace(
         self, before: tuple[Any, Float, Float | None] | None, after: tuple[Any, Float, Float | None] | None

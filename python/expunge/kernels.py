@@ -18,9 +18,7 @@ from . import _core
 from ._arrays import (
     Blocks,
     Float,
-    as_block,
     as_matrix,
-    as_objective,
     as_real,
     as_vector,
     in_order,
@@ -28,6 +26,7 @@ from ._arrays import (
 )
 from .errors import NotPositiveDefiniteError
 from .losses import get_loss
+from .problem import Problem, as_block, as_objective
 
 __all__ = [
     "AnchoredStatistics",
@@ -350,7 +349,6 @@ def gradient_difference(
         return plain
     # There is something to convert, or to blame.
     at = as_vector(theta, "theta", np.size(theta))
-    penalty = np.zeros(at.size)
     objectives: list[_core.Objective | None] = []
     given: list[Any] = []
     for side in (before, after):
@@ -365,7 +363,8 @@ def gradient_difference(
             if at.size != X.shape[1] + fit_intercept:
                 as_vector(at, "theta", X.shape[1] + fit_intercept, match=" to match X")
         block = as_block(X, side[1], side[2] if len(side) == 3 else None, chosen)
-        objectives.append(_core.Objective([block], loss, penalty, fit_intercept))
+        columns = np.ones(X.shape[1], dtype=bool)
+        objectives.append(Problem(loss, 0.0, fit_intercept).objective([block], columns))
     g = _core.difference(objectives[0], objectives[1], at).gradient
     _explain(g, *given)
     return g

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import Blocks, as_matrix, as_noise, as_penalty, as_weights, match_columns
-from ._core import Objective
-from .adopt import encode_targets, specification
-from .linear import noise_of, theta_of
+from ._arrays import as_matrix, as_weights, match_columns
+from .models.adopt import problem_of
+from .models.base import noise_of, theta_of
 
 __all__ = ["residual"]
 
@@ -46,16 +46,8 @@ def residual(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     True
     """
     model = copy.copy(model)  # which another thread may be changing
-    spec = specification(model)
-    theta = theta_of(model)
-    X = as_matrix(
-        match_columns(X, getattr(model, "feature_names_in_", None)),
-        columns=theta.size - spec.fit_intercept,
-    )
-    targets = encode_targets(y, X.shape[0], spec)
-    penalty = as_penalty(spec.alpha, X.shape[1], spec.fit_intercept)
-    noise = noise_of(model)
-    b = as_noise(None if noise is None else noise.values, X.shape[1], spec.fit_intercept)
-    blocks: Blocks = [(X, targets, as_weights(sample_weight, X.shape[0]))]
-    J = Objective(blocks, spec.loss, penalty, spec.fit_intercept, noise=b)
-    return J.evaluate(theta).residual
+    problem, theta = problem_of(model).with_noise(noise_of(model)), theta_of(model)
+    d = problem.split(theta)[0].size
+    X = as_matrix(match_columns(X, getattr(model, "feature_names_in_", None)), columns=d)
+    block = X, problem.encode(y, X.shape[0]), as_weights(sample_weight, X.shape[0])
+    return problem.objective([block], np.ones(d, dtype=bool)).evaluate(theta).residual

@@ -12,7 +12,7 @@ import json
 import platform
 from collections.abc import Mapping
 from functools import cache
-from math import frexp, isfinite, ldexp
+from math import isfinite
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,13 +22,13 @@ import sklearn
 
 from ._arrays import Float
 from ._core import build_info
-from .adopt import specification
-from .linear import theta_of
+from ._numbers import power_of_two_above
+from .models.adopt import problem_of
+from .models.base import theta_of
 from .requests import Named
 
 if TYPE_CHECKING:
     from .release import Certificate
-    from .unlearner import Update
 
 __all__ = ["find", "state_hash", "verify"]
 
@@ -46,7 +46,7 @@ class Record(NamedTuple):
     requests: list[Named]
     before: Float  # theta, never changed in place
     after: Float
-    model: Mapping[str, Any]  # see Specification.model
+    model: Mapping[str, Any]  # see Problem.described
     tolerance: float
     attached: bool
     versions: Mapping[str, str]
@@ -70,20 +70,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def power_of_two_above(value: float) -> float:
-    """The least power of two that is no less: what is kept of a bound when a row of it has left."""
-    if not 0.0 < value < np.inf:
-        return value
-    mantissa, exponent = frexp(value)
-    if mantissa == 0.5:
-        return value
-    return ldexp(1.0, exponent) if exponent < 1024 else np.inf
-
-
 def issue(
-    update: Update, record: Record, key: bytes | None, certificate: Certificate | None, note: str | None
+    update: Mapping[str, Any],
+    record: Record,
+    key: bytes | None,
+    certificate: Certificate | None,
+    note: str | None,
 ) -> str:
-    """The receipt of an update; see :meth:`Update.receipt`."""
+    """The receipt of an update with these fields; see :meth:`expunge.Update.receipt`."""
     if key is not None:
         _check_key(key)
     if not (note is None or isinstance(note, str)):
@@ -93,18 +87,18 @@ def issue(
         "versions": record.versions,
         "model": _described(record.model, record.after),
         "requests": [_request(named, key) for named in record.requests],
-        "rows_touched": update.rows_touched,
-        "features_revoked": update.features_revoked,
+        "rows_touched": update["rows_touched"],
+        "features_revoked": update["features_revoked"],
         "attached": record.attached,
-        "method": update.method,
-        "hessian": update.hessian,
-        "tau": update.tau,
+        "method": update["method"],
+        "hessian": update["hessian"],
+        "tau": update["tau"],
         "tolerance": record.tolerance,
-        "residual": _kept(update, update.residual),
-        "residual_bound": _kept(update, update.residual_bound),
-        "settled": update.settled,
-        "since_anchor": update.since_anchor,
-        "passes": update.passes,
+        "residual": _kept(update["residual"], update["settled"]),
+        "residual_bound": _kept(update["residual_bound"], update["settled"]),
+        "settled": update["settled"],
+        "since_anchor": update["since_anchor"],
+        "passes": update["passes"],
         "state": {
             "before": _state(record.model, record.before, key),
             "after": _state(record.model, record.after, key),
@@ -116,11 +110,11 @@ def issue(
     return json.dumps({**content, "hmac": seal}, allow_nan=False)
 
 
-def _kept(update: Update, residual: float | None) -> float | None:
+def _kept(residual: float | None, settled: bool) -> float | None:
     """A residual, or a bound of it: what a request left has digits of its rows, if no iterations followed."""
     if residual is None or not isfinite(residual):
         return None
-    return residual if update.settled else power_of_two_above(residual)
+    return residual if settled else power_of_two_above(residual)
 
 
 def state_hash(model: Any, key: bytes | None = None) -> str:
@@ -159,7 +153,7 @@ def state_hash(model: Any, key: bytes | None = None) -> str:
     """
     if key is not None:
         _check_key(key)
-    return _state(specification(model).model, theta_of(model), key)
+    return _state(problem_of(model).described, theta_of(model), key)
 
 
 def verify(receipt: str, key: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ applied, before anything changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from .data import CorrectedData, DetachedData
 
 __all__ = ["AddRows", "CorrectLabels", "CorrectValues", "Edit", "RemoveRows", "Request", "RevokeFeatures"]
 
+AnyData = CorrectedData | DetachedData
 Encode = Callable[[ArrayLike, int], Float]  # labels and their number -> targets
 Named = dict[str, NDArray[np.int64] | range | list[str] | int | str]  # rows that came by value: how many
 
@@ -32,16 +33,12 @@ class Request:
         shown = (f"{name}={_size(value)}" for name, value in vars(self).items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def edit(self, data: CorrectedData, encode: Encode) -> Named:
-        """Checks itself against the data, edits them inside a request; its kind and what it named."""
-        raise NotImplementedError
+    def edit(self, data: AnyData, encode: Encode) -> Named:
+        """Checks itself against the data, edits them inside a request; its kind and what it named.
 
-    def edit_detached(self, data: DetachedData, encode: Encode) -> Named:
-        """The same where there are no rows."""
-        raise TypeError(
-            f"a detached Unlearner has no numbered rows for {type(self).__name__}: pass Edit with the values "
-            "of the rows before and after, or attach the current rows first"
-        )
+        TypeError where such data cannot be edited so.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,8 +60,9 @@ class RemoveRows(Request):
 
     rows: Any
 
-    def edit(self, data: CorrectedData, encode: Encode) -> Named:
+    def edit(self, data: AnyData, encode: Encode) -> Named:
         """Weight -> 0."""
+        data = data.numbered("RemoveRows")
         rows = data.rows(self.rows)
         data.remove(rows)
         return {"kind": "RemoveRows", "rows": rows}
@@ -91,8 +89,9 @@ class CorrectLabels(Request):
     rows: Any
     labels: Any
 
-    def edit(self, data: CorrectedData, encode: Encode) -> Named:
+    def edit(self, data: AnyData, encode: Encode) -> Named:
         """Targets -> labels."""
+        data = data.numbered("CorrectLabels")
         rows, labels = data.rows(self.rows), self.labels
         if not isinstance(labels, float | int | str) and np.shape(labels) == (1,):
             labels = np.asarray(labels)[0]
@@ -123,8 +122,9 @@ class CorrectValues(Request):
     columns: Any
     values: Any
 
-    def edit(self, data: CorrectedData, encode: Encode) -> Named:
+    def edit(self, data: AnyData, encode: Encode) -> Named:
         """Cells -> values."""
+        data = data.numbered("CorrectValues")
         rows, columns = data.rows(self.rows), data.surviving_columns(self.columns)
         values = as_real(self.values, "values")
         with np.errstate(over="ignore"):
@@ -167,17 +167,9 @@ class AddRows(Request):
     y: Any
     sample_weight: Any = None
 
-    def edit(self, data: CorrectedData, encode: Encode) -> Named:
-        """New rows under the next row numbers."""
-        first = data.n_rows
-        data.add(*_rows(data, encode, self.X, self.y, self.sample_weight))
-        return {"kind": "AddRows", "rows": range(first, data.n_rows)}
-
-    def edit_detached(self, data: DetachedData, encode: Encode) -> Named:
-        """New rows under no number."""
-        X, y, s = _rows(data, encode, self.X, self.y, self.sample_weight)
-        data.replace(None, (X, y, s))
-        return {"kind": "AddRows", "rows": y.size}
+    def edit(self, data: AnyData, encode: Encode) -> Named:
+        """New rows, under the next row numbers where rows have numbers."""
+        return {"kind": "AddRows", "rows": data.add(*_rows(data, encode, self.X, self.y, self.sample_weight))}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -200,14 +192,8 @@ class RevokeFeatures(Request):
 
     columns: Any
 
-    def edit(self, data: CorrectedData, encode: Encode) -> Named:
+    def edit(self, data: AnyData, encode: Encode) -> Named:
         """Coordinates drop."""
-        columns = data.surviving_columns(self.columns)
-        data.revoke(columns)
-        return {"kind": "RevokeFeatures", **_columns(data, columns)}
-
-    def edit_detached(self, data: DetachedData, encode: Encode) -> Named:
-        """The same."""
         columns = data.surviving_columns(self.columns)
         data.revoke(columns)
         return {"kind": "RevokeFeatures", **_columns(data, columns)}
@@ -245,15 +231,9 @@ class Edit(Request):
     before: Any = None
     after: Any = None
 
-    def edit(self, data: CorrectedData, encode: Encode) -> Named:
-        """Refused: rows have numbers here."""
-        raise TypeError(
-            "rows have numbers here, and Edit names none: use RemoveRows, AddRows, CorrectLabels or "
-            "CorrectValues, or detach the Unlearner first"
-        )
-
-    def edit_detached(self, data: DetachedData, encode: Encode) -> Named:
+    def edit(self, data: AnyData, encode: Encode) -> Named:
         """Rows of one side in place of those of the other."""
+        data = data.by_value()
         for side in (self.before, self.after):
             if not (side is None or (isinstance(side, tuple) and len(side) in (2, 3))):
                 raise TypeError("before and after are tuples (X, y) or (X, y, sample_weight), or None")
@@ -264,6 +244,17 @@ class Edit(Request):
         data.replace(before, after)
         left, joined = (0 if side is None else side[1].size for side in (before, after))
         return {"kind": "Edit", "before": left, "after": joined}
+
+
+def as_requests(given: Request | Iterable[Request]) -> list[Request]:
+    """One request or several as a list; TypeError for anything else."""
+    if isinstance(given, Request) or not isinstance(given, Iterable):
+        given = [given]
+    requests = list(given)
+    for request in requests:
+        if not isinstance(request, Request):
+            raise TypeError(f"{request!r} is not a request: pass RemoveRows, AddRows and the like")
+    return requests
 
 
 def _size(value: Any) -> str:
@@ -279,7 +270,7 @@ def _size(value: Any) -> str:
     return f"<{' x '.join(map(str, shape)) or 1}>"
 
 
-def _columns(data: CorrectedData | DetachedData, columns: NDArray[np.int64]) -> Named:
+def _columns(data: AnyData, columns: NDArray[np.int64]) -> Named:
     """Columns by position and, where they have names, by name."""
     if data.names is None:
         return {"columns": columns}
@@ -287,7 +278,7 @@ def _columns(data: CorrectedData | DetachedData, columns: NDArray[np.int64]) -> 
 
 
 def _rows(
-    data: CorrectedData | DetachedData, encode: Encode, X: Any, y: Any, sample_weight: Any = None
+    data: AnyData, encode: Encode, X: Any, y: Any, sample_weight: Any = None
 ) -> tuple[Any, Float, Float | None]:
     """Rows by value, as the data take them: cut down by name, in their dtype, sparse where they are."""
     X = as_matrix(match_columns(X, data.surviving_names()), columns=data.n_columns)

@@ -1,338 +1,49 @@
-"""The engine's face: an Unlearner holds a fitted model and its data, and applies requests to both."""
+"""The face: an Unlearner holds a fitted model and its data, and applies requests to both."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
-from inspect import currentframe
-from math import isfinite
+from dataclasses import replace
 from threading import RLock
 from time import perf_counter
-from typing import Any, ClassVar, Literal, NoReturn, Self, get_args
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
-from . import _core
-from ._arrays import Blocks, Float, as_matrix, as_noise, as_penalty, as_weights, frame_names, match_columns
-from .adopt import Specification, encode_targets, specification
+from ._arrays import Float, as_matrix, as_weights, frame_names, match_columns
+from ._numbers import as_number, power_of_two_above
 from .atomic import assign_all
-from .data import CorrectedData, DetachedData, Touched
-from .errors import (
-    CertificateError,
-    ConvergenceError,
-    NotPositiveDefiniteError,
-    RowsRequired,
-    ToleranceExceeded,
-)
-from .linear import (
-    LogisticRegression,
-    Ridge,
-    check_enough,
-    check_solver,
-    check_tolerance,
-    choose_block,
-    fit_again,
-    fitted_attributes,
-    in_low_dimension,
-    minimize,
-    noise_of,
-    set_theta,
-    theta_of,
-)
-from .losses import Loss, get_loss
-from .noise import Noise, check_random_state
-from .receipts import Record, issue, power_of_two_above, versions
+from .data import CorrectedData
+from .engine.attached import MAX_ITER, Attached
+from .engine.detached import Detached
+from .engine.solver import check_solver
+from .engine.state import Hessian, How, Method, State
+from .errors import RowsRequired
+from .files.saved import Saved, naming, read, write
+from .models import LogisticRegression, Ridge
+from .models.adopt import problem_of
+from .models.base import fit_again, fitted_attributes, noise_of, set_theta, theta_of
+from .noise import check_random_state
+from .problem import Problem
+from .receipts import versions
 from .release import (
     Against,
     Budget,
     Certificate,
-    Measured,
     Mechanism,
+    NoBudget,
     OnExhausted,
     Terms,
-    best_intercept,
     check_theta_bound,
-    measure,
-    norm_factor,
-    profile_residual,
+    release,
 )
-from .requests import Request, RevokeFeatures
-from .saved import Saved, naming, read, write
-from .updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
+from .requests import Request, as_requests
+from .update import Update
+from .verb import Verb
 
 __all__ = ["Unlearner", "Update"]
-
-Method = Literal["auto", "exact", "second_order", "first_order"]
-Hessian = Literal["corrected", "original"]
-METHODS, HESSIANS = get_args(Method), get_args(Hessian)
-
-MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
-LINEAR_TOLERANCE = 1e-2  # relative, of a second-order step by conjugate gradients
-MAX_PRODUCTS = 5000  # Hessian-vector products of such a step
-_NONE = np.empty(0, dtype=np.int64)
-PASSES_SAVED = 2.0  # by a request that an anchor serves without the data
-SMALL = 256  # parameters up to which a factor is brought up to date with every request
-
-
-@dataclass(frozen=True)
-class Update:
-    """What one request did, so that a sceptic can check it.
-
-    Attributes
-    ----------
-    method : {"auto", "exact", "second_order", "first_order"}
-    step : (p,) array
-        New theta minus old, over the surviving coordinates, intercept last.
-    gradient_difference : (p,) array
-        Gradient of the corrected objective minus that of the old one, both at the old theta, over the
-        surviving coordinates (E3; for revoked features the old theta is cut down to them, E12).
-    residual : float or None
-        Norm of the gradient of the corrected objective at the new theta, from a pass over the corrected
-        data; None where no pass was made.
-    residual_bound : float
-        What that norm is at most: proven, where theta is the step from the anchor (E9, E10); else measured.
-    settled : bool
-        Whether iterations over the data took theta to the tolerance (E11).
-    since_anchor : int
-        Requests since the statistics were anchored, this one included; 0 if it anchored them anew, or where
-        there are none.
-    passes : int
-        Passes over all rows: gradients, Hessian products, Hessians, rounding floors.
-    hessian : {"corrected", "original"} or None
-        Which Hessian a second-order update used (E5).
-    tau : float or None
-        Step size of a first-order update (E4).
-    rows_touched : int
-        Rows removed, added or corrected; rows not 0 in a revoked column. Detached, the larger side of each
-        edit, and none for a revoked column.
-    features_revoked : int
-    seconds : float
-        Wall time of the request.
-
-    Notes
-    -----
-    For :meth:`receipt` it also remembers which rows and columns the request named, and both thetas.
-
-    gradient_difference is a multiple of a row that was removed, step shows ratios of it, and a residual or
-    bound may be a multiple of its norm. So repr shows no vectors, and a pickle has neither vector (None), the
-    next power of two as residual and residual_bound, and no receipt: make that first.
-
-    Examples
-    --------
-    >>> import expunge as ex
-    >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
-    >>> update = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0]))
-    >>> update.method, update.step.shape, update.residual_bound < 1e-8
-    ('auto', (2,), True)
-    """
-
-    method: str
-    step: Float
-    gradient_difference: Float
-    residual: float | None
-    residual_bound: float
-    passes: int
-    settled: bool = False
-    since_anchor: int = 0
-    hessian: str | None = None
-    tau: float | None = None
-    rows_touched: int = 0
-    features_revoked: int = 0
-    seconds: float = 0.0
-    _record: ClassVar[tuple[Any, ...] | None] = None  # a Record; no field, which repr and asdict would show
-
-    def __repr__(self) -> str:
-        shown = {
-            field.name: f"{value:.3g}" if isinstance(value, float) else value
-            for field in fields(self)
-            if not isinstance(value := getattr(self, field.name), np.ndarray | None)
-        }
-        return f"Update({', '.join(f'{name}={value}' for name, value in shown.items())})"
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            **vars(self),
-            "step": None,
-            "gradient_difference": None,
-            "residual": None if self.residual is None else power_of_two_above(self.residual),
-            "residual_bound": power_of_two_above(self.residual_bound),
-            "_record": None,
-        }
-
-    @classmethod
-    def _of(cls, fields: dict[str, Any], record: tuple[Any, ...], started: float) -> Self:
-        """One with these fields, which takes its time from here; without a call for each field."""
-        update = object.__new__(cls)
-        vars(update).update(fields, _record=record, seconds=perf_counter() - started)
-        return update
-
-    def receipt(
-        self, key: bytes | None = None, certificate: Certificate | None = None, note: str | None = None
-    ) -> str:
-        """What was asked and done, as JSON without any value of the data; docs/data.md lists its fields.
-
-        It says kinds and counts of the requests, how theta was found and how well, with which software, and
-        hashes of the model before and after, see :func:`expunge.receipts.state_hash`. The same update gives
-        the same receipt: no time of day is in it.
-
-        Parameters
-        ----------
-        key : bytes, optional
-            16 or more, secret. Row numbers, positions and names of columns then go along as HMAC-SHA256 under
-            it, for :func:`expunge.receipts.find`; hashes of the model are made with it; and the whole receipt
-            is sealed for :func:`expunge.receipts.verify`. Without a key rows and columns are only counted,
-            and anybody can change the receipt.
-        certificate : object with a method as_dict(), optional
-            Of a release that was made after the update.
-        note : str, optional
-            Any text of yours, as it is: a case number, a date.
-
-        Returns
-        -------
-        str
-
-        Raises
-        ------
-        ValueError
-            A short key; or this update was made by hand or by dataclasses.replace, not by a request.
-        TypeError
-            A key that is not bytes; a certificate that does not go into JSON; a note that is not text.
-
-        Examples
-        --------
-        >>> import json
-        >>> import expunge as ex
-        >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
-        >>> update = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0]))
-        >>> json.loads(update.receipt())["requests"]
-        [{'kind': 'RemoveRows', 'rows': 1}]
-        """
-        if self._record is None:
-            raise ValueError(
-                "no request made this Update, or it has been pickled since: take the receipt of what apply "
-                "returned"
-            )
-        return issue(self, Record(*self._record), key, certificate, note)
-
-    def __str__(self) -> str:
-        how = self.method
-        if self.hessian is not None:
-            how += f" (hessian={self.hessian})"
-        if self.tau is not None:
-            how += f" (tau={self.tau:.3g})"
-        residual = f"at most {self.residual_bound:.3g}" if self.residual is None else f"{self.residual:.3g}"
-        return (
-            f"Update: {how}\n"
-            f"  rows touched {self.rows_touched}, features revoked {self.features_revoked}\n"
-            f"  |step| {np.linalg.norm(self.step):.3g}\n"
-            f"  residual {residual}, passes {self.passes}, {1e3 * self.seconds:.3g} ms"
-        )
-
-
-@dataclass(slots=True, eq=False)
-class _State:
-    """theta with J and its gradient there, and the anchored statistics of the current data (E8)."""
-
-    theta: Float
-    at: _core.Evaluation | None  # None: not measured, a bound vouches for theta
-    anchor: _core.Anchor | None  # None: to be assembled when it is needed
-    current: bool  # whether the anchor is the Hessian of the current data, at its own theta
-    statistics: _core.AnchoredStatistics | None = None  # None: to be anchored anew once that pays
-    since_anchor: int = 0  # requests
-    spent: float = 0.0  # passes over the data since the anchor
-    saved: float = 0.0  # passes that requests since the anchor did without
-    gram_norm: float | None = None  # upper bound of |S^1/2 X|^2 when a first-order update last asked for it,
-    gram_added: float = 0.0  # and what requests since may have added to it; of what left, powers of two
-    published: Any = None  # a model of ours is as it was written while this is what it is fitted to
-    profile: float = np.inf  # bound of the profile residual; kept where there is a budget
-
-
-@dataclass(slots=True, eq=False)
-class _Edit:
-    """One request, staged in the data: D' is current, and nothing else has changed yet."""
-
-    difference: _core.Evaluation | None  # E3 at the old theta, before coordinates drop; None: nothing changed
-    statistics: _core.AnchoredStatistics | None  # of the corrected rows, before coordinates drop
-    anchor: _core.Anchor | None  # of the corrected rows, before coordinates drop; None: to be assembled anew
-    current: bool  # whether it is their Hessian
-    kept: NDArray[np.bool_] | slice  # which coordinates of the old theta survive
-    dropped: NDArray[np.int64]  # those that are revoked
-    columns: NDArray[np.bool_]  # of X, before the request revoked any
-    revoked_rows: NDArray[np.int64]  # rows now in the data that are not 0 in a revoked column
-    gram_norm: float | None  # as in _State
-    gram_added: float
-
-
-@dataclass
-class _Products:
-    """A Hessian known by its products: solves by conjugate gradients, counting passes over the data."""
-
-    objective: _core.Objective
-    curvature: Float
-    preconditioner: _core.Anchor
-    tolerance: float
-    relative: float
-    passes: int = 0
-
-    def solve(self, b: Float, /) -> Float:
-        """H^-1 b, to an absolute or a relative residual, whichever is the larger."""
-        target = max(self.tolerance, self.relative * float(np.linalg.norm(b)))
-        x, products, converged = _core.solve(
-            self.objective, self.curvature, b, self.preconditioner, target, MAX_PRODUCTS
-        )
-        self.passes += products
-        if not converged:
-            raise ConvergenceError(
-                f"conjugate gradients did not reach a residual of {target:.3g} in {products} products: raise "
-                "alpha, scale the columns of X, or use method='exact'"
-            )
-        return x
-
-
-class _Verb:
-    """A call of an Unlearner that needs data and model to belong together, under its lock.
-
-    The lock keeps other threads out, but lets its own in: a signal handler, or what a request calls, may ask
-    in the middle of another verb, and is refused. The mark of one that was interrupted may stay; then the
-    stack tells.
-    """
-
-    def __init__(self) -> None:
-        self._busy = False
-
-    def __enter__(self) -> None:
-        if self._busy and self._inside_another():
-            raise RuntimeError(
-                "this was called in the middle of a request of the same thread, by a signal handler or the "
-                "like, where data and model do not belong together: ask after it"
-            )
-        self._busy = True
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._busy = False
-
-    def _inside_another(self) -> bool:
-        frame, verbs = currentframe(), 0
-        while frame is not None:
-            if frame.f_code.co_filename == __file__ and frame.f_code.co_name in _VERBS:
-                verbs += getattr(frame.f_locals.get("self"), "_verb", None) is self
-            frame = frame.f_back
-        return verbs > 1
-
-
-_VERBS = frozenset(
-    ("apply", "release", "detach", "attach", "save", "residual", "retrain", "corrected_data", "get_support")
-)
 
 
 class Unlearner:
@@ -415,44 +126,51 @@ class Unlearner:
         delta: float | None = None,
         on_exhausted: OnExhausted = "settle",
     ) -> None:
-        spec = specification(model)
-        noise = noise_of(model)
-        self._solver = (
-            getattr(model, "solver", "auto") if isinstance(model, Ridge | LogisticRegression) else "auto"
-        )
-        self._memory_limit = getattr(model, "memory_limit", None)
-        check_solver(self._solver, self._memory_limit)
-        self._tolerance = check_tolerance(tolerance, "tolerance")
-        self._theta_bound = check_theta_bound(theta_bound)
-        self._budget = Budget.promised(epsilon, delta, on_exhausted, noise)
+        problem = problem_of(model).with_noise(noise_of(model))
+        ours = isinstance(model, Ridge | LogisticRegression)
+        solver = getattr(model, "solver", "auto") if ours else "auto"
+        memory_limit = getattr(model, "memory_limit", None)
+        check_solver(solver, memory_limit)
+        tolerance = as_number(tolerance, "tolerance")
+        theta_bound = check_theta_bound(theta_bound)
+        budget = Budget.promised(epsilon, delta, on_exhausted, problem.noise) or NoBudget()
         theta = theta_of(model)
         if not np.isfinite(theta).all():
             raise ValueError("the model's coefficients contain NaN or infinity: refit it")
         names = getattr(model, "feature_names_in_", None)
-        width = theta.size - spec.fit_intercept
-        data = _rows(X, y, sample_weight, spec, width, names, column_index=column_index)
+        width = problem.split(theta)[0].size
+        data = rows_of(X, y, sample_weight, problem, width, names, bool(column_index))
+        engine = Attached(problem, data, tolerance, solver, memory_limit)
+        entry = engine.begin_at(theta)
+        budget.begin(engine)
+        self._assemble(model, engine, budget, theta_bound, entry, bool(column_index))
+        self._write(engine.state.residual, None)
 
+    def _assemble(
+        self,
+        model: Any,
+        engine: Attached | Detached,
+        budget: Budget | NoBudget,
+        theta_bound: float,
+        residual_on_entry: float,
+        column_index: bool,
+    ) -> None:
+        """All that an Unlearner is, however it came to be."""
         self._model = model
-        self._spec = spec
-        self._encode = partial(encode_targets, spec=spec)
-        self._column_index = bool(column_index)
-        self._held: CorrectedData | DetachedData = data
-        self._noise = noise
-        objective = self._objective()
-        block = self._block(objective, theta.size)
-        at = objective.evaluate(theta)
-        self._residual_on_entry = at.residual
-        minimum = minimize(objective, theta, self.tolerance, MAX_ITER, start=at, block=block, stacklevel=3)
-        anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
-        statistics = self._statistics(objective, anchor, minimum.at, minimum.floor) if block is None else None
-        self._lock, self._verb = RLock(), _Verb()
-        state = _State(minimum.theta, _bare(minimum.at), anchor, True, statistics)
-        if self._budget is not None:
-            state.profile = self._profile(state, np.inf)
-            self._budget.check(state.profile)
-        self._state = state
-        set_theta(model, minimum.theta, minimum.residual, noise=noise)
-        self._state.published = getattr(model, "_fitted", None)
+        self._engine = engine
+        self._budget = budget
+        self._theta_bound = theta_bound
+        self._residual_on_entry = residual_on_entry
+        self._column_index = column_index
+        self._lock, self._verb = RLock(), Verb()
+
+    def _write(self, residual: float | None, names: list[str] | None) -> None:
+        """Theta into the model."""
+        engine = self._engine
+        noise = engine.problem.noise and engine.problem.noise.of(engine.data.kept)
+        set_theta(self._model, engine.state.theta, residual, names=names, noise=noise)
+        # A model of ours is as it was written while this is what it is fitted to.
+        self._published = getattr(self._model, "_fitted", None)
 
     # --- what was chosen at construction, and stays: certificates rest on it
 
@@ -464,7 +182,7 @@ class Unlearner:
     @property
     def tolerance(self) -> float:
         """What the norm of the gradient is at most after a request, on the sum scale."""
-        return self._tolerance
+        return self._engine.tolerance
 
     @property
     def theta_bound(self) -> float:
@@ -475,7 +193,7 @@ class Unlearner:
     def residual_on_entry(self) -> float:
         """Norm of the gradient of the model as it came, or the next power of two; see the class."""
         entry = self._residual_on_entry
-        return power_of_two_above(entry) if self._held.changed else entry
+        return power_of_two_above(entry) if self._engine.data.changed else entry
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(
@@ -535,446 +253,57 @@ class Unlearner:
         The other methods need rows. Each request is summed into the statistics, whose factor follows: lists
         are faster than single requests.
         """
-        if isinstance(request, Request) or not isinstance(request, Iterable):
-            request = [request]
-        requests, revokes = list(request), False
-        for r in requests:
-            if not isinstance(r, Request):
-                raise TypeError(f"{r!r} is not a request: pass RemoveRows, AddRows and the like")
-            revokes = revokes or isinstance(r, RevokeFeatures)
-        self._check_arguments(method, hessian, tau)
+        requests, how = as_requests(request), How.checked(method, hessian, tau)
         with self._lock, self._verb:
             self._check_model()
-            started = perf_counter()
-            data = self._held
-            if isinstance(data, DetachedData):
-                return self._apply_detached(data, requests, method, hessian, started)
-            return self._apply_attached(data, requests, revokes, method, hessian, tau, started)
+            return self._applied(requests, how)
 
-    def _apply_attached(
-        self,
-        data: CorrectedData,
-        requests: list[Request],
-        revokes: bool,
-        method: Method,
-        hessian: Hessian,
-        tau: float | None,
-        started: float,
-    ) -> Update:
-        """:meth:`apply` on rows."""
-        data.compact()
-        measured = revokes and self._state.at is None
-        if measured:  # what revoked columns leave is judged by what was there
-            at = self._objective().evaluate(self._state.theta)
-            self._state = replace(self._state, at=_bare(at))
-        original = self._hessian_here() if hessian == "original" else None
+    def _applied(self, requests: Sequence[Request], how: How) -> Update:
+        started, engine = perf_counter(), self._engine
         try:
-            data.begin()
-            named = [r.edit(data, self._encode) for r in requests]
-            touched = data.finish()
-            if touched.revoked and method == "auto":
-                method = "exact"
-            edit = self._stage(data, touched, method)
-            state, outcome = self._choose(edit, method, original, tau)
-            noise = self._noise
-            if self._budget is not None:
-                state, noise = self._within_budget(edit, state, outcome)
-            if not isfinite(outcome["residual_bound"] + (0.0 if state.at is None else state.at.value)):
-                raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
-            outcome["passes"] += measured
-            outcome["rows_touched"] = _rows_touched(data, touched)
-            outcome["features_revoked"] = len(touched.revoked)
-            old, spec = self._state.theta, self._spec
-            record = (named, old, state.theta, spec.model, self._tolerance, True, versions())
-            update = Update._of(outcome, record, started)
-            self._publish(state, named=bool(touched.revoked), noise=noise)
+            staged = engine.stage(requests, how)
+            state, outcome = engine.choose(staged)
+            state, problem, outcome = self._budget.within(engine, staged, state, outcome)
+            record = (
+                staged.named,
+                engine.state.theta,
+                state.theta,
+                problem.described,
+                engine.tolerance,
+                engine.attached,
+                versions(),
+            )
+            update = Update.from_outcome(outcome, staged, record, started)
+            self._publish(state, problem, revoked=staged.features_revoked > 0)
         except BaseException:
-            data.rollback()
+            engine.data.rollback()
             raise
         return update
 
-    def _check_arguments(self, method: str, hessian: str, tau: float | None) -> None:
-        if method not in METHODS:
-            raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-        if hessian not in HESSIANS:
-            raise ValueError(f"unknown hessian {hessian!r}: choose one of {', '.join(HESSIANS)}")
-        if hessian != "corrected" and method != "second_order":
-            raise ValueError(f"hessian={hessian!r} is an option of method='second_order'")
-        if tau is not None and method != "first_order":
-            raise ValueError("tau is an option of method='first_order'")
-
     def _check_model(self) -> None:
         """Raises if others changed the model; first undoes a request whose undoing was interrupted."""
-        self._held.rollback()
-        published = self._state.published
+        self._engine.data.rollback()
+        published = self._published
         if published is not None and getattr(self._model, "_fitted", None) is published:
             return
-        if not np.array_equal(theta_of(self._model), self._state.theta):
+        if not np.array_equal(theta_of(self._model), self._engine.state.theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
 
-    def _publish(self, state: _State, *, named: bool, noise: Noise | None) -> None:
+    def _publish(self, state: State, problem: Problem, *, revoked: bool) -> None:
         """The last act of a request: model, statistics and data become the new ones, or stay the old ones.
 
-        `named`: whether the names of the model's columns may have changed. `noise`: of the objective.
+        `revoked`: whether the names of the model's columns may have changed.
         """
-        named = named and hasattr(self._model, "feature_names_in_")
-        names = self._held.surviving_names() if named else None
-        residual = None if state.at is None else state.at.residual
-        if noise is not None:  # dropped features drop their entries (E12)
-            noise = noise.without(~self._held.kept)
-        own = noise and noise.of(self._held.kept)
-        fitted = fitted_attributes(self._model, state.theta, residual, names, own)
+        engine, names, own = self._engine, None, None
+        if revoked and hasattr(self._model, "feature_names_in_"):
+            names = engine.data.surviving_names()
+        if problem.noise is not None:  # dropped features drop their entries (E12)
+            problem = problem.with_noise(problem.noise.without(~engine.data.kept))
+            own = problem.noise and problem.noise.of(engine.data.kept)
+        fitted = fitted_attributes(self._model, state.theta, state.residual, names, own)
         _, name, value = fitted[0]
-        state.published = value if name == "_fitted" else None
-        assign_all([*fitted, (self, "_state", state), (self, "_noise", noise), *self._held.committed()])
-
-    def _stage(self, data: CorrectedData, touched: Touched, method: Method) -> _Edit:
-        old, fit_intercept = self._state, self._spec.fit_intercept
-        rows, width, revoked_rows, dropped = touched.rows, touched.columns, _NONE, _NONE
-        survives: NDArray[np.bool_] | slice = slice(None)
-        if touched.revoked:
-            survives = np.append(data.kept[width], np.ones(int(fit_intercept), dtype=bool))
-            dropped = np.flatnonzero(~survives)
-            revoked_rows = _union(touched.revoked_rows, data.n_rows)
-            revoked_rows = revoked_rows[data.register.of(revoked_rows)[0] >= 0]
-        anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
-        if rows.any:
-            many = 4 * data.register.edits > data.register.weighty  # so many that H is better assembled anew
-            if statistics is not None and not (many and not self._spec.constant_hessian):
-                statistics, difference = rows.edit(statistics, old.theta)
-                edited = statistics.anchor
-                if edited.cancelled:  # to be assembled anew
-                    statistics, anchor, current = None, None, False
-                elif method in ("auto", "second_order") or edited.size <= SMALL or edited.factored:
-                    anchor, current = edited, True
-                else:
-                    current = False  # a large factor preconditions as it is
-            else:
-                was, now = rows.objectives(self._spec.loss, fit_intercept)
-                difference = _core.difference(was, now, old.theta)
-                statistics = None
-                # A large factor is edited only for a step that uses it; else it preconditions as it is.
-                lag = (
-                    anchor is not None and anchor.size > SMALL and not (method == "second_order" and current)
-                )
-                if anchor is not None and not lag:
-                    anchor = None if many else anchor.edit(was, now)
-                current = current and not lag and anchor is not None and anchor.complete
-                if anchor is not None and anchor.complete and anchor.cancelled:
-                    anchor, current = None, False
-        gram_norm, gram_added = old.gram_norm, old.gram_added
-        if gram_norm is not None:
-            gram_added += power_of_two_above(rows.gained_norm(fit_intercept))
-            if rows.any_before or touched.revoked:
-                gram_norm = power_of_two_above(gram_norm)
-        return _Edit(
-            difference=difference,
-            statistics=statistics,
-            anchor=anchor,
-            current=current,
-            kept=survives,
-            dropped=dropped,
-            columns=width,
-            revoked_rows=revoked_rows,
-            gram_norm=gram_norm,
-            gram_added=gram_added,
-        )
-
-    def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
-        """E1 on some rows, over a mask of all columns, without a penalty."""
-        penalty = as_penalty(0.0, int(np.count_nonzero(columns)), self._spec.fit_intercept)
-        stored = self._data.stored_columns(columns)
-        return _core.Objective(blocks, self._spec.loss, penalty, self._spec.fit_intercept, stored)
-
-    def _objective(self, data: CorrectedData | None = None, noise: Noise | None = None) -> _core.Objective:
-        """E1 on the current data, or on those, with this noise."""
-        spec, data, noise = self._spec, data or self._data, noise or self._noise
-        d = data.n_columns
-        penalty = as_penalty(spec.alpha, d, spec.fit_intercept)
-        b = as_noise(None if noise is None else noise.values[data.kept], d, spec.fit_intercept)
-        columns = data.stored_columns(data.kept)
-        return _core.Objective(
-            data.blocks(), spec.loss, penalty, spec.fit_intercept, columns, data.largest_norm, b
-        )
-
-    def _noise_on(self, columns: NDArray[np.bool_]) -> Float:
-        """The b of E1 over a mask of all columns, intercept last; zeros where there is none."""
-        d = int(np.count_nonzero(columns))
-        b = np.zeros(d) if self._noise is None else self._noise.values[columns]
-        return np.append(b, 0.0) if self._spec.fit_intercept else b
-
-    def _block(self, objective: _core.Objective, p: int) -> int | None:
-        return choose_block(self._solver, self._memory_limit, objective, p, requests=True)
-
-    # --- how theta is chosen for the corrected data
-
-    def _choose(
-        self, edit: _Edit, method: Method, original: _core.Anchor | Float | None, tau: float | None
-    ) -> tuple[_State, dict[str, Any]]:
-        old = self._state
-        if method in ("auto", "exact") and not edit.dropped.size:
-            taken = self._step(edit, method)
-            if taken is not None:
-                return taken
-        objective = self._objective()
-        theta = old.theta[edit.kept] if edit.dropped.size else old.theta  # E12: revoked coordinates drop
-        block = self._block(objective, theta.size)
-        anchor, current = edit.anchor, edit.current
-        here, passes = self._here(edit, objective, theta, block)
-        if edit.dropped.size:
-            anchor = anchor and anchor.drop(edit.dropped.tolist())
-            current = current and self._spec.constant_hessian
-        statistics = None if edit.dropped.size else edit.statistics
-        hessian: Hessian | None = None
-        gram_norm, gram_added = edit.gram_norm, edit.gram_added
-        floor, settled = np.inf, False
-        if method in ("auto", "exact"):
-            minimum = self._minimize(objective, theta, here, anchor, block)
-            passes += minimum.passes
-            settled = minimum.iterations > 0
-            new, measured, floor = minimum.theta, minimum.at, minimum.floor
-            if minimum.anchor is not anchor:
-                anchor, current = minimum.anchor, True
-                statistics = statistics if self._spec.constant_hessian else None
-        else:
-            if method == "second_order" and original is None:
-                if anchor is None or (
-                    anchor.complete and not (current and self._is_hessian_at(theta, anchor))
-                ):
-                    anchor, current = _core.Anchor(objective, theta, block), True
-                    passes += 1
-                H: _core.Anchor | _Products = anchor
-                if not anchor.complete:
-                    H = self._products(objective, objective.curvature(theta), anchor)
-                new = second_order_update(theta, here.gradient, H)  # E5
-                passes += 0 if isinstance(H, _core.Anchor) else H.passes
-                hessian = "corrected"
-            elif original is not None:
-                g = np.zeros_like(old.theta)
-                g[edit.kept] = here.gradient
-                pull = self._spec.alpha * old.theta + self._noise_on(edit.columns)
-                g[edit.dropped] = pull[edit.dropped]  # their data are gone (E12)
-                H = self._original(original, edit)
-                new = second_order_update(old.theta, g, H)[edit.kept]  # E5
-                passes += int(H is not old.anchor) if isinstance(H, _core.Anchor) else H.passes
-                hessian = "original"
-            else:
-                if tau is None:
-                    if gram_norm is None or gram_added > gram_norm:
-                        gram_norm, gram_added = self._gram_norm(edit, block), 0.0
-                        passes += 1
-                    tau = safe_tau(gram_norm + gram_added, self._spec.alpha, self._loss)
-                new = first_order_update(theta, here.gradient, tau)  # E4
-            measured = objective.evaluate(new)
-            passes += 1
-        state = _State(
-            theta=new,
-            at=_bare(measured),
-            anchor=anchor,
-            current=current,
-            statistics=statistics,
-            since_anchor=old.since_anchor + 1 if statistics is not None else 0,
-            spent=old.spent + passes,
-            saved=old.saved,
-            gram_norm=gram_norm,
-            gram_added=gram_added,
-        )
-        if method in ("auto", "exact") and block is None:
-            state, made = self._anchored(state, objective, measured, floor)
-            passes += made
-        outcome = {
-            "method": method,
-            "step": new - theta,
-            "gradient_difference": self._difference(edit, here),
-            "residual": measured.residual,
-            "residual_bound": measured.residual,
-            "passes": passes,
-            "settled": settled,
-            "since_anchor": state.since_anchor,
-            "hessian": hessian,
-            "tau": tau,
-        }
-        return state, outcome
-
-    def _step(self, edit: _Edit, method: Method) -> tuple[_State, dict[str, Any]] | None:
-        """E9, kept while its bound (E10) or else its measured residual is within the tolerance; or settled.
-
-        None where there is no such step, or the old theta is the better place to start from.
-        """
-        old, statistics = self._state, edit.statistics
-        if statistics is None or (method == "exact" and old.at is not None):
-            return None
-        try:
-            theta, bound = statistics.step()
-        except NotPositiveDefiniteError:
-            return None
-        anchor, at, passes, settled = statistics.anchor, None, 0, False
-        kept = method == "auto" and bound <= self._tolerance
-        if not kept:
-            if method == "auto" and old.at is not None and old.spent > 0:
-                return None  # iterations have taken the old theta further than one step gets
-            objective = self._objective()
-            start = objective.evaluate(theta)
-            if not start.value <= statistics.at.value:  # E11: the anchor itself is the better start
-                theta, start = anchor.theta, statistics.at
-            minimum = self._minimize(objective, theta, start, anchor, None)
-            theta, at, passes, settled = minimum.theta, minimum.at, 1 + minimum.passes, minimum.iterations > 0
-        state = _State(
-            theta=theta,
-            at=at and _bare(at),
-            anchor=anchor,
-            current=True,
-            statistics=statistics,
-            since_anchor=old.since_anchor + 1,
-            spent=old.spent + passes,
-            saved=old.saved + PASSES_SAVED * kept,
-            gram_norm=edit.gram_norm,
-            gram_added=edit.gram_added,
-        )
-        if at is not None:
-            if minimum.anchor is not None and minimum.anchor is not anchor:
-                statistics = statistics if self._spec.constant_hessian else None
-                state = replace(state, anchor=minimum.anchor, statistics=statistics)
-            state, made = self._anchored(state, objective, at, minimum.floor)
-            passes += made
-        outcome = {
-            "method": method,
-            "step": state.theta - old.theta,
-            "gradient_difference": self._difference(edit, None),
-            "residual": None if state.at is None else state.at.residual,
-            "residual_bound": bound if state.at is None else state.at.residual,
-            "passes": passes,
-            "settled": settled,
-            "since_anchor": state.since_anchor,
-        }
-        return state, outcome
-
-    def _anchored(
-        self, state: _State, objective: _core.Objective, at: _core.Evaluation, floor: float
-    ) -> tuple[_State, int]:
-        """With statistics anchored anew at theta, once passes spent or saved since would have paid for it.
-
-        And passes made: one, for the Hessian.
-        """
-        anchor, made = state.anchor, 0
-        if self._spec.constant_hessian:
-            if state.statistics is not None or anchor is None or not state.current:
-                return state, 0
-            anchor = anchor.moved(state.theta)
-        elif state.spent + state.saved < objective.anchor_cost:
-            return state, 0
-        else:
-            anchor, made = _core.Anchor(objective, state.theta, None, at), 1
-        statistics = self._statistics(objective, anchor, at, floor)
-        state = replace(
-            state, anchor=anchor, current=True, statistics=statistics, since_anchor=0, spent=0.0, saved=0.0
-        )
-        return state, made
-
-    def _statistics(
-        self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float
-    ) -> _core.AnchoredStatistics:
-        return _core.AnchoredStatistics(objective, anchor, at, floor, self._data.largest_norm)
-
-    def _minimize(
-        self,
-        objective: _core.Objective,
-        theta: Float,
-        start: _core.Evaluation,
-        anchor: _core.Anchor | None,
-        block: int | None,
-    ) -> _core.Minimum:
-        return minimize(
-            objective, theta, self._tolerance, MAX_ITER, anchor=anchor, start=start, block=block, stacklevel=6
-        )
-
-    def _difference(self, edit: _Edit, here: _core.Evaluation | None) -> Float:
-        """E3 at the old theta, over the surviving coordinates; `here` is J at what is left of it."""
-        old = self._state
-        if edit.dropped.size:
-            assert here is not None
-            assert old.at is not None
-            return here.gradient - old.at.gradient[edit.kept]
-        return np.zeros_like(old.theta) if edit.difference is None else edit.difference.gradient
-
-    def _here(
-        self, edit: _Edit, objective: _core.Objective, theta: Float, block: int | None
-    ) -> tuple[_core.Evaluation, int]:
-        """J and its gradient at the theta that is left (E12), and passes made.
-
-        Rows that are 0 in all revoked columns are what they were: where the others are few, only these are
-        read.
-        """
-        data, old, known = self._data, self._state, self._state.at
-        if known is not None and edit.difference is not None:
-            change = edit.difference
-            known = _core.Evaluation(known.value + change.value, known.gradient + change.gradient)
-        if known is None:
-            return objective.evaluate(theta), 1
-        if not edit.dropped.size:
-            return known, 0
-        few = 4 * edit.revoked_rows.size <= data.register.weighty
-        if not (
-            few and sparse.issparse(data.X) and (block is None or in_low_dimension(objective, theta.size))
-        ):
-            return objective.evaluate(theta), 1
-        rows: Blocks = [data.get(edit.revoked_rows)]
-        before = self._rows_alone(rows, edit.columns).evaluate(old.theta)
-        after = self._rows_alone(rows, data.kept).evaluate(theta)
-        gone = old.theta[edit.dropped]
-        pull = 0.5 * self._spec.alpha * gone + self._noise_on(edit.columns)[edit.dropped]
-        value = known.value + after.value - before.value - float(gone @ pull)
-        return _core.Evaluation(value, (known.gradient - before.gradient)[edit.kept] + after.gradient), 0
-
-    @property
-    def _loss(self) -> Loss:
-        return get_loss(self._spec.loss)
-
-    def _is_hessian_at(self, theta: Float, anchor: _core.Anchor) -> bool:
-        return self._spec.constant_hessian or np.array_equal(anchor.theta, theta)
-
-    def _hessian_here(self) -> _core.Anchor | Float:
-        """H of the data before the request, at the model's theta: factored, or the curvature of its rows."""
-        theta, anchor = self._state.theta, self._state.anchor
-        objective = self._objective()
-        block = self._block(objective, theta.size)
-        if block is not None:
-            return objective.curvature(theta)
-        if anchor is not None and self._state.current and self._is_hessian_at(theta, anchor):
-            return anchor
-        return _core.Anchor(objective, theta)
-
-    def _original(self, original: _core.Anchor | Float, edit: _Edit) -> _core.Anchor | _Products:
-        """What :meth:`_hessian_here` gave, as something that solves, once the data are corrected."""
-        if isinstance(original, _core.Anchor):
-            return original
-        data, spec = self._data, self._spec
-        penalty = as_penalty(spec.alpha, int(np.count_nonzero(edit.columns)), spec.fit_intercept)
-        objective = _core.Objective(
-            data.blocks(), spec.loss, penalty, spec.fit_intercept, data.stored_columns(edit.columns)
-        )
-        rows = sum(X.shape[0] for X, _, _ in data.blocks())
-        curvature = np.append(original, np.zeros(rows - original.size))  # rows of the request: not there yet
-        anchor = self._state.anchor
-        if anchor is None:
-            anchor = _core.Anchor(
-                objective, self._state.theta, self._block(objective, self._state.theta.size)
-            )
-        return self._products(objective, curvature, anchor)
-
-    def _products(self, objective: _core.Objective, curvature: Float, anchor: _core.Anchor) -> _Products:
-        relative = 0.0 if self._spec.constant_hessian else LINEAR_TOLERANCE
-        return _Products(objective, curvature, anchor, self._tolerance, relative)
-
-    def _gram_norm(self, edit: _Edit, block: int | None) -> float:
-        """Upper bound of |S^1/2 X|^2 on the corrected data, X extended by 1 with an intercept."""
-        spec, data = self._spec, self._data
-        penalty = as_penalty(0.0, data.n_columns, spec.fit_intercept)
-        columns = data.stored_columns(data.kept)
-        squared = _core.Objective(data.blocks(), "squared", penalty, spec.fit_intercept, columns)
-        if block is not None:
-            return squared.gram_norm_bound()
-        return gram_norm_bound(squared.hessian(np.zeros(penalty.size)))
+        published = value if name == "_fitted" else None
+        assign_all([*fitted, (self, "_published", published), *engine.changes(state, problem)])
 
     # --- certificates
 
@@ -985,58 +314,8 @@ class Unlearner:
         See `epsilon`, `delta` and `on_exhausted` at construction.
         """
         with self._lock:
-            return self._budget and replace(self._budget, spent=self._state.profile)
-
-    def _profile(self, state: _State, bound: float, noise: Noise | None = None) -> float:
-        """E10: the profile residual at most, rounding counted; `bound` is that of the whole gradient."""
-        norm, fit_intercept = self._data.largest_norm, self._spec.fit_intercept
-        factor = norm_factor(norm, fit_intercept)
-        if state.at is None:
-            return factor * bound
-        floor = self._objective(noise=noise).rounding_floor(state.theta)
-        return profile_residual(state.at.gradient, norm, fit_intercept) + factor * floor
-
-    def _within_budget(
-        self, edit: _Edit, state: _State, outcome: dict[str, Any]
-    ) -> tuple[_State, Noise | None]:
-        """The same state and noise, or those of `on_exhausted`; `outcome` becomes theirs."""
-        assert self._budget is not None
-        assert self._noise is not None
-        state.profile, noise = self._profile(state, outcome["residual_bound"]), self._noise
-        outcome["passes"] += int(state.at is not None)  # the rounding floor
-        if state.profile <= self._budget.total:
-            return state, noise
-        if self._budget.on_exhausted == "raise":
-            self._budget.check(state.profile)
-        old, asked, passes = self._state, outcome["method"], outcome["passes"]
-        if self._budget.on_exhausted == "settle":
-            state, settled = self._choose(edit, "exact", None, None)
-        else:
-            noise = noise.again()
-            state, passed = self._trained(noise)
-            state.gram_norm, state.gram_added = edit.gram_norm, edit.gram_added
-            settled = {
-                "step": state.theta - (old.theta[edit.kept] if edit.dropped.size else old.theta),
-                "residual": state.at and state.at.residual,
-                "residual_bound": state.at and state.at.residual,
-                "passes": passed,
-                "since_anchor": 0,
-            }
-        state.profile = self._profile(state, settled["residual_bound"], noise)
-        self._budget.check(state.profile)
-        passes += settled["passes"] + int(state.at is not None)
-        outcome.update(settled, method=asked, passes=passes, settled=True)
-        return state, noise
-
-    def _trained(self, noise: Noise) -> tuple[_State, int]:
-        """From nothing, with this noise; and passes made."""
-        objective = self._objective(noise=noise)
-        theta = np.zeros(self._data.n_columns + self._spec.fit_intercept)
-        block = self._block(objective, theta.size)
-        minimum = self._minimize(objective, theta, objective.evaluate(theta), None, block)
-        anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
-        statistics = self._statistics(objective, anchor, minimum.at, minimum.floor) if block is None else None
-        return _State(minimum.theta, _bare(minimum.at), anchor, True, statistics), minimum.passes + 2
+            budget = self._budget
+            return replace(budget, spent=self._engine.state.profile) if isinstance(budget, Budget) else None
 
     def release(
         self,
@@ -1104,88 +383,49 @@ class Unlearner:
         seed = check_random_state(random_state)
         with self._lock, self._verb:
             self._check_model()
-            data, spec = self._data, self._spec
-            terms = Terms.checked(
-                mechanism,
-                epsilon,
-                delta,
-                against,
-                tolerance=self._tolerance,
-                alpha=spec.alpha,
-                theta_bound=self.theta_bound,
-                noise=self._noise,
-            )
-            found = self._within(terms.tolerance)
-            d = data.n_columns
-            coef, scale = terms.apply(found.theta[:d], seed)
-            theta = coef
-            if spec.fit_intercept:
-                theta = np.append(coef, best_intercept(data.panels(), coef, self._loss))
-            terms.check(coef, self._measured(theta))
-            if not found.bound <= terms.tolerance:
-                raise CertificateError(
-                    "iterations did not bring the profile residual within the tolerance, "
-                    f"{terms.tolerance:.3g}: scale the columns of X, or raise alpha"
-                )
-            released = self._fresh()
-            if spec.classes is not None:
-                released.classes_ = spec.classes
-            names = data.surviving_names() if hasattr(self._model, "feature_names_in_") else None
-            noise = self._noise and replace(self._noise.lost(), draws=0)  # how many tells of requests
-            set_theta(released, theta, None, names=names, noise=noise)
-            released.certificate_ = terms.certificate(found, scale, self._noise, seed)
-        return released
+            engine = self._rows_here()
+            theta, certificate = release(engine, self._terms(mechanism, epsilon, delta, against), seed)
+            return self._given_away(theta, certificate)
 
-    def _measured(self, theta: Float) -> Measured:
-        """The profile residual there, and its rounding floor: functions of theta and of the current data."""
-        data, spec = self._data, self._spec
-        penalty, b = as_penalty(spec.alpha, data.n_columns, spec.fit_intercept), self._noise_on(data.kept)
-        return measure(data.panels(), theta, spec.loss, penalty, spec.fit_intercept, b)
+    def _terms(self, mechanism: Any, epsilon: Any, delta: Any, against: Any) -> Terms:
+        engine, problem = self._engine, self._engine.problem
+        return Terms.checked(
+            mechanism,
+            epsilon,
+            delta,
+            against,
+            tolerance=engine.tolerance,
+            alpha=problem.alpha,
+            theta_bound=self._theta_bound,
+            noise=problem.noise,
+        )
 
-    def _within(self, limit: float) -> Measured:
-        """The model's parameters, or better ones, with a profile residual within the limit if that can be.
-
-        Iterations go on from where theta is, and if need be start from 0.
-        """
-        found, objective = self._measured(self._state.theta), self._objective()
-        block = self._block(objective, found.theta.size)
-
-        def settled(objective: _core.Objective, theta: Float, anchor: _core.Anchor | None) -> Measured:
-            factor = norm_factor(found.largest_norm, self._spec.fit_intercept)
-            goal = max(0.0, limit - found.floor) / (2.0 * factor)
-            try:
-                theta = _core.minimize(objective, theta, goal, MAX_ITER, anchor, None, block).theta
-            except NotPositiveDefiniteError:
-                return found
-            return min(self._measured(theta), found, key=lambda at: at.bound)
-
-        if not found.bound <= limit:
-            found = settled(objective, found.theta, self._state.anchor)
-        if (
-            not found.bound <= limit
-        ):  # from a start that knows nothing of the past, on a copy that does not either
-            X, y, s = self._data.current()
-            penalty = as_penalty(self._spec.alpha, X.shape[1], self._spec.fit_intercept)
-            b = self._noise_on(self._data.kept)
-            fresh = _core.Objective([(X, y, s)], self._spec.loss, penalty, self._spec.fit_intercept, noise=b)
-            found = settled(fresh, np.zeros_like(found.theta), None)
-        return found
+    def _given_away(self, theta: Float, certificate: Certificate) -> Ridge | LogisticRegression:
+        engine, model, names = self._engine, self._fresh(), None
+        if hasattr(self._model, "feature_names_in_"):
+            names = engine.data.surviving_names()
+        if engine.problem.classes is not None:
+            model.classes_ = engine.problem.classes
+        noise = engine.problem.noise
+        hidden = noise and replace(noise.lost(), draws=0)  # how many draws tells of requests
+        set_theta(model, theta, None, names=names, noise=hidden)
+        model.certificate_ = certificate
+        return model
 
     # --- without the rows
 
     @property
     def attached(self) -> bool:
         """Whether the rows are here; after :meth:`detach` only statistics are."""
-        return not isinstance(self._held, DetachedData)
+        return self._engine.attached
 
-    @property
-    def _data(self) -> CorrectedData:
-        """The current data."""
-        if isinstance(self._held, DetachedData):
+    def _rows_here(self) -> Attached:
+        """The engine, or RowsRequired."""
+        if isinstance(self._engine, Detached):
             raise RowsRequired(
                 "this Unlearner is detached and holds no rows: attach(X, y) the current ones first"
             )
-        return self._held
+        return self._engine
 
     def detach(self) -> Self:
         """Drops the rows, and keeps the sums over them that further requests need (E8).
@@ -1215,22 +455,10 @@ class Unlearner:
         """
         with self._lock, self._verb:
             self._check_model()
-            if isinstance(self._held, DetachedData):
+            if isinstance(self._engine, Detached):
                 raise ValueError("this Unlearner is detached already")
-            statistics, data = self._statistics_here(), self._held
-            held = DetachedData(
-                data.kept,
-                data.names,
-                data.counts,
-                dtype=data.dtype,
-                is_sparse=data.is_sparse,
-                classes=data.classes,
-                weighted=data.weighted,
-            )
-            state = _State(self._state.theta, self._state.at, statistics.anchor, True, statistics)
-            state.profile = self._profile_here()
-            entry = self.residual_on_entry
-            assign_all([(self, "_held", held), (self, "_state", state), (self, "_residual_on_entry", entry)])
+            engine, entry = self._engine.detached(self._budget), self.residual_on_entry
+            assign_all([(self, "_engine", engine), (self, "_residual_on_entry", entry)])
         return self
 
     def attach(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -1258,156 +486,13 @@ class Unlearner:
         """
         with self._lock, self._verb:
             self._check_model()
-            held = self._held
-            if not isinstance(held, DetachedData):
+            engine = self._engine
+            if not isinstance(engine, Detached):
                 raise ValueError("this Unlearner has its rows: detach it first, or make a new one")
-            noise = noise_of(self._model)
-            names, width = held.surviving_names(), held.n_columns
-            data = _rows(X, y, sample_weight, self._spec, width, names, column_index=self._column_index)
-            self._check_belong(data, held.counts, self._state.statistics, noise)
-            data.changed = True  # since the statistics: what has left is still in their bounds
-            assign_all([(self, "_held", data), (self, "_noise", noise)])
+            problem, names = engine.problem.with_noise(noise_of(self._model)), engine.data.surviving_names()
+            data = rows_of(X, y, sample_weight, problem, engine.data.n_columns, names, self._column_index)
+            self._engine = Attached.again(engine, data, problem)
         return self
-
-    def _statistics_here(self) -> _core.AnchoredStatistics:
-        """Of the current data, as sums alone, without a trace of rows that left them.
-
-        Where the rows are here, found anew at the model's theta: older ones hold what has left in bounds
-        and anchor. Where they are not, and the Hessian depends on theta, the anchor has to stay; its
-        gradient is then the sum of what left since.
-        """
-        theta, statistics = self._state.theta, self._state.statistics
-        if not self.attached:
-            assert statistics is not None
-            return statistics.moved(theta) if self._spec.constant_hessian else statistics
-        data = self._data
-        known = statistics is not None and np.array_equal(statistics.anchor.theta, theta)
-        if statistics is not None and known and not data.changed:
-            return statistics.rounded()
-        objective = self._objective()
-        if self._block(objective, theta.size) is not None:
-            raise ValueError(
-                "without rows the whole Hessian is needed, which solver='cg' does not keep: use a model of "
-                "solver='cholesky' (memory_limit says how large it may be), or keep the rows"
-            )
-        at = objective.evaluate(theta)
-        anchor = _core.Anchor(objective, theta, None, at)
-        floor = objective.rounding_floor(theta)
-        return _core.AnchoredStatistics(objective, anchor, at, floor, data.current_norm()).rounded()
-
-    def _profile_here(self) -> float:
-        """The profile residual at most, as the data are now; infinite where nothing was promised of it."""
-        if self._budget is None or not self.attached:
-            return self._state.profile
-        return self._measured(self._state.theta).bound
-
-    def _check_belong(
-        self,
-        data: CorrectedData,
-        counts: NDArray[np.int64],
-        statistics: _core.AnchoredStatistics | None,
-        noise: Noise | None,
-    ) -> None:
-        """Raises unless these are the rows that the statistics are of."""
-        if not np.array_equal(data.counts, counts):
-            found, expected = (c.tolist() if data.classes else int(c.sum()) for c in (data.counts, counts))
-            raise ValueError(
-                f"X has {found} rows of positive weight{' by class' if data.classes else ''}, the statistics "
-                f"{expected}: pass the current rows, after all corrections"
-            )
-        if statistics is None:
-            return
-        objective, theta = self._objective(data, noise), statistics.anchor.theta
-        difference = objective.evaluate(theta).gradient - statistics.at.gradient
-        explained = statistics.gradient_error + objective.rounding_floor(theta)
-        if not np.linalg.norm(difference) <= explained < np.inf:
-            raise ValueError(
-                "the gradient of these rows at the anchor differs from the statistics by "
-                f"{np.linalg.norm(difference):.3g}, of which rounding explains {explained:.3g}: pass the "
-                "current rows, after all corrections, in the values and weights that went in"
-            )
-
-    def _apply_detached(
-        self, data: DetachedData, requests: list[Request], method: Method, hessian: Hessian, started: float
-    ) -> Update:
-        """:meth:`apply` on statistics alone."""
-        if method in ("exact", "first_order") or hessian == "original":
-            what = "hessian='original'" if hessian == "original" else f"method={method!r}"
-            raise RowsRequired(
-                f"{what} reads the rows, and this Unlearner is detached: attach the current rows first, or "
-                "use method='auto' or 'second_order'"
-            )
-        old = self._state
-        try:
-            data.begin()
-            named = [r.edit_detached(data, self._encode) for r in requests]
-            statistics, difference, kept = self._stage_detached(data)
-            revoked = int(np.count_nonzero(~kept))
-            theta, bound = _step_from(statistics)
-            if not (np.isfinite(theta).all() and isfinite(statistics.at.value)):
-                raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
-            if method == "auto" and not bound <= self._tolerance:
-                raise ToleranceExceeded(bound, self._tolerance)
-            profile = np.inf
-            if self._budget is not None:
-                norm = statistics.numbers[3] if self._spec.fit_intercept else 1.0
-                self._budget.check(bound * norm)
-                profile = min(power_of_two_above(bound * norm), self._budget.total)  # which a file keeps
-            outcome = {
-                "method": method,
-                "step": theta - old.theta[kept],
-                "gradient_difference": difference,
-                "residual": None,
-                "residual_bound": bound,
-                "passes": 0,
-                "since_anchor": old.since_anchor + 1,
-                "hessian": "corrected" if method == "second_order" else None,
-                "rows_touched": data.rows_touched,
-                "features_revoked": revoked,
-            }
-            record = (named, old.theta, theta, self._spec.model, self._tolerance, False, versions())
-            update = Update._of(outcome, record, started)
-            state = _State(
-                theta,
-                None,
-                statistics.anchor,
-                True,
-                statistics,
-                since_anchor=update.since_anchor,
-                profile=profile,
-            )
-            self._publish(state, named=revoked > 0, noise=self._noise)
-        except BaseException:
-            data.rollback()
-            raise
-        return update
-
-    def _stage_detached(
-        self, data: DetachedData
-    ) -> tuple[_core.AnchoredStatistics, Float, NDArray[np.bool_]]:
-        """Statistics of the corrected data; E3 at the old theta; which coordinates of that survive.
-
-        The second as in :class:`Update`. Statistics are kept folded: no row stays in them by itself.
-        """
-        old = self._state
-        assert old.statistics is not None
-        statistics, difference = old.statistics, np.zeros_like(old.theta)
-        before, after = data.finish()
-        if before is not None:
-            statistics, change = statistics.edit(before, after, None, old.theta, True)
-            difference = change.gradient
-        survives = np.append(data.kept[data.stored], np.ones(int(self._spec.fit_intercept), dtype=bool))
-        dropped = np.flatnonzero(~survives)
-        if dropped.size:
-            if not self._spec.constant_hessian:
-                raise RowsRequired(
-                    "a revoked feature moves the predictor of every row, and this Unlearner is detached: "
-                    "attach the current rows first"
-                )
-            moved = statistics.anchor.hessian[:, dropped] @ old.theta[dropped]
-            difference = (difference - moved)[survives]
-            statistics = statistics.drop(dropped.tolist()).folded()
-        return statistics, difference, survives
 
     # --- files
 
@@ -1454,7 +539,9 @@ class Unlearner:
             write(path, self._saved(include_rows, include_noise))
 
     def _saved(self, include_rows: bool, include_noise: bool) -> Saved:
-        held, model, spec, noise = self._held, self._model, self._spec, self._noise
+        engine, model = self._engine, self._model
+        data, state, problem = engine.data, engine.state, engine.problem
+        noise = problem.noise
         if noise is not None and include_noise:
             noise.values  # noqa: B018 - raises if they are lost
         if noise is not None and not include_noise:
@@ -1465,46 +552,42 @@ class Unlearner:
                 )
             noise = noise.lost()
         ours = isinstance(model, Ridge | LogisticRegression)
-        rows = (*self._data.streamed(), self._data.n_rows) if include_rows else None
-        statistics = None
-        if not include_rows or self._block(self._objective(), self._state.theta.size) is None:
-            statistics = self._statistics_here()
-        at = self._state.at
-        measured = None if at is None else at.residual
+        rows = None
+        if include_rows:
+            here = self._rows_here().data
+            rows = (*here.streamed(), here.n_rows)
+        statistics = engine.statistics() if rows is None or engine.keeps_statistics() else None
+        residual = model.residual_ if ours else state.residual
+        if residual is not None and residual > engine.tolerance:  # it has digits of the rows of a request
+            residual = power_of_two_above(residual)
         return Saved(
-            spec=spec,
+            problem=problem,
             parameters={
-                "tol": model.tol if ours else self._tolerance,
+                "tol": model.tol if ours else engine.tolerance,
                 "max_iter": model.max_iter if ours else MAX_ITER,
-                "solver": self._solver,
-                "memory_limit": self._memory_limit,
+                "solver": engine.solver,
+                "memory_limit": engine.memory_limit,
             },
-            theta=self._state.theta,
-            residual=self._kept(model.residual_ if ours else measured),
+            theta=state.theta,
+            residual=residual,
             n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
-            tolerance=self._tolerance,
+            tolerance=engine.tolerance,
             residual_on_entry=self.residual_on_entry,
             column_index=self._column_index,
-            kept=held.kept,
-            names=held.surviving_names(),
-            counts=held.counts,
-            weighted=held.weighted,
-            dtype=held.dtype,
-            is_sparse=held.is_sparse,
-            since_anchor=0 if self.attached else self._state.since_anchor,
+            kept=data.kept,
+            names=data.surviving_names(),
+            counts=data.counts,
+            weighted=data.weighted,
+            dtype=data.dtype,
+            is_sparse=data.is_sparse,
+            since_anchor=0 if engine.attached else state.effort.requests,
             statistics=statistics,
             rows=rows,
-            noise=noise and noise.of(held.kept),
-            theta_bound=self.theta_bound,
-            budget=self._budget and replace(self._budget, spent=self._profile_here()),
+            noise=noise and noise.of(data.kept),
+            theta_bound=self._theta_bound,
+            budget=self._budget.told(engine),
         )
-
-    def _kept(self, residual: float | None) -> float | None:
-        """What a file holds of it: one above the tolerance has digits of the rows of a request."""
-        if residual is None or residual <= self._tolerance:
-            return residual
-        return power_of_two_above(residual)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -1548,54 +631,19 @@ class Unlearner:
         return un
 
     def _restore(self, saved: Saved) -> None:
-        spec = saved.spec
-        kind = Ridge if spec.classes is None else LogisticRegression
-        parameters = dict(saved.parameters)
-        if saved.noise is not None:
-            parameters |= {"noise": saved.noise.sigma, "random_state": saved.noise.random_state}
-        self._model = kind(spec.alpha, fit_intercept=spec.fit_intercept, **parameters)
-        self._tolerance, self._residual_on_entry = saved.tolerance, saved.residual_on_entry
-        self._solver, self._memory_limit = saved.parameters["solver"], saved.parameters["memory_limit"]
-        self._spec, self._encode = spec, partial(encode_targets, spec=spec)
-        self._column_index = saved.column_index
-        self._theta_bound, self._budget = saved.theta_bound, saved.budget
-        self._noise = saved.noise and saved.noise.spread(saved.kept)
-        self._lock, self._verb = RLock(), _Verb()
-        at, statistics = None, saved.statistics
-        if saved.rows is None:
-            self._held = DetachedData(
-                saved.kept,
-                saved.all_names(),
-                saved.counts,
-                dtype=saved.dtype,
-                is_sparse=saved.is_sparse,
-                classes=spec.classes is not None,
-                weighted=saved.weighted,
-            )
-        else:
-            numbers, X, y, s, n_rows = saved.rows
-            self._held = CorrectedData.from_numbered(
-                (numbers, X, y, s),
-                n_rows,
-                saved.kept,
-                saved.all_names(),
-                classes=spec.classes is not None,
-                weighted=saved.weighted,
-                column_index=saved.column_index,
-            )
-            self._check_belong(self._held, saved.counts, statistics, self._noise)
-            at = _bare(self._objective().evaluate(saved.theta))
-        anchor = None if statistics is None else statistics.anchor
-        self._state = _State(saved.theta, at, anchor, anchor is not None, statistics, saved.since_anchor)
-        if spec.classes is not None:
-            self._model.classes_ = spec.classes
+        problem, noise, parameters = saved.problem, saved.noise, dict(saved.parameters)
+        kind = Ridge if problem.classes is None else LogisticRegression
+        if noise is not None:
+            parameters |= {"noise": noise.sigma, "random_state": noise.random_state}
+        model = kind(problem.alpha, fit_intercept=problem.fit_intercept, **parameters)
+        if problem.classes is not None:
+            model.classes_ = problem.classes
         if saved.n_iter is not None:
-            self._model.n_iter_ = saved.n_iter
-        names = saved.names if saved.named else None
-        set_theta(self._model, saved.theta, saved.residual, names=names, noise=saved.noise)
-        if saved.budget is not None:
-            self._state.profile = saved.budget.spent
-        self._state.published = getattr(self._model, "_fitted", None)
+            model.n_iter_ = saved.n_iter
+        engine = saved.engine()
+        entry, index = saved.residual_on_entry, saved.column_index
+        self._assemble(model, engine, saved.budget or NoBudget(), saved.theta_bound, entry, index)
+        self._write(saved.residual, saved.names if saved.named else None)
 
     # --- the current data
 
@@ -1614,7 +662,8 @@ class Unlearner:
         """
         with self._lock, self._verb:
             self._check_model()
-            return self._objective().evaluate(self._state.theta).residual
+            engine = self._rows_here()
+            return engine.objective().evaluate(engine.state.theta).residual
 
     def retrain(self) -> Ridge | LogisticRegression:
         """Fits a fresh expunge estimator to the corrected data: what `model` should equal.
@@ -1632,13 +681,12 @@ class Unlearner:
             Detached.
         """
         with self._lock, self._verb:
-            self._held.rollback()
-            data = self._corrected()
-            fresh, noise, names = self._fresh(), self._noise, None
-            if noise is not None:
-                noise = noise.of(self._held.kept)
+            self._engine.data.rollback()
+            engine, names = self._rows_here(), None
+            data, fresh, noise = self._corrected(), self._fresh(), engine.problem.noise
+            noise = noise and noise.of(engine.data.kept)
             if hasattr(self._model, "feature_names_in_"):
-                names = self._held.surviving_names()
+                names = engine.data.surviving_names()
         fit_again(fresh, noise, *data)
         if names is not None:
             set_theta(fresh, theta_of(fresh), fresh.residual_, names=names)
@@ -1646,18 +694,19 @@ class Unlearner:
 
     def _fresh(self) -> Ridge | LogisticRegression:
         """An estimator of ours for this objective, not fitted."""
+        engine, problem = self._engine, self._engine.problem
         parameters: dict[str, Any] = {
-            "fit_intercept": self._spec.fit_intercept,
-            "tol": self._tolerance,
+            "fit_intercept": problem.fit_intercept,
+            "tol": engine.tolerance,
             "max_iter": MAX_ITER,
-            "solver": self._solver,
-            "memory_limit": self._memory_limit,
+            "solver": engine.solver,
+            "memory_limit": engine.memory_limit,
         }
-        if self._spec.classes is None:
-            return Ridge(self._spec.alpha, **parameters)
-        if self._noise is not None:
-            parameters |= {"noise": self._noise.sigma, "random_state": self._noise.random_state}
-        return LogisticRegression(self._spec.alpha, **parameters)
+        if problem.classes is None:
+            return Ridge(problem.alpha, **parameters)
+        if problem.noise is not None:
+            parameters |= {"noise": problem.noise.sigma, "random_state": problem.noise.random_state}
+        return LogisticRegression(problem.alpha, **parameters)
 
     def corrected_data(self) -> tuple[Any, NDArray[Any], Float | None]:
         """The data that the model now stands for, as copies.
@@ -1677,14 +726,13 @@ class Unlearner:
             Detached.
         """
         with self._lock, self._verb:
-            self._held.rollback()
+            self._engine.data.rollback()
             return self._corrected()
 
     def _corrected(self) -> tuple[Any, NDArray[Any], Float | None]:
-        X, y, s = self._data.current()
-        if self._spec.classes is None:
-            return X, y, s
-        return X, self._spec.classes[y.astype(np.intp)], s
+        engine = self._rows_here()
+        X, y, s = engine.data.current()
+        return X, engine.problem.decode(y), s
 
     def get_support(self, indices: bool = False) -> NDArray[Any]:
         """Which columns of the X that was handed over, last by :meth:`attach`, survive.
@@ -1699,30 +747,18 @@ class Unlearner:
         (n_features,) bool array, or positions of the surviving columns
         """
         with self._lock, self._verb:
-            self._held.rollback()
-            kept = self._held.kept
+            self._engine.data.rollback()
+            kept = self._engine.data.kept
         return np.flatnonzero(kept) if indices else kept.copy()
 
 
-def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float]:
-    """E9 and E10 from statistics that rows were taken from by value."""
-    try:
-        return statistics.step()
-    except NotPositiveDefiniteError:
-        raise NotPositiveDefiniteError(
-            "these rows cannot be part of the statistics: without them the Hessian is not positive definite. "
-            "Check that they were in the data, in these values, or raise alpha"
-        ) from None
-
-
-def _rows(
+def rows_of(
     X: Any,
     y: ArrayLike,
     sample_weight: ArrayLike | None,
-    spec: Specification,
+    problem: Problem,
     width: int,
     names: Sequence[str] | None,
-    *,
     column_index: bool,
 ) -> CorrectedData:
     """What a model of `width` columns, perhaps with names, was fitted to; raises where it cannot be that."""
@@ -1735,30 +771,9 @@ def _rows(
     if isinstance(matrix, np.ndarray) and not isinstance(X, np.ndarray) and matrix.base is not None:
         matrix = matrix.copy()  # a view into a frame, which its owner may change
     n = matrix.shape[0]
-    targets, weights = encode_targets(y, n, spec), as_weights(sample_weight, n)
+    targets, weights = problem.encode(y, n), as_weights(sample_weight, n)
     if n == 0:
         raise ValueError("X has no rows")
-    classes = spec.classes is not None
-    check_enough(targets, weights, classes=classes)
-    chosen = frame_names(X) or names
+    problem.check_enough(targets, weights)
+    classes, chosen = problem.classes is not None, frame_names(X) or names
     return CorrectedData(matrix, targets, weights, chosen, classes=classes, column_index=column_index)
-
-
-def _bare(at: _core.Evaluation) -> _core.Evaluation:
-    """Without the curvature of every row."""
-    return _core.Evaluation(at.value, at.gradient)
-
-
-def _rows_touched(data: CorrectedData, touched: Touched) -> int:
-    register = data.register
-    if not touched.revoked:
-        return register.edits
-    return _union([register.touched(), *touched.revoked_rows], register.numbers).size
-
-
-def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
-    """Row numbers below n that are in some of these lists, ascending."""
-    found = np.zeros(n, dtype=bool)
-    for some in rows:
-        found[some] = True
-    return np.flatnonzero(found)

@@ -1,7 +1,7 @@
 """What of an Unlearner goes into a file, and what must hold of it when it comes out.
 
 docs/data.md lists the entries. The file itself, its checksum and its atomic replacement are
-:mod:`expunge.archive`.
+:mod:`expunge.files.archive`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from . import _core, archive
-from ._arrays import Float, as_matrix, as_penalty, as_targets, as_weights
-from .adopt import Specification
-from .data import StreamedCsr
-from .linear import check_alpha, check_solver, check_tolerance, quarter_of_memory
-from .losses import get_loss
-from .noise import Noise, check_random_state
-from .release import Budget, check_theta_bound
+from .. import _core
+from .._arrays import Float, as_matrix, as_targets, as_weights
+from .._numbers import as_number
+from ..data import CorrectedData, DetachedData, StreamedCsr
+from ..engine.attached import Attached, without_curvature
+from ..engine.detached import Detached
+from ..engine.solver import check_solver, quarter_of_memory
+from ..engine.state import Effort, State
+from ..losses import get_loss
+from ..noise import Noise, check_random_state
+from ..problem import Problem
+from ..release import Budget, check_theta_bound
+from . import archive
 
 KIND, VERSION = "unlearner", 2
 READABLE = (1, 2)
@@ -40,7 +45,7 @@ class Saved:
     where they are to be written, what `CorrectedData.streamed` gives) and how many numbers were given out.
     """
 
-    spec: Specification
+    problem: Problem  # without noise
     parameters: Mapping[str, Any]  # of the model, beside alpha and fit_intercept
     theta: Float
     residual: float | None
@@ -69,20 +74,56 @@ class Saved:
         names = iter(self.names)
         return [next(names) if here else None for here in self.kept]
 
+    def engine(self) -> Attached | Detached:
+        """What works on; ValueError where the rows are not those of the statistics."""
+        problem = self.problem.with_noise(self.noise and self.noise.spread(self.kept))
+        statistics, classes = self.statistics, problem.classes is not None
+        anchor = None if statistics is None else statistics.anchor
+        state = State(self.theta, None, anchor, anchor is not None, statistics, Effort(self.since_anchor))
+        if self.budget is not None:
+            state = state._replace(profile=self.budget.spent)
+        how = self.tolerance, self.parameters["solver"], self.parameters["memory_limit"]
+        if self.rows is None:
+            left = DetachedData(
+                self.kept,
+                self.all_names(),
+                self.counts,
+                dtype=self.dtype,
+                is_sparse=self.is_sparse,
+                classes=classes,
+                weighted=self.weighted,
+            )
+            return Detached(problem, left, state, *how)
+        *numbered, n_rows = self.rows
+        data = CorrectedData.from_numbered(
+            tuple(numbered),
+            n_rows,
+            self.kept,
+            self.all_names(),
+            classes=classes,
+            weighted=self.weighted,
+            column_index=self.column_index,
+        )
+        engine = Attached(problem, data, *how)
+        engine.check_belong(self.counts, statistics)
+        at = engine.objective().evaluate(self.theta)
+        engine.state = state._replace(at=without_curvature(at))
+        return engine
+
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
     """Writes it; before anything is written TypeError for class labels that a file cannot hold, ValueError
     for numbers that `read` would refuse.
     """
-    spec, parameters = saved.spec, saved.parameters
+    problem, parameters = saved.problem, saved.parameters
     entries: dict[str, Any] = {
-        "model": next(name for name, loss in _MODELS.items() if loss == spec.loss),
-        "alpha": spec.alpha,
-        "fit_intercept": spec.fit_intercept,
+        "model": next(name for name, loss in _MODELS.items() if loss == problem.loss),
+        "alpha": problem.alpha,
+        "fit_intercept": problem.fit_intercept,
         "tol": float(parameters["tol"]),
         "max_iter": int(parameters["max_iter"]),
         "solver": parameters["solver"],
-        "tolerance": check_tolerance(saved.tolerance, "tolerance"),
+        "tolerance": as_number(saved.tolerance, "tolerance"),
         "theta": saved.theta,
         "named": saved.named,
         "residual_on_entry": saved.residual_on_entry,
@@ -95,16 +136,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "since_anchor": saved.since_anchor,
         "theta_bound": check_theta_bound(saved.theta_bound),
     }
-    if saved.noise is not None:
-        entries["noise.sigma"], entries["noise.draws"] = saved.noise.sigma, saved.noise.draws
-        if saved.noise.random_state is not None:
-            entries["noise.random_state"] = str(saved.noise.random_state)  # of any size
-        if saved.noise.b is not None:
-            entries["noise.b"] = saved.noise.b
-    if saved.budget is not None:
-        held = saved.budget
-        entries["budget"] = np.array([held.epsilon, held.delta, held.spent])
-        entries["budget.on_exhausted"] = held.on_exhausted
+    entries |= _promised(saved)
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
     for name in ("residual", "n_iter"):
@@ -112,10 +144,9 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             entries[name] = getattr(saved, name)
     if saved.names is not None:
         entries["names"] = _text(saved.names, "a column name")
-    if spec.classes is not None:
-        entries["classes"], entries["classes.object"] = _labels(spec.classes)
-    if saved.statistics is not None:
-        statistics = saved.statistics
+    if problem.classes is not None:
+        entries["classes"], entries["classes.object"] = _labels(problem.classes)
+    if (statistics := saved.statistics) is not None:
         entries["statistics.theta"] = statistics.anchor.theta
         entries["statistics.hessian"] = statistics.anchor.hessian
         entries["statistics.gradient"] = statistics.at.gradient
@@ -126,15 +157,33 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
                 f"{name} left the range of floating point: scale the columns of X, and fit again"
             )
     if saved.rows is not None:
-        numbers, X, y, s, n_rows = saved.rows
-        entries["rows.count"] = n_rows
-        entries["rows.numbers"] = numbers
-        if isinstance(X, StreamedCsr):
-            entries |= {f"rows.X.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
-        else:
-            entries["rows.X"] = X
-        entries["rows.y"], entries["rows.s"] = y, s
+        entries |= _of_rows(*saved.rows)
     archive.write(path, KIND, VERSION, entries)
+
+
+def _promised(saved: Saved) -> dict[str, Any]:
+    """Noise of the objective, and what it is to be good for."""
+    entries: dict[str, Any] = {}
+    if (noise := saved.noise) is not None:
+        entries["noise.sigma"], entries["noise.draws"] = noise.sigma, noise.draws
+        if noise.random_state is not None:
+            entries["noise.random_state"] = str(noise.random_state)  # of any size
+        if noise.b is not None:
+            entries["noise.b"] = noise.b
+    if (held := saved.budget) is not None:
+        entries["budget"] = np.array([held.epsilon, held.delta, held.spent])
+        entries["budget.on_exhausted"] = held.on_exhausted
+    return entries
+
+
+def _of_rows(numbers: NDArray[np.int64], X: Any, y: Any, s: Any, n_rows: int) -> dict[str, Any]:
+    """The rows that are left, and how many numbers were given out."""
+    entries: dict[str, Any] = {"rows.count": n_rows, "rows.numbers": numbers}
+    if isinstance(X, StreamedCsr):
+        entries |= {f"rows.X.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
+    else:
+        entries["rows.X"] = X
+    return entries | {"rows.y": y, "rows.s": s}
 
 
 def _text(values: list[str], what: str) -> NDArray[np.str_]:
@@ -234,45 +283,21 @@ class _Entries:
 
 
 def _interpreted(entries: _Entries) -> Saved:
-    model = entries.value("model", "U")
-    if model not in _MODELS:
-        raise ValueError(f"unknown model {model!r}")
-    spec = Specification(
-        _MODELS[model],
-        check_alpha(entries.value("alpha", "f")),
-        entries.value("fit_intercept", "b"),
-        _classes(entries) if model == "LogisticRegression" else None,
-    )
-    parameters = {
-        "tol": check_tolerance(entries.value("tol", "f"), "tol"),
-        "max_iter": entries.count("max_iter", 2**63 - 1),
-        "solver": entries.value("solver", "U"),
-        "memory_limit": entries.optional("memory_limit", "f", finite=False),
-    }
-    check_solver(parameters["solver"], parameters["memory_limit"])
-    kept = entries.array("kept", "b", None)
+    problem, parameters = _model(entries)
+    kept, names, counts = _kept(entries, problem)
     d = int(np.count_nonzero(kept))
-    names = entries.array("names", "U", d).tolist() if "names" in entries else None
-    if names is not None and len(set(names)) < d:
-        raise ValueError("names has one name twice")
-    counts = entries.array("counts", "i", 2).astype(np.int64)
-    if counts.max() > _MOST:
-        raise ValueError(f"counts are above {_MOST}")
-    least = counts.sum() if spec.classes is None else counts.min()
-    if d == 0 or counts.min() < 0 or least < 1 or (spec.classes is None and counts[1] > 0):
-        raise ValueError("kept or counts cannot be those of a model")
     dtype = entries.value("dtype", "U")
     if dtype not in ("float64", "float32"):
         raise ValueError(f"unknown dtype {dtype!r}")
     is_sparse = entries.value("sparse", "b")
     weighted = entries.value("weighted", "b")
-    p = d + spec.fit_intercept
-    rows = _rows(entries, spec, d, np.dtype(dtype), is_sparse) if "rows.count" in entries else None
+    p = d + problem.fit_intercept
+    rows = _rows(entries, problem, d, np.dtype(dtype), is_sparse) if "rows.count" in entries else None
     if rows is not None and not weighted and (rows[3] != 1.0).any():
         raise ValueError("rows.s are not 1, but weights were never given")
     needed = rows is None or "statistics.theta" in entries
-    statistics = _statistics(entries, spec, d, counts) if needed else None
-    noise, theta_bound = _noise(entries, spec, d), entries.optional("theta_bound", "f")
+    statistics = _statistics(entries, problem, d, counts) if needed else None
+    noise, theta_bound = _noise(entries, problem, d), entries.optional("theta_bound", "f")
     if rows is not None and noise is not None and noise.b is None:
         raise ValueError("noise.b is missing, beside rows")
     residual = entries.optional("residual", "f")
@@ -283,13 +308,13 @@ def _interpreted(entries: _Entries) -> Saved:
     if named and names is None:
         raise ValueError("names is missing")
     return Saved(
-        spec=spec,
+        problem=problem,
         parameters=parameters,
         theta=entries.floats("theta", p),
         residual=residual,
         n_iter=entries.count("n_iter") if "n_iter" in entries else None,
         named=named,
-        tolerance=check_tolerance(entries.value("tolerance", "f"), "tolerance"),
+        tolerance=as_number(entries.value("tolerance", "f"), "tolerance"),
         residual_on_entry=on_entry,
         column_index=entries.value("column_index", "b"),
         kept=kept,
@@ -307,11 +332,49 @@ def _interpreted(entries: _Entries) -> Saved:
     )
 
 
-def _noise(entries: _Entries, spec: Specification, d: int) -> Noise | None:
+def _model(entries: _Entries) -> tuple[Problem, dict[str, Any]]:
+    model = entries.value("model", "U")
+    if model not in _MODELS:
+        raise ValueError(f"unknown model {model!r}")
+    problem = Problem(
+        _MODELS[model],
+        as_number(entries.value("alpha", "f"), "alpha", above=0.0),
+        entries.value("fit_intercept", "b"),
+        _classes(entries) if model == "LogisticRegression" else None,
+    )
+    parameters = {
+        "tol": as_number(entries.value("tol", "f"), "tol"),
+        "max_iter": entries.count("max_iter", 2**63 - 1),
+        "solver": entries.value("solver", "U"),
+        "memory_limit": entries.optional("memory_limit", "f", finite=False),
+    }
+    check_solver(parameters["solver"], parameters["memory_limit"])
+    return problem, parameters
+
+
+def _kept(
+    entries: _Entries, problem: Problem
+) -> tuple[NDArray[np.bool_], list[str] | None, NDArray[np.int64]]:
+    """Which columns are, their names, and how many rows."""
+    kept = entries.array("kept", "b", None)
+    d = int(np.count_nonzero(kept))
+    names = entries.array("names", "U", d).tolist() if "names" in entries else None
+    if names is not None and len(set(names)) < d:
+        raise ValueError("names has one name twice")
+    counts = entries.array("counts", "i", 2).astype(np.int64)
+    if counts.max() > _MOST:
+        raise ValueError(f"counts are above {_MOST}")
+    least = counts.sum() if problem.classes is None else counts.min()
+    if d == 0 or counts.min() < 0 or least < 1 or (problem.classes is None and counts[1] > 0):
+        raise ValueError("kept or counts cannot be those of a model")
+    return kept, names, counts
+
+
+def _noise(entries: _Entries, problem: Problem, d: int) -> Noise | None:
     if "noise.sigma" not in entries:
         return None
     sigma, draws = entries.value("noise.sigma", "f"), entries.count("noise.draws")
-    if not sigma > 0 or spec.classes is None:
+    if not sigma > 0 or problem.classes is None:
         raise ValueError("noise.sigma cannot be that of a model")
     told = entries.optional("noise.random_state", "U")
     seed = None if told is None else check_random_state(int(told))
@@ -340,9 +403,9 @@ def _classes(entries: _Entries) -> NDArray[Any]:
 
 
 def _statistics(
-    entries: _Entries, spec: Specification, d: int, counts: NDArray[np.int64]
+    entries: _Entries, problem: Problem, d: int, counts: NDArray[np.int64]
 ) -> _core.AnchoredStatistics:
-    p = d + spec.fit_intercept
+    p = d + problem.fit_intercept
     theta = entries.floats("statistics.theta", p)
     hessian = entries.floats("statistics.hessian", p, p)
     gradient = entries.floats("statistics.gradient", p)
@@ -356,9 +419,9 @@ def _statistics(
         theta,
         hessian,
         gradient,
-        spec.loss,
-        as_penalty(spec.alpha, d, spec.fit_intercept),
-        spec.fit_intercept,
+        problem.loss,
+        problem.penalty(d),
+        problem.fit_intercept,
         numbers.tolist(),
     )
     statistics.anchor.solve(np.zeros(p))  # raises unless the Hessian is positive definite
@@ -366,7 +429,7 @@ def _statistics(
 
 
 def _rows(
-    entries: _Entries, spec: Specification, d: int, dtype: np.dtype[Any], is_sparse: bool
+    entries: _Entries, problem: Problem, d: int, dtype: np.dtype[Any], is_sparse: bool
 ) -> tuple[NDArray[np.int64], Any, Float, Float, int]:
     count = entries.count("rows.count")
     numbers = entries.array("rows.numbers", "i", None).astype(np.int64, copy=False)
@@ -379,7 +442,7 @@ def _rows(
     if X.dtype != dtype:
         raise ValueError(f"rows.X has dtype {X.dtype}, expected {dtype}")
     X = as_matrix(X, "rows.X")
-    y = as_targets(entries.floats("rows.y", n), get_loss(spec.loss), n)
+    y = as_targets(entries.floats("rows.y", n), get_loss(problem.loss), n)
     s = as_weights(entries.floats("rows.s", n), n)
     assert s is not None
     return numbers, X, y, s, count

@@ -1,0 +1,54 @@
+"""Numbers that a caller gives: the one place that checks them."""
+
+from __future__ import annotations
+
+from math import frexp, inf, ldexp, nan
+from numbers import Real
+from typing import Any
+
+
+def as_number(value: Any, name: str, *, above: float | None = None, below: float = inf) -> float:
+    """A finite number as float, at least 0 or between the bounds.
+
+    Parameters
+    ----------
+    value : object
+    name : str
+        How the error calls it.
+    above, below : float, optional
+        Bounds that the number may not reach.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        `value` is no real number, NaN, infinite, or not within the bounds.
+
+    Examples
+    --------
+    >>> as_number(2, "tolerance"), as_number(0.5, "delta", above=0, below=1)
+    (2.0, 0.5)
+    >>> as_number(0, "alpha", above=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: alpha must be a finite number > 0, got 0
+    """
+    number = float(value) if isinstance(value, Real) else nan
+    if (number >= 0.0 if above is None else number > above) and number < below:
+        return number
+    least = ">= 0" if above is None else f"> {above:g}"
+    wanted = f"finite number {least}" if below == inf else f"number above {above:g} and below {below:g}"
+    raise ValueError(f"{name} must be a {wanted}, got {value!r}")
+
+
+def power_of_two_above(value: float) -> float:
+    """The least power of two that is no less: what is kept of a bound when a row of it has left."""
+    if not 0.0 < value < inf:
+        return value
+    mantissa, exponent = frexp(value)
+    if mantissa == 0.5:
+        return value
+    return ldexp(1.0, exponent) if exponent < 1024 else inf

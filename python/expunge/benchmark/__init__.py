@@ -1,0 +1,88 @@
+"""The kernels beside the best NumPy and SciPy forms we know: ``python -m expunge bench``.
+
+A :class:`Task` holds a kernel on its data and rivals that give the same answer; :func:`cases` lists what runs
+on a user's machine, and ``bench/`` in the repository times the same tasks at more sizes. Answers are compared
+before anything is timed. Then ours and the rivals run in turn in one process, on one thread each, and the
+figure is the median over rounds of the rival's time over ours. Rivals compute in float64, as the kernels do.
+"""
+
+from .results import SCHEMA, Change, changes, differing, plot, read, report, require_plot
+from .tasks import (
+    STREAM,
+    Case,
+    Task,
+    append,
+    cases,
+    delete,
+    dense,
+    downdate,
+    factor,
+    gradient,
+    gradient_difference,
+    gram,
+    hashed,
+    hessian,
+    hvp,
+    loss_and_gradient,
+    loss_gradient_and_hessian,
+    positive_definite,
+    rounding_floor,
+    solve,
+    statistics,
+    update,
+)
+from .timing import (
+    AGREEMENT,
+    MAX_ROUNDS,
+    MIN_ROUNDS,
+    DisagreementError,
+    Result,
+    Rival,
+    header,
+    machine,
+    run,
+    use_threads,
+)
+
+__all__ = [
+    "AGREEMENT",
+    "MAX_ROUNDS",
+    "MIN_ROUNDS",
+    "SCHEMA",
+    "STREAM",
+    "Case",
+    "Change",
+    "DisagreementError",
+    "Result",
+    "Rival",
+    "Task",
+    "append",
+    "cases",
+    "changes",
+    "delete",
+    "dense",
+    "differing",
+    "downdate",
+    "factor",
+    "gradient",
+    "gradient_difference",
+    "gram",
+    "hashed",
+    "header",
+    "hessian",
+    "hvp",
+    "loss_and_gradient",
+    "loss_gradient_and_hessian",
+    "machine",
+    "plot",
+    "positive_definite",
+    "read",
+    "report",
+    "require_plot",
+    "rounding_floor",
+    "run",
+    "solve",
+    "statistics",
+    "update",
+    "use_threads",
+]

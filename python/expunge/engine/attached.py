@@ -1,0 +1,519 @@
+"""The engine with rows: requests are edits of them, and theta is chosen for what they become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from .. import _core
+from .._arrays import Blocks, Float
+from .._numbers import power_of_two_above
+from ..atomic import Change
+from ..data import CorrectedData, DetachedData, Touched
+from ..errors import ConvergenceError, NotPositiveDefiniteError
+from ..problem import Problem
+from ..release import Budget, Measured, NoBudget, measure, norm_factor, profile_residual
+from ..requests import Request, RevokeFeatures
+from ..updates import gram_norm_bound
+from .detached import Detached
+from .methods import BY_NAME
+from .products import Products
+from .solver import choose_block, in_low_dimension, minimize
+from .state import Effort, GramBound, How, Outcome, Staged, State
+
+MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
+SMALL = 256  # parameters up to which a factor is brought up to date with every request
+_NONE = np.empty(0, dtype=np.int64)
+
+
+class Start(NamedTuple):
+    """Where a method begins: the objective of D', and what is known of it at some theta."""
+
+    objective: _core.Objective
+    theta: Float
+    at: _core.Evaluation  # J there
+    block: int | None  # how many coordinates of the Hessian are factored; None: all
+    anchor: _core.Anchor | None
+    hessian_is_current: bool
+    statistics: _core.AnchoredStatistics | None
+    gram: GramBound
+    passes: int = 0  # made so far
+
+
+class Attached:
+    """A problem, its rows and the state that they are in.
+
+    Parameters
+    ----------
+    problem : Problem
+    data : CorrectedData
+    tolerance : float
+        What the norm of the gradient is at most after ``auto`` and ``exact``.
+    solver : {"auto", "cholesky", "cg"}
+    memory_limit : float or None
+    """
+
+    attached = True
+
+    def __init__(
+        self,
+        problem: Problem,
+        data: CorrectedData,
+        tolerance: float,
+        solver: str,
+        memory_limit: float | None,
+    ) -> None:
+        self.problem = problem
+        self.data = data
+        self.tolerance = tolerance
+        self.solver = solver
+        self.memory_limit = memory_limit
+        self.state: State  # set by `begin_at`, or by whoever knows it
+
+    @classmethod
+    def again(cls, engine: Detached, data: CorrectedData, problem: Problem) -> Self:
+        """A detached engine that has its rows back; ValueError unless its statistics are of them."""
+        attached = cls(problem, data, engine.tolerance, engine.solver, engine.memory_limit)
+        attached.check_belong(engine.data.counts, engine.state.statistics)
+        data.changed = True  # since the statistics: what has left is still in their bounds
+        attached.state = engine.state
+        return attached
+
+    def begin_at(self, theta: Float) -> float:
+        """Polishes theta to the tolerance and anchors statistics there; the residual that it came with."""
+        objective = self.objective()
+        block, at = self.block(objective, theta.size), objective.evaluate(theta)
+        minimum = self.minimize(objective, theta, at, None, block)
+        self.state = self._anchored_at(objective, minimum, block)
+        return at.residual
+
+    def _anchored_at(self, objective: _core.Objective, minimum: _core.Minimum, block: int | None) -> State:
+        anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
+        statistics = None
+        if block is None:
+            statistics = self._statistics(objective, anchor, minimum.at, minimum.floor)
+        return State(minimum.theta, without_curvature(minimum.at), anchor, True, statistics)
+
+    # --- objectives of the current data
+
+    def objective(self, problem: Problem | None = None) -> _core.Objective:
+        """E1 on the rows as they are now."""
+        data = self.data
+        return (problem or self.problem).objective(
+            data.blocks(),
+            data.kept,
+            stored=data.stored_columns(data.kept),
+            largest_norm=data.largest_norm,
+        )
+
+    def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
+        """E1 on some rows, over a mask of all columns, without a penalty."""
+        stored = self.data.stored_columns(columns)
+        return self.problem.objective(blocks, columns, stored=stored, penalised=False, noisy=False)
+
+    def block(self, objective: _core.Objective, p: int) -> int | None:
+        """How many coordinates of the Hessian are factored for requests; None: all."""
+        return choose_block(self.solver, self.memory_limit, objective, p, requests=True)
+
+    def minimize(
+        self,
+        objective: _core.Objective,
+        theta: Float,
+        start: _core.Evaluation,
+        anchor: _core.Anchor | None,
+        block: int | None,
+    ) -> _core.Minimum:
+        """E11 to the tolerance; raises where it is not reached, warns where rounding does not let it be."""
+        return minimize(objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=start, block=block)
+
+    def _statistics(
+        self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float
+    ) -> _core.AnchoredStatistics:
+        return _core.AnchoredStatistics(objective, anchor, at, floor, self.data.largest_norm)
+
+    # --- a request is staged
+
+    def stage(self, requests: Sequence[Request], how: How) -> Staged:
+        """Edits the data; statistics and factor follow (E2, E3, E8)."""
+        data, passes = self.data, 0
+        data.compact()
+        revokes = False
+        for request in requests:
+            revokes = revokes or isinstance(request, RevokeFeatures)
+        if revokes and self.state.at is None:  # what revoked columns leave is judged by what was there
+            at = self.objective().evaluate(self.state.theta)
+            self.state, passes = self.state._replace(at=without_curvature(at)), 1
+        original = self._hessian_here() if how.hessian == "original" else None
+        data.begin()
+        named = [request.edit(data, self.problem.encode) for request in requests]
+        touched = data.finish()
+        survives: NDArray[np.bool_] | slice = slice(None)
+        dropped = revoked_rows = _NONE
+        if touched.revoked:
+            if how.method == "auto":
+                how = How("exact")
+            survives = self.problem.survives(data.kept[touched.columns])
+            dropped = np.flatnonzero(~survives)
+            revoked_rows = _union(touched.revoked_rows, data.n_rows)
+            revoked_rows = revoked_rows[data.register.of(revoked_rows)[0] >= 0]
+        difference, statistics, anchor, current = self._edited(touched, how)
+        return Staged(
+            how,
+            named,
+            _rows_touched(data, touched),
+            len(touched.revoked),
+            survives,
+            dropped,
+            difference,
+            statistics,
+            anchor,
+            current,
+            touched.columns,
+            revoked_rows,
+            self._gram_after(touched),
+            original,
+            passes,
+        )
+
+    def _edited(
+        self, touched: Touched, how: How
+    ) -> tuple[_core.Evaluation | None, _core.AnchoredStatistics | None, _core.Anchor | None, bool]:
+        """E3 at the old theta; statistics and anchor of the corrected rows; whether that is their Hessian."""
+        rows, register, state, problem = touched.rows, self.data.register, self.state, self.problem
+        anchor, current, statistics = state.anchor, state.hessian_is_current, state.statistics
+        if not rows.any:
+            return None, statistics, anchor, current
+        many = 4 * register.edits > register.weighty  # so many that H is better assembled anew
+        if statistics is not None and not (many and not problem.constant_hessian):
+            statistics, difference = rows.edit(statistics, state.theta)
+            edited = statistics.anchor
+            if edited.cancelled:  # to be assembled anew
+                return difference, None, None, False
+            if how.method in ("auto", "second_order") or edited.size <= SMALL or edited.factored:
+                return difference, statistics, edited, True
+            return difference, statistics, anchor, False  # a large factor preconditions as it is
+        was, now = rows.objectives(problem.loss, problem.fit_intercept)
+        difference = _core.difference(was, now, state.theta)
+        # A large factor is edited only for a step that uses it; else it preconditions as it is.
+        lag = anchor is not None and anchor.size > SMALL and not (how.method == "second_order" and current)
+        if anchor is not None and not lag:
+            anchor = None if many else anchor.edit(was, now)
+        current = current and not lag and anchor is not None and anchor.complete
+        if anchor is not None and anchor.complete and anchor.cancelled:
+            return difference, None, None, False
+        return difference, None, anchor, current
+
+    def _gram_after(self, touched: Touched) -> GramBound:
+        gram = self.state.gram
+        if gram.found is None:
+            return gram
+        added = gram.added + power_of_two_above(touched.rows.gained_norm(self.problem.fit_intercept))
+        left = touched.rows.any_before or touched.revoked
+        return GramBound(power_of_two_above(gram.found) if left else gram.found, added)
+
+    # --- theta is chosen
+
+    def choose(self, staged: Staged) -> tuple[State, Outcome]:
+        """By the method of the request."""
+        state, outcome = BY_NAME[staged.how.method](self, staged)
+        if not isfinite(outcome.residual_bound + (0.0 if state.at is None else state.at.value)):
+            raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
+        if staged.passes:
+            outcome = outcome._replace(passes=outcome.passes + staged.passes)
+        return state, outcome
+
+    def settle(self, staged: Staged) -> tuple[State, Outcome]:
+        """By iterations, whatever the request asked for."""
+        return BY_NAME["exact"](self, staged)
+
+    def start(self, staged: Staged) -> Start:
+        """At what is left of the old theta (E12)."""
+        theta, objective = staged.left_of(self.state.theta), self.objective()
+        block = self.block(objective, theta.size)
+        anchor, current, statistics = staged.anchor, staged.hessian_is_current, staged.statistics
+        if staged.dropped.size:
+            anchor = anchor and anchor.drop(staged.dropped.tolist())
+            current, statistics = current and self.problem.constant_hessian, None
+        at, passes = self._at_start(staged, objective, theta, block)
+        return Start(objective, theta, at, block, anchor, current, statistics, staged.gram, passes)
+
+    def start_at(self, theta: Float, staged: Staged) -> Start:
+        """At a step from the anchor, or at the anchor itself where J is less there (E11)."""
+        statistics, objective = staged.statistics, self.objective()
+        assert statistics is not None
+        at = objective.evaluate(theta)
+        if not at.value <= statistics.at.value:
+            theta, at = statistics.anchor.theta, statistics.at
+        return Start(objective, theta, at, None, statistics.anchor, True, statistics, staged.gram, 1)
+
+    def _at_start(
+        self, staged: Staged, objective: _core.Objective, theta: Float, block: int | None
+    ) -> tuple[_core.Evaluation, int]:
+        """J and its gradient at the theta that is left (E12), and passes made.
+
+        Rows that are 0 in all revoked columns are what they were: where the others are few, only these are
+        read.
+        """
+        data, old, known = self.data, self.state, self.state.at
+        if known is not None and staged.difference is not None:
+            change = staged.difference
+            known = _core.Evaluation(known.value + change.value, known.gradient + change.gradient)
+        if known is None:
+            return objective.evaluate(theta), 1
+        if not staged.dropped.size:
+            return known, 0
+        few = 4 * staged.revoked_rows.size <= data.register.weighty
+        if not (
+            few and sparse.issparse(data.X) and (block is None or in_low_dimension(objective, theta.size))
+        ):
+            return objective.evaluate(theta), 1
+        rows: Blocks = [data.get(staged.revoked_rows)]
+        before = self._rows_alone(rows, staged.columns).evaluate(old.theta)
+        after = self._rows_alone(rows, data.kept).evaluate(theta)
+        gone = old.theta[staged.dropped]
+        pull = 0.5 * self.problem.alpha * gone + self.problem.noise_on(staged.columns)[staged.dropped]
+        value = known.value + after.value - before.value - float(gone @ pull)
+        others = (known.gradient - before.gradient)[staged.survives]
+        return _core.Evaluation(value, others + after.gradient), 0
+
+    def gradient_difference(self, staged: Staged, at: _core.Evaluation) -> Float:
+        """E3 at the old theta, over the surviving coordinates; `at` is J at what is left of it."""
+        if staged.dropped.size:
+            assert self.state.at is not None
+            return at.gradient - self.state.at.gradient[staged.survives]
+        return np.zeros_like(self.state.theta) if staged.difference is None else staged.difference.gradient
+
+    # --- Hessians
+
+    def is_hessian_at(self, theta: Float, anchor: _core.Anchor) -> bool:
+        """Whether the anchor's Hessian is the one at theta."""
+        return self.problem.constant_hessian or np.array_equal(anchor.theta, theta)
+
+    def _hessian_here(self) -> _core.Anchor | Float:
+        """H of the data before the request, at the model's theta: factored, or the curvature of its rows."""
+        theta, anchor = self.state.theta, self.state.anchor
+        objective = self.objective()
+        if self.block(objective, theta.size) is not None:
+            return objective.curvature(theta)
+        if anchor is not None and self.state.hessian_is_current and self.is_hessian_at(theta, anchor):
+            return anchor
+        return _core.Anchor(objective, theta)
+
+    def original_hessian(self, staged: Staged) -> _core.Anchor | Products:
+        """What :meth:`stage` took of the data before the request, as something that solves."""
+        original, data, theta = staged.original, self.data, self.state.theta
+        if isinstance(original, _core.Anchor):
+            return original
+        assert original is not None
+        stored, blocks = data.stored_columns(staged.columns), data.blocks()
+        objective = self.problem.objective(blocks, staged.columns, stored=stored, noisy=False)
+        rows = sum(X.shape[0] for X, _, _ in blocks)
+        curvature = np.append(original, np.zeros(rows - original.size))  # rows of the request: not there yet
+        anchor = self.state.anchor
+        if anchor is None:
+            anchor = _core.Anchor(objective, theta, self.block(objective, theta.size))
+        return self.products(objective, curvature, anchor)
+
+    def products(self, objective: _core.Objective, curvature: Float, anchor: _core.Anchor) -> Products:
+        """A Hessian that is not factored whole."""
+        return Products(objective, curvature, anchor, self.tolerance, exact=self.problem.constant_hessian)
+
+    def gram_norm(self, block: int | None) -> float:
+        """Upper bound of |S^1/2 X|^2 on the corrected data, X extended by 1 with an intercept."""
+        data, kept = self.data, self.data.kept
+        stored = data.stored_columns(kept)
+        squared = self.problem.objective(
+            data.blocks(), kept, stored=stored, loss="squared", penalised=False, noisy=False
+        )
+        if block is not None:
+            return squared.gram_norm_bound()
+        return gram_norm_bound(squared.hessian(np.zeros(self.problem.parameters(data.n_columns))))
+
+    def anchored(
+        self, state: State, objective: _core.Objective, at: _core.Evaluation, floor: float
+    ) -> tuple[State, int]:
+        """With statistics anchored anew at theta, once passes spent or saved since would have paid for it.
+
+        And passes made: one, for the Hessian.
+        """
+        anchor, made = state.anchor, 0
+        if self.problem.constant_hessian:
+            if state.statistics is not None or anchor is None or not state.hessian_is_current:
+                return state, 0
+            anchor = anchor.moved(state.theta)
+        elif state.effort.passes + state.effort.saved < objective.anchor_cost:
+            return state, 0
+        else:
+            anchor, made = _core.Anchor(objective, state.theta, None, at), 1
+        statistics = self._statistics(objective, anchor, at, floor)
+        return (
+            state._replace(anchor=anchor, hessian_is_current=True, statistics=statistics, effort=Effort()),
+            made,
+        )
+
+    # --- what certificates ask
+
+    def profile(self, state: State, bound: float, problem: Problem) -> float:
+        """The profile residual at most (E10), rounding counted; `bound` is that of the whole gradient."""
+        norm, fit_intercept = self.data.largest_norm, problem.fit_intercept
+        factor = norm_factor(norm, fit_intercept)
+        if state.at is None:
+            return factor * bound
+        floor = self.objective(problem).rounding_floor(state.theta)
+        return profile_residual(state.at.gradient, norm, fit_intercept) + factor * floor
+
+    def retrained(self, staged: Staged, problem: Problem) -> tuple[State, Outcome]:
+        """From nothing, with the noise of this problem."""
+        objective = self.objective(problem)
+        theta = np.zeros(problem.parameters(self.data.n_columns))
+        block = self.block(objective, theta.size)
+        minimum = self.minimize(objective, theta, objective.evaluate(theta), None, block)
+        state = self._anchored_at(objective, minimum, block)._replace(gram=staged.gram)
+        at, old = minimum.at, staged.left_of(self.state.theta)
+        return state, Outcome(
+            staged.how.method,
+            state.theta - old,
+            at.gradient,
+            at.residual,
+            at.residual,
+            minimum.passes + 2,
+            True,
+            0,
+        )
+
+    def kept_profile(self, profile: float, most: float) -> float:
+        """What the state remembers of it."""
+        return profile
+
+    def measured(self, theta: Float) -> Measured:
+        """The profile residual there, and its rounding floor: functions of theta and of the current data."""
+        return measure(self.data.panels(), theta, self.problem, self.data.kept)
+
+    def verify(self, limit: float) -> Measured:
+        """The model's parameters, or better ones, with a profile residual within the limit if that can be.
+
+        Iterations go on from where theta is. Where that does not suffice they start from 0 on a copy of the
+        current rows: neither knows anything of the past.
+        """
+        found = self.measured(self.state.theta)
+        if not found.bound <= limit:
+            found = self._settled(self.objective(), found.theta, self.state.anchor, found, limit)
+        if not found.bound <= limit:
+            X, y, s = self.data.current()
+            fresh = self.problem.objective([(X, y, s)], self.data.kept)
+            found = self._settled(fresh, np.zeros_like(found.theta), None, found, limit)
+        return found
+
+    def _settled(
+        self,
+        objective: _core.Objective,
+        theta: Float,
+        anchor: _core.Anchor | None,
+        found: Measured,
+        limit: float,
+    ) -> Measured:
+        """What iterations lead to, or what was found before if that is better."""
+        factor = norm_factor(found.largest_norm, self.problem.fit_intercept)
+        goal = max(0.0, limit - found.floor) / (2.0 * factor)
+        block = self.block(objective, theta.size)
+        try:
+            theta = _core.minimize(objective, theta, goal, MAX_ITER, anchor, None, block).theta
+        except NotPositiveDefiniteError:
+            return found
+        return min(self.measured(theta), found, key=lambda at: at.bound)
+
+    # --- what is handed on
+
+    def detached(self, budget: Budget | NoBudget) -> Detached:
+        """The same without the rows."""
+        statistics, data, state = self.statistics(), self.data, self.state
+        left = DetachedData(
+            data.kept,
+            data.names,
+            data.counts,
+            dtype=data.dtype,
+            is_sparse=data.is_sparse,
+            classes=data.classes,
+            weighted=data.weighted,
+        )
+        profile = np.inf if (told := budget.told(self)) is None else told.spent
+        state = State(state.theta, state.at, statistics.anchor, True, statistics, profile=profile)
+        return Detached(self.problem, left, state, self.tolerance, self.solver, self.memory_limit)
+
+    def statistics(self) -> _core.AnchoredStatistics:
+        """Of the current data, as sums alone, without a trace of rows that left them.
+
+        They are found anew at theta: older ones hold what has left in bounds and anchor.
+        """
+        theta, statistics, data = self.state.theta, self.state.statistics, self.data
+        known = statistics is not None and np.array_equal(statistics.anchor.theta, theta)
+        if statistics is not None and known and not data.changed:
+            return statistics.rounded()
+        objective = self.objective()
+        if self.block(objective, theta.size) is not None:
+            raise ValueError(
+                "without rows the whole Hessian is needed, which solver='cg' does not keep: use a model of "
+                "solver='cholesky' (memory_limit says how large it may be), or keep the rows"
+            )
+        at = objective.evaluate(theta)
+        anchor = _core.Anchor(objective, theta, None, at)
+        floor = objective.rounding_floor(theta)
+        return _core.AnchoredStatistics(objective, anchor, at, floor, data.current_norm()).rounded()
+
+    def keeps_statistics(self) -> bool:
+        """Whether the whole Hessian is factored."""
+        return self.block(self.objective(), self.state.theta.size) is None
+
+    def spent(self) -> float:
+        """The profile residual at most, as the data are now."""
+        return self.measured(self.state.theta).bound
+
+    def check_belong(self, counts: NDArray[np.int64], statistics: _core.AnchoredStatistics | None) -> None:
+        """Raises unless these are the rows that the statistics are of."""
+        data = self.data
+        if not np.array_equal(data.counts, counts):
+            found, expected = (c.tolist() if data.classes else int(c.sum()) for c in (data.counts, counts))
+            raise ValueError(
+                f"X has {found} rows of positive weight{' by class' if data.classes else ''}, the statistics "
+                f"{expected}: pass the current rows, after all corrections"
+            )
+        if statistics is None:
+            return
+        objective, theta = self.objective(), statistics.anchor.theta
+        difference = objective.evaluate(theta).gradient - statistics.at.gradient
+        explained = statistics.gradient_error + objective.rounding_floor(theta)
+        if not np.linalg.norm(difference) <= explained < np.inf:
+            raise ValueError(
+                "the gradient of these rows at the anchor differs from the statistics by "
+                f"{np.linalg.norm(difference):.3g}, of which rounding explains {explained:.3g}: pass the "
+                "current rows, after all corrections, in the values and weights that went in"
+            )
+
+    def changes(self, state: State, problem: Problem) -> list[Change]:
+        """What to assign when a request is granted."""
+        return [(self, "state", state), (self, "problem", problem), *self.data.committed()]
+
+
+def without_curvature(at: _core.Evaluation) -> _core.Evaluation:
+    """J and its gradient, without the curvature of every row."""
+    return _core.Evaluation(at.value, at.gradient)
+
+
+def _rows_touched(data: CorrectedData, touched: Touched) -> int:
+    register = data.register
+    if not touched.revoked:
+        return register.edits
+    return _union([register.touched(), *touched.revoked_rows], register.numbers).size
+
+
+def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
+    """Row numbers below n that are in some of these lists, ascending."""
+    found = np.zeros(n, dtype=bool)
+    for some in rows:
+        found[some] = True
+    return np.flatnonzero(found)

@@ -1,0 +1,178 @@
+"""The engine without rows: requests bring theirs by value, and sums over all others follow (E8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+
+import numpy as np
+
+from .. import _core
+from .._arrays import Float
+from .._numbers import power_of_two_above
+from ..atomic import Change
+from ..data import DetachedData
+from ..errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, ToleranceExceeded
+from ..problem import Problem
+from ..requests import Request
+from .state import Effort, GramBound, How, Outcome, Staged, State
+
+
+class Detached:
+    """A problem, what is left of its data, and the statistics of them.
+
+    Parameters
+    ----------
+    problem : Problem
+    data : DetachedData
+    state : State
+        With statistics.
+    tolerance : float
+    solver, memory_limit : as in Attached, for rows that come back
+    """
+
+    attached = False
+
+    def __init__(
+        self,
+        problem: Problem,
+        data: DetachedData,
+        state: State,
+        tolerance: float,
+        solver: str,
+        memory_limit: float | None,
+    ) -> None:
+        self.problem = problem
+        self.data = data
+        self.state = state
+        self.tolerance = tolerance
+        self.solver = solver
+        self.memory_limit = memory_limit
+
+    def stage(self, requests: Sequence[Request], how: How) -> Staged:
+        """Statistics of the corrected data. They are kept folded: no row stays in them by itself."""
+        if how.method in ("exact", "first_order") or how.hessian == "original":
+            what = "hessian='original'" if how.hessian == "original" else f"method={how.method!r}"
+            raise RowsRequired(
+                f"{what} reads the rows, and this Unlearner is detached: attach the current rows first, or "
+                "use method='auto' or 'second_order'"
+            )
+        data, old = self.data, self.state
+        columns = data.kept
+        data.begin()
+        named = [request.edit(data, self.problem.encode) for request in requests]
+        before, after = data.finish()
+        statistics, difference = old.statistics, None
+        assert statistics is not None
+        if before is not None:
+            statistics, difference = statistics.edit(before, after, None, old.theta, True)
+        survives = self.problem.survives(data.kept[data.stored])
+        dropped = np.flatnonzero(~survives)
+        if dropped.size and not self.problem.constant_hessian:
+            raise RowsRequired(
+                "a revoked feature moves the predictor of every row, and this Unlearner is detached: "
+                "attach the current rows first"
+            )
+        return Staged(
+            how,
+            named,
+            data.rows_touched,
+            dropped.size,
+            survives,
+            dropped,
+            difference,
+            statistics,
+            None,
+            True,
+            columns,
+            dropped[:0],
+            GramBound(),
+        )
+
+    def choose(self, staged: Staged) -> tuple[State, Outcome]:
+        """The step from the anchor (E9) and its bound (E10); for ``auto`` that is within the tolerance."""
+        old, method, statistics = self.state, staged.how.method, staged.statistics
+        assert statistics is not None
+        difference = self._gradient_difference(staged, statistics)
+        if staged.dropped.size:
+            statistics = statistics.drop(staged.dropped.tolist()).folded()
+        theta, bound = _step_from(statistics)
+        if not (np.isfinite(theta).all() and isfinite(statistics.at.value)):
+            raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
+        if method == "auto" and not bound <= self.tolerance:
+            raise ToleranceExceeded(bound, self.tolerance)
+        effort = Effort(old.effort.requests + 1)
+        hessian = "corrected" if method == "second_order" else None
+        return State(theta, None, statistics.anchor, True, statistics, effort), Outcome(
+            method,
+            theta - staged.left_of(old.theta),
+            difference,
+            None,
+            bound,
+            0,
+            False,
+            effort.requests,
+            hessian,
+        )
+
+    def _gradient_difference(self, staged: Staged, statistics: _core.AnchoredStatistics) -> Float:
+        """E3 at the old theta, over the surviving coordinates."""
+        theta, dropped = self.state.theta, staged.dropped
+        difference = np.zeros_like(theta) if staged.difference is None else staged.difference.gradient
+        if not dropped.size:
+            return difference
+        return (difference - statistics.anchor.hessian[:, dropped] @ theta[dropped])[staged.survives]
+
+    # --- what certificates ask
+
+    def profile(self, state: State, bound: float, problem: Problem) -> float:
+        """The profile residual at most (E10); `bound` is that of the whole gradient."""
+        assert state.statistics is not None
+        return bound * (state.statistics.numbers[3] if problem.fit_intercept else 1.0)
+
+    def kept_profile(self, profile: float, most: float) -> float:
+        """What the state remembers of it: no digits of the rows of a request."""
+        return min(power_of_two_above(profile), most)
+
+    def settle(self, staged: Staged) -> tuple[State, Outcome]:
+        """Not without rows."""
+        raise RowsRequired("iterations read the rows, and this Unlearner is detached: attach them first")
+
+    def retrained(self, staged: Staged, problem: Problem) -> tuple[State, Outcome]:
+        """Not without rows."""
+        raise RowsRequired("training reads the rows, and this Unlearner is detached: attach them first")
+
+    # --- what is handed on
+
+    def statistics(self) -> _core.AnchoredStatistics:
+        """As sums alone.
+
+        Where the Hessian depends on theta the anchor has to stay; its gradient is then the sum of what left
+        since.
+        """
+        statistics = self.state.statistics
+        assert statistics is not None
+        return statistics.moved(self.state.theta) if self.problem.constant_hessian else statistics
+
+    def keeps_statistics(self) -> bool:
+        """Always."""
+        return True
+
+    def spent(self) -> float:
+        """The profile residual at most, as it was promised."""
+        return self.state.profile
+
+    def changes(self, state: State, problem: Problem) -> list[Change]:
+        """What to assign when a request is granted."""
+        return [(self, "state", state), (self, "problem", problem), *self.data.committed()]
+
+
+def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float]:
+    """E9 and E10 from statistics that rows were taken from by value."""
+    try:
+        return statistics.step()
+    except NotPositiveDefiniteError:
+        raise NotPositiveDefiniteError(
+            "these rows cannot be part of the statistics: without them the Hessian is not positive definite. "
+            "Check that they were in the data, in these values, or raise alpha"
+        ) from None

@@ -1,0 +1,174 @@
+"""How theta is chosen for the corrected data: four methods, each as its equation says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import _core
+from .._arrays import Float
+from ..errors import NotPositiveDefiniteError
+from ..updates import first_order_update, safe_tau, second_order_update
+from .products import Products
+from .state import Effort, GramBound, Outcome, Staged, State
+
+if TYPE_CHECKING:
+    from .attached import Attached, Start
+
+PASSES_SAVED = 2.0  # by a request that an anchor serves without the data
+
+
+def auto(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
+    """One step from the anchor (E9) while its bound (E10) is within the tolerance; else :func:`exact`.
+
+    Iterations begin at that step, unless they have taken the old theta further than one step gets.
+    """
+    step, old = _step(staged), engine.state
+    if step is not None and step[1] <= engine.tolerance:
+        return _by_step(engine, staged, *step)
+    farther = old.at is not None and old.effort.passes > 0
+    return _settled(engine, staged, None if farther or step is None else step[0])
+
+
+def exact(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
+    """Iterations to the tolerance (E11, E13), from the old theta if J is known there."""
+    step = _step(staged) if engine.state.at is None else None
+    return _settled(engine, staged, None if step is None else step[0])
+
+
+def second_order(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
+    """``theta - H^-1 g`` (E5), H of the corrected data or of those before."""
+    start = engine.start(staged)
+    if staged.original is not None:
+        return _by_original_hessian(engine, staged, start)
+    anchor = start.anchor
+    if anchor is None or (
+        anchor.complete and not (start.hessian_is_current and engine.is_hessian_at(start.theta, anchor))
+    ):
+        anchor = _core.Anchor(start.objective, start.theta, start.block)
+        start = start._replace(anchor=anchor, hessian_is_current=True, passes=start.passes + 1)
+    H: _core.Anchor | Products = anchor
+    if not anchor.complete:
+        H = engine.products(start.objective, start.objective.curvature(start.theta), anchor)
+    theta = second_order_update(start.theta, start.at.gradient, H)
+    start = start._replace(passes=start.passes + (H.passes if isinstance(H, Products) else 0))
+    return _by_update(engine, staged, start, theta, hessian="corrected")
+
+
+def first_order(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
+    """``theta - tau g`` (E4)."""
+    start, tau, gram = engine.start(staged), staged.how.tau, staged.gram
+    if tau is None:
+        if gram.found is None or gram.added > gram.found:
+            gram = GramBound(engine.gram_norm(start.block))
+            start = start._replace(gram=gram, passes=start.passes + 1)
+        tau = safe_tau(gram.total, engine.problem.alpha, engine.problem.row_loss)
+    theta = first_order_update(start.theta, start.at.gradient, tau)
+    return _by_update(engine, staged, start, theta, tau=tau)
+
+
+BY_NAME: dict[str, Callable[[Attached, Staged], tuple[State, Outcome]]] = {
+    "auto": auto,
+    "exact": exact,
+    "second_order": second_order,
+    "first_order": first_order,
+}
+
+
+def _step(staged: Staged) -> tuple[Float, float] | None:
+    """E9 and its bound E10; None where there are no statistics, or no factor."""
+    if staged.statistics is None or staged.dropped.size:
+        return None
+    try:
+        return staged.statistics.step()
+    except NotPositiveDefiniteError:
+        return None
+
+
+def _by_step(engine: Attached, staged: Staged, theta: Float, bound: float) -> tuple[State, Outcome]:
+    """No row was read: the bound vouches."""
+    old, statistics, effort = engine.state, staged.statistics, engine.state.effort
+    assert statistics is not None
+    effort = Effort(effort.requests + 1, effort.passes, effort.saved + PASSES_SAVED)
+    state = State(theta, None, statistics.anchor, True, statistics, effort, staged.gram)
+    difference = np.zeros_like(theta) if staged.difference is None else staged.difference.gradient
+    return state, Outcome(
+        staged.how.method, theta - old.theta, difference, None, bound, 0, False, effort.requests
+    )
+
+
+def _settled(engine: Attached, staged: Staged, step: Float | None) -> tuple[State, Outcome]:
+    """By iterations (E11), from the step or from what is left of the old theta."""
+    start = engine.start(staged) if step is None else engine.start_at(step, staged)
+    minimum = engine.minimize(start.objective, start.theta, start.at, start.anchor, start.block)
+    at = start.at
+    start = start._replace(passes=start.passes + minimum.passes)
+    if minimum.anchor is not None and minimum.anchor is not start.anchor:
+        statistics = start.statistics if engine.problem.constant_hessian else None
+        start = start._replace(anchor=minimum.anchor, hessian_is_current=True, statistics=statistics)
+    state = _state(engine, start, minimum.theta, minimum.at)
+    made = 0
+    if start.block is None:
+        state, made = engine.anchored(state, start.objective, minimum.at, minimum.floor)
+    return state, Outcome(
+        staged.how.method,
+        state.theta - staged.left_of(engine.state.theta),
+        engine.gradient_difference(staged, at),
+        minimum.at.residual,
+        minimum.at.residual,
+        start.passes + made,
+        minimum.iterations > 0,
+        state.effort.requests,
+    )
+
+
+def _by_original_hessian(engine: Attached, staged: Staged, start: Start) -> tuple[State, Outcome]:
+    """E5 with H of the data before: over the old coordinates, of which some drop afterwards."""
+    old = engine.state
+    g = np.zeros_like(old.theta)
+    g[staged.survives] = start.at.gradient
+    pull = engine.problem.alpha * old.theta + engine.problem.noise_on(staged.columns)
+    g[staged.dropped] = pull[staged.dropped]  # their data are gone (E12)
+    H = engine.original_hessian(staged)
+    theta = second_order_update(old.theta, g, H)[staged.survives]
+    made = H.passes if isinstance(H, Products) else int(H is not old.anchor)
+    start = start._replace(passes=start.passes + made)
+    return _by_update(engine, staged, start, theta, hessian="original")
+
+
+def _by_update(
+    engine: Attached,
+    staged: Staged,
+    start: Start,
+    theta: Float,
+    *,
+    hessian: str | None = None,
+    tau: float | None = None,
+) -> tuple[State, Outcome]:
+    """By a closed form, whose residual is measured."""
+    at = start.objective.evaluate(theta)
+    start = start._replace(passes=start.passes + 1)
+    state = _state(engine, start, theta, at)
+    return state, Outcome(
+        staged.how.method,
+        theta - start.theta,
+        engine.gradient_difference(staged, start.at),
+        at.residual,
+        at.residual,
+        start.passes,
+        False,
+        state.effort.requests,
+        hessian,
+        tau,
+    )
+
+
+def _state(engine: Attached, start: Start, theta: Float, at: _core.Evaluation) -> State:
+    """After passes over the data, which tell J there."""
+    effort = engine.state.effort
+    requests = effort.requests + 1 if start.statistics is not None else 0
+    effort = Effort(requests, effort.passes + start.passes, effort.saved)
+    at = _core.Evaluation(at.value, at.gradient)  # without the curvature of every row
+    return State(theta, at, start.anchor, start.hessian_is_current, start.statistics, effort, start.gram)

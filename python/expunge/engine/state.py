@@ -1,0 +1,126 @@
+"""What engines hand to each other: where the model stands, what a request asks, and what came of it.
+
+All of it is replaced and never changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .._arrays import Float
+from ..requests import Named
+
+Method = Literal["auto", "exact", "second_order", "first_order"]
+Hessian = Literal["corrected", "original"]
+METHODS, HESSIANS = get_args(Method), get_args(Hessian)
+
+
+class Effort(NamedTuple):
+    """What has been spent since the statistics were anchored, to tell when new ones pay (E8)."""
+
+    requests: int = 0
+    passes: float = 0.0  # over the data
+    saved: float = 0.0  # passes that requests did without
+
+
+class GramBound(NamedTuple):
+    """Upper bound of ``|S^1/2 X|^2`` (E4): as a first-order update last found it, and what was added since.
+
+    Of what has left, powers of two.
+    """
+
+    found: float | None = None
+    added: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Of the rows as they are now."""
+        assert self.found is not None
+        return self.found + self.added
+
+
+class State(NamedTuple):
+    """theta, and what is known there of the current data."""
+
+    theta: Float
+    at: _core.Evaluation | None  # J and its gradient; None: not measured, a bound vouches for theta
+    anchor: _core.Anchor | None  # None: to be assembled when it is needed
+    hessian_is_current: bool  # whether the anchor is the Hessian of the current data, at its own theta
+    statistics: _core.AnchoredStatistics | None = None  # None: to be anchored anew once that pays
+    effort: Effort = Effort()
+    gram: GramBound = GramBound()
+    profile: float = np.inf  # bound of the profile residual; kept where there is a budget
+
+    @property
+    def residual(self) -> float | None:
+        """Norm of the gradient, None where a bound vouches."""
+        return None if self.at is None else self.at.residual
+
+
+@dataclass(frozen=True)
+class How:
+    """How theta is to be chosen for the corrected data; see :meth:`expunge.Unlearner.apply`."""
+
+    method: Method
+    hessian: Hessian = "corrected"
+    tau: float | None = None
+
+    @classmethod
+    def checked(cls, method: Any, hessian: Any, tau: Any) -> Self:
+        """One of these, or ValueError."""
+        if method not in METHODS:
+            raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+        if hessian not in HESSIANS:
+            raise ValueError(f"unknown hessian {hessian!r}: choose one of {', '.join(HESSIANS)}")
+        if hessian != "corrected" and method != "second_order":
+            raise ValueError(f"hessian={hessian!r} is an option of method='second_order'")
+        if tau is not None and method != "first_order":
+            raise ValueError("tau is an option of method='first_order'")
+        return cls(method, hessian, tau)
+
+
+class Staged(NamedTuple):
+    """A request whose edits are made: D' is current, and nothing else has changed yet.
+
+    Statistics and anchor are of the corrected rows, before revoked coordinates drop (E12).
+    """
+
+    how: How
+    named: list[Named]
+    rows_touched: int
+    features_revoked: int
+    survives: NDArray[np.bool_] | slice  # which coordinates of the old theta
+    dropped: NDArray[np.int64]  # the others
+    difference: _core.Evaluation | None  # E3 at the old theta; None: nothing changed
+    statistics: _core.AnchoredStatistics | None
+    anchor: _core.Anchor | None  # None: to be assembled anew
+    hessian_is_current: bool
+    columns: NDArray[np.bool_]  # of X, before the request revoked any
+    revoked_rows: NDArray[np.int64]  # rows now in the data that are not 0 in a revoked column
+    gram: GramBound
+    original: _core.Anchor | Float | None = None  # H before the request, where it was asked for: E5
+    passes: int = 0  # made before the edits
+
+    def left_of(self, theta: Float) -> Float:
+        """The coordinates of the old theta that survive (E12)."""
+        return theta[self.survives] if self.dropped.size else theta
+
+
+class Outcome(NamedTuple):
+    """What came of a request; the fields of an :class:`expunge.Update` of the same names."""
+
+    method: str
+    step: Float
+    gradient_difference: Float
+    residual: float | None
+    residual_bound: float
+    passes: int
+    settled: bool
+    since_anchor: int
+    hessian: str | None = None
+    tau: float | None = None

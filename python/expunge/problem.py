@@ -1,0 +1,221 @@
+"""The objective of a model (E1) without its rows: what is minimised over whatever rows there are.
+
+The only place that makes a native Objective, and the only one that knows how theta is laid out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isfinite
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from ._arrays import Block, Blocks, Float, as_matrix, as_noise, as_penalty, as_targets, as_vector, as_weights
+from .losses import Loss, get_loss
+from .noise import Noise
+
+SCALARS = (bool, int, float, str)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """E1 of a fitted model; theta (p,) is coef (d,), then the intercept if there is one.
+
+    Parameters
+    ----------
+    loss : {"squared", "logistic"}
+    alpha : float
+        Penalty of every coefficient, on the sum scale.
+    fit_intercept : bool
+    classes : (2,) array or None
+        Labels of targets 0 and 1.
+    noise : Noise or None
+        The b of E1, over all columns of the X that was handed over.
+    """
+
+    loss: str
+    alpha: float
+    fit_intercept: bool
+    classes: NDArray[Any] | None = None
+    noise: Noise | None = None
+
+    # --- what follows from these
+
+    @cached_property
+    def constant_hessian(self) -> bool:
+        """Whether the Hessian does not depend on theta."""
+        return self.row_loss.max_d3 == 0
+
+    @cached_property
+    def row_loss(self) -> Loss:
+        """The loss of one row and its derivatives."""
+        return get_loss(self.loss)
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """Which model it is, as receipts say it: all but what the data decide."""
+        return {
+            "kind": "Ridge" if self.classes is None else "LogisticRegression",
+            "alpha": self.alpha,
+            "fit_intercept": self.fit_intercept,
+            "classes": None if self.classes is None else len(self.classes),
+        }
+
+    def with_noise(self, noise: Noise | None) -> Self:
+        """The same with another b."""
+        return self if noise is self.noise else replace(self, noise=noise)
+
+    # --- the layout of theta
+
+    def parameters(self, d: int) -> int:
+        """How many numbers theta has for d columns."""
+        return d + int(self.fit_intercept)
+
+    def split(self, theta: Float) -> tuple[Float, Float]:
+        """Coef (d,) and intercept, (1,) or (0,)."""
+        return split(theta, self.fit_intercept)
+
+    def joined(self, coef: Float, intercept: float) -> Float:
+        """The reverse; without an intercept coef alone."""
+        return joined(coef, intercept, self.fit_intercept)
+
+    def survives(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which coordinates of theta stay where these columns do."""
+        return np.append(kept, np.ones(int(self.fit_intercept), dtype=bool))
+
+    # --- targets
+
+    @cached_property
+    def _scalar_targets(self) -> dict[Any, Float]:
+        """The two labels' targets, (1,) each."""
+        labels = [] if self.classes is None else self.classes.tolist()
+        return {label: np.array([target]) for target, label in zip((0.0, 1.0), labels, strict=False)}
+
+    def encode(self, y: ArrayLike, n: int) -> Float:
+        """Targets (n,) of the loss from targets in the user's form, (n,) or a scalar.
+
+        Raises
+        ------
+        ValueError
+            Another shape, NaN or infinity, a label that is not one of the two classes.
+        """
+        if n == 1 and isinstance(y, SCALARS):  # a stream of single rows takes this way
+            if y in self._scalar_targets:
+                return self._scalar_targets[y]
+            if self.classes is None and isinstance(y, float) and isfinite(y):
+                return np.array([float(y)])
+        if self.classes is None:
+            y = np.asarray(y)
+            return as_targets(np.full(n, y) if y.ndim == 0 else _one_column(y), self.row_loss, n)
+        labels = _one_column(np.asarray(y))
+        if labels.ndim == 0:
+            labels = np.full(n, labels)
+        if labels.shape != (n,):
+            raise ValueError(f"y has shape {labels.shape}, expected ({n},) to match X")
+        first, second = labels == self.classes[0], labels == self.classes[1]
+        unseen = ~(first | second)
+        if np.any(unseen):
+            unknown = labels[unseen][:1].tolist()[0]
+            raise ValueError(f"label {unknown!r} is not one of the classes {self.classes.tolist()}")
+        return np.asarray(second, dtype=np.float64)
+
+    def decode(self, targets: Float) -> NDArray[Any]:
+        """Targets of the loss in the user's form."""
+        return targets if self.classes is None else self.classes[targets.astype(np.intp)]
+
+    def check_enough(self, targets: Float, weights: Float | None) -> None:
+        """Raises without a row of positive weight, for a classifier of either class: no minimiser exists."""
+        counted = targets if weights is None else targets[weights > 0]
+        if counted.size == 0:
+            raise ValueError("every sample_weight is zero: a row of positive weight is needed")
+        if self.classes is not None and counted.min() == counted.max():
+            raise ValueError("only one class has rows of positive sample_weight: two are needed")
+
+    # --- the objective
+
+    def penalty(self, d: int) -> Float:
+        """Diagonal of Lambda (p,) for d columns."""
+        return as_penalty(self.alpha, d, self.fit_intercept)
+
+    def noise_on(self, columns: NDArray[np.bool_]) -> Float:
+        """B (p,) over a mask of all columns, 0 at the intercept; zeros where there is none."""
+        b = np.zeros(int(np.count_nonzero(columns)))
+        return self.joined(b if self.noise is None else self.noise.values[columns], 0.0)
+
+    def objective(
+        self,
+        blocks: Blocks,
+        columns: NDArray[np.bool_],
+        *,
+        stored: NDArray[np.bool_] | None = None,
+        largest_norm: float | None = None,
+        loss: str | None = None,
+        penalised: bool = True,
+        noisy: bool = True,
+    ) -> _core.Objective:
+        """E1 on rows, over a mask of all columns that were ever handed over.
+
+        `stored` is that mask over the columns that the rows hold, None where they hold no others. Without
+        `penalised` rows stand for themselves, without `noisy` there is no b; `loss` replaces the loss.
+        """
+        d = int(np.count_nonzero(columns))
+        penalty = self.penalty(d) if penalised else np.zeros(self.parameters(d))
+        b = None
+        if noisy and self.noise is not None:
+            b = as_noise(self.noise.values[columns], d, self.fit_intercept)
+        loss = self.loss if loss is None else loss
+        return _core.Objective(blocks, loss, penalty, self.fit_intercept, stored, largest_norm, b)
+
+
+def split(theta: Float, fit_intercept: bool) -> tuple[Float, Float]:
+    """See :meth:`Problem.split`; views."""
+    d = theta.size - bool(fit_intercept)
+    return theta[:d], theta[d:]
+
+
+def joined(coef: Float, intercept: ArrayLike, fit_intercept: bool) -> Float:
+    """See :meth:`Problem.joined`."""
+    return np.append(coef, intercept) if fit_intercept else coef
+
+
+def _one_column(y: NDArray[Any]) -> NDArray[Any]:
+    return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def as_block(X: Any, y: ArrayLike, sample_weight: ArrayLike | None, loss: Loss) -> Block:
+    """The rows of a matrix that was checked, with targets and weights that were not yet."""
+    n = X.shape[0]
+    return X, as_targets(y, loss, n), as_weights(sample_weight, n)
+
+
+def as_objective(
+    X: Any,
+    y: Any,
+    sample_weight: ArrayLike | None,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str,
+    fit_intercept: bool,
+    noise: ArrayLike | None = None,
+    finite: bool = True,
+    canonical: bool = True,
+    targets: bool = True,
+) -> tuple[_core.Objective, Float]:
+    """E1 over arrays that were not checked yet, and its theta (p,).
+
+    `finite` and `canonical` as in :func:`expunge._arrays.as_matrix`; without the second, J is there for one
+    product alone. targets=False: y is not looked at, a Hessian does without (E6).
+    """
+    chosen = get_loss(loss)
+    X = as_matrix(X, finite=finite, canonical=canonical)
+    n, d = X.shape
+    block = as_block(X, y, sample_weight, chosen) if targets else (X, None, as_weights(sample_weight, n))
+    penalty = as_penalty(alpha, d, fit_intercept)
+    b = as_noise(noise, d, fit_intercept)
+    J = _core.Objective([block], loss, penalty, bool(fit_intercept), None, None, b, canonical)
+    return J, as_vector(theta, "theta", penalty.size, match=" to match X")

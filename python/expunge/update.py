@@ -1,0 +1,184 @@
+"""What one request did: an Update, which makes receipts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from time import perf_counter
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ._arrays import Float
+from ._numbers import power_of_two_above
+from .engine.state import Outcome, Staged
+from .receipts import Record, issue
+from .release import Certificate
+
+__all__ = ["Update"]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one request did, so that a sceptic can check it.
+
+    Attributes
+    ----------
+    method : {"auto", "exact", "second_order", "first_order"}
+    step : (p,) array
+        New theta minus old, over the surviving coordinates, intercept last.
+    gradient_difference : (p,) array
+        Gradient of the corrected objective minus that of the old one, both at the old theta, over the
+        surviving coordinates (E3; for revoked features the old theta is cut down to them, E12).
+    residual : float or None
+        Norm of the gradient of the corrected objective at the new theta, from a pass over the corrected
+        data; None where no pass was made.
+    residual_bound : float
+        What that norm is at most: proven, where theta is the step from the anchor (E9, E10); else measured.
+    settled : bool
+        Whether iterations over the data took theta to the tolerance (E11).
+    since_anchor : int
+        Requests since the statistics were anchored, this one included; 0 if it anchored them anew, or where
+        there are none.
+    passes : int
+        Passes over all rows: gradients, Hessian products, Hessians, rounding floors.
+    hessian : {"corrected", "original"} or None
+        Which Hessian a second-order update used (E5).
+    tau : float or None
+        Step size of a first-order update (E4).
+    rows_touched : int
+        Rows removed, added or corrected; rows not 0 in a revoked column. Detached, the larger side of each
+        edit, and none for a revoked column.
+    features_revoked : int
+    seconds : float
+        Wall time of the request.
+
+    Notes
+    -----
+    For :meth:`receipt` it also remembers which rows and columns the request named, and both thetas.
+
+    gradient_difference is a multiple of a row that was removed, step shows ratios of it, and a residual or
+    bound may be a multiple of its norm. So repr shows no vectors, and a pickle has neither vector (None), the
+    next power of two as residual and residual_bound, and no receipt: make that first.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+    >>> update = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0]))
+    >>> update.method, update.step.shape, update.residual_bound < 1e-8
+    ('auto', (2,), True)
+    """
+
+    method: str
+    step: Float
+    gradient_difference: Float
+    residual: float | None
+    residual_bound: float
+    passes: int
+    settled: bool = False
+    since_anchor: int = 0
+    hessian: str | None = None
+    tau: float | None = None
+    rows_touched: int = 0
+    features_revoked: int = 0
+    seconds: float = 0.0
+    _record: ClassVar[tuple[Any, ...] | None] = None  # a Record; no field, which repr and asdict would show
+
+    def __repr__(self) -> str:
+        shown = {
+            field.name: f"{value:.3g}" if isinstance(value, float) else value
+            for field in fields(self)
+            if not isinstance(value := getattr(self, field.name), np.ndarray | None)
+        }
+        return f"Update({', '.join(f'{name}={value}' for name, value in shown.items())})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            "step": None,
+            "gradient_difference": None,
+            "residual": None if self.residual is None else power_of_two_above(self.residual),
+            "residual_bound": power_of_two_above(self.residual_bound),
+            "_record": None,
+        }
+
+    @classmethod
+    def from_outcome(cls, outcome: Outcome, staged: Staged, record: tuple[Any, ...], started: float) -> Self:
+        """One that takes its time from here; without a call for each field, which would be of its time."""
+        update = object.__new__(cls)
+        vars(update).update(
+            zip(Outcome._fields, outcome, strict=True),
+            rows_touched=staged.rows_touched,
+            features_revoked=staged.features_revoked,
+            _record=record,
+            seconds=perf_counter() - started,
+        )
+        return update
+
+    def receipt(
+        self, key: bytes | None = None, certificate: Certificate | None = None, note: str | None = None
+    ) -> str:
+        """What was asked and done, as JSON without any value of the data; docs/data.md lists its fields.
+
+        It says kinds and counts of the requests, how theta was found and how well, with which software, and
+        hashes of the model before and after, see :func:`expunge.receipts.state_hash`. The same update gives
+        the same receipt: no time of day is in it.
+
+        Parameters
+        ----------
+        key : bytes, optional
+            16 or more, secret. Row numbers, positions and names of columns then go along as HMAC-SHA256 under
+            it, for :func:`expunge.receipts.find`; hashes of the model are made with it; and the whole receipt
+            is sealed for :func:`expunge.receipts.verify`. Without a key rows and columns are only counted,
+            and anybody can change the receipt.
+        certificate : object with a method as_dict(), optional
+            Of a release that was made after the update.
+        note : str, optional
+            Any text of yours, as it is: a case number, a date.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            A short key; or this update was made by hand or by dataclasses.replace, not by a request.
+        TypeError
+            A key that is not bytes; a certificate that does not go into JSON; a note that is not text.
+
+        Examples
+        --------
+        >>> import json
+        >>> import expunge as ex
+        >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+        >>> update = ex.Unlearner(ex.Ridge().fit(X, y), X, y).apply(ex.RemoveRows([0]))
+        >>> json.loads(update.receipt())["requests"]
+        [{'kind': 'RemoveRows', 'rows': 1}]
+        """
+        if self._record is None:
+            raise ValueError(
+                "no request made this Update, or it has been pickled since: take the receipt of what apply "
+                "returned"
+            )
+        return issue(vars(self), Record(*self._record), key, certificate, note)
+
+    def __str__(self) -> str:
+        how = self.method
+        if self.hessian is not None:
+            how += f" (hessian={self.hessian})"
+        if self.tau is not None:
+            how += f" (tau={self.tau:.3g})"
+        residual = f"at most {self.residual_bound:.3g}" if self.residual is None else f"{self.residual:.3g}"
+        return (
+            f"Update: {how}\n"
+            f"  rows touched {self.rows_touched}, features revoked {self.features_revoked}\n"
+            f"  |step| {np.linalg.norm(self.step):.3g}\n"
+            f"  residual {residual}, passes {self.passes}, {1e3 * self.seconds:.3g} ms"
+        )

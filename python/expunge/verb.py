@@ -1,0 +1,43 @@
+"""One call of an Unlearner at a time, in its own thread too."""
+
+from __future__ import annotations
+
+from inspect import currentframe
+from pathlib import Path
+from typing import Any
+
+VERBS = frozenset(
+    ("apply", "release", "detach", "attach", "save", "residual", "retrain", "corrected_data", "get_support")
+)
+_FACE = str(Path(__file__).with_name("unlearner.py"))
+
+
+class Verb:
+    """A call of an Unlearner that needs data and model to belong together, under its lock.
+
+    The lock keeps other threads out, but lets its own in: a signal handler, or what a request calls, may ask
+    in the middle of another verb, and is refused. The mark of one that was interrupted may stay; then the
+    stack tells.
+    """
+
+    def __init__(self) -> None:
+        self._busy = False
+
+    def __enter__(self) -> None:
+        if self._busy and self._inside_another():
+            raise RuntimeError(
+                "this was called in the middle of a request of the same thread, by a signal handler or the "
+                "like, where data and model do not belong together: ask after it"
+            )
+        self._busy = True
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._busy = False
+
+    def _inside_another(self) -> bool:
+        frame, verbs = currentframe(), 0
+        while frame is not None:
+            if frame.f_code.co_filename == _FACE and frame.f_code.co_name in VERBS:
+                verbs += getattr(frame.f_locals.get("self"), "_verb", None) is self
+            frame = frame.f_back
+        return verbs > 1
