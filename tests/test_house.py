@@ -30,7 +30,7 @@ needs_repository = pytest.mark.skipif(
     not ((REPOSITORY / "cpp").is_dir() and (REPOSITORY / "python" / "bindings").is_dir()),
     reason="the sources do not lie beside these tests",
 )
-each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 each_isa = pytest.mark.parametrize("isa", ISAS)
 
 
@@ -408,16 +408,19 @@ def test_kernels_and_their_twins_take_the_same_arguments(name):
     assert arguments(kernels) == arguments(reference)
 
 
+def importable():
+    """Dotted names of all modules but the compiled ones and those that run when imported."""
+    names = (module.name for module in pkgutil.walk_packages(expunge.__path__, "expunge."))
+    return [name for name in names if not name.startswith(("expunge._core_", "expunge.__main__"))]
+
+
 @pytest.mark.isa
-@pytest.mark.parametrize(
-    "name",
-    [m.name for m in pkgutil.iter_modules([str(PACKAGE)]) if not m.name.startswith(("_core_", "__main__"))],
-)
+@pytest.mark.parametrize("name", importable())
 def test_examples_in_docstrings_run(name):
-    module = importlib.import_module(f"expunge.{name}")
+    module = importlib.import_module(name)
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
-    if f"expunge.{name}" in {value.__module__ for value in PUBLIC.values()} - {"expunge.errors"}:
+    if name in {value.__module__ for value in PUBLIC.values()} - {"expunge.errors"}:
         assert result.attempted > 0
 
 

@@ -27,7 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import expunge as ex
-from expunge import linear, reference
+from expunge import _core, reference
+from expunge.models.base import set_theta
 
 # No fit stops short of its tolerance unless a test says so.
 pytestmark = pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
@@ -458,7 +459,7 @@ def test_threads_predict_with_the_theta_before_or_after_a_change(Estimator, fit_
     thetas = theta(model), 1.0 - theta(model)
 
     def change(to):
-        linear.set_theta(model, to, 0.0)
+        set_theta(model, to, 0.0)
 
     expected = []
     for to in thetas:
@@ -478,7 +479,7 @@ def test_threads_predict_with_the_columns_before_or_after_a_change(Estimator):
     model.fit(X, y)
 
     def change(to):
-        linear.set_theta(model, theta(to), 0.0, names=list(to.feature_names_in_))
+        set_theta(model, theta(to), 0.0, names=list(to.feature_names_in_))
 
     answers = answers_during(lambda: model.predict(X), 100 * [partial(change, to) for to in models])
     assert distinct(answers) == distinct(to.predict(X) for to in models)
@@ -579,7 +580,7 @@ def test_coefficients_are_written_without_a_copy_and_read_only(Estimator, fit_in
     X, y, _ = data(Estimator)
     model = Estimator(fit_intercept=fit_intercept).fit(X, y)
     new = theta(model)[1:]
-    linear.set_theta(model, new, None)
+    set_theta(model, new, None)
     assert np.shares_memory(model.coef_, new)
     assert np.shares_memory(model.intercept_, new) == (fit_intercept and Estimator is ex.LogisticRegression)
     assert_array_equal(theta(model), new)
@@ -862,14 +863,14 @@ def test_sum_and_mean_forms_have_the_same_minimiser(Estimator, fit_intercept):
 @pytest.mark.parametrize("share", [1e-3, 1e-6, 1e-9, 1e-12])
 def test_passes_over_drebin(share, monkeypatch):
     """To a share of the gradient at 0: where direct steps are refused, products go on."""
-    data, passes, minimize = drebin(), [], linear._core.minimize
+    data, passes, minimize = drebin(), [], _core.minimize
 
     def counted(*args, **kwargs):
         minimum = minimize(*args, **kwargs)
         passes.append(minimum.passes)
         return minimum
 
-    monkeypatch.setattr(linear._core, "minimize", counted)
+    monkeypatch.setattr(_core, "minimize", counted)
     at_zero = np.linalg.norm(data.X.T @ (0.5 - data.y))
     ex.LogisticRegression(1.0, fit_intercept=False, tol=share * at_zero).fit(data.X, data.y)
     assert passes[0] <= 20 - 8 * np.log10(share)
@@ -881,13 +882,13 @@ def test_an_interrupt_is_heard_between_iterations(monkeypatch):
     X = rng.standard_normal((250_000, 60))
     y = X[:, 0] + rng.standard_normal(250_000) > 0
     model = ex.LogisticRegression(1e-6)
-    minimize = linear._core.minimize
+    minimize = _core.minimize
 
     def interrupted(*args, **kwargs):
         signal.setitimer(signal.ITIMER_REAL, 0.005)  # well before the end: a pass over X takes about as long
         return minimize(*args, **kwargs)
 
-    monkeypatch.setattr(linear._core, "minimize", interrupted)
+    monkeypatch.setattr(_core, "minimize", interrupted)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

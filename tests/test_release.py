@@ -30,8 +30,8 @@ from unlearning import (
 
 import expunge as ex
 from expunge import accounting, noise, reference, release
-from expunge.linear import set_theta
 from expunge.losses import get_loss
+from expunge.models.base import set_theta
 
 SIGMA = 0.25
 EPSILON, DELTA = 0.5, 1e-5

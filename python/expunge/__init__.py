@@ -9,8 +9,8 @@ from .errors import (
     RowsRequired,
     ToleranceExceeded,
 )
-from .linear import LogisticRegression, Ridge
 from .metrics import residual
+from .models import LogisticRegression, Ridge
 from .release import Budget, Certificate
 from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeFeatures
 from .threads import get_num_threads, set_num_threads

@@ -43,7 +43,7 @@ from . import (
     build_info,
     kernels,
 )
-from .linear import theta_of
+from .models.base import theta_of
 from .requests import Request
 from .unlearner import Method
 

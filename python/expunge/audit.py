@@ -27,11 +27,11 @@ from sklearn.exceptions import ConvergenceWarning
 
 from . import accounting, kernels
 from ._arrays import Float
-from .adopt import Specification, encode_targets, specification
 from .data import PANEL
 from .errors import CertificateError
-from .linear import LogisticRegression, Ridge, check_tolerance, noise_of, set_theta, theta_of
 from .losses import Loss, get_loss
+from .models.adopt import Specification, encode_targets, specification
+from .models.base import LogisticRegression, Ridge, check_tolerance, noise_of, set_theta, theta_of
 from .noise import Grid, Noise, add_normal, check_random_state, grid_of, round_with_offset
 from .reference import PANEL as ROWS
 from .reference import UNIT_ROUNDOFF

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from ._arrays import Blocks, as_matrix, as_noise, as_penalty, as_weights, match_columns
 from ._core import Objective
-from .adopt import encode_targets, specification
-from .linear import noise_of, theta_of
+from .models.adopt import encode_targets, specification
+from .models.base import noise_of, theta_of
 
 __all__ = ["residual"]
 

@@ -22,8 +22,8 @@ import sklearn
 
 from ._arrays import Float
 from ._core import build_info
-from .adopt import specification
-from .linear import theta_of
+from .models.adopt import specification
+from .models.base import theta_of
 from .requests import Named
 
 if TYPE_CHECKING:

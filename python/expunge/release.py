@@ -15,8 +15,8 @@ from scipy.optimize import brentq
 from . import _core, accounting
 from ._arrays import Float
 from .errors import CertificateError
-from .linear import check_tolerance
 from .losses import Loss
+from .models.base import check_tolerance
 from .noise import Grid, Noise, add_normal, grid_of, round_with_offset
 
 __all__ = ["Budget", "Certificate"]

@@ -18,7 +18,6 @@ from scipy import sparse
 
 from . import _core
 from ._arrays import Blocks, Float, as_matrix, as_noise, as_penalty, as_weights, frame_names, match_columns
-from .adopt import Specification, encode_targets, specification
 from .atomic import assign_all
 from .data import CorrectedData, DetachedData, Touched
 from .errors import (
@@ -28,7 +27,9 @@ from .errors import (
     RowsRequired,
     ToleranceExceeded,
 )
-from .linear import (
+from .losses import Loss, get_loss
+from .models.adopt import Specification, encode_targets, specification
+from .models.base import (
     LogisticRegression,
     Ridge,
     check_enough,
@@ -43,7 +44,6 @@ from .linear import (
     set_theta,
     theta_of,
 )
-from .losses import Loss, get_loss
 from .noise import Noise, check_random_state
 from .receipts import Record, issue, power_of_two_above, versions
 from .release import (

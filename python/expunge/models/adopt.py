@@ -17,9 +17,9 @@ from sklearn import linear_model
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ._arrays import Float, as_targets
-from .linear import LogisticRegression, Ridge, check_alpha
-from .losses import get_loss
+from .._arrays import Float, as_targets
+from ..losses import get_loss
+from .base import LogisticRegression, Ridge, check_alpha
 
 __all__ = ["Specification", "encode_targets", "specification"]
 

@@ -25,8 +25,8 @@ from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from . import _core
-from ._arrays import (
+from .. import _core
+from .._arrays import (
     Blocks,
     Float,
     as_layout,
@@ -37,10 +37,10 @@ from ._arrays import (
     require_inside,
     select_columns,
 )
-from .atomic import assign_all
-from .errors import ConvergenceError, NotPositiveDefiniteError
-from .losses import get_loss
-from .noise import Noise, check_random_state
+from ..atomic import assign_all
+from ..errors import ConvergenceError, NotPositiveDefiniteError
+from ..losses import get_loss
+from ..noise import Noise, check_random_state
 
 __all__ = ["LogisticRegression", "Ridge"]
 
