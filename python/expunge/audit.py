@@ -28,10 +28,12 @@ from sklearn.exceptions import ConvergenceWarning
 from . import accounting, kernels
 from ._arrays import Float
 from .data import PANEL
+from .engine.solver import check_tolerance
 from .errors import CertificateError
 from .losses import Loss, get_loss
+from .models import LogisticRegression, Ridge
 from .models.adopt import Specification, encode_targets, specification
-from .models.base import LogisticRegression, Ridge, check_tolerance, noise_of, set_theta, theta_of
+from .models.base import noise_of, set_theta, theta_of
 from .noise import Grid, Noise, add_normal, check_random_state, grid_of, round_with_offset
 from .reference import PANEL as ROWS
 from .reference import UNIT_ROUNDOFF

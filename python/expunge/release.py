@@ -14,9 +14,9 @@ from scipy.optimize import brentq
 
 from . import _core, accounting
 from ._arrays import Float
+from .engine.solver import check_tolerance
 from .errors import CertificateError
 from .losses import Loss
-from .models.base import check_tolerance
 from .noise import Grid, Noise, add_normal, grid_of, round_with_offset
 
 __all__ = ["Budget", "Certificate"]

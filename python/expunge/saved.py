@@ -19,9 +19,10 @@ from scipy import sparse
 from . import _core, archive
 from ._arrays import Float, as_matrix, as_penalty, as_targets, as_weights
 from .data import StreamedCsr
+from .engine.solver import check_solver, check_tolerance, quarter_of_memory
 from .losses import get_loss
 from .models.adopt import Specification
-from .models.base import check_alpha, check_solver, check_tolerance, quarter_of_memory
+from .models.base import check_alpha
 from .noise import Noise, check_random_state
 from .release import Budget, check_theta_bound
 

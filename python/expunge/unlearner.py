@@ -20,6 +20,7 @@ from . import _core
 from ._arrays import Blocks, Float, as_matrix, as_noise, as_penalty, as_weights, frame_names, match_columns
 from .atomic import assign_all
 from .data import CorrectedData, DetachedData, Touched
+from .engine.solver import check_solver, check_tolerance, choose_block, in_low_dimension, minimize
 from .errors import (
     CertificateError,
     ConvergenceError,
@@ -28,22 +29,9 @@ from .errors import (
     ToleranceExceeded,
 )
 from .losses import Loss, get_loss
+from .models import LogisticRegression, Ridge
 from .models.adopt import Specification, encode_targets, specification
-from .models.base import (
-    LogisticRegression,
-    Ridge,
-    check_enough,
-    check_solver,
-    check_tolerance,
-    choose_block,
-    fit_again,
-    fitted_attributes,
-    in_low_dimension,
-    minimize,
-    noise_of,
-    set_theta,
-    theta_of,
-)
+from .models.base import check_enough, fit_again, fitted_attributes, noise_of, set_theta, theta_of
 from .noise import Noise, check_random_state
 from .receipts import Record, issue, power_of_two_above, versions
 from .release import (

@@ -1,5 +1,6 @@
 """The estimators, and which objective a fitted model minimises."""
 
-from .base import LogisticRegression, Ridge
+from .logistic import LogisticRegression
+from .ridge import Ridge
 
 __all__ = ["LogisticRegression", "Ridge"]

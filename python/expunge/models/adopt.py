@@ -19,7 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import Float, as_targets
 from ..losses import get_loss
-from .base import LogisticRegression, Ridge, check_alpha
+from .base import check_alpha
+from .logistic import LogisticRegression
+from .ridge import Ridge
 
 __all__ = ["Specification", "encode_targets", "specification"]
 

@@ -1,0 +1,1 @@
+"""How requests are carried out. Private: names may change with every release."""

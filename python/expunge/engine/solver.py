@@ -1,0 +1,127 @@
+"""How Newton's linear systems are solved: by a factor of the whole Hessian, or by conjugate gradients.
+
+The choice changes time and memory, not the minimiser.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from .. import _core
+from .._arrays import Float
+from ..errors import ConvergenceError
+
+SOLVERS = ("auto", "cholesky", "cg")
+SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: for a fit, for many requests
+# What a factor of the whole Hessian may cost, in passes over X; and one that serves for good.
+FIT_PASSES, LASTING_PASSES = 40.0, 120.0
+COPIES = 6  # of the Hessian, while a request is applied: kept, asked for and new, each with its factor
+DUAL_COPIES = 2  # of the matrix in the dual: itself, and the factor that it becomes
+
+
+def check_solver(solver: Any, memory_limit: Any) -> None:
+    """The two parameters that choose how linear systems are solved."""
+    if solver not in SOLVERS:
+        raise ValueError(f"unknown solver {solver!r}: choose one of {', '.join(SOLVERS)}")
+    if memory_limit is not None and not (isinstance(memory_limit, Real) and float(memory_limit) >= 0):
+        raise ValueError(f"memory_limit must be None or a number of bytes >= 0, got {memory_limit!r}")
+
+
+def most_memory(limit: float | None) -> float:
+    """The limit in bytes, by default :func:`quarter_of_memory`."""
+    return quarter_of_memory() if limit is None else float(limit)
+
+
+def quarter_of_memory() -> float:
+    """A quarter of the machine's RAM in bytes, or 1 GiB where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+    except (AttributeError, OSError, ValueError):
+        return 2.0**30
+
+
+def in_low_dimension(objective: _core.Objective, p: int) -> bool:
+    """Whether some vectors of p numbers are little beside X."""
+    return 40 * p <= objective.entries
+
+
+def choose_block(
+    solver: str, memory_limit: float | None, objective: _core.Objective, p: int, *, requests: bool = False
+) -> int | None:
+    """How many coordinates of the Hessian to factor: None, all of them, for Cholesky; else CG's block (E20).
+
+    `requests`: the factor is for many requests to come, and may cost more than one for a single fit.
+
+    Raises
+    ------
+    ValueError
+        solver="cholesky" above the memory limit.
+    """
+    limit = most_memory(memory_limit)
+    needed = COPIES * 8.0 * p * p
+    if solver == "cholesky" and needed > limit:
+        raise ValueError(
+            f"solver='cholesky' needs {needed:.3g} bytes for {p} parameters, above the memory limit of "
+            f"{limit:.3g}: raise memory_limit or use solver='cg'"
+        )
+    # A solve reads the factor, p^2 numbers; a pass reads the entries of X.
+    in_proportion = math.isqrt(int(1.5 * objective.entries) + 10_000)
+    if objective.quadratic and not requests:  # the first factor is the last, and solves but once
+        pays = objective.anchor_cost <= LASTING_PASSES
+    else:
+        pays = objective.anchor_cost <= (LASTING_PASSES if requests else FIT_PASSES) and p <= in_proportion
+    if solver == "cholesky" or (solver == "auto" and needed <= limit and pays):
+        return None
+    block = SMALL_BLOCK
+    if requests and in_low_dimension(objective, p):
+        block = min(in_proportion, LARGE_BLOCK)
+    elif not requests and p > SMALL_BLOCK:  # few rows do not make a large block worth its Gram matrix
+        block = min(SMALL_BLOCK, max(64, objective.rows // 16))
+    return min(p, block, math.isqrt(int(min(limit, 2.0**60) / (8 * COPIES))))
+
+
+def check_tolerance(value: Any, name: str) -> float:
+    """A tolerance as float, or an error."""
+    if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    return float(value)
+
+
+def minimize(
+    objective: _core.Objective,
+    theta: Float,
+    tol: float,
+    max_iter: int,
+    *,
+    anchor: _core.Anchor | None = None,
+    start: _core.Evaluation | None = None,
+    block: int | None = None,
+    stacklevel: int,
+) -> _core.Minimum:
+    """The core's E11, judged by :func:`check_converged`; `stacklevel` leads from here to the user's line."""
+    minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start, block)
+    check_converged(minimum, tol, stacklevel + 1)
+    return minimum
+
+
+def check_converged(minimum: _core.Minimum, tol: float, stacklevel: int) -> None:
+    """Raises ConvergenceError above both tolerance and floor; warns where the floor rules (E19)."""
+    if not minimum.residual <= max(tol, minimum.floor) or not np.isfinite(minimum.residual):
+        raise ConvergenceError(
+            f"residual {minimum.residual:.3g} is above the tolerance {tol:.3g} after {minimum.iterations} "
+            "iterations: raise max_iter or alpha, or scale the columns of X"
+        )
+    if minimum.floor > tol:
+        warnings.warn(
+            f"the tolerance {tol:.3g} lies below the rounding floor {minimum.floor:.3g} of these data: "
+            f"stopped at residual {minimum.residual:.3g}. Raise the tolerance, or scale the columns of X",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )

@@ -1,0 +1,168 @@
+"""Binary logistic regression as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, log_expit
+from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import validate_data
+
+from .._arrays import Float, require_inside
+from ..noise import Noise, check_random_state
+from .base import ON_FIT, _LinearModel
+
+__all__ = ["LogisticRegression"]
+
+
+class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
+    """Binary logistic regression with an l2 penalty, solved to a stated residual.
+
+    Minimises ``sum_i s_i log(1 + exp(-m_i)) + alpha/2 |coef|^2``, m_i the margin of row i (E1): the
+    objective of scikit-learn's LogisticRegression with C = 1/alpha.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Penalty lambda = 1/C > 0, on the sum scale. The intercept is not penalised.
+    fit_intercept : bool, default=True
+    tol : float, default=1e-8
+        Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
+        Where rounding does not let it be reached (E19), the fit stops there and warns.
+    max_iter : int, default=100
+        Newton iterations.
+    solver : {"auto", "cholesky", "cg"}, default="auto"
+        How Newton's linear systems are solved. ``cholesky`` assembles and factors the whole Hessian, p x p.
+        ``cg`` takes conjugate gradients on Hessian-vector products, preconditioned by the factor of a block,
+        of the coordinates that the data determine most (512 or fewer; 1536 in an Unlearner), and the diagonal
+        of the others. ``auto`` takes cholesky where it fits `memory_limit` and pays. An Unlearner of this
+        model follows the same choice.
+    memory_limit : float, optional
+        Bytes that p x p matrices may take (six of them); by default a quarter of the machine's memory.
+    noise : float, default=0.0
+        Standard deviation sigma of b: each fit draws b ~ N(0, sigma^2) anew, one number for each feature and
+        none for the intercept, and adds ``b @ coef`` to the objective (E15), so that an Unlearner may release
+        this model with ``mechanism="objective"``. Must not depend on the data.
+    random_state : int, optional
+        Where noise comes from: the operating system, or this seed, for tests. A certificate then says "void".
+
+    Attributes
+    ----------
+    classes_ : (2,) array
+        Sorted class labels; coef_ points to the second.
+    coef_ : (1, n_features) array, read-only
+    intercept_ : (1,) array, read-only
+    n_iter_ : int
+    residual_ : float or None
+        Norm of the gradient at the solution; None where a proven bound vouches instead, see Unlearner.
+    n_features_in_ : int
+    feature_names_in_ : (n_features,) array of str, where X was a frame with string names
+    certificate_ : Certificate
+        Of a model that came from :meth:`Unlearner.release`.
+
+    Notes
+    -----
+    Threads may predict while another one fits the model again or applies requests to it: each prediction is
+    that of the model before or after.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> model = ex.LogisticRegression(alpha=1.0).fit([[0.0], [1.0], [2.0], [3.0]], ["no", "no", "yes", "yes"])
+    >>> model.predict([[0.5], [2.5]])
+    array(['no', 'yes'], dtype='<U3')
+    """
+
+    _loss = "logistic"
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        tol: float = 1e-8,
+        max_iter: int = 100,
+        solver: str = "auto",
+        memory_limit: float | None = None,
+        noise: float = 0.0,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(
+            alpha,
+            fit_intercept=fit_intercept,
+            tol=tol,
+            max_iter=max_iter,
+            solver=solver,
+            memory_limit=memory_limit,
+        )
+        self.noise = noise
+        self.random_state = random_state
+
+    def _draw(self, d: int) -> Noise | None:
+        if self._drawn is not None:
+            return self._drawn
+        sigma, seed = check_noise(self.noise), check_random_state(self.random_state)
+        return Noise.drawn(sigma, d, seed) if sigma else None
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fits to rows X (n, d), labels y (n,) of two classes and weights (n,) or a scalar.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity, shapes that do not match, alpha <= 0, negative weights, one class or more than
+            two.
+        """
+        fresh = copy.copy(self)
+        require_inside(X)
+        X, y = validate_data(fresh, X, y, **ON_FIT)
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+        if classes.size > 2:
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                f"{type_of_target(y)}: fit one model for each class."
+            )
+        if classes.size < 2:
+            raise ValueError(f"y holds one class, {classes[0]!r}: two classes are needed")
+        fresh.classes_ = classes
+        return self._fit(fresh, X, codes.astype(np.float64), sample_weight)
+
+    def decision_function(self, X: Any) -> Float:
+        """Linear predictor eta (n,): positive where classes_[1] is predicted."""
+        return self._eta(X)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Class labels (n,) for X (n, n_features) or a frame that holds the features."""
+        model = copy.copy(self)  # its classes_ go with its coef_
+        above = model.decision_function(X) > 0
+        labels: NDArray[Any] = model.classes_[above.astype(np.intp)]
+        return labels
+
+    def predict_proba(self, X: Any) -> Float:
+        """Probabilities (n, 2) of classes_."""
+        eta = self.decision_function(X)
+        return np.column_stack([expit(-eta), expit(eta)])
+
+    def predict_log_proba(self, X: Any) -> Float:
+        """Logarithms (n, 2) of the probabilities, without underflow."""
+        eta = self.decision_function(X)
+        return np.column_stack([log_expit(-eta), log_expit(eta)])
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+def check_noise(value: Any) -> float:
+    """The standard deviation of an objective's noise as float, or an error."""
+    if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
+        raise ValueError(f"noise must be a finite number >= 0, got {value!r}")
+    return float(value)
