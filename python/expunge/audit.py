@@ -27,7 +27,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from . import accounting, kernels
 from ._arrays import Float
-from .data import PANEL
+from .engine.data import COPIED_TOGETHER as PANEL
 from .engine.solver import check_tolerance
 from .errors import CertificateError
 from .losses import Loss, get_loss

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from . import _core, archive
 from ._arrays import Float, as_matrix, as_penalty, as_targets, as_weights
-from .data import StreamedCsr
+from .engine.rows import StreamedCsr
 from .engine.solver import check_solver, check_tolerance, quarter_of_memory
 from .losses import get_loss
 from .models.adopt import Specification

@@ -19,7 +19,7 @@ from scipy import sparse
 from . import _core
 from ._arrays import Blocks, Float, as_matrix, as_noise, as_penalty, as_weights, frame_names, match_columns
 from .atomic import assign_all
-from .data import CorrectedData, DetachedData, Touched
+from .engine.data import CorrectedData, DetachedData, Touched
 from .engine.solver import check_solver, check_tolerance, choose_block, in_low_dimension, minimize
 from .errors import (
     CertificateError,
