@@ -22,7 +22,7 @@ from unlearning import each_intercept, each_loss
 
 import expunge as ex
 from expunge import _core as core
-from expunge import reference
+from expunge import reference_noise
 from expunge import release as release_module
 from expunge import unlearner as unlearner_module
 from expunge.noise import Grid, random_bytes
@@ -228,7 +228,7 @@ def sums(un, seed):
     held = released.certificate_
     steps = Grid(round(held.sigma / held.resolution), frexp(held.resolution)[1] - 1)
     theta = un._within(held.tolerance).theta[:D]
-    expected = reference.add_normal(theta, steps.steps, steps.exponent, random_bytes(seed))
+    expected = reference_noise.add_normal(theta, steps.steps, steps.exponent, random_bytes(seed))
     return np.ravel(released.coef_) / held.resolution, expected
 
 

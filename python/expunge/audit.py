@@ -35,7 +35,7 @@ from .models import LogisticRegression, Ridge
 from .models.adopt import Specification, encode_targets, specification
 from .models.base import noise_of, set_theta, theta_of
 from .noise import Grid, Noise, add_normal, check_random_state, grid_of, round_with_offset
-from .reference import PANEL as ROWS
+from .reference import SUMMED_TOGETHER as ROWS
 from .reference import UNIT_ROUNDOFF
 from .release import (
     Against,
