@@ -32,7 +32,7 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge import data as data_module
+from expunge.engine import data as data_module
 
 NEWTON = {"method": "second_order"}
 

@@ -125,6 +125,17 @@ def test_clone_parameters_and_pickle_round_trip(Estimator):
 
 
 @each_estimator
+def test_pickles_that_name_the_former_module_load(Estimator):
+    X, y, _ = data(Estimator)
+    model = Estimator().fit(X, y)
+    written = pickle.dumps(model, protocol=0).replace(Estimator.__module__.encode(), b"expunge.linear")
+    assert b"expunge.linear" in written
+    loaded = pickle.loads(written)
+    assert type(loaded) is Estimator
+    assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+@each_estimator
 def test_alpha_is_positional_and_the_rest_is_not(Estimator):
     assert Estimator(3.0).alpha == 3.0
     with pytest.raises(TypeError):

@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from scipy import stats
 from scipy.special import log_ndtr, ndtr, ndtri
 
-from expunge import _core, noise, reference
+from expunge import _core, noise, reference_noise
 from expunge.errors import CertificateError
 
 LIMIT = 1e-6  # of p-values: seeds are fixed, and were not chosen
@@ -70,13 +70,13 @@ def values(seed, n=300):
 
 def twins(theta, R, exponent, fill):
     """Every mechanism in C++ and in Python, from the same digits: pairs of K."""
-    yield _core.add_normal(theta, R, exponent, fill()), reference.add_normal(theta, R, exponent, fill())
+    yield _core.add_normal(theta, R, exponent, fill()), reference_noise.add_normal(theta, R, exponent, fill())
     if R <= 2**21:
-        yield _core.normal(len(theta), R, fill()), reference.normal(len(theta), R, fill())
+        yield _core.normal(len(theta), R, fill()), reference_noise.normal(len(theta), R, fill())
     if R % 2 == 0:
         yield (
             _core.round_with_offset(theta, R, exponent, fill()),
-            reference.round_with_offset(theta, R, exponent, fill()),
+            reference_noise.round_with_offset(theta, R, exponent, fill()),
         )
 
 
@@ -107,16 +107,16 @@ def test_digits_that_are_asked_for_are_few(monkeypatch):
     """What the lazy streams are for: the twin says how far it had to go."""
     deepest = 0
 
-    class Deep(reference.Uniform):
+    class Deep(reference_noise.Uniform):
         def digit(self, j):
             nonlocal deepest
             deepest = max(deepest, j + 1)
             return super().digit(j)
 
-    monkeypatch.setattr(reference, "Uniform", Deep)
-    reference.add_normal(values(1), 2**20, -60, stream(1))
+    monkeypatch.setattr(reference_noise, "Uniform", Deep)
+    reference_noise.add_normal(values(1), 2**20, -60, stream(1))
     assert deepest == 3
-    reference.add_normal(values(1), 3, 0, lazy(1, [0]))
+    reference_noise.add_normal(values(1), 3, 0, lazy(1, [0]))
     assert deepest > 6
 
 
@@ -125,10 +125,10 @@ def test_digits_that_are_asked_for_are_few(monkeypatch):
 
 def deviates(n, fill):
     """What these digits make: sign, k, the digits of x that are known, and how many those are."""
-    source = reference.Digits(fill)
+    source = reference_noise.Digits(fill)
     found = []
     for _ in range(n):
-        negative, k, x = reference.draw_normal(source)
+        negative, k, x = reference_noise.draw_normal(source)
         known = len(x._digits)
         assert known >= 3
         found.append((-1 if negative else 1, k, x.first(known), known))
@@ -336,13 +336,15 @@ FAULTS = {
     "k is not rejected": ("_accepts_whole", lambda right: lambda source, k: True),
     "exp(-1/2) without the half": (
         "_half_an_exponent",
-        lambda right: lambda source: not reference._run(source, reference.Uniform(source), lambda: True),
+        lambda right: (
+            lambda source: not reference_noise._run(source, reference_noise.Uniform(source), lambda: True)
+        ),
     ),
     "x is not rejected": ("_accepts", lambda right: lambda source, k, x: True),
     "x is rejected as beside k = 0": ("_accepts", lambda right: lambda source, k, x: right(source, 0, x)),
     "runs below x only": (
         "_accepts",
-        lambda right: lambda source, k, x: reference._run(source, x, lambda: True),
+        lambda right: lambda source, k, x: reference_noise._run(source, x, lambda: True),
     ),
     "digits that are not drawn are 0": (
         "floor_of_sum",
@@ -352,13 +354,13 @@ FAULTS = {
 
 
 def twin_goodness(n=20_000, R=8):
-    return goodness(reference.add_normal(np.full(n, 0.25), R, 0, stream(21)), 0.25, R)
+    return goodness(reference_noise.add_normal(np.full(n, 0.25), R, 0, stream(21)), 0.25, R)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_the_sampler_is_seen(fault, monkeypatch):
     name, spoilt = FAULTS[fault]
-    monkeypatch.setattr(reference, name, spoilt(getattr(reference, name)))
+    monkeypatch.setattr(reference_noise, name, spoilt(getattr(reference_noise, name)))
     assert twin_goodness() < LIMIT
 
 

@@ -37,7 +37,7 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge import data as data_module
+from expunge.engine import data as data_module
 from expunge.files import archive, saved
 
 in_four_forms = pytest.mark.parametrize("form", ["float64_c", "float32_f", "csr_int32", "csr_float32"])
@@ -386,7 +386,7 @@ HISTORIES = {
 
 
 def small_panels(monkeypatch):
-    monkeypatch.setattr(data_module, "PANEL", 7)
+    monkeypatch.setattr(data_module, "COPIED_TOGETHER", 7)
     monkeypatch.setattr(data_module, "PANEL_BYTES", 150)
 
 

@@ -22,7 +22,7 @@ from unlearning import each_intercept, each_loss, inside
 
 import expunge as ex
 from expunge import _core as core
-from expunge import reference
+from expunge import reference_noise
 from expunge.noise import Grid, random_bytes
 from expunge.release import best_intercept, measure
 from expunge.release import mechanisms as release_module
@@ -227,7 +227,7 @@ def sums(un, seed):
     held = released.certificate_
     steps = Grid(round(held.sigma / held.resolution), frexp(held.resolution)[1] - 1)
     theta = inside(un).within(held.tolerance).theta[:D]
-    expected = reference.add_normal(theta, steps.steps, steps.exponent, random_bytes(seed))
+    expected = reference_noise.add_normal(theta, steps.steps, steps.exponent, random_bytes(seed))
     return np.ravel(released.coef_) / held.resolution, expected
 
 

@@ -14,6 +14,7 @@ from . import _core
 from .losses import Loss
 
 Float = NDArray[np.float64]
+Index = NDArray[np.int64]
 _FLOAT64 = np.dtype(np.float64)
 _FLOATS = [_FLOAT64, np.dtype(np.float32)]
 Block = tuple[Any, Float | None, Float | None]
@@ -189,6 +190,13 @@ def in_order(kernel: Callable[[bool], Result]) -> Result:
         return kernel(False)
     except _core.NotCanonical:
         return kernel(True)
+
+
+def holds_names(given: Any) -> bool:
+    """Whether any of these columns is given by name."""
+    if isinstance(given, np.ndarray) and given.dtype.kind in "biuf":
+        return False
+    return any(isinstance(name, str) for name in np.ravel(given))
 
 
 def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray[np.int64]:

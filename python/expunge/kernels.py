@@ -8,7 +8,6 @@ nor changed. Arithmetic is float64 and the GIL is released.
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from numpy.typing import ArrayLike
 
 from . import _core
 from ._arrays import (
-    Blocks,
     Float,
     as_matrix,
     as_real,
@@ -24,9 +22,9 @@ from ._arrays import (
     in_order,
     require_finite,
 )
-from .errors import NotPositiveDefiniteError
 from .losses import get_loss
 from .problem import Problem, as_block, as_objective
+from .statistics import AnchoredStatistics
 
 __all__ = [
     "AnchoredStatistics",
@@ -45,7 +43,7 @@ Rows = tuple[Any, ArrayLike] | tuple[Any, ArrayLike, ArrayLike | None]
 
 
 def _explain(g: Float, *Xs: Any) -> None:
-    """Blames X for a gradient that is not finite: every entry of X enters it, so a finite one clears X."""
+    """Raises if X is why g is not finite. A finite g clears X, because every entry of X enters g."""
     if not _core.is_finite(g):
         for X in Xs:
             as_matrix(X)
@@ -321,9 +319,9 @@ def gradient_difference(
     Parameters
     ----------
     before, after : tuple (X, y) or (X, y, sample_weight), or None
-        The touched rows on either side, X of shape (m, d); None where there are none (rows added, rows
-        removed). The numbers of rows may differ. If both sides hold the very same array X (labels or
-        weights changed), each row enters as one difference, which loses no digits.
+        The touched rows on either side, X of shape (m, d). None: no rows, as before rows are added or after
+        they are removed. The numbers of rows may differ. Where both sides hold the very same array X, as
+        when labels or weights change, each row enters as one difference, which loses no digits.
     theta : (p,) array
     loss, fit_intercept
         As in :func:`loss_and_gradient`.
@@ -347,7 +345,7 @@ def gradient_difference(
     plain = _core.gradient_difference(before, after, theta, loss, fit_intercept)
     if plain is not None:
         return plain
-    # There is something to convert, or to blame.
+    # Some input has to be converted, or is wrong.
     at = as_vector(theta, "theta", np.size(theta))
     objectives: list[_core.Objective | None] = []
     given: list[Any] = []
@@ -488,7 +486,7 @@ class CholeskyFactor:
     def downdate(self, V: ArrayLike) -> None:
         """H becomes H - V V^T, in place, by hyperbolic rotations in Chambers' order (E22).
 
-        It loses the digits that ``1 - v^T H^-1 v`` is below 1.
+        Where ``1 - v^T H^-1 v`` is 10^-k, k digits are lost.
 
         Parameters
         ----------
@@ -501,7 +499,7 @@ class CholeskyFactor:
             Shapes that do not match, NaN or infinity.
         NotPositiveDefiniteError
             ``1 - v^T H^-1 v``, or for k columns an eigenvalue of ``I - V^T H^-1 V``, is not above 1e-8:
-            nothing is left of H along v but rounding, or less.
+            rounding alone would be left of H along v.
 
         Examples
         --------
@@ -563,163 +561,3 @@ class CholeskyFactor:
     def shape(self) -> tuple[int, int]:
         """(p, p)."""
         return self._factor.shape
-
-
-class AnchoredStatistics:
-    """Gradient and Hessian of the current data at a fixed anchor, edited by rows that come and go (E8).
-
-    They hold no rows: ``theta()`` is one Newton step from the anchor on sums over the current rows (E9), and
-    ``residual_bound()`` bounds the gradient there without a look at the data (E10). Neither depends on the
-    order or the batching of edits, and statistics of shards add up. One factor serves a stream of single rows
-    (E18); a batch is folded in, and factored when theta is asked for.
-
-    Parameters
-    ----------
-    X : (n, d) array
-    y : (n,) array
-        Real for the squared loss, 0 or 1 for the logistic.
-    theta : (p,) array
-        The anchor: best a minimiser on these rows or similar ones.
-    alpha : float or (d,) array
-        Penalty on the sum scale.
-    loss : {"squared", "logistic"}
-    sample_weight : (n,) array, optional
-    fit_intercept : bool
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not match, NaN or infinity, targets outside of the loss's domain.
-
-    Notes
-    -----
-    Whether a row that is subtracted was ever part of the statistics cannot be told from them, unless the
-    Hessian would lose its positive definiteness. Not for use by several threads at once.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from expunge import kernels
-    >>> X, y = np.array([[1.0], [2.0], [3.0]]), np.array([1.0, 2.0, 6.0])
-    >>> statistics = kernels.AnchoredStatistics(X, y, np.zeros(1), alpha=1.0, loss="squared")
-    >>> statistics.subtract(X[2:], y[2:])
-    >>> statistics.theta(), statistics.residual_bound() < 1e-12
-    (array([0.83333333]), True)
-    """
-
-    def __init__(
-        self,
-        X: Any,
-        y: ArrayLike,
-        theta: ArrayLike,
-        *,
-        alpha: ArrayLike,
-        loss: str = "logistic",
-        sample_weight: ArrayLike | None = None,
-        fit_intercept: bool = False,
-    ) -> None:
-        X = as_matrix(X)
-        objective, at = as_objective(
-            X, y, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
-        )
-        self._columns, self._loss = X.shape[1], get_loss(loss)
-        self._set(
-            _core.AnchoredStatistics(
-                objective,
-                _core.Anchor(objective, at),
-                objective.evaluate(at),
-                objective.rounding_floor(at),
-                _core.largest_norm(X),
-            )
-        )
-
-    def _set(self, statistics: _core.AnchoredStatistics) -> None:
-        self._statistics = statistics
-
-    def add(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
-        """Rows X (m, d), y (m,), sample_weight (m,) join.
-
-        Raises
-        ------
-        ValueError
-            As at construction; nothing has changed.
-        """
-        self._set(self._statistics.replace(None, self._rows(X, y, sample_weight)))
-
-    def subtract(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
-        """Rows X (m, d), y (m,), sample_weight (m,) leave.
-
-        Raises
-        ------
-        ValueError
-            As at construction, or more rows or weight than there are; nothing has changed.
-        NotPositiveDefiniteError
-            These rows cannot have been part of the statistics; nothing has changed.
-        """
-        edited = self._statistics.replace(self._rows(X, y, sample_weight), None)
-        try:
-            edited.factor()
-        except NotPositiveDefiniteError:
-            raise NotPositiveDefiniteError(
-                "these rows cannot be part of the statistics: without them the Hessian is not positive "
-                "definite. Check that they were added, or raise alpha"
-            ) from None
-        self._set(edited)
-
-    def merge(self, other: AnchoredStatistics) -> AnchoredStatistics:
-        """Statistics of both data together.
-
-        Raises
-        ------
-        ValueError
-            Another anchor, loss, alpha or intercept.
-        """
-        if not isinstance(other, AnchoredStatistics):
-            raise TypeError(f"other must be AnchoredStatistics, got {type(other).__name__}")
-        merged = copy(self)
-        merged._set(self._statistics.merge(vars(other)["_statistics"]))
-        return merged
-
-    def theta(self) -> Float:
-        """``theta_a - H_a^-1 g_a`` (p,), E9."""
-        return self._step()[0].copy()
-
-    def residual_bound(self) -> float:
-        """At most this is the norm of the current data's gradient at ``theta()``, on the sum scale (E10)."""
-        return self._step()[1]
-
-    def _step(self) -> tuple[Float, float]:
-        return self._statistics.step()  # which solves once
-
-    def _rows(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Blocks:
-        return [as_block(as_matrix(X, columns=self._columns), y, sample_weight, self._loss)]
-
-    @property
-    def anchor(self) -> Float:
-        """theta_a (p,)."""
-        return self._statistics.anchor.theta
-
-    @property
-    def gradient(self) -> Float:
-        """g_a (p,), of the current data at the anchor."""
-        return self._statistics.at.gradient
-
-    @property
-    def hessian(self) -> Float:
-        """H_a (p, p), of the current data at the anchor."""
-        return self._statistics.anchor.hessian
-
-    @property
-    def rows(self) -> int:
-        """How many rows of positive weight there are."""
-        return int(self._statistics.numbers[1])
-
-    @property
-    def weight(self) -> float:
-        """The sum of weights."""
-        return self._statistics.numbers[2]
-
-    @property
-    def edits(self) -> int:
-        """Rows added or subtracted since the anchor."""
-        return int(self._statistics.edits)

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from ._arrays import Float, as_matrix, as_weights, frame_names, match_columns
 from ._numbers import as_number, power_of_two_above
 from .atomic import assign_all
-from .data import CorrectedData
 from .engine.attached import MAX_ITER, Attached
+from .engine.data import CorrectedData
 from .engine.detached import Detached
 from .engine.solver import check_solver
 from .engine.state import Hessian, How, Method, State

@@ -24,7 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .. import accounting, kernels
 from .._arrays import Float
-from ..data import PANEL
+from ..engine.data import COPIED_TOGETHER
 from ..errors import CertificateError
 from ..losses import Loss, get_loss
 from ..models import LogisticRegression, Ridge
@@ -101,7 +101,7 @@ class Rows:
 
     def intercept(self, coef: Float) -> float:
         """The best one beside these coefficients."""
-        return best_intercept(self.panels(PANEL), coef, self.loss) if self.fit_intercept else 0.0
+        return best_intercept(self.panels(COPIED_TOGETHER), coef, self.loss) if self.fit_intercept else 0.0
 
     def gradients(self, coefs: Float, intercepts: Float) -> tuple[Float, Float]:
         """Of J (E1) at k parameters (k, d) and (k,): (k, d + 1), and the rounding of each number at most.

@@ -14,12 +14,12 @@ from .. import _core
 from .._arrays import Blocks, Float
 from .._numbers import power_of_two_above
 from ..atomic import Change
-from ..data import CorrectedData, DetachedData, Touched
 from ..errors import ConvergenceError, NotPositiveDefiniteError
 from ..problem import Problem
 from ..release import Budget, Measured, NoBudget, measure, norm_factor, profile_residual
 from ..requests import Request, RevokeFeatures
 from ..updates import gram_norm_bound
+from .data import CorrectedData, DetachedData, Touched
 from .detached import Detached
 from .methods import BY_NAME
 from .products import Products

@@ -11,10 +11,10 @@ from .. import _core
 from .._arrays import Float
 from .._numbers import power_of_two_above
 from ..atomic import Change
-from ..data import DetachedData
 from ..errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, ToleranceExceeded
 from ..problem import Problem
 from ..requests import Request
+from .data import DetachedData
 from .state import Effort, GramBound, How, Outcome, Staged, State
 
 

@@ -19,9 +19,10 @@ from scipy import sparse
 from .. import _core
 from .._arrays import Float, as_matrix, as_targets, as_weights
 from .._numbers import as_number
-from ..data import CorrectedData, DetachedData, StreamedCsr
 from ..engine.attached import Attached, without_curvature
+from ..engine.data import CorrectedData, DetachedData
 from ..engine.detached import Detached
+from ..engine.rows import StreamedCsr
 from ..engine.solver import check_solver, quarter_of_memory
 from ..engine.state import Effort, State
 from ..losses import get_loss

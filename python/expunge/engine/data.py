@@ -3,122 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from . import _core
-from ._arrays import Blocks, Float, as_indices, stack
-from .atomic import Change, assign_all
-from .files.archive import Streamed
-
-Index = NDArray[np.int64]
-
-PANEL, PANEL_BYTES = 4096, 2**20  # rows, and what their values take
-_CHANGED = (
-    "the indices of X point outside of it: X was changed after it was handed over, and has to stay as it was"
+from .. import _core
+from .._arrays import Blocks, Float, Index, as_indices, holds_names, stack
+from ..atomic import Change, assign_all
+from ..files.archive import Streamed
+from .overlay import overlay_of
+from .rows import (
+    StreamedCsr,
+    equal,
+    rows_by_column,
+    rows_with_values,
+    streamed_csr,
+    take,
+    widened,
+    with_cells,
 )
 
-
-class StreamedCsr(NamedTuple):
-    """A CSR matrix that is written piece by piece."""
-
-    data: Streamed
-    indices: Streamed
-    indptr: NDArray[Any]
-
-
-class Growing:
-    """An array that grows at its end; capacity doubles, so that a stream of rows stays linear."""
-
-    def __init__(self, values: NDArray[Any]) -> None:
-        self._memory = values
-        self._size: int = values.shape[0]
-
-    def __len__(self) -> int:
-        return self._size
-
-    @property
-    def values(self) -> NDArray[Any]:
-        """What it holds; a view, until it grows."""
-        return self._memory[: self._size]
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        chosen: NDArray[Any] = self.values[index]
-        return chosen
-
-    def __setitem__(self, index: Any, values: Any) -> None:
-        self.values[index] = values
-
-    def append(self, values: NDArray[Any]) -> None:
-        """Values join at the end."""
-        wanted = self._size + values.shape[0]
-        if wanted > self._memory.shape[0]:
-            grown = np.empty((max(wanted, 2 * self._size), *values.shape[1:]), dtype=self._memory.dtype)
-            grown[: self._size] = self.values
-            self._memory = grown
-        self._memory[self._size : wanted] = values
-        self._size = wanted
-
-    def as_is(self) -> Change:
-        """What to assign to make it what it is now: what was appended since leaves."""
-        return self, "_size", self._size
-
-
-class DenseRows:
-    """Rows of an overlay over a dense X."""
-
-    def __init__(self, like: NDArray[Any]) -> None:
-        self._X = Growing(np.empty((0, like.shape[1]), dtype=like.dtype))
-
-    def __len__(self) -> int:
-        return len(self._X)
-
-    def matrix(self) -> NDArray[Any]:
-        """(m, width), not a copy."""
-        return self._X.values
-
-    def append(self, X: NDArray[Any]) -> None:
-        """Rows join at the end."""
-        self._X.append(X)
-
-    def as_is(self) -> list[Change]:
-        """What to assign to make them what they are now: rows appended since leave."""
-        return [self._X.as_is()]
-
-
-class SparseRows:
-    """Rows of an overlay over a CSR X."""
-
-    def __init__(self, like: Any) -> None:
-        self._width = like.shape[1]
-        index = np.int32 if self._width <= np.iinfo(np.int32).max else np.int64
-        self._data = Growing(np.empty(0, dtype=like.dtype))
-        self._indices = Growing(np.empty(0, dtype=index))
-        self._indptr = Growing(np.zeros(1, dtype=index))
-
-    def __len__(self) -> int:
-        return len(self._indptr) - 1
-
-    def matrix(self) -> Any:
-        """(m, width) CSR, not a copy."""
-        parts = (self._data.values, self._indices.values, self._indptr.values)
-        return sparse.csr_array(parts, shape=(len(self), self._width))
-
-    def append(self, X: Any) -> None:
-        """Rows join at the end."""
-        end = int(self._indptr[-1])
-        if end + X.nnz > np.iinfo(self._indptr.values.dtype).max:
-            raise ValueError("more entries were corrected or added than their indices can count")
-        self._data.append(X.data)
-        self._indices.append(X.indices)
-        self._indptr.append(X.indptr[1:] + end)
-
-    def as_is(self) -> list[Change]:
-        """What to assign to make them what they are now: rows appended since leave."""
-        return [part.as_is() for part in (self._data, self._indices, self._indptr)]
+COPIED_TOGETHER, PANEL_BYTES = 4096, 2**20  # rows of a panel at most, and what their values take
 
 
 class Touched:
@@ -128,12 +35,12 @@ class Touched:
     columns: NDArray[np.bool_]  # before the request revoked any
 
     def __init__(self, data: Data | None) -> None:
-        self.undo: list[Change] = [] if data is None else [(data, "_touched", NOTHING)]
+        self.undo: list[Change] = [] if data is None else [(data, "_touched", NO_REQUEST)]
         self.revoked: list[int] = []
         self.revoked_rows: list[Index] = []  # that hold anything but 0 in a revoked column
 
 
-NOTHING = Touched(None)  # between requests
+NO_REQUEST = Touched(None)  # between requests
 
 
 class Data:
@@ -155,7 +62,7 @@ class Data:
         self.kept = np.ones(width, dtype=bool)  # replaced, never changed
         self.stored: Index | None = None  # which columns rows are stored with; None: all
         self._last_mask: tuple[Any, NDArray[np.bool_] | None] = (None, None)
-        self._touched = NOTHING
+        self._touched = NO_REQUEST
 
     # --- columns
 
@@ -188,7 +95,7 @@ class Data:
     def surviving_columns(self, given: Any) -> Index:
         """Positions in the X that was handed over, from positions or names, none of them revoked."""
         names = [given] if isinstance(given, str) else given
-        if not isinstance(names, slice | int) and _holds_names(names):
+        if not isinstance(names, slice | int) and holds_names(names):
             columns = self._named(names)
         else:
             columns, names = as_indices(given, self.kept.size, "column"), None
@@ -213,16 +120,7 @@ class Data:
     def _widened(self, X: Any) -> Any:
         """X (m, surviving columns) as the overlay stores it."""
         chosen = self.stored_columns(self.kept)
-        if chosen is None:
-            return X
-        shape = (X.shape[0], chosen.size)
-        columns = np.flatnonzero(chosen)
-        if sparse.issparse(X):
-            parts = (X.data, columns[X.indices].astype(X.indices.dtype, copy=False), X.indptr)
-            return sparse.csr_array(parts, shape=shape)
-        wide = np.zeros(shape, dtype=X.dtype)
-        wide[:, columns] = X
-        return wide
+        return X if chosen is None else widened(X, np.flatnonzero(chosen), chosen.size)
 
     # --- one request: edits that are undone unless all of it succeeds
 
@@ -251,7 +149,7 @@ class Data:
 
     def committed(self) -> list[tuple[Data, str, Any]]:
         """What to assign, together with all else that a request changes, to make its edits stay."""
-        return [(self, "_touched", NOTHING)]
+        return [(self, "_touched", NO_REQUEST)]
 
 
 class CorrectedData(Data):
@@ -291,10 +189,10 @@ class CorrectedData(Data):
         self.X = X
         self.register = _core.RowRegister(y, np.ones(n) if s is None else s, classes)
         self.weighted = s is not None
-        self.overlay_X = _overlay(X)
+        self.overlay_X = overlay_of(X)
         self.largest_norm = _core.largest_norm(X)  # that any row ever had
         self.changed = False  # since X was handed over
-        self._index = _column_index(X) if column_index and sparse.issparse(X) else None
+        self._index = rows_by_column(X) if column_index and sparse.issparse(X) else None
         self._revoked_entries = 0  # of a sparse X
 
     @classmethod
@@ -356,12 +254,12 @@ class CorrectedData(Data):
         n = self.X.shape[0]
         base = places < n
         if base.all():
-            return _take(self.X, places, columns)
+            return take(self.X, places, columns)
         overlay = self.overlay_X.matrix()
         if not base.any():
-            return _take(overlay, places - n, columns)
-        X = stack([_take(self.X, places[base], columns), _take(overlay, places[~base] - n, columns)])
-        return _take(X, np.argsort(np.concatenate([np.flatnonzero(base), np.flatnonzero(~base)])))
+            return take(overlay, places - n, columns)
+        X = stack([take(self.X, places[base], columns), take(overlay, places[~base] - n, columns)])
+        return take(X, np.argsort(np.concatenate([np.flatnonzero(base), np.flatnonzero(~base)])))
 
     def current(self) -> tuple[Any, Float, Float | None]:
         """Copies of all rows in the order of their numbers, surviving columns only."""
@@ -382,12 +280,11 @@ class CorrectedData(Data):
             yield self._current(rows)
 
     def _cut(self, rows: Index) -> Iterator[Index]:
-        """Rows, PANEL at a time, or of a wide dense X as few as fill PANEL_BYTES."""
-        height = PANEL
+        """Rows, COPIED_TOGETHER at a time, or of a wide dense X as few as fill PANEL_BYTES."""
+        height = COPIED_TOGETHER
         if not self.is_sparse:
-            height = max(
-                1, min(PANEL, PANEL_BYTES // (8 * self.n_columns))
-            )  # whatever the dtype was once for
+            values = 8 * self.n_columns  # in float64, whatever the dtype is
+            height = max(1, min(COPIED_TOGETHER, PANEL_BYTES // values))
         return (rows[first : first + height] for first in range(0, rows.size, height))
 
     def _cut_fine(self, rows: Index) -> Iterator[Index]:
@@ -428,11 +325,11 @@ class CorrectedData(Data):
         live = self.register.live()
 
         def column(which: int) -> Streamed:
-            panels = range(0, live.size, PANEL)
+            panels = range(0, live.size, COPIED_TOGETHER)
             return Streamed(
                 np.dtype(np.float64),
                 live.shape,
-                lambda: (self.register.of(live[first : first + PANEL])[which] for first in panels),
+                lambda: (self.register.of(live[first : first + COPIED_TOGETHER])[which] for first in panels),
             )
 
         def panels() -> Iterator[Any]:
@@ -442,25 +339,7 @@ class CorrectedData(Data):
         y, s = column(1), column(2)
         if not self.is_sparse:
             return live, Streamed(self.dtype, (live.size, self.n_columns), panels), y, s
-        indptr, at = np.zeros(live.size + 1, dtype=np.int64), 0
-        index: np.dtype[Any] = np.dtype(np.int32)
-        for X in panels():
-            m = X.shape[0]
-            indptr[at + 1 : at + m + 1] = indptr[at] + X.indptr[1:]
-            at, index = at + m, np.promote_types(index, X.indices.dtype)
-        size = int(indptr[-1])
-        if size > np.iinfo(index).max:
-            index = np.dtype(np.int64)
-        return (
-            live,
-            StreamedCsr(
-                Streamed(self.dtype, (size,), lambda: (X.data for X in panels())),
-                Streamed(index, (size,), lambda: (X.indices.astype(index, copy=False) for X in panels())),
-                indptr.astype(index, copy=False),
-            ),
-            y,
-            s,
-        )
+        return live, streamed_csr(panels, live.size, self.dtype), y, s
 
     def numbered(self, kind: str) -> Self:
         """Itself: rows have numbers here, which a request of that kind may name."""
@@ -486,7 +365,7 @@ class CorrectedData(Data):
 
     def rollback(self) -> None:
         """See Data."""
-        if self._touched is not NOTHING:
+        if self._touched is not NO_REQUEST:
             self.register.rollback()  # which may be done twice
             super().rollback()
 
@@ -509,7 +388,7 @@ class CorrectedData(Data):
         """Cells of rows x columns become values (m, k), in the dtype of X."""
         self.register.require(rows)
         X, _, _ = self.get(rows)
-        self._append(_with_cells(X, self._position(columns), values))
+        self._append(with_cells(X, self._position(columns), values))
         self.register.relocate(rows)
 
     def add(self, X: Any, y: Float, s: Float | None) -> range:
@@ -558,9 +437,9 @@ class CorrectedData(Data):
                 found[indices[indptr[j] : indptr[j + 1]]] = True
                 entries += int(indptr[j + 1] - indptr[j])
         else:
-            found, entries = _rows_with_values(self.X, at)
+            found, entries = rows_with_values(self.X, at)
         if len(self.overlay_X):
-            found = np.append(found, _rows_with_values(self.overlay_X.matrix(), at)[0])
+            found = np.append(found, rows_with_values(self.overlay_X.matrix(), at)[0])
         live = self.register.live()
         return live[found[self.register.of(live)[0]]], entries
 
@@ -579,7 +458,7 @@ class CorrectedData(Data):
         if not few_columns and 2 * self.register.abandoned <= len(self.overlay_X):
             return
         register, places = self.register.compacted()
-        X, overlay = self.X, _take(self.overlay_X.matrix(), places - self.X.shape[0])
+        X, overlay = self.X, take(self.overlay_X.matrix(), places - self.X.shape[0])
         columns = self.stored_columns(self.kept) if few_columns else None
         changed: dict[str, Any] = {}
         if columns is not None:
@@ -590,8 +469,8 @@ class CorrectedData(Data):
             changed.update(X=X, stored=np.flatnonzero(self.kept), _revoked_entries=0)
             changed.update(_last_mask=(None, None))
             if self._index is not None:
-                changed.update(_index=_column_index(X))
-        rows = _overlay(X)
+                changed.update(_index=rows_by_column(X))
+        rows = overlay_of(X)
         rows.append(overlay)
         changed.update(overlay_X=rows, register=register)
         self.__dict__.update(changed)  # all at once: an interrupt finds the data before or after
@@ -634,7 +513,8 @@ class DetachedData(Data):
         self.dtype = dtype
         self.is_sparse = is_sparse
         self.weighted = weighted
-        self._rows: list[tuple[Any, Float, Float, Float, Float]] = []  # X, y and s before, y and s after
+        # X, y and s before, y and s after
+        self._rows_by_value: list[tuple[Any, Float, Float, Float, Float]] = []
         self.rows_touched = 0
         for owner, name, value in self._kept_columns():
             setattr(owner, name, value)
@@ -650,13 +530,13 @@ class DetachedData(Data):
     def begin(self) -> None:
         """See Data."""
         super().begin()
-        self._touched.undo.extend([(self, "_rows", []), (self, "rows_touched", 0)])  # no row is kept
+        self._touched.undo.extend([(self, "_rows_by_value", []), (self, "rows_touched", 0)])  # no row is kept
         self._before("weighted", "counts")
-        self._rows, self.rows_touched = [], 0
+        self._rows_by_value, self.rows_touched = [], 0
 
     def committed(self) -> list[tuple[Data, str, Any]]:
         """See Data."""
-        return [*super().committed(), (self, "_rows", []), *self._kept_columns()]
+        return [*super().committed(), (self, "_rows_by_value", []), *self._kept_columns()]
 
     def numbered(self, kind: str) -> NoReturn:
         """TypeError."""
@@ -685,16 +565,16 @@ class DetachedData(Data):
         sides = [side for side in (before, after) if side is not None]
         self.weighted = self.weighted or any(s is not None for _, _, s in sides)
         self.rows_touched += max(y.size for _, y, _ in sides)
-        if before is not None and after is not None and _equal(before[0], after[0]):
+        if before is not None and after is not None and equal(before[0], after[0]):
             X, y, s = before
             _, now_y, now_s = after
-            self._rows.append((self._widened(X), y, _or_ones(s, y), now_y, _or_ones(now_s, y)))
+            self._rows_by_value.append((self._widened(X), y, _or_ones(s, y), now_y, _or_ones(now_s, y)))
             return
         for side in sides:
             X, y, given = side
             s, nothing = _or_ones(given, y), np.zeros(y.size)
             weights = (s, nothing) if side is before else (nothing, s)
-            self._rows.append((self._widened(X), y, weights[0], y, weights[1]))
+            self._rows_by_value.append((self._widened(X), y, weights[0], y, weights[1]))
 
     def revoke(self, columns: Index) -> None:
         """Columns leave (E12)."""
@@ -721,9 +601,9 @@ class DetachedData(Data):
 
         Raises if more rows leave than there are, or too few are left.
         """
-        if not self._rows:
+        if not self._rows_by_value:
             return None, None
-        Xs, *columns = zip(*self._rows, strict=True)
+        Xs, *columns = zip(*self._rows_by_value, strict=True)
         X = stack(Xs)
         y, s, now_y, now_s = (np.concatenate(column) for column in columns)
         counts = self.counts + self._count(now_y, now_s) - self._count(y, s)
@@ -741,80 +621,3 @@ class DetachedData(Data):
 def _or_ones(s: Float | None, y: Float) -> Float:
     """Weights, 1 by default."""
     return np.ones(y.size) if s is None else s
-
-
-def _equal(X: Any, Y: Any) -> bool:
-    """Whether two matrices of one kind hold the same numbers."""
-    if X is Y:
-        return True
-    if X.shape != Y.shape:
-        return False
-    if not sparse.issparse(X):
-        return np.array_equal(X, Y)
-    return all(np.array_equal(getattr(X, part), getattr(Y, part)) for part in ("indptr", "indices", "data"))
-
-
-def _overlay(X: Any) -> DenseRows | SparseRows:
-    return SparseRows(X) if sparse.issparse(X) else DenseRows(X)
-
-
-def _column_index(X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The rows of each column's entries, column after column, and where each column begins."""
-    pattern = sparse.csr_array((X.data != 0, X.indices, X.indptr), shape=X.shape)
-    if not pattern.data.all():
-        pattern = pattern.copy()
-        pattern.eliminate_zeros()
-    by_column = pattern.tocsc()
-    return by_column.indices, by_column.indptr
-
-
-def _rows_with_values(X: Any, columns: Index) -> tuple[NDArray[np.bool_], int]:
-    """(n,) which rows of X hold anything but 0 in some of these columns, and how many entries do."""
-    if sparse.issparse(X):
-        return _core.rows_with_values(X, columns)
-    values = np.zeros(X.shape[0], dtype=np.int64)
-    for j in columns:
-        values += X[:, j] != 0
-    return values > 0, int(values.sum())
-
-
-def _with_cells(X: Any, columns: Index, values: NDArray[Any]) -> Any:
-    """X (m, width), which may be overwritten, with `values` (m, k) in these columns; zeros are not stored."""
-    if not sparse.issparse(X):
-        X[:, columns] = values
-        return X
-    replaced = np.zeros(X.shape[1], dtype=bool)
-    replaced[columns] = True
-    stay = ~replaced[X.indices]
-    rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))[stay]
-    new_rows, position = np.nonzero(values)
-    entries = np.concatenate([X.data[stay], values[new_rows, position]])
-    where = (
-        np.concatenate([rows, new_rows]),
-        np.concatenate([X.indices[stay], columns[position]]),
-    )
-    return sparse.coo_array((entries, where), shape=X.shape).tocsr()
-
-
-def _take(X: Any, rows: Index, columns: NDArray[np.bool_] | None = None) -> Any:
-    """A copy of rows of X, of all columns or those of a mask, in C order or CSR.
-
-    What SciPy trusts is looked at: others may have written to it.
-    """
-    if not sparse.issparse(X):
-        return np.ascontiguousarray(X[rows] if columns is None else X[np.ix_(rows, columns)])
-    first, stop = X.indptr[rows], X.indptr[rows + 1]
-    if rows.size and (
-        first.min() < 0 or (first > stop).any() or stop.max() > min(X.indices.size, X.data.size)
-    ):
-        raise ValueError(_CHANGED)
-    taken = X[rows]
-    _core.is_canonical(taken)  # raises
-    return taken if columns is None else taken[:, columns]
-
-
-def _holds_names(given: Any) -> bool:
-    """Whether any of these columns is given by name."""
-    if isinstance(given, np.ndarray) and given.dtype.kind in "biuf":
-        return False
-    return any(isinstance(name, str) for name in np.ravel(given))

@@ -1,0 +1,121 @@
+"""What is done to rows of either kind, dense or CSR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from .. import _core
+from .._arrays import Index
+from ..files.archive import Streamed
+
+_CHANGED = (
+    "the indices of X point outside of it: X was changed after it was handed over, and has to stay as it was"
+)
+
+
+class StreamedCsr(NamedTuple):
+    """A CSR matrix that is written piece by piece."""
+
+    data: Streamed
+    indices: Streamed
+    indptr: NDArray[Any]
+
+
+def streamed_csr(panels: Callable[[], Iterable[Any]], n: int, dtype: np.dtype[Any]) -> StreamedCsr:
+    """CSR panels of n rows in all, as one matrix to be written piece by piece; asks for the panels thrice."""
+    indptr, at = np.zeros(n + 1, dtype=np.int64), 0
+    index: np.dtype[Any] = np.dtype(np.int32)
+    for X in panels():
+        m = X.shape[0]
+        indptr[at + 1 : at + m + 1] = indptr[at] + X.indptr[1:]
+        at, index = at + m, np.promote_types(index, X.indices.dtype)
+    size = int(indptr[-1])
+    if size > np.iinfo(index).max:
+        index = np.dtype(np.int64)
+    return StreamedCsr(
+        Streamed(dtype, (size,), lambda: (X.data for X in panels())),
+        Streamed(index, (size,), lambda: (X.indices.astype(index, copy=False) for X in panels())),
+        indptr.astype(index, copy=False),
+    )
+
+
+def widened(X: Any, columns: Index, width: int) -> Any:
+    """X (m, k) as (m, width): these k columns hold it, the others zeros."""
+    shape = (X.shape[0], width)
+    if sparse.issparse(X):
+        parts = (X.data, columns[X.indices].astype(X.indices.dtype, copy=False), X.indptr)
+        return sparse.csr_array(parts, shape=shape)
+    wide = np.zeros(shape, dtype=X.dtype)
+    wide[:, columns] = X
+    return wide
+
+
+def equal(X: Any, Y: Any) -> bool:
+    """Whether two matrices of one kind hold the same numbers."""
+    if X is Y:
+        return True
+    if X.shape != Y.shape:
+        return False
+    if not sparse.issparse(X):
+        return np.array_equal(X, Y)
+    return all(np.array_equal(getattr(X, part), getattr(Y, part)) for part in ("indptr", "indices", "data"))
+
+
+def rows_by_column(X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The rows of each column's entries, column after column, and where each column begins."""
+    pattern = sparse.csr_array((X.data != 0, X.indices, X.indptr), shape=X.shape)
+    if not pattern.data.all():
+        pattern = pattern.copy()
+        pattern.eliminate_zeros()
+    by_column = pattern.tocsc()
+    return by_column.indices, by_column.indptr
+
+
+def rows_with_values(X: Any, columns: Index) -> tuple[NDArray[np.bool_], int]:
+    """(n,) which rows of X hold anything but 0 in some of these columns, and how many entries do."""
+    if sparse.issparse(X):
+        return _core.rows_with_values(X, columns)
+    values = np.zeros(X.shape[0], dtype=np.int64)
+    for j in columns:
+        values += X[:, j] != 0
+    return values > 0, int(values.sum())
+
+
+def with_cells(X: Any, columns: Index, values: NDArray[Any]) -> Any:
+    """X (m, width), which may be overwritten, with `values` (m, k) in these columns; zeros are not stored."""
+    if not sparse.issparse(X):
+        X[:, columns] = values
+        return X
+    replaced = np.zeros(X.shape[1], dtype=bool)
+    replaced[columns] = True
+    stay = ~replaced[X.indices]
+    rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))[stay]
+    new_rows, position = np.nonzero(values)
+    entries = np.concatenate([X.data[stay], values[new_rows, position]])
+    where = (
+        np.concatenate([rows, new_rows]),
+        np.concatenate([X.indices[stay], columns[position]]),
+    )
+    return sparse.coo_array((entries, where), shape=X.shape).tocsr()
+
+
+def take(X: Any, rows: Index, columns: NDArray[np.bool_] | None = None) -> Any:
+    """A copy of rows of X, of all columns or those of a mask, in C order or CSR.
+
+    What SciPy trusts is looked at: others may have written to it.
+    """
+    if not sparse.issparse(X):
+        return np.ascontiguousarray(X[rows] if columns is None else X[np.ix_(rows, columns)])
+    first, stop = X.indptr[rows], X.indptr[rows + 1]
+    if rows.size and (
+        first.min() < 0 or (first > stop).any() or stop.max() > min(X.indices.size, X.data.size)
+    ):
+        raise ValueError(_CHANGED)
+    taken = X[rows]
+    _core.is_canonical(taken)  # raises
+    return taken if columns is None else taken[:, columns]

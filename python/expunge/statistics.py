@@ -1,0 +1,170 @@
+"""Sums over the current rows at a fixed anchor; public as :class:`expunge.kernels.AnchoredStatistics`."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from . import _core
+from ._arrays import Blocks, Float, as_matrix
+from .errors import NotPositiveDefiniteError
+from .losses import get_loss
+from .problem import as_block, as_objective
+
+__all__ = ["AnchoredStatistics"]
+
+
+class AnchoredStatistics:
+    """Gradient and Hessian of the current data at a fixed anchor, edited by rows that come and go (E8).
+
+    They hold no rows: ``theta()`` is one Newton step from the anchor on sums over the current rows (E9), and
+    ``residual_bound()`` bounds the gradient there without a look at the data (E10). Neither depends on the
+    order or the batching of edits, and statistics of shards add up. Single rows edit one factor (E18). A
+    batch edits the Hessian, which is factored when theta is asked for.
+
+    Parameters
+    ----------
+    X, y, alpha, loss, sample_weight, fit_intercept
+        As in :func:`expunge.kernels.loss_and_gradient`.
+    theta : (p,) array
+        The anchor: best a minimiser on these rows or similar ones.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match, NaN or infinity, targets outside of the loss's domain.
+
+    Notes
+    -----
+    Statistics cannot tell whether a row that is subtracted was ever part of them, unless the Hessian would
+    lose its positive definiteness. Several threads must not use them at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from expunge import kernels
+    >>> X, y = np.array([[1.0], [2.0], [3.0]]), np.array([1.0, 2.0, 6.0])
+    >>> statistics = kernels.AnchoredStatistics(X, y, np.zeros(1), alpha=1.0, loss="squared")
+    >>> statistics.subtract(X[2:], y[2:])
+    >>> statistics.theta(), statistics.residual_bound() < 1e-12
+    (array([0.83333333]), True)
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: ArrayLike,
+        theta: ArrayLike,
+        *,
+        alpha: ArrayLike,
+        loss: str = "logistic",
+        sample_weight: ArrayLike | None = None,
+        fit_intercept: bool = False,
+    ) -> None:
+        X = as_matrix(X)
+        objective, at = as_objective(
+            X, y, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
+        )
+        self._columns, self._loss = X.shape[1], get_loss(loss)
+        self._set(
+            _core.AnchoredStatistics(
+                objective,
+                _core.Anchor(objective, at),
+                objective.evaluate(at),
+                objective.rounding_floor(at),
+                _core.largest_norm(X),
+            )
+        )
+
+    def _set(self, statistics: _core.AnchoredStatistics) -> None:
+        self._statistics = statistics
+
+    def add(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """Rows X (m, d), y (m,), sample_weight (m,) join.
+
+        Raises
+        ------
+        ValueError
+            As at construction; nothing has changed.
+        """
+        self._set(self._statistics.replace(None, self._rows(X, y, sample_weight)))
+
+    def subtract(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """Rows X (m, d), y (m,), sample_weight (m,) leave.
+
+        Raises
+        ------
+        ValueError
+            As at construction, or more rows or weight than there are; nothing has changed.
+        NotPositiveDefiniteError
+            These rows cannot have been part of the statistics; nothing has changed.
+        """
+        edited = self._statistics.replace(self._rows(X, y, sample_weight), None)
+        try:
+            edited.factor()
+        except NotPositiveDefiniteError:
+            raise NotPositiveDefiniteError(
+                "these rows cannot be part of the statistics: without them the Hessian is not positive "
+                "definite. Check that they were added, or raise alpha"
+            ) from None
+        self._set(edited)
+
+    def merge(self, other: AnchoredStatistics) -> AnchoredStatistics:
+        """Statistics of both data together.
+
+        Raises
+        ------
+        ValueError
+            Another anchor, loss, alpha or intercept.
+        """
+        if not isinstance(other, AnchoredStatistics):
+            raise TypeError(f"other must be AnchoredStatistics, got {type(other).__name__}")
+        merged = copy(self)
+        merged._set(self._statistics.merge(vars(other)["_statistics"]))
+        return merged
+
+    def theta(self) -> Float:
+        """``theta_a - H_a^-1 g_a`` (p,), E9."""
+        return self._step()[0].copy()
+
+    def residual_bound(self) -> float:
+        """At most this is the norm of the current data's gradient at ``theta()``, on the sum scale (E10)."""
+        return self._step()[1]
+
+    def _step(self) -> tuple[Float, float]:
+        return self._statistics.step()  # which solves once
+
+    def _rows(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Blocks:
+        return [as_block(as_matrix(X, columns=self._columns), y, sample_weight, self._loss)]
+
+    @property
+    def anchor(self) -> Float:
+        """theta_a (p,)."""
+        return self._statistics.anchor.theta
+
+    @property
+    def gradient(self) -> Float:
+        """g_a (p,), of the current data at the anchor."""
+        return self._statistics.at.gradient
+
+    @property
+    def hessian(self) -> Float:
+        """H_a (p, p), of the current data at the anchor."""
+        return self._statistics.anchor.hessian
+
+    @property
+    def rows(self) -> int:
+        """How many rows of positive weight there are."""
+        return int(self._statistics.numbers[1])
+
+    @property
+    def weight(self) -> float:
+        """The sum of weights."""
+        return self._statistics.numbers[2]
+
+    @property
+    def edits(self) -> int:
+        """Rows added or subtracted since the anchor."""
+        return int(self._statistics.edits)
