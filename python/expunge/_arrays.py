@@ -37,9 +37,8 @@ def as_matrix(
             raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
         if getattr(getattr(X, "dtype", None), "kind", "f") in "mM":
             raise ValueError(f"{name} must hold real numbers, got dtype {X.dtype}")
-        require_inside(X)
         X = check_array(
-            X,
+            inside(X),
             accept_sparse="csr",
             dtype=_FLOATS,
             ensure_min_samples=0,
@@ -55,16 +54,28 @@ def as_matrix(
     return X
 
 
-def require_inside(X: Any) -> None:
-    """ValueError where indices of a sparse matrix point outside of it: SciPy trusts them as it converts."""
+def inside(X: Any) -> Any:
+    """X; of a sparse matrix that is to be converted a copy, whose indices were looked at.
+
+    SciPy trusts them as it converts, and others may write to X at any time. ValueError where they point outside.
+    """
     if not sparse.issparse(X) or _is_plain(X):  # of those the core sees to it
-        return
+        return X
+    X = X.copy()
     if X.format in ("csr", "csc", "bsr"):
         X.check_format(full_check=True)
     elif X.format == "coo":
         for place, size in zip((X.row, X.col), X.shape, strict=True):
             if place.size and not (place.min() >= 0 and place.max() < size):
                 raise ValueError("the indices of X point outside of it")
+    return X
+
+
+def with_own_indices(X: Any) -> Any:
+    """A CSR matrix over copies of X's indices, which were looked at: for SciPy, which trusts them."""
+    own = sparse.csr_array((X.data, X.indices.copy(), X.indptr.copy()), shape=X.shape)
+    _core.is_canonical(own)  # raises where they point outside
+    return own
 
 
 def require_finite(values: NDArray[Any], name: str) -> None:

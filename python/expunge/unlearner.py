@@ -558,7 +558,7 @@ class Unlearner:
             rows = (*here.streamed(), here.n_rows)
         statistics = engine.statistics() if rows is None or engine.keeps_statistics() else None
         residual = model.residual_ if ours else state.residual
-        if residual is not None and residual > engine.tolerance:  # it has digits of the rows of a request
+        if residual is not None and data.changed:  # it has digits of the rows of a request
             residual = power_of_two_above(residual)
         return Saved(
             problem=problem,

@@ -32,8 +32,7 @@ from ..models.adopt import problem_of
 from ..models.base import noise_of, set_theta, theta_of
 from ..noise import Grid, Noise, add_normal, grid_of, round_with_offset
 from ..problem import Problem
-from ..reference import PANEL as ROWS
-from ..reference import UNIT_ROUNDOFF
+from ..reference import SUMMED_TOGETHER, UNIT_ROUNDOFF
 from ..release import Terms, best_intercept, norm_factor
 from ..unlearner import Unlearner
 from .separation import FAR, Separation, clopper_pearson, separate
@@ -92,7 +91,9 @@ class Rows:
     def norms(self) -> Float:
         """|x| of each row (n,)."""
         norm = sparse.linalg.norm if sparse.issparse(self.X) else np.linalg.norm
-        return np.concatenate([norm(X.astype(np.float64), axis=1) for X, _, _ in self.panels(ROWS)])
+        return np.concatenate(
+            [norm(X.astype(np.float64), axis=1) for X, _, _ in self.panels(SUMMED_TOGETHER)]
+        )
 
     @property
     def curvature(self) -> float:
@@ -110,8 +111,8 @@ class Rows:
         """
         n, d = self.X.shape
         gradient, floor = np.zeros((2, len(coefs), d + 1))
-        additions = min(n, ROWS) + -(-n // ROWS) + 3
-        for X, y, s in self.panels(ROWS):
+        additions = min(n, SUMMED_TOGETHER) + -(-n // SUMMED_TOGETHER) + 3
+        for X, y, s in self.panels(SUMMED_TOGETHER):
             eta = X @ coefs.T + intercepts
             r = self.loss.d1(y[:, None], eta)
             spread = (d + 3) * (abs(X) @ np.abs(coefs).T + np.abs(intercepts))
@@ -139,7 +140,7 @@ class Rows:
     def stationary(self, coefs: Float, intercepts: Float) -> NDArray[np.bool_]:
         """Whether no other intercepts are better, as far as rounding lets one tell (k,)."""
         gradient, floor = self.gradients(coefs, intercepts)
-        sums = (2.0 + self.y.size / ROWS) * floor[:, -1]  # here, and in one sum over all rows
+        sums = (2.0 + self.y.size / SUMMED_TOGETHER) * floor[:, -1]  # here, and in one sum over all rows
         step = 16.0 * UNIT_ROUNDOFF * self.loss.max_d2 * self.s.sum() * np.abs(intercepts)
         still: NDArray[np.bool_] = np.abs(gradient[:, -1]) <= sums + step
         return still

@@ -127,9 +127,19 @@ class Attached:
         start: _core.Evaluation,
         anchor: _core.Anchor | None,
         block: int | None,
+        *,
+        move: bool = False,
     ) -> _core.Minimum:
-        """E11 to the tolerance; raises where it is not reached, warns where rounding does not let it be."""
-        return minimize(objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=start, block=block)
+        """E11 to the tolerance; raises where it is not reached, warns where rounding does not let it be.
+
+        `move`: theta may not stay where it is, even if the tolerance is met there.
+        """
+        how = {"anchor": anchor, "start": start, "block": block}
+        minimum = minimize(objective, theta, self.tolerance, MAX_ITER, **how)
+        if move and minimum.iterations == 0:
+            lower = _core.minimize(objective, theta, 0.0, MAX_ITER, anchor, start, block)
+            minimum = min(lower, minimum, key=lambda found: found.residual)
+        return minimum
 
     def _statistics(
         self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float

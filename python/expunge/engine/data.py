@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from .. import _core
-from .._arrays import Blocks, Float, Index, as_indices, holds_names, stack
+from .._arrays import Blocks, Float, Index, as_indices, holds_names, stack, with_own_indices
 from ..atomic import Change, assign_all
 from ..files.archive import Streamed
 from .overlay import overlay_of
@@ -462,9 +462,8 @@ class CorrectedData(Data):
         columns = self.stored_columns(self.kept) if few_columns else None
         changed: dict[str, Any] = {}
         if columns is not None:
-            _core.is_canonical(X)  # raises where others wrote to it: SciPy trusts its indices
             parts = (X.data[: X.indptr[-1]], X.indices[: X.indptr[-1]], X.indptr)
-            X = sparse.csr_array(parts, shape=X.shape)[:, columns]
+            X = with_own_indices(sparse.csr_array(parts, shape=X.shape))[:, columns]
             overlay = overlay[:, columns]
             changed.update(X=X, stored=np.flatnonzero(self.kept), _revoked_entries=0)
             changed.update(_last_mask=(None, None))

@@ -102,7 +102,12 @@ def _by_step(engine: Attached, staged: Staged, theta: Float, bound: float) -> tu
 def _settled(engine: Attached, staged: Staged, step: Float | None) -> tuple[State, Outcome]:
     """By iterations (E11), from the step or from what is left of the old theta."""
     start = engine.start(staged) if step is None else engine.start_at(step, staged)
-    minimum = engine.minimize(start.objective, start.theta, start.at, start.anchor, start.block)
+    # Had a row left whose gradient is below the tolerance, and theta stayed, what is left at theta would be
+    # that row's gradient, a multiple of the row.
+    changed = staged.difference is not None and bool(staged.difference.gradient.any())
+    minimum = engine.minimize(
+        start.objective, start.theta, start.at, start.anchor, start.block, move=changed and step is None
+    )
     at = start.at
     start = start._replace(passes=start.passes + minimum.passes)
     if minimum.anchor is not None and minimum.anchor is not start.anchor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from .. import _core
-from .._arrays import Index
+from .._arrays import Index, with_own_indices
 from ..files.archive import Streamed
 
 _CHANGED = (
@@ -68,6 +68,7 @@ def equal(X: Any, Y: Any) -> bool:
 
 def rows_by_column(X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """The rows of each column's entries, column after column, and where each column begins."""
+    X = with_own_indices(X)
     pattern = sparse.csr_array((X.data != 0, X.indices, X.indptr), shape=X.shape)
     if not pattern.data.all():
         pattern = pattern.copy()
@@ -107,7 +108,7 @@ def with_cells(X: Any, columns: Index, values: NDArray[Any]) -> Any:
 def take(X: Any, rows: Index, columns: NDArray[np.bool_] | None = None) -> Any:
     """A copy of rows of X, of all columns or those of a mask, in C order or CSR.
 
-    What SciPy trusts is looked at: others may have written to it.
+    Others may write to X at any time: its indices are copied, looked at and only then used.
     """
     if not sparse.issparse(X):
         return np.ascontiguousarray(X[rows] if columns is None else X[np.ix_(rows, columns)])
@@ -116,6 +117,11 @@ def take(X: Any, rows: Index, columns: NDArray[np.bool_] | None = None) -> Any:
         first.min() < 0 or (first > stop).any() or stop.max() > min(X.indices.size, X.data.size)
     ):
         raise ValueError(_CHANGED)
-    taken = X[rows]
+    indptr = np.zeros(rows.size + 1, dtype=np.int64)
+    np.cumsum(stop - first, out=indptr[1:])
+    entries = np.repeat(first - indptr[:-1], stop - first) + np.arange(indptr[-1])
+    index = X.indices.dtype if indptr[-1] <= np.iinfo(X.indices.dtype).max else np.dtype(np.int64)
+    parts = X.data[entries], X.indices[entries].astype(index, copy=False), indptr.astype(index)
+    taken = sparse.csr_array(parts, shape=(rows.size, X.shape[1]))
     _core.is_canonical(taken)  # raises
     return taken if columns is None else taken[:, columns]

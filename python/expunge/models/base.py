@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -25,8 +26,9 @@ from .._arrays import (
     Float,
     as_layout,
     as_weights,
-    require_inside,
+    inside,
     select_columns,
+    with_own_indices,
 )
 from .._numbers import as_number
 from ..atomic import assign_all
@@ -209,9 +211,10 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         model = copy.copy(self)  # so that all below is of one state
         check_is_fitted(model)
         X = select_columns(X, getattr(model, "feature_names_in_", None))
-        require_inside(X)
-        X = validate_data(model, X, reset=False, dtype=[np.float64, np.float32], accept_sparse="csr")
-        X = as_layout(X)  # SciPy does not look where indices point
+        X = validate_data(model, inside(X), reset=False, dtype=[np.float64, np.float32], accept_sparse="csr")
+        X = as_layout(X)
+        if sparse.issparse(X):
+            X = with_own_indices(X)
         eta: Float = X @ np.ravel(model.coef_) + np.ravel(model.intercept_)[0]
         return eta
 
