@@ -9,6 +9,7 @@ from problems import REPRESENTATIONS, SPARSE, nothing_densifies, parts_of
 from scipy import sparse
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from unlearning import inside
 
 import expunge as ex
 from expunge import unlearner as unlearner_module
@@ -90,7 +91,7 @@ def statistics_bits(statistics):
 
 def snapshot(un):
     """All that a failed request must leave as it was."""
-    state = un._state
+    state = inside(un).state
     X_test, _, _ = make_rows("squared", n=7, seed=3)
     return {
         "attributes": attributes(un.model),
@@ -101,17 +102,17 @@ def snapshot(un):
         "theta": bits(state.theta),
         "at": state.at and (state.at.value, bits(state.at.gradient)),
         "statistics": state.statistics and statistics_bits(state.statistics),
-        "counts": (state.since_anchor, state.spent),
+        "effort": inside(un).effort,
         "anchor": state.anchor
         and [
             bits(state.anchor.theta),
             bits(state.anchor.hessian),
             bits(state.anchor.solve(state.theta)),
         ],
-        "current": state.current,
-        "gram": (state.gram_norm, state.gram_added),
-        "rows": un._data.n_rows,
-        "noise": un._noise and bits(un._noise.values),
+        "hessian_is_current": inside(un).hessian_is_current,
+        "gram": inside(un).gram,
+        "rows": inside(un).data.n_rows,
+        "noise": inside(un).noise and bits(inside(un).noise.values),
         "budget": un.budget,
     }
 
@@ -572,7 +573,7 @@ def with_most_entries_revoked(loss, **options):
     """The next request leaves the revoked columns out of its copy of X."""
     un = make_unlearner(loss, form="csr_float32", **options)
     un.apply(ex.RevokeFeatures([0, 1, 2]), method="first_order")
-    assert 2 * un._data._revoked_entries > un._data.X.nnz
+    assert 2 * inside(un).data._revoked_entries > inside(un).data.X.nnz
     return un
 
 
@@ -584,8 +585,8 @@ def assert_same_but_for_rounding(now, before):
 
 def test_a_copy_without_revoked_columns_is_made_whether_or_not_the_request_succeeds():
     un = with_most_entries_revoked("logistic")
-    before, nnz = snapshot(un), un._data.X.nnz
+    before, nnz = snapshot(un), inside(un).data.X.nnz
     with pytest.raises(ValueError, match="row 99 is out of range"):
         un.apply(ex.RemoveRows([99]))
-    assert un._data.X.nnz < nnz / 2
+    assert inside(un).data.X.nnz < nnz / 2
     assert_same_but_for_rounding(snapshot(un), before)

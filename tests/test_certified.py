@@ -14,7 +14,7 @@ from problems import adult, drebin, equal_to_3_decimals, scores
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.linear_model import LogisticRegression
-from unlearning import Data, surviving, theta_of
+from unlearning import Data, inside, surviving, theta_of
 
 import expunge as ex
 from expunge import kernels
@@ -265,7 +265,7 @@ def test_certificates_state_no_less_than_the_residual_and_the_distance(case):
     for mechanism in ("output", "rounding", *(["objective"] if sigma else [])):
         released = un.release(EPSILON, DELTA, mechanism=mechanism)
         certificate = released.certificate_
-        verified = un._within(certificate.tolerance)  # what the mechanism was given
+        verified = inside(un).within(certificate.tolerance)  # what the mechanism was given
         assert certificate.residual_bound == verified.bound
         truth = J.profile_residual(verified.theta)
         assert truth <= certificate.residual_bound <= certificate.tolerance

@@ -22,6 +22,7 @@ from unlearning import (
     each_loss,
     each_weighting,
     gradient_and_floor,
+    inside,
     make_data,
     objective_of,
     represented_by_value,
@@ -43,7 +44,7 @@ def revokes(requests):
 def without_rows(data, loss, fit_intercept=True, *, tolerance=1e9, **options):
     """Fitted to the minimiser; then any bound is within the tolerance."""
     un = unlearner(data, loss, fit_intercept, **options)
-    un._tolerance = tolerance
+    inside(un).tolerance = tolerance
     return un.detach()
 
 
@@ -64,13 +65,13 @@ def bits(array):
 
 def snapshot(un):
     """All that a failed request must leave as it was."""
-    state, held = un._state, un._held
+    state, held = inside(un).state, inside(un).held
     theta, bound = state.statistics.step()
     return {
         "attached": un.attached,
         "model": {name: np.asarray(value).tolist() for name, value in vars(un.model)["_fitted"].items()},
         "theta": bits(state.theta),
-        "since": state.since_anchor,
+        "since": inside(un).since_anchor,
         "at": state.at and (state.at.value, bits(state.at.gradient)),
         "gradient": bits(state.statistics.at.gradient),
         "hessian": bits(state.statistics.anchor.hessian),
@@ -167,7 +168,7 @@ def test_adult_without_its_rows():
     data = adult()
     un = ex.Unlearner(ex.LogisticRegression(fit_intercept=False).fit(data.X, data.y), data.X, data.y)
     un.detach()
-    un._tolerance = 1.0
+    inside(un).tolerance = 1.0
     gone = np.random.default_rng(0).permutation(len(data.y))[:500]
     for k in range(0, 500, 50):
         rows = gone[k : k + 50]
@@ -234,19 +235,19 @@ def test_a_long_list_is_one_edit_and_one_step(monkeypatch):
 def test_corrected_labels_and_weights_leave_the_hessian_as_it_is(loss, form):
     data, represent = make_data(loss, zeros=True), (DENSE | SPARSE)[form]
     un = without_rows(data, loss, represent=represent)
-    before = un._state.statistics.anchor
+    before = inside(un).statistics.anchor
     X, y = represent(data.X[:4]), data.y[:4]
     for other in (X, X.copy(), data.X[:4]):  # the same, an equal one, in another form
         un.apply(ex.Edit(before=(X, y), after=(other, y[::-1])))
-        anchor = un._state.statistics.anchor
+        anchor = inside(un).statistics.anchor
         assert bits(anchor.hessian) == bits(before.hessian)
         assert anchor.factored
         y = y[::-1]
     un.apply(ex.Edit(before=(X, y), after=(X, y, 3.0)))
-    changed = un._state.statistics.anchor.hessian
+    changed = inside(un).statistics.anchor.hessian
     assert bits(changed) != bits(before.hessian)
     un.apply([ex.Edit(before=(X, y, 3.0), after=(X, y)), ex.Edit(before=(X, y), after=(X, y[::-1]))])
-    assert_allclose(un._state.statistics.anchor.hessian, before.hessian, rtol=1e-13, atol=1e-13)
+    assert_allclose(inside(un).statistics.anchor.hessian, before.hessian, rtol=1e-13, atol=1e-13)
 
 
 @each_loss
@@ -254,12 +255,12 @@ def test_no_row_stays_in_the_statistics_by_itself(loss):
     """They are folded: what they would save is what they are."""
     data = make_data(loss, n=200)
     un = unlearner(data, loss, True)
-    un._tolerance = 1e9
+    inside(un).tolerance = 1e9
     un.apply(ex.RemoveRows(3))
     un.detach()
     for edit in by_value(data, [ex.RemoveRows([5]), ex.AddRows(data.X[:1], data.y[:1])]):
         un.apply(edit)
-        statistics = un._state.statistics
+        statistics = inside(un).statistics
         assert statistics.numbers == statistics.folded().numbers  # a fold adds its rounding
         assert bits(statistics.anchor.hessian) == bits(statistics.folded().anchor.hessian)
 
@@ -291,7 +292,7 @@ def test_revoked_features_leave_a_ridge_without_its_rows(fit_intercept):
     assert_ridge(un, data)
     un.attach(*data.rows)
     assert un.get_support().shape == (297,)
-    assert un._state.statistics.anchor.hessian.shape[0] == 297 + fit_intercept
+    assert inside(un).statistics.anchor.hessian.shape[0] == 297 + fit_intercept
 
 
 # What needs rows
@@ -340,7 +341,7 @@ def test_a_bound_above_the_tolerance_is_an_error_and_changes_nothing(loss):
     kept = un.apply(edit, method="second_order")
     assert kept.residual_bound == error.bound
     assert_bounded(un, kept, data.after(ex.RemoveRows(slice(5, 30))))
-    un._tolerance = 1e3
+    inside(un).tolerance = 1e3
     un.apply([])  # the same step, and now within it
 
 
@@ -450,7 +451,7 @@ def test_both_classes_keep_weight():
 @each_loss
 def test_requests_without_rows_change_nothing(loss):
     un, data = detached(loss)
-    theta, H = theta_of(un.model), bits(un._state.statistics.anchor.hessian)
+    theta, H = theta_of(un.model), bits(inside(un).statistics.anchor.hessian)
     none = data.X[:0], data.y[:0]
     for requests in (
         [],
@@ -461,8 +462,8 @@ def test_requests_without_rows_change_nothing(loss):
         update = un.apply(requests)
         assert update.rows_touched == update.features_revoked == 0
         assert np.linalg.norm(theta_of(un.model) - theta) <= 1e-7
-        assert bits(un._state.statistics.anchor.hessian) == H
-    assert not un._held.weighted
+        assert bits(inside(un).statistics.anchor.hessian) == H
+    assert not inside(un).held.weighted
 
 
 def test_what_was_never_in_the_data_cannot_be_told_from_the_sums():
@@ -515,10 +516,10 @@ def test_a_model_changed_from_outside_is_refused():
 def test_values_are_rounded_to_the_dtype_of_the_data(loss, form):
     data, represent = make_data(loss, zeros=True), (DENSE | SPARSE)[form]
     un = without_rows(data, loss, represent=represent)
-    before = un._state.statistics.at.gradient
+    before = inside(un).statistics.at.gradient
     inexact = data.X[2:5] * (1.0 + 1e-9)
     un.apply(ex.Edit(before=(inexact, data.y[2:5]), after=(data.X[2:5], data.y[2:5])))
-    assert bits(un._state.statistics.at.gradient) == bits(before)  # the same rows in float32
+    assert bits(inside(un).statistics.at.gradient) == bits(before)  # the same rows in float32
     with pytest.raises(ValueError, match="overflow float32"):
         un.apply(ex.AddRows(1e39 * X_OK, 0.0))
 
@@ -543,7 +544,7 @@ def test_names_of_revoked_columns_are_not_kept():
     un = ex.Unlearner(ex.Ridge(ALPHA).fit(frame, data.y), frame, data.y)
     un.apply(ex.RevokeFeatures("secret"))
     un.detach()
-    assert un._held.names == ["age", "zip", "c", "d", None, "f"]
+    assert inside(un).held.names == ["age", "zip", "c", "d", None, "f"]
     with pytest.raises(ValueError, match="unknown column 'secret': the columns are age, zip, c, d, f"):
         un.apply(ex.RevokeFeatures("secret"))
     with pytest.raises(ValueError, match="column 4 was revoked before"):
@@ -551,7 +552,7 @@ def test_names_of_revoked_columns_are_not_kept():
     with pytest.raises(ValueError, match="in this order"):
         un.apply(ex.Edit(before=(frame[["zip", "age", "c", "d", "f"]][:2], data.y[:2])))
     un.apply([ex.Edit(before=(frame[:2], data.y[:2])), ex.RevokeFeatures(["zip"])])  # cut down by name
-    assert un._held.names == ["age", None, "c", "d", None, "f"]
+    assert inside(un).held.names == ["age", None, "c", "d", None, "f"]
     assert list(un.model.feature_names_in_) == ["age", "c", "d", "f"]
     assert_array_equal(un.get_support(indices=True), [0, 2, 3, 5])
     data = data.after(ex.RevokeFeatures([1, 4]), ex.RemoveRows([0, 1]))
@@ -573,14 +574,14 @@ def test_an_adopted_model_is_updated_without_its_rows():
     model = linear_model.LogisticRegression(C=1.0 / ALPHA).fit(data.X, labels)
     un = ex.Unlearner(model, data.X, labels)
     assert un.detach() is un
-    un._tolerance = 1e9
+    inside(un).tolerance = 1e9
     update = un.apply(ex.Edit(before=(data.X[:3], labels[:3]), after=(data.X[:3], "yes")))
     assert un.model is model
     data = data.after(ex.CorrectLabels([0, 1, 2], 1.0))
     residual = np.linalg.norm(gradient_and_floor_of(model, data))
     assert 0.0 < residual <= update.residual_bound
     un.attach(data.X, np.array(["no", "yes"])[data.y.astype(int)])
-    un._tolerance = 1e-8
+    inside(un).tolerance = 1e-8
     assert un.apply([], method="exact").residual <= 1e-8
 
 
@@ -603,9 +604,9 @@ def test_nothing_of_the_rows_stays_alive(loss, form):
     y = data.y.copy()
     kind = ex.Ridge if loss == "squared" else ex.LogisticRegression
     un = ex.Unlearner(kind(ALPHA).fit(X, y), X, y)
-    un._tolerance = 1e9
+    inside(un).tolerance = 1e9
     un.apply([ex.CorrectValues([3], [0], 2.0), ex.AddRows(data.X[:2], y[:2]), ex.CorrectLabels([5], 1.0)])
-    held = un._held
+    held = inside(un).held
     kept_alive = [held.X, held.register, held.overlay_X, held]
     references = [weakref.ref(thing) for thing in [*kept_alive, X, y]]
     del held, kept_alive, X, y
@@ -656,7 +657,7 @@ def test_detaching_anchors_the_statistics_at_the_model_and_leaves_it(loss, metho
     un.detach()
     assert not un.attached
     assert vars(un.model)["_fitted"] is fitted
-    statistics = un._state.statistics
+    statistics = inside(un).statistics
     assert_array_equal(statistics.anchor.theta, theta)
     g, floor = gradient_and_floor(un, data, theta)
     assert np.linalg.norm(statistics.at.gradient - g) <= statistics.gradient_error + floor

@@ -28,6 +28,7 @@ from unlearning import (
     each_loss,
     each_weighting,
     gradient_and_floor,
+    inside,
     make_data,
     requests_for,
     theta_of,
@@ -69,15 +70,15 @@ def assert_same_model(loaded, model, X):
 
 
 def state_of(un):
-    state = un._state
+    state = inside(un).state
     return {
         "fitted": {name: np.asarray(value).tolist() for name, value in vars(un.model)["_fitted"].items()},
         "theta": state.theta.tobytes(),
         "statistics": state.statistics and state.statistics.numbers,
         "hessian": state.statistics and state.statistics.anchor.hessian.tobytes(),
-        "counts": (state.since_anchor, state.spent, state.saved),
+        "effort": inside(un).effort,
         "state": id(state),
-        "held": id(un._held),
+        "held": id(inside(un).held),
         "support": un.get_support().tolist(),
     }
 
@@ -107,7 +108,7 @@ def test_what_is_loaded_is_what_was_saved(loss, fit_intercept, weighted, include
     more = [ex.RemoveRows([9, 62]), ex.CorrectLabels([12, 61], 1.0), ex.CorrectValues([15], [0], 2.0)]
     if include_rows:
         assert_corrected_data(loaded, data)
-        assert loaded._held.n_rows == un._held.n_rows
+        assert inside(loaded).held.n_rows == inside(un).held.n_rows
         with pytest.raises(ValueError, match="row 60 was removed before"):
             loaded.apply(ex.RemoveRows([60]))
         with pytest.raises(ValueError, match="column 4 was revoked before"):
@@ -137,7 +138,7 @@ def test_numbered_rows_restore_the_data_they_were_asked_of(weighted, form):
     data, requests = make_data("logistic", weighted=weighted, zeros=True), requests_for("logistic")["mixed"]
     un = unlearner(data, "logistic", True, represent=(DENSE | SPARSE)[form])
     un.apply(requests)
-    data, held = data.after(*requests), un._held
+    data, held = data.after(*requests), inside(un).held
     numbers, X, y, s = numbered(held)
     assert_array_equal(numbers, np.flatnonzero(data.live))
     restored = type(held).from_numbered(
@@ -166,7 +167,7 @@ def test_a_stream_goes_on_after_loading(loss, include_rows, tmp_path):
     """Saved after every request, statistics keep their bound proven and their place."""
     data = make_data(loss, n=500)
     un = unlearner(data, loss, True)
-    un._tolerance = 1e9
+    inside(un).tolerance = 1e9
     if not include_rows:
         un.detach()
     for row in range(2, 40):
@@ -183,7 +184,7 @@ def test_a_stream_goes_on_after_loading(loss, include_rows, tmp_path):
         un.attach(*data.rows)
     assert_corrected_data(un, data)
     un.apply([], method="exact")
-    un._tolerance = 1e-8
+    inside(un).tolerance = 1e-8
     un.apply([], method="exact")
     assert_retrained(un, data)
 
@@ -252,7 +253,8 @@ def test_other_class_labels_are_refused_before_anything_is_written(tmp_path):
         np.array(["a\0", "b"], dtype=object),
     ):
         un = unlearner(data, "logistic", True)
-        un._spec = type(un._spec)(un._spec.loss, un._spec.alpha, un._spec.fit_intercept, classes)
+        spec = inside(un).spec
+        inside(un).spec = type(spec)(spec.loss, spec.alpha, spec.fit_intercept, classes)
         with pytest.raises(TypeError, match="cannot be stored"):
             un.save(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
@@ -330,7 +332,7 @@ def test_only_the_current_rows_are_saved_and_only_if_asked_for(loss, form, tmp_p
     for include_rows in (False, True):
         un.save(tmp_path / "file", include_rows=include_rows)
         content = (tmp_path / "file").read_bytes()
-        dtype = un._held.dtype
+        dtype = inside(un).held.dtype
         held = {value: np.array(value, dtype=dtype).tobytes() in content for value in MARKS}
         assert held == {1234.5: False, 4321.5: False, 77.25: False, 5678.25: include_rows}
         rows = [name for name in entries_of(tmp_path / "file") if name.startswith("rows.")]
@@ -408,12 +410,11 @@ def test_rows_in_panels_make_the_file_that_rows_at_once_make(
     un = ex.Unlearner(ex.LogisticRegression(ALPHA).fit(X, data.y, s), X, data.y, s)
     un.apply(HISTORIES[history])
     if added:
-        un.apply(
-            ex.AddRows(np.full((3, un._held.n_columns), 0.5), [0.0, 1.0, 1.0], weighted and [1.0, 2.0, 0.5])
-        )
+        rows = np.full((3, inside(un).held.n_columns), 0.5)
+        un.apply(ex.AddRows(rows, [0.0, 1.0, 1.0], weighted and [1.0, 2.0, 0.5]))
     if history == "none" and not added and "csr" in layout:
-        assert un._held.X.indices.dtype == (np.int64 if "64" in layout else np.int32)
-    held = un._held
+        assert inside(un).held.X.indices.dtype == (np.int64 if "64" in layout else np.int32)
+    held = inside(un).held
     small_panels(monkeypatch)
     un.save(tmp_path / "panels", include_rows=True)
     monkeypatch.setattr(held, "streamed", lambda: numbered(held))
@@ -443,7 +444,7 @@ def test_panels_are_no_larger_than_they_may_be(layout, monkeypatch):
     un.apply([ex.RevokeFeatures([1, 2]), ex.RemoveRows([5])])
     whole = un.corrected_data()[0]
     small_panels(monkeypatch)
-    held = un._held
+    held = inside(un).held
     panels = [held._current(rows)[0] for rows in held._cut_fine(held.register.live())]
     for panel in panels:
         size = panel.data.nbytes + panel.indices.nbytes if sparse.issparse(panel) else panel.nbytes
@@ -510,11 +511,11 @@ def test_the_statistics_in_a_file_are_anchored_at_the_model(loss, tmp_path):
     un = unlearner(data, loss, True, tolerance=10.0)
     for row in (3, 4, 5):
         un.apply(ex.RemoveRows(row))
-    assert un._state.since_anchor == 3
+    assert inside(un).since_anchor == 3
     un.save(tmp_path / "file")
     entries = entries_of(tmp_path / "file")
     assert_array_equal(entries["statistics.theta"], theta_of(un.model))
-    assert un._state.since_anchor == 3
+    assert inside(un).since_anchor == 3
 
 
 @each_content
@@ -560,18 +561,18 @@ def test_a_model_changed_from_outside_is_not_saved(tmp_path):
 def test_a_save_waits_for_a_request_and_a_request_for_a_save(tmp_path, monkeypatch):
     data = make_data("squared")
     un = unlearner(data, "squared", True)
-    inside, go_on = threading.Event(), threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
     write = archive.write
 
     def slow(*arguments):
-        inside.set()
+        begun.set()
         go_on.wait(30)
         write(*arguments)
 
     monkeypatch.setattr(archive, "write", slow)
     saving = threading.Thread(target=un.save, args=[tmp_path / "file"])
     saving.start()
-    inside.wait(30)
+    begun.wait(30)
     applying = threading.Thread(target=un.apply, args=[ex.RemoveRows([3])])
     applying.start()
     applying.join(0.2)
@@ -580,7 +581,7 @@ def test_a_save_waits_for_a_request_and_a_request_for_a_save(tmp_path, monkeypat
     saving.join(30)
     applying.join(30)
     assert int(entries_of(tmp_path / "file")["counts"].sum()) == 60
-    assert un._held.counts.sum() == 59
+    assert inside(un).held.counts.sum() == 59
 
 
 # Files that are not right
@@ -1036,7 +1037,7 @@ def test_what_may_be_set_to_whole_numbers_or_infinity_comes_back(include_rows, t
     data = make_data("squared")
     model = ex.Ridge(2, memory_limit=np.inf).fit(data.X, data.y)
     un = ex.Unlearner(model, data.X, data.y, tolerance=1, column_index=1)
-    un._tolerance, un._theta_bound = 1, np.float32(50)
+    inside(un).tolerance, inside(un).theta_bound = 1, np.float32(50)
     un.save(tmp_path / "file", include_rows=include_rows)
     loaded = ex.Unlearner.load(tmp_path / "file")
     assert (loaded.tolerance, loaded.theta_bound, loaded.model.memory_limit) == (1.0, 50.0, np.inf)
@@ -1107,7 +1108,7 @@ def test_a_forged_file_is_an_error_that_names_it_or_can_be_saved_again(name, for
                 raise AssertionError(f"seed {seed} of {name}: {error!r}") from error
             counts[False] += 1
         else:
-            with_noise = loaded.model.get_params().get("noise", 0) != 0 and loaded._noise.b is not None
+            with_noise = loaded.model.get_params().get("noise", 0) != 0 and inside(loaded).noise.b is not None
             counts[True] += 1
             try:
                 loaded.save(path, include_rows=loaded.attached, include_noise=with_noise)

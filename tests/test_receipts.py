@@ -21,6 +21,7 @@ from unlearning import (
     each_kind,
     each_loss,
     each_method,
+    inside,
     make_data,
     request_from,
     requests_for,
@@ -222,7 +223,7 @@ def test_the_software_is_that_of_the_process_that_applied_the_request():
 def test_the_tolerance_is_that_of_the_request():
     un = small()
     update = un.apply(ex.RemoveRows([0]))
-    un._tolerance = 1.0
+    inside(un).tolerance = 1.0
     assert read(update)["tolerance"] == 1e-8
 
 

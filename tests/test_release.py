@@ -22,6 +22,7 @@ from unlearning import (
     each_intercept,
     each_loss,
     each_method,
+    inside,
     make_data,
     profile_residual,
     theta_of,
@@ -265,16 +266,16 @@ def test_a_revoked_feature_takes_its_noise_along():
     un, b = noisy(data)
     un.apply(ex.RevokeFeatures([0, 4]))
     assert_array_equal(un.model._noise.values, b[[1, 2, 3, 5]])
-    assert_array_equal(un._noise.values[[0, 4]], [0.0, 0.0])
+    assert_array_equal(inside(un).noise.values[[0, 4]], [0.0, 0.0])
 
 
 def test_a_failed_request_leaves_noise_and_budget_alone():
     data = make_data("logistic")
     un, b = noisy(data, epsilon=EPSILON, delta=DELTA)
-    before = un.budget, un._state, un._noise
+    before = un.budget, inside(un).state, inside(un).noise
     with pytest.raises(ValueError, match="row 1000"):
         un.apply([ex.RevokeFeatures([1]), ex.RemoveRows([1000])])
-    assert (un.budget, un._state, un._noise) == before
+    assert (un.budget, inside(un).state, inside(un).noise) == before
     assert_array_equal(un.model._noise.values, b)
 
 
@@ -290,7 +291,7 @@ def test_detached_and_attached_again(fit_intercept):
     data = data.after(ex.RemoveRows([0])).renumbered()
     assert 1e-9 < residual_with(un.model, data, np.delete(b, 2)) <= 1.0
     un.attach(*data.rows[:2])
-    un._tolerance = 1e-8
+    inside(un).tolerance = 1e-8
     un.apply(ex.RemoveRows([1]), method="exact")
     assert residual_with(un.model, data.after(ex.RemoveRows([1])), np.delete(b, 2)) <= 1e-8
 
@@ -442,11 +443,11 @@ def test_an_exhausted_budget_retrains_with_fresh_noise(seed, solver):
 def test_an_exhausted_budget_raises_and_changes_nothing():
     data = make_data("logistic", n=200)
     un, _ = noisy(data, epsilon=EPSILON, delta=DELTA, on_exhausted="raise")
-    before = un.budget, un._state
+    before = un.budget, inside(un).state
     theta = theta_of(un.model)
     with pytest.raises(ex.CertificateError, match="the profile residual is at most"):
         exhausting(un)
-    assert (un.budget, un._state) == before
+    assert (un.budget, inside(un).state) == before
     assert_array_equal(theta_of(un.model), theta)
     assert un.corrected_data()[1].size == 200
     assert un.apply(ex.RemoveRows(range(10, 20))).residual_bound <= TOLERANCE
@@ -531,9 +532,9 @@ def test_a_release_is_a_certified_copy_and_changes_nothing(fit_intercept, loss, 
     un = unlearner(data, loss, fit_intercept)
     un.apply([ex.RemoveRows([3]), ex.RevokeFeatures([1])])
     data = data.after(ex.RemoveRows([3]), ex.RevokeFeatures([1]))
-    state, theta, rows = un._state, theta_of(un.model), un.corrected_data()
+    state, theta, rows = inside(un).state, theta_of(un.model), un.corrected_data()
     released = un.release(1.0, 1e-2, mechanism=mechanism)
-    assert un._state is state
+    assert inside(un).state is state
     assert_array_equal(theta_of(un.model), theta)
     assert_array_equal(un.corrected_data()[0], rows[0])
     assert not hasattr(un.model, "certificate_")
@@ -548,7 +549,7 @@ def test_a_release_is_a_certified_copy_and_changes_nothing(fit_intercept, loss, 
     assert (held.against, held.void) == ("retraining", None)
     assert held.residual + held.floor == held.residual_bound <= TOLERANCE
     settled = copy.copy(un.model)  # where the model's own residual does not do
-    set_theta(settled, un._within(TOLERANCE).theta, None)
+    set_theta(settled, inside(un).within(TOLERANCE).theta, None)
     assert exact_profile(settled, data) <= held.residual_bound
     assert {status for _, status in held.assumptions} == {"checked", "taken on trust"}
     assert held.outside
@@ -860,10 +861,10 @@ def test_a_tolerance_below_the_rounding_floor_is_refused(loss, mechanism):
     data = make_data(loss)
     data.X[:, 0] *= 1e6
     un = unlearner(data, loss, True)
-    before = un._state
+    before = inside(un).state
     with pytest.raises(ex.CertificateError, match="below 4 times the rounding floor"):
         un.release(1.0, DELTA, mechanism=mechanism)
-    assert un._state is before
+    assert inside(un).state is before
 
 
 def test_a_tolerance_of_zero_is_refused():

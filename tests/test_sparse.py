@@ -33,6 +33,7 @@ from unlearning import (
     each_method,
     gradient_and_floor,
     histories,
+    inside,
     live_through,
     make_data,
     objective_of,
@@ -140,7 +141,7 @@ def test_revoked_columns_stay_in_X_until_they_are_most_of_it(loss, method, colum
     model = ESTIMATORS[loss](ALPHA).fit(X, data.y)
     un = ex.Unlearner(model, X, data.y, column_index=column_index)
     twin = ex.Unlearner(ESTIMATORS[loss](ALPHA).fit(data.X, data.y), data.X, data.y)
-    given, compacted = un._data.X, 0
+    given, compacted = inside(un).data.X, 0
     X_held = data.X.copy()  # but for the columns that were left out: rows that moved elsewhere stay
     for j in (3, 0, 12, 7, 9, 1, 4, 13, 2, 11, 5):
         left = np.flatnonzero(data.kept & (np.arange(14) != j))
@@ -150,16 +151,16 @@ def test_revoked_columns_stay_in_X_until_they_are_most_of_it(loss, method, colum
             ex.AddRows(sparse_values(rng, 2, left.size), data.y[:2]),
             ex.RemoveRows([60 + j]),
         ):
-            before = un._data.X
+            before = inside(un).data.X
             expected = 2 * np.count_nonzero(X_held[:, ~data.kept]) > before.nnz
             update, same = un.apply(request, **method), twin.apply(request, **method)
-            assert (un._data.X is not before) == expected
+            assert (inside(un).data.X is not before) == expected
             if expected:
-                assert un._data.X.nnz < before.nnz / 2
+                assert inside(un).data.X.nnz < before.nnz / 2
                 X_held[:, ~data.kept] = 0.0
                 compacted += 1
             if not compacted:
-                assert un._data.X is given
+                assert inside(un).data.X is given
             assert (update.rows_touched, update.features_revoked) == (
                 same.rows_touched,
                 same.features_revoked,
@@ -211,7 +212,7 @@ def test_names_outlive_the_columns_around_them():
     frame = pandas.DataFrame.sparse.from_spmatrix(sparse.csr_matrix(csr(data.X)), columns=names)
     model = ex.Ridge(ALPHA).fit(frame, data.y)
     un = ex.Unlearner(model, frame, data.y)
-    assert sparse.issparse(un._data.X)
+    assert sparse.issparse(inside(un).data.X)
     for revoked in ("dam", "hjb", "en"):
         un.apply(ex.RevokeFeatures(list(revoked)))
         data = data.after(ex.RevokeFeatures([names.index(name) for name in revoked]))
@@ -223,7 +224,7 @@ def test_names_outlive_the_columns_around_them():
         assert_array_equal(model.feature_names_in_, [names[j] for j in np.flatnonzero(data.kept)])
         assert_corrected_data(un, data)
         assert_retrained(un, data)
-    assert un._data.X.shape[1] < 14
+    assert inside(un).data.X.shape[1] < 14
     with pytest.raises(ValueError, match="column 'a' was revoked before"):
         un.apply(ex.RevokeFeatures("a"))
 
@@ -242,7 +243,7 @@ def test_other_sparse_formats_are_converted(loss, name, kind):
 
     expected = unlearner(data, loss, True, represent=csr)
     un = unlearner(data, loss, True, represent=represent)
-    assert un._data.X.format == "csr"
+    assert inside(un).data.X.format == "csr"
     assert_array_equal(theta_of(un.model), theta_of(expected.model))
     assert_allclose(ex.residual(un.model, represent(data.X), data.y), un.residual(), rtol=0, atol=1e-12)
     g = kernels.gradient(represent(data.X), data.y, theta_of(un.model), **objective_of(un, None))
@@ -259,7 +260,7 @@ def test_whole_numbers_are_converted(dtype):
     whole = (data.X != 0).astype(np.float64)
     data = replace(data, X=whole)
     un = unlearner(data, "squared", True, represent=lambda X: csr(X, dtype=dtype))
-    assert un._data.X.dtype == np.float64
+    assert inside(un).data.X.dtype == np.float64
     new = ex.AddRows(csr(whole[:2], dtype=dtype), data.y[:2])
     un.apply(new)
     assert_retrained(un, data.after(new))
@@ -270,7 +271,7 @@ def test_a_pandas_frame_of_sparse_columns_stays_sparse():
     data = make_data("logistic", zeros=True)
     frame = pandas.DataFrame.sparse.from_spmatrix(sparse.csr_matrix(csr(data.X)), columns=list("abcdef"))
     un = ex.Unlearner(ex.LogisticRegression(ALPHA).fit(frame, data.y), frame, data.y)
-    assert sparse.issparse(un._data.X)
+    assert sparse.issparse(inside(un).data.X)
     un.apply([ex.RevokeFeatures("b"), ex.AddRows(frame[:3], data.y[:3])])
     data = data.after(ex.RevokeFeatures([1]), ex.AddRows(data.X[:3, [0, 2, 3, 4, 5]], data.y[:3]))
     assert_corrected_data(un, data)
@@ -284,7 +285,7 @@ def test_a_matrix_without_entries_is_data(loss, fit_intercept, method):
     data = make_data(loss)
     data.X[:] = 0.0
     un = unlearner(data, loss, fit_intercept, represent=csr)
-    assert un._data.X.nnz == 0
+    assert inside(un).data.X.nnz == 0
     assert_array_equal(np.ravel(un.model.coef_), np.zeros(6))
     for request in (
         ex.RemoveRows([3, 4]),
@@ -478,11 +479,11 @@ def test_above_the_memory_limit_auto_never_holds_a_whole_hessian(loss, method, l
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, True, represent=REPRESENTATIONS[form], memory_limit=limit)
     for kind in ("remove_many_rows", "correct_values", "revoke_feature"):
-        anchor = un._state.anchor
+        anchor = inside(un).state.anchor
         assert anchor is None or not anchor.complete
         un.apply(requests_for(loss)[kind], **method)
         data = data.after(*requests_for(loss)[kind])
-    assert un._state.anchor is None or not un._state.anchor.complete
+    assert inside(un).state.anchor is None or not inside(un).state.anchor.complete
     un.apply([])
     assert un.residual() <= un.tolerance
     fresh = un.retrain()

@@ -14,6 +14,7 @@ from unlearning import (
     each_intercept,
     each_loss,
     each_weighting,
+    inside,
     make_data,
     objective_of,
     profile_residual,
@@ -87,7 +88,7 @@ def test_every_step_of_a_stream_is_within_its_bound_and_the_tolerance(
 def test_after_10_000_requests_the_model_is_within_its_bound_of_retraining(loss, fit_intercept, tolerance):
     data = make_data(loss, n=2000, d=D, weighted=True)
     un = unlearner(data, loss, fit_intercept, tolerance=1e-6)
-    un._tolerance = tolerance
+    inside(un).tolerance = tolerance
     settled = 0
     for request in stream(data, loss, 10_000):
         update = un.apply(request)
@@ -96,7 +97,7 @@ def test_after_10_000_requests_the_model_is_within_its_bound_of_retraining(loss,
     assert_corrected_data(un, data)
     assert (settled > 0) == (loss == "logistic" and tolerance < 1.0)
     X, y, s = data.rows
-    un._tolerance = TOLERANCE
+    inside(un).tolerance = TOLERANCE
     retrained = un.retrain()
     if tolerance == 1e9:  # with a bound that says something
         assert update.residual_bound < 1e6
@@ -129,12 +130,12 @@ def test_the_step_from_the_anchor_reads_the_touched_rows_only(loss, fit_intercep
         X = represent(data.X)
         un = ex.Unlearner(kind(fit_intercept=fit_intercept).fit(X, data.y), X, data.y, tolerance=1e9)
         if poison:
-            if isinstance(un._data.X, np.ndarray):
-                un._data.X = un._data.X.copy(order="K")
-                un._data.X[4:] = np.nan
+            if isinstance(inside(un).data.X, np.ndarray):
+                inside(un).data.X = inside(un).data.X.copy(order="K")
+                inside(un).data.X[4:] = np.nan
             else:
-                un._data.X = un._data.X.copy()
-                un._data.X.data[un._data.X.indptr[4] :] = np.nan
+                inside(un).data.X = inside(un).data.X.copy()
+                inside(un).data.X.data[inside(un).data.X.indptr[4] :] = np.nan
         update = un.apply([ex.RemoveRows([2, 3]), ex.CorrectLabels([0, 1], data.y[[1, 0]])])
         assert update.method == "auto"
         assert update.residual is None

@@ -39,6 +39,7 @@ from unlearning import (
     each_weighting,
     gradient_and_floor,
     histories,
+    inside,
     live_through,
     make_data,
     objective_of,
@@ -660,7 +661,7 @@ def test_retrain_fits_a_fresh_model_to_the_corrected_data(loss, fit_intercept):
     assert fresh is not un.model
     assert_array_equal(theta_of(un.model), theta)
     assert (fresh.alpha, fresh.fit_intercept, fresh.tol) == (ALPHA, fit_intercept, un.tolerance)
-    un._model = fresh
+    inside(un).model = fresh
     assert_retrained(un, data.after(*requests))
 
 
@@ -809,7 +810,9 @@ def test_X_is_held_by_reference_and_never_modified(loss, method, represent):
     kind_of_model = ex.Ridge if loss == "squared" else ex.LogisticRegression
     un = ex.Unlearner(kind_of_model(ALPHA).fit(X, y), X, y)
     un.apply(represented(requests_for(loss)["mixed"], represent), **method)
-    assert all(np.shares_memory(*parts) for parts in zip(parts_of(un._data.X), parts_of(X), strict=True))
+    assert all(
+        np.shares_memory(*parts) for parts in zip(parts_of(inside(un).data.X), parts_of(X), strict=True)
+    )
     assert bits_of(X) == bits
     assert_array_equal(y, data.y)
 
@@ -844,4 +847,4 @@ def test_memory_is_proportional_to_the_edits(dtype, order):
     finally:
         tracemalloc.stop()
     assert peak < X.nbytes / 2  # no copy of X, ever: targets, weights and flags are 6 % of a float32 X each
-    assert len(un._data.overlay_X) <= 2 * 51  # rows in the overlay, and room for as many
+    assert len(inside(un).data.overlay_X) <= 2 * 51  # rows in the overlay, and room for as many

@@ -18,7 +18,7 @@ from problems import drebin
 from scipy import sparse
 from scipy.special import ndtr, ndtri
 from scipy.stats import chi2
-from unlearning import each_intercept, each_loss
+from unlearning import each_intercept, each_loss, inside
 
 import expunge as ex
 from expunge import _core as core
@@ -118,7 +118,7 @@ def verdict(un, **options):
 def tolerances(history, loss, fit_intercept, storage):
     """Public constants below, at and above what is admissible."""
     retrained = worlds(history, loss, fit_intercept, storage)[1]
-    floor = retrained._measured(retrained._state.theta).floor
+    floor = inside(retrained).measured(inside(retrained).state.theta).floor
     return [floor * times for times in (0.5, 2.0, 3.9, 4.1, 10.0, 1e3)]
 
 
@@ -142,7 +142,7 @@ def test_worlds_with_the_old_norm_are_told_apart_by_a_refusal(monkeypatch):
 
     def with_old_norm(panels, theta, loss, penalty, fit_intercept, noise):
         found = measure(panels, theta, loss, penalty, fit_intercept, noise)
-        return release_module.replace(found, floor=found.floor * un._data.largest_norm)
+        return release_module.replace(found, floor=found.floor * inside(un).data.largest_norm)
 
     monkeypatch.setattr(unlearner_module, "measure", with_old_norm)
     seen = []
@@ -204,8 +204,8 @@ def test_worlds_have_the_same_intercept_and_verification_bit_for_bit(history, lo
                 un.apply(ex.AddRows(storage(np.ones((3, D))), np.arange(3) % 2, np.ones(3)))
             for count in (1, 2):
                 ex.set_num_threads(count)
-                intercept = best_intercept(un._data.panels(), coef, un._loss)
-                at = un._measured(np.append(coef, intercept))
+                intercept = best_intercept(inside(un).data.panels(), coef, inside(un).loss)
+                at = inside(un).measured(np.append(coef, intercept))
                 found.append((intercept, at.residual, at.floor, at.largest_norm))
         ex.set_num_threads(threads)
         assert len(set(found)) == 1, trial
@@ -227,7 +227,7 @@ def sums(un, seed):
     released = un.release(EPSILON, DELTA, random_state=seed)
     held = released.certificate_
     steps = Grid(round(held.sigma / held.resolution), frexp(held.resolution)[1] - 1)
-    theta = un._within(held.tolerance).theta[:D]
+    theta = inside(un).within(held.tolerance).theta[:D]
     expected = reference.add_normal(theta, steps.steps, steps.exponent, random_bytes(seed))
     return np.ravel(released.coef_) / held.resolution, expected
 
@@ -494,7 +494,7 @@ def test_worlds_count_no_draws_of_noise_in_a_release():
     model = ex.LogisticRegression(noise=1e-3).fit(X, y)
     un = ex.Unlearner(model, X, y, epsilon=0.5, delta=1e-5, on_exhausted="retrain")
     un.apply(ex.RemoveRows(range(100)), method="first_order", tau=1e-9)
-    assert un._noise.draws == 1
+    assert inside(un).noise.draws == 1
     assert un.release(0.5, 1e-5, mechanism="objective")._noise.draws == 0
 
 
@@ -516,7 +516,7 @@ def test_worlds_lose_what_left_when_rows_are_attached_again(tmp_path):
     un = ex.Unlearner(
         ex.Ridge().fit(np.vstack([X, row]), np.append(y, 1.0)), np.vstack([X, row]), np.append(y, 1.0)
     )
-    un._tolerance = 1e9
+    inside(un).tolerance = 1e9
     un.detach().apply(ex.Edit(before=(row[None], [1.0])))
     un.attach(X, y).save(tmp_path / "file")
     with np.load(tmp_path / "file") as entries:
@@ -559,10 +559,10 @@ def test_worlds_with_the_old_norm_are_found_in_files(loss, fit_intercept, monkey
     """Planted: sums as they were kept, with the largest norm that a row ever had."""
 
     def kept(un):
-        objective, theta = un._objective(), un._state.theta
+        objective, theta = inside(un).objective(), inside(un).state.theta
         at, anchor = objective.evaluate(theta), core.Anchor(objective, theta)
         floor = objective.rounding_floor(theta)
-        return core.AnchoredStatistics(objective, anchor, at, floor, un._data.largest_norm)
+        return core.AnchoredStatistics(objective, anchor, at, floor, inside(un).data.largest_norm)
 
     row = np.zeros(D)
     row[2] = SECRET

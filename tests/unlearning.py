@@ -126,6 +126,116 @@ def unlearner(
     return ex.Unlearner(model, X, y, s, tolerance=tolerance, **options)
 
 
+class Inside:
+    """What an Unlearner holds behind its public face. No other place of the tests names its private parts."""
+
+    def __init__(self, un):
+        self._un = un
+
+    @property
+    def state(self):
+        """theta, its evaluation, anchor and statistics."""
+        return self._un._state
+
+    @property
+    def statistics(self):
+        """The anchored statistics; None where none are kept."""
+        return self.state.statistics
+
+    @property
+    def since_anchor(self):
+        """Requests since the statistics were anchored."""
+        return self.state.since_anchor
+
+    @property
+    def effort(self):
+        """Requests and passes since the statistics were anchored, and the passes that these saved."""
+        return self.state.since_anchor, self.state.spent, self.state.saved
+
+    @property
+    def hessian_is_current(self):
+        """Whether the anchor is the Hessian of the current data at its own theta."""
+        return self.state.current
+
+    @property
+    def gram(self):
+        """The bound of |S^1/2 X|^2 that was last asked for, and what requests since may have added."""
+        return self.state.gram_norm, self.state.gram_added
+
+    @property
+    def held(self):
+        """The data, attached or not."""
+        return self._un._held
+
+    @property
+    def data(self):
+        """The data with their rows; raises where the Unlearner is detached."""
+        return self._un._data
+
+    @property
+    def spec(self):
+        """Loss, alpha, intercept and classes."""
+        return self._un._spec
+
+    @spec.setter
+    def spec(self, spec):
+        self._un._spec = spec
+
+    @property
+    def noise(self):
+        """The noise of the objective over all columns that were ever handed over, or None."""
+        return self._un._noise
+
+    @property
+    def loss(self):
+        return self._un._loss
+
+    @property
+    def lock(self):
+        return self._un._lock
+
+    @property
+    def tolerance(self):
+        return self._un._tolerance
+
+    @tolerance.setter
+    def tolerance(self, tolerance):
+        self._un._tolerance = tolerance
+
+    @property
+    def theta_bound(self):
+        return self._un._theta_bound
+
+    @theta_bound.setter
+    def theta_bound(self, theta_bound):
+        self._un._theta_bound = theta_bound
+
+    @property
+    def model(self):
+        return self._un._model
+
+    @model.setter
+    def model(self, model):
+        self._un._model = model
+
+    def objective(self):
+        """The objective of the current data."""
+        return self._un._objective()
+
+    def measured(self, theta):
+        """The profile residual at theta and its rounding floor, as a release measures them."""
+        return self._un._measured(theta)
+
+    def within(self, limit):
+        """What a release would publish: parameters whose profile residual is within the limit."""
+        return self._un._within(limit)
+
+
+def inside(un):
+    """What the Unlearner holds behind its public face."""
+    return Inside(un)
+
+
 def represented(requests, represent):
     """The same requests, rows that join in that representation."""
     return [
@@ -168,8 +278,8 @@ def represented_by_value(edits, represent):
 def assert_corrected_data(un, data):
     """They are `data`, bit for bit, and in CSR where X is sparse."""
     X, y, s = un.corrected_data()
-    assert X.dtype == un._data.X.dtype
-    assert sparse.issparse(X) == sparse.issparse(un._data.X)
+    assert X.dtype == inside(un).data.X.dtype
+    assert sparse.issparse(X) == sparse.issparse(inside(un).data.X)
     if sparse.issparse(X):
         assert X.format == "csr"
         assert sparse.csr_array((X.data, X.indices, X.indptr), shape=X.shape).has_canonical_format
@@ -350,7 +460,7 @@ def step_of(data, loss, kinds):
 
 def happened(event, un):
     """The Unlearner after it was detached, or saved and loaded."""
-    if event != "file" and un.attached and un._state.statistics is None and un.model.solver == "cg":
+    if event != "file" and un.attached and inside(un).statistics is None and un.model.solver == "cg":
         with pytest.raises(ValueError, match="solver='cg' does not keep"):
             un.detach()
         return un
