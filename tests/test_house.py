@@ -408,7 +408,6 @@ def test_kernels_and_their_twins_take_the_same_arguments(name):
     assert arguments(kernels) == arguments(reference)
 
 
-@pytest.mark.isa
 @pytest.mark.parametrize(
     "name",
     [m.name for m in pkgutil.iter_modules([str(PACKAGE)]) if not m.name.startswith(("_core_", "__main__"))],
