@@ -7,7 +7,8 @@
 
 A bug is a name, the test files that should notice it, the likeliest first, and lines of the package with what
 is written in their place. Lines that are not there, or are there twice, end the script: the code has moved,
-and the bug must move with it (--list looks, and runs nothing). The exit status is 1 if a bug went unnoticed.
+and the bug must move with it (--list looks, and runs nothing). First the tests must pass without a bug; but
+for --only and --unchecked. The exit status is 1 if a bug went unnoticed.
 """
 
 import argparse
@@ -270,9 +271,9 @@ def build(root):
         shutil.copy(module, root / "python" / "expunge")
 
 
-def caught_by(bug, folder, tests, timeout):
-    """The test that fails first with the package of this folder, or None."""
-    files = [path for name in bug.tests if (path := tests / f"test_{name}.py").exists()]
+def caught_by(names, folder, tests, timeout):
+    """The test of these files that fails first with the package of this folder, or None."""
+    files = [path for name in names if (path := tests / f"test_{name}.py").exists()]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *files]
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -296,6 +297,7 @@ def main():
     parser.add_argument("--only", default="", help="parts of names, separated by commas")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one bug")
     parser.add_argument("--cpp", action="store_true", help="bugs in the core")
+    parser.add_argument("--unchecked", action="store_true", help="skip the run without a bug")
     parser.add_argument("--list", action="store_true", help="look for the lines alone")
     options = parser.parse_args()
     bugs = [
@@ -307,6 +309,10 @@ def main():
     folder, kinds = ("cpp", (".cpp", ".hpp")) if options.cpp else ("python/expunge", (".py",))
     sources = sorted(path for path in (root / folder).rglob("*") if path.suffix in kinds)
     places = [place_of(bug, sources).relative_to(root) for bug in bugs]
+    if not (options.list or options.only or options.unchecked):
+        names = sorted({name for bug in bugs for name in bug.tests})
+        if test := caught_by(names, root / "python", tests, 10 * options.timeout):
+            raise SystemExit(f"without any bug, {test} fails")
     missed = 0
     for bug, place in zip(bugs, places, strict=True):
         if options.list:
@@ -323,7 +329,7 @@ def main():
             plant(bug, copy / place)
             if options.cpp:
                 build(copy)
-            test = caught_by(bug, copy / "python", tests, options.timeout)
+            test = caught_by(bug.tests, copy / "python", tests, options.timeout)
         missed += test is None
         verdict = "MISSED" if test is None else "caught"
         print(f"{verdict} {bug.name:60} {perf_counter() - started:5.0f} s  {test or ''}", flush=True)

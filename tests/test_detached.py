@@ -88,7 +88,7 @@ def snapshot(un):
 # Requests by value
 
 
-@in_pairs(kind=KINDS, loss=LOSSES, fit_intercept=INTERCEPT, weighted=WEIGHTED, represent=FAMILIES)
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, weighted=WEIGHTED, represent=FAMILIES)
 def test_requests_by_value_do_what_the_same_requests_do_to_rows(
     kind, loss, fit_intercept, weighted, represent
 ):

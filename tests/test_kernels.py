@@ -417,7 +417,7 @@ HUGE = [1e155, 1e200, 1e300, 1.7e308]
     form={"c": np.ascontiguousarray, "f": np.asfortranarray, "csr": sparse.csr_matrix, "twin": "twin"},
     size=HUGE,
     fit_intercept=INTERCEPT,
-    loss=LOSSES,
+    loss=list(LOSSES),
 )
 def test_what_overflows_in_a_row_of_weight_0_is_not_seen(loss, fit_intercept, size, form):
     module, form = (reference, np.asarray) if form == "twin" else (kernels, form)

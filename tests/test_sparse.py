@@ -133,7 +133,7 @@ def wide_data(loss, n=80, d=14):
     return make_data(loss, n=n, d=d, zeros=True)
 
 
-@in_pairs(loss=LOSSES, method=METHODS, column_index={"no index": False, "index": True})
+@in_pairs(loss=list(LOSSES), method=METHODS, column_index={"no index": False, "index": True})
 def test_revoked_columns_stay_in_X_until_they_are_most_of_it(loss, method, column_index):
     """And whatever is asked for afterwards still names rows and columns of the X that was handed over."""
     data, rng = wide_data(loss), np.random.default_rng(1)
@@ -233,7 +233,7 @@ def test_names_outlive_the_columns_around_them():
 # What is accepted
 
 
-@in_pairs(loss=LOSSES, name=["lil", "dok", "bsr", "dia", "coo", "csc"], kind=["array", "matrix"])
+@in_pairs(loss=list(LOSSES), name=["lil", "dok", "bsr", "dia", "coo", "csc"], kind=["array", "matrix"])
 def test_other_sparse_formats_are_converted(loss, name, kind):
     data = make_data(loss, zeros=True)
 
@@ -277,7 +277,7 @@ def test_a_pandas_frame_of_sparse_columns_stays_sparse():
     assert_retrained(un, data)
 
 
-@in_pairs(loss=LOSSES, fit_intercept=INTERCEPT, method=METHODS)
+@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, method=METHODS)
 def test_a_matrix_without_entries_is_data(loss, fit_intercept, method):
     data = make_data(loss)
     data.X[:] = 0.0
@@ -420,7 +420,7 @@ def linear_system(un, before, data, theta, hessian):
     return g, reference.hessian(X, theta[lasting], **objective_of(un, s)), floor
 
 
-@in_pairs(kind=KINDS, loss=LOSSES, block=BLOCKS, form=["float64_c", "csr_int32"])
+@in_pairs(kind=KINDS, loss=list(LOSSES), block=BLOCKS, form=["float64_c", "csr_int32"])
 def test_conjugate_gradients_keep_what_every_method_promises(kind, loss, block, form):
     fit_intercept, limit = block
     before, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)[kind]
@@ -466,7 +466,7 @@ def test_conjugate_gradients_and_cholesky_fit_the_same_model(loss, fit_intercept
         assert_retrained(by_cholesky, data)
 
 
-@in_pairs(loss=LOSSES, method=METHODS, limit=[0, 1000], form=["float64_c", "csr_int32"])
+@in_pairs(loss=list(LOSSES), method=METHODS, limit=[0, 1000], form=["float64_c", "csr_int32"])
 def test_above_the_memory_limit_auto_never_holds_a_whole_hessian(loss, method, limit, form):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, True, represent=REPRESENTATIONS[form], memory_limit=limit)

@@ -120,7 +120,7 @@ def test_a_wider_tolerance_serves_more_requests_without_the_data():
     assert passes[1e-8] >= 100 > passes[1e-2] > passes[1.0]
 
 
-@in_pairs(loss=LOSSES, fit_intercept=INTERCEPT, represent=NATIVE)
+@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, represent=NATIVE)
 def test_the_step_from_the_anchor_reads_the_touched_rows_only(loss, fit_intercept, represent):
     data = make_data(loss, zeros=True)
     kind = ex.Ridge if loss == "squared" else ex.LogisticRegression

@@ -63,7 +63,7 @@ from expunge.losses import LOSSES
 
 
 @pytest.mark.isa
-@in_pairs(kind=KINDS, loss=LOSSES, fit_intercept=INTERCEPT, weighted=WEIGHTED, represent=FAMILIES)
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, weighted=WEIGHTED, represent=FAMILIES)
 def test_exact_unlearning_equals_retraining(kind, loss, fit_intercept, weighted, represent):
     data, requests = make_data(loss, weighted=weighted, zeros=True), requests_for(loss)[kind]
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -72,7 +72,7 @@ def test_exact_unlearning_equals_retraining(kind, loss, fit_intercept, weighted,
     assert_retrained(un, data.after(*requests))
 
 
-@in_pairs(kind=KINDS, loss=LOSSES, fit_intercept=INTERCEPT, weighted=WEIGHTED)
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, weighted=WEIGHTED)
 def test_exact_unlearning_of_cells_that_are_not_0_equals_retraining(kind, loss, fit_intercept, weighted):
     data, requests = make_data(loss, weighted=weighted), requests_for(loss)[kind]
     un = unlearner(data, loss, fit_intercept)
@@ -80,7 +80,7 @@ def test_exact_unlearning_of_cells_that_are_not_0_equals_retraining(kind, loss, 
     assert_retrained(un, data.after(*requests))
 
 
-@in_pairs(loss=LOSSES, fit_intercept=INTERCEPT, represent=[*FAMILIES, "csc"])
+@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, represent=[*FAMILIES, "csc"])
 def test_a_stream_of_exact_requests_equals_retraining(loss, fit_intercept, represent):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -121,7 +121,7 @@ EACH_REQUEST = ["remove_rows", "add_weighted_rows", "correct_labels", "correct_v
 
 
 @pytest.mark.filterwarnings("ignore:the tolerance")  # all go as far as rounding lets them
-@in_pairs(kind=[*EACH_REQUEST, "revoke_features", "mixed"], loss=LOSSES, represent=NATIVE)
+@in_pairs(kind=[*EACH_REQUEST, "revoke_features", "mixed"], loss=list(LOSSES), represent=NATIVE)
 def test_every_native_representation_gives_the_same_numbers(kind, loss, represent):
     assert_the_same_numbers(kind, loss, represent)
 
@@ -272,7 +272,7 @@ SECOND_ORDER = ["corrected", "original"]
 
 @in_pairs(
     kind=KINDS,
-    loss=LOSSES,
+    loss=list(LOSSES),
     fit_intercept=INTERCEPT,
     weighted=WEIGHTED,
     hessian=SECOND_ORDER,
@@ -287,7 +287,7 @@ def test_second_order_is_one_newton_step(kind, loss, fit_intercept, weighted, he
     assert np.linalg.norm(update.step - step) <= tolerance
 
 
-@in_pairs(kind=KINDS, loss=LOSSES, fit_intercept=INTERCEPT, earlier=list(METHODS), hessian=SECOND_ORDER)
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, earlier=list(METHODS), hessian=SECOND_ORDER)
 def test_second_order_is_one_newton_step_after_other_requests(kind, loss, fit_intercept, earlier, hessian):
     data, requests = make_data(loss, weighted=True), requests_for(loss)
     un = unlearner(data, loss, fit_intercept)
@@ -389,7 +389,7 @@ def assert_safe(un, before, data, theta, update):
     assert update.residual < np.linalg.norm(g)
 
 
-@in_pairs(kind=KINDS, loss=LOSSES, fit_intercept=INTERCEPT, represent=FAMILIES)
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, represent=FAMILIES)
 def test_first_order_with_its_own_tau_reduces_the_residual(kind, loss, fit_intercept, represent):
     data, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -424,7 +424,7 @@ def test_the_safe_tau_is_not_needlessly_small(loss):
     assert update.tau >= (1.0 - 1e-12) / (ALPHA + LOSSES[loss].max_d2 * frobenius)
 
 
-@in_pairs(kind=KINDS, loss=LOSSES, fit_intercept=INTERCEPT)
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT)
 def test_first_order_with_a_given_tau_is_one_gradient_step(kind, loss, fit_intercept):
     before, requests, tau = make_data(loss), requests_for(loss)[kind], 1e-3
     un = unlearner(before, loss, fit_intercept)
@@ -441,7 +441,7 @@ def test_first_order_with_a_given_tau_is_one_gradient_step(kind, loss, fit_inter
 # Methods in any order
 
 
-@in_pairs(loss=LOSSES, first=list(METHODS), second=list(METHODS), third=list(METHODS))
+@in_pairs(loss=list(LOSSES), first=list(METHODS), second=list(METHODS), third=list(METHODS))
 def test_after_any_methods_an_exact_request_reaches_retraining(loss, first, second, third):
     methods = first, second, third
     data, requests = make_data(loss), requests_for(loss)
@@ -560,7 +560,7 @@ def idle_requests(data):
 
 @in_pairs(
     kind=list(idle_requests(make_data("squared"))),
-    loss=LOSSES,
+    loss=list(LOSSES),
     fit_intercept=INTERCEPT,
     method=METHODS,
     represent=["float64_c", "csr_explicit_zeros"],
@@ -581,7 +581,7 @@ def test_requests_that_change_nothing_leave_theta(kind, loss, fit_intercept, met
 # What an Update says
 
 
-@in_pairs(kind=KINDS, loss=LOSSES, fit_intercept=INTERCEPT, method=METHODS)
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, method=METHODS)
 def test_an_update_can_be_checked(kind, loss, fit_intercept, method):
     before, requests = make_data(loss, weighted=True), requests_for(loss)[kind]
     un = unlearner(before, loss, fit_intercept)
@@ -684,7 +684,7 @@ def test_corrected_data_are_copies_in_the_users_labels_without_weights_that_nobo
 # Rows and columns by number
 
 
-@in_pairs(loss=LOSSES, represent=FAMILIES)
+@in_pairs(loss=list(LOSSES), represent=FAMILIES)
 def test_added_rows_continue_the_count_and_may_be_corrected_and_removed(loss, represent):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, True, represent=represent)
@@ -752,7 +752,7 @@ def test_names_and_positions_name_the_same_columns_after_others_were_revoked():
 
 @in_pairs(
     kind=["remove_rows", "add_rows", "correct_labels", "correct_values", "mixed_rows"],
-    loss=LOSSES,
+    loss=list(LOSSES),
     method=["corrected", "original", "first_order"],
     represent=["float64_c", "float64_f", "csr_int32"],
 )
@@ -790,7 +790,7 @@ def test_the_step_reads_the_touched_rows_only(kind, loss, method, represent, mon
     assert_array_equal(poisoned, whole)
 
 
-@in_pairs(loss=LOSSES, method=METHODS, represent=[*NATIVE, "csr_matrix", "csr_explicit_zeros"])
+@in_pairs(loss=list(LOSSES), method=METHODS, represent=[*NATIVE, "csr_matrix", "csr_explicit_zeros"])
 def test_X_is_held_by_reference_and_never_modified(loss, method, represent):
     data = make_data(loss)
     X, y = read_only(represent(data.X)), read_only(data.y.copy())
@@ -805,7 +805,7 @@ def test_X_is_held_by_reference_and_never_modified(loss, method, represent):
     assert_array_equal(y, data.y)
 
 
-@in_pairs(loss=LOSSES, method=METHODS, represent=CONVERTED)
+@in_pairs(loss=list(LOSSES), method=METHODS, represent=CONVERTED)
 def test_what_is_copied_once_is_not_modified_either(loss, method, represent):
     data = make_data(loss, zeros=True)
     X = read_only(represent(data.X))
