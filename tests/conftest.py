@@ -1,12 +1,12 @@
 """Fixtures that every test file shares."""
 
 import pytest
-from problems import INTEGERS, REPRESENTATIONS, nothing_densifies
+from problems import INTEGERS, NATIVE, REPRESENTATIONS, nothing_densifies
 
 from expunge import _core
 
 
-@pytest.fixture(params=REPRESENTATIONS)
+@pytest.fixture(params=NATIVE)
 def represent(request):
     """A function from a float64 array of float32 numbers to the same X in one representation.
 

@@ -1,9 +1,11 @@
 """Seeded problems, the retraining oracle and the real data that every test file shares."""
 
 import os
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,54 @@ from scipy import sparse
 from sklearn.metrics import average_precision_score, f1_score
 
 Array = NDArray[np.float64]
+
+
+# Parameters
+
+
+def covering(cases, levels):
+    """Few of the cases, such that two levels that meet in any of them meet in one of these.
+
+    `levels`: of each case, a tuple of what it consists of. A greedy search that gives the same every time.
+    """
+    numbers = {}
+    pairs = np.array(
+        [
+            [numbers.setdefault(pair, len(numbers)) for pair in combinations(enumerate(level), 2)]
+            for level in levels
+        ]
+    )
+    to_meet = np.ones(len(numbers), dtype=bool)
+    chosen = []
+    while to_meet.any():
+        best = int(np.argmax(to_meet[pairs].sum(axis=1)))
+        to_meet[pairs[best]] = False
+        chosen.append(best)
+    return [cases[i] for i in sorted(chosen)]
+
+
+def in_pairs(**parameters):
+    """Parametrises by few cases in which every two values of every two parameters meet.
+
+    A parameter is a sequence, or a mapping from ids to values; `represent` is passed on to the fixture.
+    """
+    values = [
+        p if isinstance(p, Mapping) and name != "represent" else {str(value): value for value in p}
+        for name, p in parameters.items()
+    ]
+    ids = list(product(*values))
+    return pytest.mark.parametrize(
+        tuple(parameters),
+        [
+            pytest.param(*(of[key] for of, key in zip(values, case, strict=True)), id="-".join(case))
+            for case in covering(ids, ids)
+        ],
+        indirect=["represent"] if "represent" in parameters else [],
+    )
+
+
+INTERCEPT = {"plain": False, "intercept": True}
+WEIGHTED = {"unweighted": False, "weighted": True}
 
 
 @dataclass(frozen=True)
@@ -147,6 +197,21 @@ PROBLEMS = [
 each_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 
 
+def each_problem_in(forms, problems=PROBLEMS):
+    """Every problem; every shape, loss and intercept in every one of these representations."""
+    cases = list(product(problems, forms))
+    levels = [
+        (problem.name.split("-")[0], problem.loss, problem.fit_intercept, form) for problem, form in cases
+    ]
+    chosen = covering(cases, levels)
+    chosen += [(problem, "float64_c") for problem in problems if all(problem is not p for p, _ in chosen)]
+    return pytest.mark.parametrize(
+        ("problem", "represent"),
+        [pytest.param(problem, form, id=f"{problem.name}-{form}") for problem, form in chosen],
+        indirect=["represent"],
+    )
+
+
 # Representations of X
 
 
@@ -214,6 +279,7 @@ SPARSE = {
     "csr_int32": csr,
     "csr_int64": partial(csr, index=np.int64),
     "csr_float32": partial(csr, dtype=np.float32),
+    "csr_float32_int64": partial(csr, dtype=np.float32, index=np.int64),
     "csr_matrix": partial(csr, kind=sparse.csr_matrix),
     "csr_read_only": lambda X: read_only(csr(X)),
     "csr_explicit_zeros": lambda X: csr(X, stored=every_third_row(X)),
@@ -229,9 +295,18 @@ INTEGERS = {  # of whole numbers
     "csr_int8": partial(csr, dtype=np.int8),
 }
 
-# What the costly tests cross with their other parameters.
-REQUIRED = ["float64_c", "float64_f", "float32_c", "read_only", "csr_int32", "csr_int64", "csc"]
-in_required_forms = pytest.mark.parametrize("represent", REQUIRED, indirect=True)
+# What kernels read as it is; everything else is converted to one of these, by as_matrix, before they see it.
+NATIVE = [
+    *("float64_c", "float64_f", "float32_c", "float32_f"),
+    *("csr_int32", "csr_int64", "csr_float32", "csr_float32_int64"),
+]
+CONVERTED = [form for form in REPRESENTATIONS if form not in NATIVE]
+# One of each family, for what sees X through kernels only.
+FAMILIES = ["float64_c", "float32_f", "csr_int32", "csr_float32_int64"]
+
+in_converted_forms = pytest.mark.parametrize("represent", CONVERTED, indirect=True)
+in_every_form = pytest.mark.parametrize("represent", REPRESENTATIONS, indirect=True)
+in_families = pytest.mark.parametrize("represent", FAMILIES, indirect=True)
 in_sparse_forms = pytest.mark.parametrize("represent", SPARSE, indirect=True)
 
 

@@ -3,11 +3,22 @@
 import copy
 import pickle
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import csr, float32_values, in_required_forms, nothing_densifies, retrain
+from problems import (
+    INTERCEPT,
+    REPRESENTATIONS,
+    covering,
+    csr,
+    float32_values,
+    in_families,
+    in_pairs,
+    nothing_densifies,
+    retrain,
+)
 from scipy import sparse
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -118,8 +129,7 @@ def test_adoption_measures_and_polishes_what_each_solver_left(loss, solver, fit_
         assert_array_equal(model.intercept_, 0.0)
 
 
-@with_and_without_intercept
-@each_loss
+@in_pairs(loss=["squared", "logistic"], fit_intercept=INTERCEPT, represent=REPRESENTATIONS)
 def test_a_model_is_adopted_in_every_representation(loss, fit_intercept, represent):
     X, y, s = data(loss, weighted=True)
     X[:, 3] = 0.0
@@ -242,24 +252,27 @@ def requests():
     }
 
 
-@pytest.mark.parametrize(("make_request", "corrected"), requests().values(), ids=requests())
-@with_and_without_intercept
-@with_and_without_weights
+FITTED = [
+    ("squared", "auto", None, "float64_c"),
+    ("squared", "sag", None, "csr_int32"),
+    ("squared", "svd", None, "csr_float32"),
+    ("logistic", "lbfgs", "0_1", "float64_f"),
+    ("logistic", "newton-cholesky", "strings", "csr_int64"),
+    ("logistic", "saga", "signs", "csc"),
+]
+AFTER_REQUESTS = list(product(requests(), FITTED, (False, True), (False, True)))
+
+
 @pytest.mark.parametrize(
-    ("loss", "solver", "labels", "represent"),
-    [
-        ("squared", "auto", None, "float64_c"),
-        ("squared", "sag", None, "csr_int32"),
-        ("squared", "svd", None, "csr_float32"),
-        ("logistic", "lbfgs", "0_1", "float64_f"),
-        ("logistic", "newton-cholesky", "strings", "csr_int64"),
-        ("logistic", "saga", "signs", "csc"),
-    ],
+    ("request_", "loss", "solver", "labels", "represent", "fit_intercept", "weighted"),
+    [(name, *model, *options) for name, model, *options in covering(AFTER_REQUESTS, AFTER_REQUESTS)],
     indirect=["represent"],
 )
 def test_after_a_request_the_model_is_what_scikit_learn_would_have_fitted(
-    loss, solver, labels, weighted, fit_intercept, make_request, corrected, represent
+    loss, solver, labels, weighted, fit_intercept, request_, represent
 ):
+    make_request, corrected = requests()[request_]
+
     def label(y):
         return y if labels is None else np.array(LABELS[labels])[np.asarray(y, dtype=int)]
 
@@ -507,7 +520,7 @@ def test_what_is_no_model_is_refused(model):
         ex.Unlearner(model, np.ones((2, 3)), np.ones(2))
 
 
-@in_required_forms
+@in_families
 @each_loss
 @pytest.mark.parametrize(
     ("change", "message"),

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from problems import REPRESENTATIONS, SPARSE, nothing_densifies, parts_of
+from problems import REPRESENTATIONS, SPARSE, in_pairs, nothing_densifies, parts_of
 from scipy import sparse
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -240,8 +240,13 @@ def test_a_bad_request_changes_nothing(bad, loss, form):
     assert_like_its_twin(un, loss, form=form)
 
 
-@pytest.mark.parametrize(("loss", "form"), [("squared", "csr_float32"), ("logistic", "float32_c")])
-@each_bad_request
+@pytest.mark.parametrize(
+    ("bad", "loss", "form"),
+    [
+        (bad, *[("squared", "csr_float32"), ("logistic", "float32_c")][i % 2])
+        for i, bad in enumerate(BAD_REQUESTS)
+    ],
+)
 def test_a_list_whose_last_member_is_bad_changes_nothing(bad, loss, form):
     un, (request, error, message) = make_unlearner(loss, form=form), BAD_REQUESTS[bad]
     good = good_requests(loss)
@@ -281,8 +286,7 @@ def sparse_rows():
     return cases
 
 
-@pytest.mark.parametrize("bad", sparse_rows())
-@each_loss
+@pytest.mark.parametrize(("bad", "loss"), [(bad, LOSSES[i % 2]) for i, bad in enumerate(sparse_rows())])
 def test_bad_sparse_rows_change_nothing(bad, loss):
     un, (X, error, message) = make_unlearner(loss, form="csr_float32"), sparse_rows()[bad]
     with nothing_densifies():
@@ -502,22 +506,25 @@ def test_an_unlearner_of_other_labels_leaves_the_model(y, message):
 # Failures from deep inside, after all edits were staged
 
 
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize(
-    ("function", "options"),
-    [
-        ("engine.attached.minimize", {"method": "exact"}),
-        ("engine.methods.second_order_update", {"method": "second_order"}),
-        ("engine.methods.second_order_update", {"method": "second_order", "hessian": "original"}),
-        ("engine.methods.first_order_update", {"method": "first_order"}),
-        ("unlearner.assign_all", {}),
-    ],
+FAILING = {
+    "exact": ("engine.attached.minimize", {"method": "exact"}),
+    "corrected": ("engine.methods.second_order_update", {"method": "second_order"}),
+    "original": ("engine.methods.second_order_update", {"method": "second_order", "hessian": "original"}),
+    "first_order": ("engine.methods.first_order_update", {"method": "first_order"}),
+    "published": ("unlearner.assign_all", {}),
+}
+
+
+@in_pairs(
+    loss=LOSSES,
+    form=["float32_c", "csr_float32"],
+    kind=[*good_requests("squared"), "all"],
+    failing=FAILING,
+    failure={"interrupt": KeyboardInterrupt, "memory": MemoryError},
 )
-@pytest.mark.parametrize("kind", [*good_requests("squared"), "all"])
-@pytest.mark.parametrize(("loss", "form"), [("squared", "float32_c"), ("logistic", "csr_float32")])
-def test_a_failure_while_theta_is_chosen_changes_nothing(
-    monkeypatch, loss, form, kind, function, options, failure
-):
+def test_a_failure_while_theta_is_chosen_changes_nothing(monkeypatch, loss, form, kind, failing, failure):
+    function, options = failing
+
     def fail(*_, **__):
         raise failure
 

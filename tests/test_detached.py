@@ -8,17 +8,17 @@ from functools import partial
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import DENSE, SPARSE, adult, in_required_forms, nothing_densifies, retrain
+from problems import DENSE, FAMILIES, INTERCEPT, SPARSE, WEIGHTED, adult, in_pairs, nothing_densifies, retrain
 from scipy import sparse
 from sklearn import linear_model
 from unlearning import (
     ALPHA,
+    KINDS,
     METHODS,
     assert_corrected_data,
     assert_retrained,
     by_value,
     each_intercept,
-    each_kind,
     each_loss,
     each_weighting,
     gradient_and_floor,
@@ -33,6 +33,7 @@ from unlearning import (
 
 import expunge as ex
 from expunge.engine import data as data_module
+from expunge.losses import LOSSES
 
 NEWTON = {"method": "second_order"}
 
@@ -87,12 +88,7 @@ def snapshot(un):
 # Requests by value
 
 
-@in_required_forms
-@pytest.mark.parametrize(
-    ("fit_intercept", "weighted"), [(False, False), (True, True)], ids=["plain", "weighted-intercept"]
-)
-@each_loss
-@each_kind
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, weighted=WEIGHTED, represent=FAMILIES)
 def test_requests_by_value_do_what_the_same_requests_do_to_rows(
     kind, loss, fit_intercept, weighted, represent
 ):
@@ -126,7 +122,6 @@ def test_requests_by_value_do_what_the_same_requests_do_to_rows(
     assert_retrained(detached, data)
 
 
-@pytest.mark.isa
 @each_weighting
 @each_intercept
 @each_loss

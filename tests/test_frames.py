@@ -313,7 +313,6 @@ FORMS = {
 each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 
-@pytest.mark.isa
 @each_form
 @each_loss
 def test_every_form_of_X_gives_the_same_models(form, loss, tmp_path):

@@ -417,7 +417,6 @@ def importable():
     return [name for name in names if not name.startswith(("expunge._core_", "expunge.__main__"))]
 
 
-@pytest.mark.isa
 @pytest.mark.parametrize("name", importable())
 def test_examples_in_docstrings_run(name):
     module = importlib.import_module(name)

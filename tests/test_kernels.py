@@ -1,4 +1,4 @@
-"""The compiled kernels against the NumPy reference, finite differences and mpmath, in every layout of X."""
+"""The compiled kernels against the NumPy reference, finite differences and mpmath, in every native layout."""
 
 import ctypes
 import mmap
@@ -6,20 +6,25 @@ import re
 import sys
 import threading
 import time
+from itertools import product
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
+    INTERCEPT,
+    NATIVE,
     PROBLEMS,
     bits_of,
     cancelling_rows,
     each_problem,
+    each_problem_in,
     exact_distance,
     exact_gradient,
     exact_sums,
     float32_values,
-    in_required_forms,
+    in_every_form,
+    in_pairs,
     jacobian,
 )
 from scipy import sparse
@@ -29,6 +34,7 @@ from expunge import _core, kernels, reference
 from expunge.losses import LOSSES
 
 pytestmark = pytest.mark.isa
+in_native_forms = each_problem_in(NATIVE)
 
 
 class Tolerance:
@@ -96,7 +102,7 @@ def test_kernels_equal_the_reference(problem, represent):
         assert_allclose(floor, floor_reference, rtol=1e-9)
 
 
-@each_problem
+@in_native_forms
 def test_gram_takes_weights_of_any_sign(problem, represent):
     X = problem.X
     w = np.random.default_rng(1).standard_normal(len(X))
@@ -126,6 +132,7 @@ def test_results_are_fresh_float64_arrays(problem):
         assert_array_equal(kernel(), second)  # and the same arguments give the same bits
 
 
+@in_every_form
 def test_inputs_are_not_modified(represent):
     problem = next(problem for problem in PROBLEMS if problem.name == "several_panels-logistic-intercept")
     rng = np.random.default_rng(2)
@@ -308,8 +315,7 @@ def test_gradient_and_hessian_by_finite_differences(problem):
     assert_allclose(H, jacobian(gradient_at, theta, step), rtol=0, atol=1e-8 * scale)
 
 
-@in_required_forms
-@each_problem
+@in_native_forms
 def test_rounding_floor_bounds_the_error_of_the_gradient(problem, represent):  # E19
     X, y, theta, objective = represent(problem.X), problem.y, problem.theta, problem.objective
     g = kernels.gradient(X, y, theta, **objective)
@@ -407,10 +413,12 @@ HUGE = [1e155, 1e200, 1e300, 1.7e308]
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in")  # of the twin
-@pytest.mark.parametrize("form", [np.ascontiguousarray, np.asfortranarray, sparse.csr_matrix, "twin"])
-@pytest.mark.parametrize("size", HUGE)
-@pytest.mark.parametrize("fit_intercept", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
+@in_pairs(
+    form={"c": np.ascontiguousarray, "f": np.asfortranarray, "csr": sparse.csr_matrix, "twin": "twin"},
+    size=HUGE,
+    fit_intercept=INTERCEPT,
+    loss=list(LOSSES),
+)
 def test_what_overflows_in_a_row_of_weight_0_is_not_seen(loss, fit_intercept, size, form):
     module, form = (reference, np.asarray) if form == "twin" else (kernels, form)
     rng = np.random.default_rng(5)
@@ -438,10 +446,12 @@ def test_what_overflows_in_a_row_of_weight_0_is_not_seen(loss, fit_intercept, si
     assert expected_floor <= floor <= 1.1 * expected_floor  # of two more additions
 
 
-@pytest.mark.parametrize("solver", ["auto", "cholesky", "cg"])
-@pytest.mark.parametrize("form", [np.ascontiguousarray, sparse.csr_matrix])
-@pytest.mark.parametrize("shape", [(40, 6), (20, 200)])  # 20 x 200: in the dual
-@pytest.mark.parametrize("kind", [expunge.Ridge, expunge.LogisticRegression])
+@in_pairs(
+    solver=["auto", "cholesky", "cg"],
+    form={"c": np.ascontiguousarray, "csr": sparse.csr_matrix},
+    shape=[(40, 6), (20, 200)],  # 20 x 200: in the dual
+    kind={"ridge": expunge.Ridge, "logistic": expunge.LogisticRegression},
+)
 def test_fits_do_not_see_what_overflows_in_a_row_of_weight_0(kind, shape, form, solver):
     rng = np.random.default_rng(6)
     X, y, s = rng.normal(size=shape), rng.integers(0, 2, shape[0]), np.ones(shape[0])
@@ -454,8 +464,7 @@ def test_fits_do_not_see_what_overflows_in_a_row_of_weight_0(kind, shape, form, 
 # Gradient difference (E3)
 
 
-@in_required_forms
-@each_problem
+@in_native_forms
 def test_gradient_difference_equals_the_reference(problem, represent):
     X, y, theta = problem.X, problem.y, problem.theta
     options = {"loss": problem.loss, "fit_intercept": problem.fit_intercept}
@@ -476,8 +485,7 @@ def test_gradient_difference_equals_the_reference(problem, represent):
             assert np.linalg.norm(change - expected) <= 2.0 * floor
 
 
-@in_required_forms
-@each_problem
+@in_native_forms
 def test_gradient_difference_of_rows_that_share_X(problem, represent):
     X, y, theta = problem.X, problem.y, problem.theta
     options = {"loss": problem.loss, "fit_intercept": problem.fit_intercept}
@@ -685,11 +693,10 @@ def fenced_rows(X, last):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
-@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 @pytest.mark.parametrize("form", ["c", "f", "csr_int32", "csr_int64"])
 @each_entry_type
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (7, 3), (70, 33), (600, 26), (40, 1030)])
-def test_kernels_read_nothing_beside_their_arrays(n, d, dtype, form, last, gathers):
+def test_kernels_read_nothing_beside_their_arrays(n, d, dtype, form, gathers):
     rng = np.random.default_rng(n)
     X = rng.standard_normal((n, d)).astype(dtype)
     if form.startswith("csr"):
@@ -717,8 +724,10 @@ def test_kernels_read_nothing_beside_their_arrays(n, d, dtype, form, last, gathe
             )
         )
 
-    found = results(fenced_rows(X, last), *(fenced(a, last) for a in plain[1:]))
-    assert_array_equal(found, results(*plain))  # and where an array lies changes no bit
+    expected = results(*plain)
+    for last in (False, True):
+        found = results(fenced_rows(X, last), *(fenced(a, last) for a in plain[1:]))
+        assert_array_equal(found, expected)  # and where an array lies changes no bit
 
 
 # The Cholesky factor
@@ -732,7 +741,8 @@ def positive_definite(p, condition=1e2, seed=0):
     return (H + H.T) / 2
 
 
-each_size = pytest.mark.parametrize("p", [1, 2, 5, 40, 300])
+ORDERS = [1, 2, 5, 40, 300]
+each_size = pytest.mark.parametrize("p", ORDERS)
 
 
 @each_size
@@ -816,7 +826,8 @@ def columns(p, k, seed=0):
 
 
 # rotations, and where there are more columns a factor anew
-each_width = pytest.mark.parametrize("k", [0, 1, 2, 5, 45, 400])
+WIDTHS = [0, 1, 2, 5, 45, 400]
+each_width = pytest.mark.parametrize("k", WIDTHS)
 
 
 @each_size
@@ -847,9 +858,7 @@ def test_a_downdate_gives_the_factor_of_the_difference(p, k):
         assert np.linalg.norm(lower - fresh) <= 1e-15 * 1e2 * np.linalg.norm(fresh)
 
 
-@each_size
-@each_width
-@pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])
+@in_pairs(p=ORDERS, k=WIDTHS, size=[1e-3, 1.0, 30.0])
 def test_what_was_added_can_be_taken_out(p, k, size):
     H, V = positive_definite(p), size * columns(p, k)
     factor = kernels.CholeskyFactor(H)
@@ -1009,9 +1018,7 @@ def test_a_stream_of_single_rows_keeps_the_digits_of_the_first_factor(p, scale):
             assert np.linalg.norm(L - fresh) <= bound * np.linalg.norm(fresh)
 
 
-@each_size
-@pytest.mark.parametrize("k", [1, 2, 45, 400])
-@pytest.mark.parametrize("left", [-1e3, -0.2, -1e-12, 0.0, 1e-12])
+@in_pairs(p=ORDERS, k=[1, 2, 45, 400], left=[-1e3, -0.2, -1e-12, 0.0, 1e-12])
 def test_a_downdate_to_an_indefinite_matrix_is_refused_and_changes_nothing(p, k, left):
     factor = kernels.CholeskyFactor(positive_definite(p))
     V = columns(p, k)
@@ -1256,18 +1263,14 @@ WRONG_SHAPES = {
 
 
 @pytest.mark.parametrize(
-    ("argument", "shape", "kernel"),
-    [
-        (argument, shape, kernel)
-        for argument, shapes in WRONG_SHAPES.items()
-        for shape in shapes
-        for kernel in kernels_taking(argument)
-    ],
+    ("argument", "kernel"),
+    [(argument, kernel) for argument in WRONG_SHAPES for kernel in kernels_taking(argument)],
 )
-def test_wrong_shapes_are_named(kernel, argument, shape):
-    with pytest.raises(ValueError) as caught:
-        call(kernel, **{argument: np.ones(shape)})
-    assert f"{argument} has shape {shape}, expected " in str(caught.value)
+def test_wrong_shapes_are_named(kernel, argument):
+    for shape in WRONG_SHAPES[argument]:
+        with pytest.raises(ValueError) as caught:
+            call(kernel, **{argument: np.ones(shape)})
+        assert f"{argument} has shape {shape}, expected " in str(caught.value)
 
 
 @pytest.mark.parametrize("kernel", ["gradient", "loss_and_gradient", "rounding_floor"])
@@ -1289,9 +1292,8 @@ def test_theta_must_make_room_for_the_intercept(kernel):
     ("argument", "kernel"),
     [(argument, kernel) for argument in WRONG_SHAPES for kernel in kernels_taking(argument)],
 )
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_non_finite_numbers_are_refused(kernel, argument, bad):
-    for position in (0, -1):
+def test_non_finite_numbers_are_refused(kernel, argument):
+    for position, bad in product((0, -1), (np.nan, np.inf, -np.inf)):
         array = arguments()[argument].astype(np.float64)
         array.flat[position] = bad
         with pytest.raises(ValueError, match=argument):

@@ -15,7 +15,20 @@ import pytest
 import sklearn
 import sklearn.linear_model
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import INTEGERS, PROBLEMS, REPRESENTATIONS, bits_of, drebin, in_required_forms, retrain
+from problems import (
+    FAMILIES,
+    INTEGERS,
+    INTERCEPT,
+    NATIVE,
+    PROBLEMS,
+    REPRESENTATIONS,
+    bits_of,
+    drebin,
+    each_problem_in,
+    in_every_form,
+    in_pairs,
+    retrain,
+)
 from scipy import sparse
 from scipy.special import logit
 from sklearn.base import clone
@@ -38,6 +51,7 @@ FITTABLE = [p for p in PROBLEMS if np.ndim(p.alpha) == 0 and (p.loss == "squared
 
 each_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS.values())
 each_problem = pytest.mark.parametrize("problem", FITTABLE, ids=lambda problem: problem.name)
+in_families = each_problem_in(FAMILIES, FITTABLE)
 with_and_without_intercept = pytest.mark.parametrize("fit_intercept", [False, True])
 
 
@@ -183,7 +197,7 @@ def minimiser(name):
 
 
 @pytest.mark.isa
-@each_problem
+@in_families
 def test_fit_equals_the_independent_retraining(problem, represent):
     model, expected = fit_problem(problem, represent, tol=1e-10), minimiser(problem.name)
     r = profile_residual(problem.X, problem.y, theta(model), **problem.objective)
@@ -216,8 +230,7 @@ def test_fit_equals_scikit_learns(problem):
     assert_allclose(model.predict(problem.X), rival.predict(problem.X), rtol=1e-6, atol=1e-6 * scale)
 
 
-@pytest.mark.isa
-@each_problem
+@in_families
 def test_residual_is_the_true_gradient_norm(problem, represent):
     model = fit_problem(problem, represent)
     g = reference.gradient(problem.X, problem.y, theta(model), **problem.objective)
@@ -255,7 +268,6 @@ def test_without_an_intercept_it_is_zero(Estimator):
 # Sample weights
 
 
-@pytest.mark.isa
 @each_estimator
 @with_and_without_intercept
 def test_weight_zero_is_removed_two_is_duplicated_and_a_scalar_divides_alpha(Estimator, fit_intercept):
@@ -285,30 +297,29 @@ def test_weight_zero_is_removed_two_is_duplicated_and_a_scalar_divides_alpha(Est
 of_whole_numbers = pytest.mark.parametrize("represent", [*REPRESENTATIONS, *INTEGERS], indirect=True)
 
 
-@pytest.mark.isa
-@each_estimator
 @of_whole_numbers
-def test_every_representation_gives_the_same_model(Estimator, represent):
-    X, y, s = data(Estimator)
-    X = 4.0 * X
-    expected, model = Estimator(tol=1e-9).fit(X, y, s), Estimator(tol=1e-9).fit(represent(X), y.tolist(), s)
-    assert_allclose(theta(model), theta(expected), atol=2e-9)  # two residuals of 1e-9, alpha = 1
-    assert_allclose(model.predict(represent(X)), expected.predict(X), atol=2e-7)  # rows of norm < 80
-    assert theta(model).dtype == np.float64
+def test_every_representation_gives_the_same_model(represent):
+    for Estimator in ESTIMATORS.values():
+        X, y, s = data(Estimator)
+        X = 4.0 * X
+        expected = Estimator(tol=1e-9).fit(X, y, s)
+        model = Estimator(tol=1e-9).fit(represent(X), y.tolist(), s)
+        assert_allclose(theta(model), theta(expected), atol=2e-9)  # two residuals of 1e-9, alpha = 1
+        assert_allclose(model.predict(represent(X)), expected.predict(X), atol=2e-7)  # rows of norm < 80
+        assert theta(model).dtype == np.float64
 
 
-@each_estimator
 @of_whole_numbers
-def test_fit_and_predict_do_not_modify_their_input(Estimator, represent):
-    X, y, s = data(Estimator)
-    arguments = represent(4.0 * X), y, s
-    before = [bits_of(argument) for argument in arguments]
-    Estimator().fit(*arguments).predict(arguments[0])
-    assert [bits_of(argument) for argument in arguments] == before
+def test_fit_and_predict_do_not_modify_their_input(represent):
+    for Estimator in ESTIMATORS.values():
+        X, y, s = data(Estimator)
+        arguments = represent(4.0 * X), y, s
+        before = [bits_of(argument) for argument in arguments]
+        Estimator().fit(*arguments).predict(arguments[0])
+        assert [bits_of(argument) for argument in arguments] == before
 
 
-@with_and_without_intercept
-@each_estimator
+@in_pairs(Estimator=ESTIMATORS, fit_intercept=INTERCEPT, represent=REPRESENTATIONS)
 def test_predictions_are_the_same_in_every_representation(Estimator, fit_intercept, represent):
     X, y, _ = data(Estimator)
     X[:, 1] = 0.0
@@ -666,7 +677,6 @@ def hard_cases():
     }
 
 
-@pytest.mark.isa
 @with_and_without_intercept
 @pytest.mark.parametrize("case", hard_cases().values(), ids=hard_cases())
 def test_hard_cases_converge_to_the_tolerance_or_the_floor(case, fit_intercept):
@@ -741,10 +751,7 @@ def wide_problem(seed=0):
     return X, rng.standard_normal(60), s
 
 
-@pytest.mark.isa
-@in_required_forms
-@pytest.mark.parametrize("solver", ["auto", "cholesky", "cg"])
-@pytest.mark.parametrize("fit_intercept", [False, True])
+@in_pairs(represent=NATIVE, solver=["auto", "cholesky", "cg"], fit_intercept=INTERCEPT)
 @pytest.mark.filterwarnings("error")
 def test_ridge_with_fewer_rows_than_columns_is_solved(fit_intercept, solver, represent):
     X, y, s = wide_problem()
@@ -847,6 +854,7 @@ def test_targets_without_two_classes_of_weight_are_refused(y, s, message):
 
 
 @each_estimator
+@in_every_form
 def test_fit_and_predict_refuse_another_number_of_columns_and_what_is_not_finite(Estimator, represent):
     X, y, _ = data(Estimator)
     model = Estimator().fit(represent(X), y)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import DENSE, SPARSE
+from problems import DENSE, SPARSE, WEIGHTED, in_pairs
 from scipy import sparse
 from sklearn import linear_model
 from unlearning import (
@@ -397,10 +397,7 @@ def sparse_problem(loss, n=230, d=6):
     return data
 
 
-@each_layout
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("added", [False, True])
-@pytest.mark.parametrize("history", HISTORIES)
+@in_pairs(history=list(HISTORIES), added={"-": False, "added": True}, weighted=WEIGHTED, layout=list(LAYOUTS))
 def test_rows_in_panels_make_the_file_that_rows_at_once_make(
     history, added, weighted, layout, tmp_path, monkeypatch
 ):

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
+    INTERCEPT,
     REPRESENTATIONS,
     SPARSE,
     bits_of,
     csr,
     dense,
+    in_pairs,
     nothing_densifies,
     parts_of,
     retrain,
@@ -24,11 +26,11 @@ from problems import (
 from scipy import sparse
 from unlearning import (
     ALPHA,
+    KINDS,
     METHODS,
     assert_corrected_data,
     assert_retrained,
     each_intercept,
-    each_kind,
     each_loss,
     each_method,
     gradient_and_floor,
@@ -46,6 +48,7 @@ from unlearning import (
 
 import expunge as ex
 from expunge import kernels, reference
+from expunge.losses import LOSSES
 
 ESTIMATORS = {"squared": ex.Ridge, "logistic": ex.LogisticRegression}
 
@@ -130,9 +133,7 @@ def wide_data(loss, n=80, d=14):
     return make_data(loss, n=n, d=d, zeros=True)
 
 
-@with_and_without_index
-@each_method
-@each_loss
+@in_pairs(loss=list(LOSSES), method=METHODS, column_index={"no index": False, "index": True})
 def test_revoked_columns_stay_in_X_until_they_are_most_of_it(loss, method, column_index):
     """And whatever is asked for afterwards still names rows and columns of the X that was handed over."""
     data, rng = wide_data(loss), np.random.default_rng(1)
@@ -232,9 +233,7 @@ def test_names_outlive_the_columns_around_them():
 # What is accepted
 
 
-@pytest.mark.parametrize("kind", ["array", "matrix"])
-@pytest.mark.parametrize("name", ["lil", "dok", "bsr", "dia", "coo", "csc"])
-@each_loss
+@in_pairs(loss=list(LOSSES), name=["lil", "dok", "bsr", "dia", "coo", "csc"], kind=["array", "matrix"])
 def test_other_sparse_formats_are_converted(loss, name, kind):
     data = make_data(loss, zeros=True)
 
@@ -278,9 +277,7 @@ def test_a_pandas_frame_of_sparse_columns_stays_sparse():
     assert_retrained(un, data)
 
 
-@each_method
-@each_intercept
-@each_loss
+@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, method=METHODS)
 def test_a_matrix_without_entries_is_data(loss, fit_intercept, method):
     data = make_data(loss)
     data.X[:] = 0.0
@@ -423,11 +420,9 @@ def linear_system(un, before, data, theta, hessian):
     return g, reference.hessian(X, theta[lasting], **objective_of(un, s)), floor
 
 
-@dense_and_sparse
-@pytest.mark.parametrize(("fit_intercept", "limit"), BLOCKS.values(), ids=BLOCKS)
-@each_loss
-@each_kind
-def test_conjugate_gradients_keep_what_every_method_promises(kind, loss, fit_intercept, limit, form):
+@in_pairs(kind=KINDS, loss=list(LOSSES), block=BLOCKS, form=["float64_c", "csr_int32"])
+def test_conjugate_gradients_keep_what_every_method_promises(kind, loss, block, form):
+    fit_intercept, limit = block
     before, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)[kind]
     data = before.after(*requests)
     for name, method in METHODS.items():
@@ -471,10 +466,7 @@ def test_conjugate_gradients_and_cholesky_fit_the_same_model(loss, fit_intercept
         assert_retrained(by_cholesky, data)
 
 
-@dense_and_sparse
-@pytest.mark.parametrize("limit", [0, 1000])
-@each_method
-@each_loss
+@in_pairs(loss=list(LOSSES), method=METHODS, limit=[0, 1000], form=["float64_c", "csr_int32"])
 def test_above_the_memory_limit_auto_never_holds_a_whole_hessian(loss, method, limit, form):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, True, represent=REPRESENTATIONS[form], memory_limit=limit)

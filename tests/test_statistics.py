@@ -11,7 +11,6 @@ from problems import (
     cancelling_rows,
     central_difference,
     exact_distance,
-    in_required_forms,
     retrain,
 )
 from problems import exact_sums as sums_of_any_size
@@ -198,6 +197,7 @@ def test_after_10_000_requests_the_statistics_are_those_of_the_rows(
         assert np.linalg.norm(theta - retrained) <= 1e-10 * np.linalg.norm(retrained)
 
 
+@pytest.mark.isa
 @each_intercept
 @each_loss
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
@@ -299,6 +299,7 @@ PLANTED = {
 CASES = list(itertools.product(SHARP, (0.25, 1.0, 3.0), (False, True)))
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])
 @pytest.mark.parametrize(("name", "weight", "fit_intercept"), CASES)
 def test_equal_rows_pin_the_bound_from_both_sides(name, weight, fit_intercept, module):
@@ -457,6 +458,7 @@ def test_rows_that_leave_and_return_restore_the_statistics(name, loss, fit_inter
     assert_allclose(statistics.theta(), theta, rtol=0, atol=1e-11 * max(1.0, np.linalg.norm(theta)))
 
 
+@pytest.mark.isa
 @each_intercept
 @each_loss
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -501,6 +503,7 @@ def test_when_99_percent_of_ill_conditioned_rows_leave_the_bound_holds(loss, con
     assert exact_residual(left, y[:20], 1.0, theta, loss, False, alpha) <= statistics.residual_bound()
 
 
+@pytest.mark.isa
 @each_intercept
 @each_loss
 def test_statistics_are_those_of_the_reference(loss, fit_intercept):
@@ -523,7 +526,7 @@ def test_statistics_are_those_of_the_reference(loss, fit_intercept):
     assert ours.residual_bound() >= twin.residual_bound() or loss == "logistic"
 
 
-@in_required_forms
+@pytest.mark.isa
 @each_loss
 def test_every_representation_gives_the_same_statistics(loss, represent):
     data = make_data(loss, zeros=True)

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from problems import in_required_forms
+from problems import INTERCEPT, NATIVE, in_pairs
 from unlearning import (
     TOLERANCE,
     assert_corrected_data,
@@ -24,6 +24,7 @@ from unlearning import (
 
 import expunge as ex
 from expunge import kernels, reference
+from expunge.losses import LOSSES
 
 N, D = 1500, 6
 
@@ -119,9 +120,7 @@ def test_a_wider_tolerance_serves_more_requests_without_the_data():
     assert passes[1e-8] >= 100 > passes[1e-2] > passes[1.0]
 
 
-@in_required_forms
-@each_intercept
-@each_loss
+@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, represent=NATIVE)
 def test_the_step_from_the_anchor_reads_the_touched_rows_only(loss, fit_intercept, represent):
     data = make_data(loss, zeros=True)
     kind = ex.Ridge if loss == "squared" else ex.LogisticRegression

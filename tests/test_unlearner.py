@@ -1,7 +1,6 @@
 """Unlearning equals retraining, on corrected data built here by NumPy indexing and fitted by `retrain`."""
 
 import copy
-import itertools
 import tracemalloc
 from dataclasses import replace
 from functools import cache
@@ -12,13 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
+    CONVERTED,
     DENSE,
+    FAMILIES,
+    INTERCEPT,
+    NATIVE,
     REPRESENTATIONS,
     SPARSE,
+    WEIGHTED,
     adult,
     bits_of,
-    in_required_forms,
-    in_sparse_forms,
+    in_converted_forms,
+    in_families,
+    in_pairs,
     parts_of,
     read_only,
     retrain,
@@ -26,6 +31,7 @@ from problems import (
 from scipy import sparse
 from unlearning import (
     ALPHA,
+    KINDS,
     METHODS,
     TOLERANCE,
     Data,
@@ -33,9 +39,7 @@ from unlearning import (
     assert_retrained,
     assert_vouched,
     each_intercept,
-    each_kind,
     each_loss,
-    each_method,
     each_weighting,
     gradient_and_floor,
     histories,
@@ -55,20 +59,11 @@ import expunge as ex
 from expunge import reference
 from expunge.losses import LOSSES
 
-pytestmark = pytest.mark.isa
-
 # Exact unlearning
 
 
-weighted_with_intercept_and_neither = pytest.mark.parametrize(
-    ("fit_intercept", "weighted"), [(False, False), (True, True)], ids=["plain", "weighted-intercept"]
-)
-
-
-@in_required_forms
-@weighted_with_intercept_and_neither
-@each_loss
-@each_kind
+@pytest.mark.isa
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, weighted=WEIGHTED, represent=FAMILIES)
 def test_exact_unlearning_equals_retraining(kind, loss, fit_intercept, weighted, represent):
     data, requests = make_data(loss, weighted=weighted, zeros=True), requests_for(loss)[kind]
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -77,10 +72,7 @@ def test_exact_unlearning_equals_retraining(kind, loss, fit_intercept, weighted,
     assert_retrained(un, data.after(*requests))
 
 
-@each_weighting
-@each_intercept
-@each_loss
-@each_kind
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, weighted=WEIGHTED)
 def test_exact_unlearning_of_cells_that_are_not_0_equals_retraining(kind, loss, fit_intercept, weighted):
     data, requests = make_data(loss, weighted=weighted), requests_for(loss)[kind]
     un = unlearner(data, loss, fit_intercept)
@@ -88,8 +80,7 @@ def test_exact_unlearning_of_cells_that_are_not_0_equals_retraining(kind, loss, 
     assert_retrained(un, data.after(*requests))
 
 
-@each_intercept
-@each_loss
+@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, represent=[*FAMILIES, "csc"])
 def test_a_stream_of_exact_requests_equals_retraining(loss, fit_intercept, represent):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -130,16 +121,27 @@ EACH_REQUEST = ["remove_rows", "add_weighted_rows", "correct_labels", "correct_v
 
 
 @pytest.mark.filterwarnings("ignore:the tolerance")  # all go as far as rounding lets them
+@in_pairs(kind=[*EACH_REQUEST, "revoke_features", "mixed"], loss=list(LOSSES), represent=NATIVE)
+def test_every_native_representation_gives_the_same_numbers(kind, loss, represent):
+    assert_the_same_numbers(kind, loss, represent)
+
+
+@pytest.mark.filterwarnings("ignore:the tolerance")
+@in_converted_forms
 @each_loss
-@pytest.mark.parametrize("kind", [*EACH_REQUEST, "revoke_features", "mixed"])
-def test_every_representation_gives_the_same_numbers(kind, loss, represent):
+def test_every_converted_representation_gives_the_same_numbers(loss, represent):
+    assert_the_same_numbers("mixed", loss, represent)
+
+
+def assert_the_same_numbers(kind, loss, represent):
+    """As in float64 and C order, by every method."""
     for method, fit_intercept in [("exact", False), *((method, True) for method in METHODS)]:
         expected = in_C_order(kind, loss, method, fit_intercept)
         for name, value in outcome(kind, loss, method, fit_intercept, represent).items():
             assert_allclose(value, expected[name], rtol=0, atol=1e-10, err_msg=f"{name}, {method}")
 
 
-@pytest.mark.parametrize("form", ["csr_int32", "csc", "coo_duplicates"])
+@in_pairs(form=["csr_int32", "csc", "coo_duplicates"], represent=FAMILIES)
 def test_sparse_rows_do_not_join_dense_data(form, represent):
     data = make_data("squared")
     un = unlearner(data, "squared", True, represent=represent)
@@ -265,14 +267,17 @@ def newton_step(un, before, data, theta, hessian):
     return step[lasting], 1e-14 * condition * np.linalg.norm(step) + 2.0 * floor / eigenvalues[0]
 
 
-each_hessian = pytest.mark.parametrize("hessian", ["corrected", "original"])
+SECOND_ORDER = ["corrected", "original"]
 
 
-@in_required_forms
-@each_hessian
-@weighted_with_intercept_and_neither
-@each_loss
-@each_kind
+@in_pairs(
+    kind=KINDS,
+    loss=list(LOSSES),
+    fit_intercept=INTERCEPT,
+    weighted=WEIGHTED,
+    hessian=SECOND_ORDER,
+    represent=FAMILIES,
+)
 def test_second_order_is_one_newton_step(kind, loss, fit_intercept, weighted, hessian, represent):
     before, requests = make_data(loss, weighted=weighted, zeros=True), requests_for(loss)[kind]
     un = unlearner(before, loss, fit_intercept, represent=represent)
@@ -282,11 +287,7 @@ def test_second_order_is_one_newton_step(kind, loss, fit_intercept, weighted, he
     assert np.linalg.norm(update.step - step) <= tolerance
 
 
-@each_hessian
-@pytest.mark.parametrize("earlier", METHODS)
-@each_intercept
-@each_loss
-@each_kind
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, earlier=list(METHODS), hessian=SECOND_ORDER)
 def test_second_order_is_one_newton_step_after_other_requests(kind, loss, fit_intercept, earlier, hessian):
     data, requests = make_data(loss, weighted=True), requests_for(loss)
     un = unlearner(data, loss, fit_intercept)
@@ -388,10 +389,7 @@ def assert_safe(un, before, data, theta, update):
     assert update.residual < np.linalg.norm(g)
 
 
-@in_required_forms
-@each_intercept
-@each_loss
-@each_kind
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, represent=FAMILIES)
 def test_first_order_with_its_own_tau_reduces_the_residual(kind, loss, fit_intercept, represent):
     data, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -426,9 +424,7 @@ def test_the_safe_tau_is_not_needlessly_small(loss):
     assert update.tau >= (1.0 - 1e-12) / (ALPHA + LOSSES[loss].max_d2 * frobenius)
 
 
-@each_intercept
-@each_loss
-@each_kind
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT)
 def test_first_order_with_a_given_tau_is_one_gradient_step(kind, loss, fit_intercept):
     before, requests, tau = make_data(loss), requests_for(loss)[kind], 1e-3
     un = unlearner(before, loss, fit_intercept)
@@ -445,9 +441,9 @@ def test_first_order_with_a_given_tau_is_one_gradient_step(kind, loss, fit_inter
 # Methods in any order
 
 
-@pytest.mark.parametrize("methods", list(itertools.product(METHODS, repeat=3)), ids="-".join)
-@each_loss
-def test_after_any_methods_an_exact_request_reaches_retraining(loss, methods):
+@in_pairs(loss=list(LOSSES), first=list(METHODS), second=list(METHODS), third=list(METHODS))
+def test_after_any_methods_an_exact_request_reaches_retraining(loss, first, second, third):
+    methods = first, second, third
     data, requests = make_data(loss), requests_for(loss)
     un = unlearner(data, loss, True)
     for method, kind in zip(methods, ("correct_values", "revoke_feature", "add_rows"), strict=True):
@@ -562,11 +558,13 @@ def idle_requests(data):
     }
 
 
-@pytest.mark.parametrize("represent", ["float64_c", "csr_explicit_zeros"], indirect=True)
-@each_method
-@each_intercept
-@each_loss
-@pytest.mark.parametrize("kind", idle_requests(make_data("squared")))
+@in_pairs(
+    kind=list(idle_requests(make_data("squared"))),
+    loss=list(LOSSES),
+    fit_intercept=INTERCEPT,
+    method=METHODS,
+    represent=["float64_c", "csr_explicit_zeros"],
+)
 def test_requests_that_change_nothing_leave_theta(kind, loss, fit_intercept, method, represent):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -583,10 +581,7 @@ def test_requests_that_change_nothing_leave_theta(kind, loss, fit_intercept, met
 # What an Update says
 
 
-@each_method
-@each_intercept
-@each_loss
-@each_kind
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, method=METHODS)
 def test_an_update_can_be_checked(kind, loss, fit_intercept, method):
     before, requests = make_data(loss, weighted=True), requests_for(loss)[kind]
     un = unlearner(before, loss, fit_intercept)
@@ -626,12 +621,14 @@ def test_an_update_can_be_checked(kind, loss, fit_intercept, method):
         ([ex.CorrectValues([0], [0], 2.0), ex.RevokeFeatures([0]), ex.CorrectLabels([1], 1.0)], 60),
     ],
 )
+@in_families
 def test_rows_touched_counts_each_row_once(requests, rows, represent):
     data = make_data("squared")
     data.X[:2, 0] = 0.0
     assert unlearner(data, "squared", True, represent=represent).apply(requests).rows_touched == rows
 
 
+@in_families
 def test_rows_touched_by_a_revoked_column_are_those_of_the_corrected_data(represent):
     data = make_data("squared")
     data.X[:2, 0] = 0.0
@@ -687,7 +684,7 @@ def test_corrected_data_are_copies_in_the_users_labels_without_weights_that_nobo
 # Rows and columns by number
 
 
-@each_loss
+@in_pairs(loss=list(LOSSES), represent=FAMILIES)
 def test_added_rows_continue_the_count_and_may_be_corrected_and_removed(loss, represent):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, True, represent=represent)
@@ -753,11 +750,11 @@ def test_names_and_positions_name_the_same_columns_after_others_were_revoked():
 # Only the touched rows are read, nothing is copied, nothing is modified
 
 
-@pytest.mark.parametrize("represent", ["float64_c", "float64_f", "csr_int32"], indirect=True)
-@pytest.mark.parametrize("method", ["corrected", "original", "first_order"])
-@each_loss
-@pytest.mark.parametrize(
-    "kind", ["remove_rows", "add_rows", "correct_labels", "correct_values", "mixed_rows"]
+@in_pairs(
+    kind=["remove_rows", "add_rows", "correct_labels", "correct_values", "mixed_rows"],
+    loss=list(LOSSES),
+    method=["corrected", "original", "first_order"],
+    represent=["float64_c", "float64_f", "csr_int32"],
 )
 def test_the_step_reads_the_touched_rows_only(kind, loss, method, represent, monkeypatch):
     """With NaN in all other rows the step has the same bits; the residual, measured after it, is refused."""
@@ -793,16 +790,7 @@ def test_the_step_reads_the_touched_rows_only(kind, loss, method, represent, mon
     assert_array_equal(poisoned, whole)
 
 
-@pytest.mark.parametrize(
-    "represent",
-    [
-        *("float64_c", "float64_f", "float32_c", "float32_f"),
-        *("csr_int32", "csr_int64", "csr_float32", "csr_matrix", "csr_explicit_zeros"),
-    ],
-    indirect=True,
-)
-@each_method
-@each_loss
+@in_pairs(loss=list(LOSSES), method=METHODS, represent=[*NATIVE, "csr_matrix", "csr_explicit_zeros"])
 def test_X_is_held_by_reference_and_never_modified(loss, method, represent):
     data = make_data(loss)
     X, y = read_only(represent(data.X)), read_only(data.y.copy())
@@ -817,9 +805,7 @@ def test_X_is_held_by_reference_and_never_modified(loss, method, represent):
     assert_array_equal(y, data.y)
 
 
-@in_sparse_forms
-@each_method
-@each_loss
+@in_pairs(loss=list(LOSSES), method=METHODS, represent=CONVERTED)
 def test_what_is_copied_once_is_not_modified_either(loss, method, represent):
     data = make_data(loss, zeros=True)
     X = read_only(represent(data.X))

@@ -57,7 +57,8 @@ def as_matrix(
 def inside(X: Any) -> Any:
     """X; of a sparse matrix that is to be converted a copy, whose indices were looked at.
 
-    SciPy trusts them as it converts, and others may write to X at any time. ValueError where they point outside.
+    SciPy trusts them as it converts, and others may write to X at any time. ValueError where they point
+    outside.
     """
     if not sparse.issparse(X) or _is_plain(X):  # of those the core sees to it
         return X

@@ -134,8 +134,9 @@ class Attached:
 
         `move`: theta may not stay where it is, even if the tolerance is met there.
         """
-        how = {"anchor": anchor, "start": start, "block": block}
-        minimum = minimize(objective, theta, self.tolerance, MAX_ITER, **how)
+        minimum = minimize(
+            objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=start, block=block
+        )
         if move and minimum.iterations == 0:
             lower = _core.minimize(objective, theta, 0.0, MAX_ITER, anchor, start, block)
             minimum = min(lower, minimum, key=lambda found: found.residual)

@@ -1,0 +1,342 @@
+"""Plants bugs in a copy of the package, one at a time, and says which of them the tests notice.
+
+    python tests/mutants.py                     # the tests beside this file
+    python tests/mutants.py --tests DIR         # those of another checkout
+    python tests/mutants.py --only sign,lock    # some of the bugs, by parts of their names
+    python tests/mutants.py --cpp               # bugs in the core instead: cmake builds one set for each
+
+A bug is a name, the test files that should notice it, the likeliest first, and lines of the package with what
+is written in their place. Lines that are not there, or are there twice, end the script: the code has moved,
+and the bug must move with it (--list looks, and runs nothing). First the tests must pass without a bug; but
+for --only and --unchecked. The exit status is 1 if a bug went unnoticed.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+ROOT = Path(__file__).resolve().parents[1]
+
+BUGS = r"""
+# How theta is chosen
+= sign of a second-order step  [unlearner]
+- return theta - factor.solve(g)
++ return theta + factor.solve(g)
+= first-order step twice too long  [unlearner]
+- return 1.0 / (float(np.max(alpha))
++ return 2.0 / (float(np.max(alpha))
+= safe step forgets rows that came  [unlearner]
+- gram_added += power_of_two_above(rows.gained_norm(fit_intercept))
++ gram_added += 0.0
+= stale factor: of another theta  [unlearner streams sparse]
+- return self._spec.constant_hessian or np.array_equal(anchor.theta, theta)
++ return True
+= stale factor: after cancellation  [unlearner streams]
+- if edited.cancelled:  # to be assembled anew
++ if False:
+= tolerance compared the wrong way  [unlearner streams]
+- kept = method == "auto" and bound <= self._tolerance
++ kept = method == "auto" and bound >= self._tolerance
+= tolerance not compared, detached  [detached]
+- if method == "auto" and not bound <= self._tolerance:
++ if False:
+= the measured residual is of the old theta  [unlearner]
+- measured = objective.evaluate(new)
++ measured = objective.evaluate(theta)
+= influence function without the pull of dropped columns  [unlearner]
+- g[edit.dropped] = pull[edit.dropped]
++ g[edit.dropped] = 0.0
+= noise of the objective forgotten in the influence function  [release]
+- pull = self._spec.alpha * old.theta + self._noise_on(edit.columns)
++ pull = self._spec.alpha * old.theta
+
+# Data
+= off by one: the row behind the last  [bad_input unlearner]
+- outside = (array < 0) | (array >= size)
++ outside = (array < 0) | (array > size)
+= off by one: a slice  [unlearner]
+- np.arange(*given.indices(size)
++ np.arange(*given.indices(size - 1)
+= a row given twice  [bad_input]
+- if (counts > 1).any():
++ if (counts > 2).any():
+= a mask of another length  [bad_input]
+- if array.shape != (size,):
+-             raise ValueError(f"{what} mask
++ if array.size > size:
++             raise ValueError(f"{what} mask
+= weight of added rows ignored  [unlearner]
+- self.register.add(y, np.ones(y.size) if s is None else s)
++ self.register.add(y, np.ones(y.size))
+= added rows in the wrong columns  [unlearner]
+- wide[:, columns] = X
++ wide[:, : columns.size] = X
+= corrected sparse cells: zeros stay  [sparse unlearner]
+- stay = ~replaced[X.indices]
++ stay = np.ones(X.indices.size, dtype=bool)
+= rows of the overlay out of order  [unlearner sparse]
+- return _take(X, np.argsort(np.concatenate([np.flatnonzero(base), np.flatnonzero(~base)])))
++ return X
+= corrected rows hide from a revocation  [sparse unlearner]
+- found = np.append(found, _rows_with_values(self.overlay_X.matrix(), at)[0])
++ found = np.append(found, np.zeros(self.overlay_X.matrix().shape[0], dtype=bool))
+= largest norm forgets rows that came  [streams statistics release detached interrupts unlearner]
+- self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
++ self.largest_norm = float(self.largest_norm)
+= class emptied unnoticed, detached  [detached]
+- if self.classes and counts.min() == 0:
++ if False:
+= swapped classes  [adopt unlearner]
+- first, second = labels == spec.classes[0], labels == spec.classes[1]
++ second, first = labels == spec.classes[0], labels == spec.classes[1]
+= swapped predictions  [linear]
+- model.classes_[above.astype(np.intp)]
++ model.classes_[1 - above.astype(np.intp)]
+
+# The objective
+= intercept penalised  [kernels]
+- penalty[:d] = array
++ penalty[:] = array if array.ndim == 0 else np.resize(array, penalty.size)
+= penalty beside the columns  [kernels]
+- penalty[:d] = array
++ penalty[:d] = np.flip(np.broadcast_to(array, d))
+= negative weights accepted  [kernels linear]
+- if _lowest(weights) < 0:
++ if _lowest(weights) < -1:
+= strided X is taken as it lies  [arrays]
+- return np.array(X, order="C")
++ return X
+= duplicates are not summed  [arrays]
+-     X = X.copy()
+-     X.sum_duplicates()
++     X = X.copy()
++     X.sort_indices()
+
+# All of a request or nothing, one at a time
+= rollback forgotten  [bad_input]
+- assign_all(self._touched.undo[::-1])  # the first values last
++ pass
+= rollback in the wrong order  [bad_input]
+- assign_all(self._touched.undo[::-1])  # the first values last
++ assign_all(self._touched.undo)
+= half an assignment stays  [bad_input interrupts]
+- any(back)
++ pass
+= lock dropped  [streams interrupts]
+- from threading import RLock
++ from contextlib import nullcontext as RLock
+= asked in the middle of a request  [interrupts]
+- if self._busy and self._inside_another():
++ if False:
+= a changed model goes unnoticed  [bad_input persistence]
+- if not np.array_equal(theta_of(self._model), self._state.theta):
++ if False:
+
+# Certificates
+= noise scale: one world instead of two  [certified release audit]
+- return 2 if self.against == "retraining" else 1
++ return 1
+= noise scale: a tenth too small  [certified release audit]
+- grid_of(self.shift / Fraction(accounting.mu(self.epsilon, self.delta)), self.theta_bound)
++ grid_of(self.shift * 9 / 10 / Fraction(accounting.mu(self.epsilon, self.delta)), self.theta_bound)
+= grid of cells: without the square root of d  [certified release audit]
+- width = _root(d) * self.shift
++ width = self.shift
+= missing rounding term of a bound  [release certified]
+- return self.residual + self.floor
++ return self.residual
+= missing rounding term of a sum  [release certified]
+- rounding = 1.0 + 2.0 * (gradient.size + 8) * 2.0**-53
++ rounding = 1.0
+= floor without the panels' sum  [release worlds certified]
+- floor += 4.0 * 2.0**-53 * float(added)
++ floor += 0.0
+= theta_bound not compared  [release worlds]
+- and not np.abs(coef).max() <= self.theta_bound:
++ and False:
+= objective noise hides too much  [release certified]
+- return sigma * accounting.guo_mu(epsilon, delta)
++ return sigma * accounting.mu(epsilon, delta)
+= the same noise twice  [release noise]
+- (random_state, 1 + draws)
++ (random_state, 1)
+= noise of revoked columns stays  [release worlds]
+- noise = noise.without(~self._held.kept)
++ noise = noise.without(self._held.kept & False)
+= composed releases: the largest alone  [accounting]
+- return math.hypot(*(_as_mu(value
++ return max(0.0, *(_as_mu(value
+
+# What leaks
+= receipt tells a residual's digits  [receipts worlds]
+- return residual if update.settled else power_of_two_above(residual)
++ return residual
+= receipt tells the order of rows  [receipts]
+- sorted(_code(what, str(member), key) for member in members)
++ list(_code(what, str(member), key) for member in members)
+= a changed receipt passes  [receipts]
+- or not hmac.compare_digest(
++ or None is hmac.compare_digest(
+= pickled Update tells the step  [receipts worlds unlearner]
+- "step": None,
++ "step": self.step,
+= entry residual tells of rows that left  [worlds]
+- return power_of_two_above(entry) if self._held.changed else entry
++ return entry
+= certificate pickles its residual  [release worlds]
+- return replace(self, residual=None, residual_bound=None, floor=None)
++ return self
+
+# Files
+= files that others read  [archive persistence]
+- _MODE = 0o600
++ _MODE = 0o644
+= checksum not compared  [archive]
+- if header + array.tobytes() != expected:
++ if False:
+= CRC not compared  [archive persistence]
+- if zlib.crc32(values.data, zlib.crc32(header)) != member.crc:
++ if False:
+= a failed save leaves its file  [archive]
+-             temporary.unlink(missing_ok=True)
+-             raise
++             raise
+"""
+
+CPP_BUGS = r"""
+= downdate adds  [kernels statistics]
+- rankUpdate(W, -1.0)
++ rankUpdate(W, 1.0)
+= missing rounding term of the penalty  [kernels statistics streams]
+- known(u * rounding + penalty_rounding(theta))
++ known(u * rounding)
+= rows of a request that was rolled back stay in the overlay  [memory bad_input]
+- overlay_.truncate(began_overlay_);
++ ;
+= bound without its nonlinear term  [statistics streams]
+- nonlinear + residual + error(length, theta.norm());  // E10
++ residual + error(length, theta.norm());
+"""
+
+
+@dataclass(frozen=True)
+class Bug:
+    name: str
+    tests: list[str]
+    before: str
+    after: str
+
+
+def bugs_in(text):
+    found = []
+    for block in re.split(r"^= ", re.sub(r"^(#.*)?\n", "", text, flags=re.M), flags=re.M)[1:]:
+        title, *lines = block.splitlines()
+        name, tests = re.fullmatch(r"(.*?) +\[(.*)\]", title).groups()
+        before, after = ("\n".join(line[2:] for line in lines if line[0] == side) for side in "-+")
+        found.append(Bug(name, tests.split(), before, after))
+    return found
+
+
+def place_of(bug, sources):
+    """The one file that holds the text."""
+    counts = {path: path.read_text().count(bug.before) for path in sources}
+    holders = [path for path, count in counts.items() if count]
+    if sum(counts.values()) != 1:
+        raise SystemExit(f"{bug.name}: stands {sum(counts.values())} times, in {holders}: {bug.before}")
+    return holders[0]
+
+
+def plant(bug, path):
+    path.write_text(path.read_text().replace(bug.before, bug.after))
+
+
+def build(root):
+    """One instruction set of the core of this copy, into its package."""
+    import pybind11
+
+    configure = ["cmake", "-S", root, "-B", root / "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]
+    configure += ["-DEXPUNGE_ISAS=", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"]
+    for command in (configure, ["cmake", "--build", root / "build"]):
+        subprocess.run(command, check=True, capture_output=True)
+    for old in (root / "python" / "expunge").glob("_*.so"):
+        old.unlink()
+    for module in (root / "build").glob("_*.so"):
+        shutil.copy(module, root / "python" / "expunge")
+
+
+def caught_by(names, folder, tests, timeout):
+    """The test of these files that fails first with the package of this folder, or None."""
+    files = [path for name in names if (path := tests / f"test_{name}.py").exists()]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *files]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        ended = subprocess.run(
+            command, cwd=tests.parent, env=environment, capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end in {timeout:.0f} s"
+    if ended.returncode == 0:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.M)
+    return Path(found[1]).name if found else f"pytest's exit status {ended.returncode}"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tests", type=Path, default=ROOT / "tests", help="folder of the tests to judge")
+    parser.add_argument("--root", type=Path, default=ROOT, help="checkout whose package gets the bugs")
+    parser.add_argument("--only", default="", help="parts of names, separated by commas")
+    parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one bug")
+    parser.add_argument("--cpp", action="store_true", help="bugs in the core")
+    parser.add_argument("--unchecked", action="store_true", help="skip the run without a bug")
+    parser.add_argument("--list", action="store_true", help="look for the lines alone")
+    options = parser.parse_args()
+    bugs = [
+        b
+        for b in bugs_in(CPP_BUGS if options.cpp else BUGS)
+        if any(part in b.name for part in options.only.split(","))
+    ]
+    root, tests = options.root.resolve(), options.tests.resolve()
+    folder, kinds = ("cpp", (".cpp", ".hpp")) if options.cpp else ("python/expunge", (".py",))
+    sources = sorted(path for path in (root / folder).rglob("*") if path.suffix in kinds)
+    places = [place_of(bug, sources).relative_to(root) for bug in bugs]
+    if not (options.list or options.only or options.unchecked):
+        names = sorted({name for bug in bugs for name in bug.tests})
+        if test := caught_by(names, root / "python", tests, 10 * options.timeout):
+            raise SystemExit(f"without any bug, {test} fails")
+    missed = 0
+    for bug, place in zip(bugs, places, strict=True):
+        if options.list:
+            print(f"{place!s:32} {bug.name}")
+            continue
+        started = perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder)
+            shutil.copytree(root / "python", copy / "python", ignore=shutil.ignore_patterns("__pycache__"))
+            if options.cpp:
+                for part in ("cpp", "cmake"):
+                    shutil.copytree(root / part, copy / part)
+                shutil.copy(root / "CMakeLists.txt", copy)
+            plant(bug, copy / place)
+            if options.cpp:
+                build(copy)
+            test = caught_by(bug.tests, copy / "python", tests, options.timeout)
+        missed += test is None
+        verdict = "MISSED" if test is None else "caught"
+        print(f"{verdict} {bug.name:60} {perf_counter() - started:5.0f} s  {test or ''}", flush=True)
+    if not options.list:
+        print(f"{len(bugs) - missed} of {len(bugs)} caught")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
