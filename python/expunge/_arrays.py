@@ -27,12 +27,12 @@ def as_matrix(
 ) -> Any:
     """(n, d) finite float32 or float64, dense in C or F order or canonical CSR.
 
-    Such a matrix is returned as it is, uncopied. Sparse stays sparse.
+    Such a matrix is returned as it is, without a copy. A sparse matrix stays sparse.
 
-    finite=False leaves the search for NaN and infinity to the caller, who finds them in his result;
-    canonical=False the look at CSR indices to the core, which raises NotCanonical.
+    finite=False: nobody looks for NaN and infinity here; the caller finds them in the result.
+    canonical=False: nobody looks at CSR indices here; the core does and raises NotCanonical.
     """
-    if not _is_plain(X):  # else nothing is to be converted
+    if not _is_plain(X):
         if np.ndim(X) != 2:
             raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
         if getattr(getattr(X, "dtype", None), "kind", "f") in "mM":
@@ -80,20 +80,20 @@ def with_own_indices(X: Any) -> Any:
 
 
 def require_finite(values: NDArray[Any], name: str) -> None:
-    """Raises where there is NaN or infinity in contiguous floats."""
+    """ValueError where contiguous floats contain NaN or infinity."""
     if not _core.is_finite(values):
         raise ValueError(f"{name} contains NaN or infinity: remove or impute those entries")
 
 
 def _is_plain(X: Any) -> bool:
-    """Whether the core reads its type."""
+    """Whether the core reads X without a conversion of its type."""
     if type(X) is not np.ndarray and not (sparse.issparse(X) and X.format == "csr"):
         return False
     return X.dtype in _FLOATS and X.ndim == 2
 
 
 def as_layout(X: Any, canonical: bool = True) -> Any:
-    """C or F order, aligned, or CSR, canonical if asked; copied only where it is not."""
+    """X in C or F order and aligned, or as CSR, canonical if asked; a copy only where X is not so yet."""
     if type(X) is not np.ndarray and sparse.issparse(X):
         return _as_csr(X, canonical)
     flags = X.flags
@@ -103,7 +103,7 @@ def as_layout(X: Any, canonical: bool = True) -> Any:
 
 
 def _as_csr(X: Any, canonical: bool) -> Any:
-    """CSR in contiguous arrays with one type of index; canonical: rows ascend without duplicates."""
+    """CSR in contiguous arrays with one type of index; `canonical`: rows ascend without duplicates."""
     parts = (X.data, X.indices, X.indptr)
     if X.indices.dtype != X.indptr.dtype or not all(
         part.flags.c_contiguous and part.flags.aligned for part in parts
@@ -111,7 +111,7 @@ def _as_csr(X: Any, canonical: bool) -> Any:
         X = sparse.csr_array(tuple(np.array(part, order="C") for part in parts), shape=X.shape)
     entries = int(X.indptr[-1]) if X.indptr.size else 0
     if 0 <= entries < X.indices.size:
-        parts = (X.data[:entries], X.indices[:entries], X.indptr)  # SciPy writes beyond, where it keeps less
+        parts = (X.data[:entries], X.indices[:entries], X.indptr)  # SciPy may leave room behind them
         X = sparse.csr_array(parts, shape=X.shape)
     if not canonical or _core.is_canonical(X):
         return X
@@ -143,7 +143,7 @@ def as_real(values: Any, name: str) -> Float:
 
 
 def as_vector(values: ArrayLike, name: str, size: int, *, match: str = "") -> Float:
-    """(size,) finite, contiguous float64; `match` says in the error what the size comes from."""
+    """(size,) finite, contiguous float64; `match` ends the message about another size."""
     array = as_real(values, name)
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({size},){match}")
@@ -152,12 +152,12 @@ def as_vector(values: ArrayLike, name: str, size: int, *, match: str = "") -> Fl
 
 
 def _lowest(values: Float) -> float:
-    """The least of finite numbers, or 0 of none; of a few, `min` takes five times as long."""
+    """The smallest of finite numbers, 0 if there are none. For a few, `min` takes five times as long."""
     return values.item(values.argmin()) if values.size else 0.0
 
 
 def as_weights(sample_weight: ArrayLike | None, n: int) -> Float | None:
-    """(n,) weights >= 0, or None; a scalar stands for all rows."""
+    """(n,) weights >= 0, or None; a scalar is the weight of each row."""
     if sample_weight is None:
         return None
     array = np.asarray(sample_weight)
@@ -170,7 +170,7 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> Float | None:
 
 
 def as_targets(y: ArrayLike, loss: Loss, n: int) -> Float:
-    """(n,) targets within the loss's domain."""
+    """(n,) targets in the domain of the loss."""
     targets = as_vector(y, "y", n, match=" to match X")
     loss.check_targets(targets)
     return targets
@@ -189,7 +189,7 @@ def as_penalty(alpha: ArrayLike, d: int, fit_intercept: bool) -> Float:
 
 
 def as_noise(noise: ArrayLike | None, d: int, fit_intercept: bool) -> Float | None:
-    """The b of E1 (p,), 0 at the intercept; None for none."""
+    """The b of E1 (p,), 0 at the intercept, or None."""
     if noise is None:
         return None
     b = as_vector(noise, "noise", d, match=" to match X")
@@ -197,7 +197,7 @@ def as_noise(noise: ArrayLike | None, d: int, fit_intercept: bool) -> Float | No
 
 
 def in_order(kernel: Callable[[bool], Result]) -> Result:
-    """kernel(canonical=False), see :func:`as_matrix`, and once more where CSR indices are not in order."""
+    """kernel(canonical=False), and again with True where CSR indices are disordered (:func:`as_matrix`)."""
     try:
         return kernel(False)
     except _core.NotCanonical:
@@ -217,7 +217,7 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
         return np.arange(*given.indices(size), dtype=np.int64)
     if type(given) is int and 0 <= given < size:  # a stream of single rows takes this way
         return np.array([given])
-    array = np.array(given)  # a copy: receipts are written from it later
+    array = np.array(given)  # a copy, because receipts are written from it later
     if array.ndim == 0:
         array = array.reshape(1)
     if array.ndim != 1:
@@ -240,7 +240,7 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
 
 
 def frame_names(X: Any) -> list[str] | None:
-    """Column names of a pandas or polars frame whose names are all strings; None for anything else."""
+    """Column names of a pandas or polars frame, if all of them are strings; else None."""
     columns = getattr(X, "columns", None)
     if columns is None or isinstance(X, np.ndarray) or sparse.issparse(X):
         return None
@@ -249,7 +249,7 @@ def frame_names(X: Any) -> list[str] | None:
 
 
 def select_columns(X: Any, names: Sequence[str] | None) -> Any:
-    """A frame that has more columns than `names`, cut down to them by name; anything else as it is."""
+    """The columns `names` of a frame that has these and more; anything else as it is."""
     given = frame_names(X)
     if given is None or names is None or len(given) <= len(names) or not set(names) <= set(given):
         return X
@@ -257,7 +257,7 @@ def select_columns(X: Any, names: Sequence[str] | None) -> Any:
 
 
 def match_columns(X: Any, names: Sequence[str] | None) -> Any:
-    """:func:`select_columns`, but a frame whose columns then are not `names`, in order, is an error."""
+    """As :func:`select_columns`; a frame that then has other columns, or another order, is an error."""
     X = select_columns(X, names)
     given = frame_names(X)
     if given is not None and names is not None and given != list(names):

@@ -26,17 +26,17 @@ class Loss:
     target_domain : str
         The targets the loss is defined for, in words.
     remedy : str
-        What to do with targets outside of the domain; ends the message of `check_targets`.
+        The advice that ends the message of `check_targets`.
     contains : callable
         ``contains(y)`` is True where a target lies in the domain; elementwise.
     value, d1, d2 : callable
-        l and its first two derivatives in eta, as functions of (y, eta); elementwise, and without
-        overflow at any eta. d2 must not depend on y: a Hessian is formed without targets (E6).
+        l and its first two derivatives in eta, as elementwise functions of (y, eta). None of them may
+        overflow at any eta. d2 must not depend on y, because Hessians are formed without targets (E6).
     max_d2, max_d3 : float
         The largest d2, and the largest absolute third derivative, over all eta.
     d1_rounding : callable
-        ``d1_rounding(r, eta_rounding, y)`` bounds what an error of eta_rounding in eta leaves in r = d1;
-        both errors in units of the roundoff; elementwise (E19). r may be far from the true d1: see `moved`.
+        ``d1_rounding(r, eta_rounding, y)`` bounds the error of r = d1 where eta has the error eta_rounding
+        (E19). Both are in units of the roundoff; elementwise. r may be far from the true d1: see `moved`.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class Loss:
         Raises
         ------
         ValueError
-            If an entry of y lies outside of `target_domain`; names the first one and the fix.
+            If an entry of y lies outside of `target_domain`. The message names the first one and a fix.
 
         Examples
         --------
@@ -74,7 +74,7 @@ class Loss:
         >>> LOSSES["logistic"].check_targets([0, 1, 1])
         """
         y = np.asarray(y, dtype=np.float64)
-        if y.size == 1 and self.contains(y.item()):  # as a number: an array of one takes ten times as long
+        if y.size == 1 and self.contains(y.item()):  # a tenth of the time that an array of one takes
             return
         inside = self.contains(y)
         if y.size and not inside.item(first := inside.argmin()):
@@ -85,18 +85,18 @@ class Loss:
 
 
 def moved(slope: Any, steepest: float, range: float, eta_rounding: Any) -> Array:
-    """How far d1 may be from its value at another eta (E19); both errors in units of the roundoff.
+    """How far d1 may be from its value at another eta (E19), in units of the roundoff.
 
     Parameters
     ----------
     slope : array_like
-        Bounds d2 at the computed eta. At others, t away, d2 is at most e^t times as much.
+        Bound on d2 at the computed eta. At a distance t from it, d2 is at most e^t times as large.
     steepest : float
-        Bounds d2 at any eta.
+        Bound on d2 at any eta.
     range : float
-        What d1 spans.
+        The largest value of d1 minus the smallest.
     eta_rounding : array_like
-        How far eta may be from the other.
+        Bound on the distance of the other eta, in units of the roundoff.
 
     Returns
     -------
@@ -108,13 +108,13 @@ def moved(slope: Any, steepest: float, range: float, eta_rounding: Any) -> Array
     >>> float(moved(0.125, 0.25, 1.0, 8.0)), float(moved(0.0, 0.25, 1.0, 2.0**54))
     (1.0000000000000009, 4503599627370496.0)
     """
-    u, lost = 2.0**-53, 2.0**-1018  # of what underflows, a few 2^-1074
-    most = (1.0 + 2.0**-20) * range / u  # which errors reach: sums of bounds are rounded, too
+    u, lost = 2.0**-53, 2.0**-1018  # `lost` covers underflow: a few 2^-1074, in units of u
+    most = (1.0 + 2.0**-20) * range / u  # a little above the range: sums of bounds are rounded, too
     eta_rounding = np.asarray(eta_rounding, dtype=np.float64)
     t = u * eta_rounding
-    small = np.minimum(t, 1.0)  # e^t - 1 <= t (1 + t) up to t = 1; above, slope tells nothing
+    small = np.minimum(t, 1.0)  # e^t - 1 <= t (1 + t) up to t = 1; above that, slope says nothing
     grown = np.where(t <= 1.0, np.minimum(slope * (1.0 + small), steepest), steepest)
-    by: Array = np.fmin(grown * eta_rounding, most) + lost  # of NaN, most
+    by: Array = np.fmin(grown * eta_rounding, most) + lost  # NaN becomes `most`
     return by
 
 
@@ -131,19 +131,19 @@ def _squared_d2(y: ArrayLike, eta: ArrayLike) -> Array:
 
 
 def _sign(y: ArrayLike) -> Array:
-    """+1 for class 0 and -1 for class 1: sign * eta > 0 is a mistake."""
+    """+1 for class 0, -1 for class 1. Where sign * eta > 0 the class is predicted wrongly."""
     return 1.0 - 2.0 * np.asarray(y, dtype=np.float64)
 
 
 def _logistic_value(y: ArrayLike, eta: ArrayLike) -> Array:
     z = np.multiply(_sign(y), eta)
-    value: Array = np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))  # log(1 + exp(z)), never exp of z > 0
+    value: Array = np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))  # log(1 + exp(z)), which may overflow
     return value
 
 
 def _logistic_d1(y: ArrayLike, eta: ArrayLike) -> Array:
     sign = _sign(y)
-    d1: Array = sign * expit(np.multiply(sign, eta))  # y = 1: -sigma(-eta); sigma(eta) - 1 cancels
+    d1: Array = sign * expit(np.multiply(sign, eta))  # for y = 1 -sigma(-eta), as sigma(eta) - 1 cancels
     return d1
 
 
@@ -178,9 +178,8 @@ LOSSES: dict[str, Loss] = {
             d2=_logistic_d2,
             max_d2=0.25,
             max_d3=1.0 / (6.0 * sqrt(3.0)),  # at eta = +-log(2 + sqrt 3)
-            d1_rounding=lambda r, eta_rounding, y: moved(
-                np.abs(r), 0.25, 1.0, eta_rounding
-            ),  # d2 <= |r| <= 1
+            # d2 <= |r| <= 1
+            d1_rounding=lambda r, eta_rounding, y: moved(np.abs(r), 0.25, 1.0, eta_rounding),
         ),
     )
 }
@@ -200,7 +199,7 @@ def get_loss(name: str) -> Loss:
     Raises
     ------
     ValueError
-        If there is none; lists the names there are.
+        If there is none. The message lists the known names.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Noise: where it is drawn, on what grid, and what is kept of it (E42).
+"""Noise: where it comes from, the grid that it is drawn on, and who keeps it (E42).
 
-A certificate is worth as much as the secrecy of its noise. It comes from the operating system, and the noise
-of an objective (E15) is shown by no repr and carried by no pickle.
+A certificate is worth as much as the secrecy of its noise. Noise comes from the operating system. No repr
+shows the noise of an objective (E15), and no pickle carries it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ __all__ = [
     "round_with_offset",
 ]
 
-LEAST_STEPS = 2**20  # of its grid, in the width of noise
-DIGITS = 53  # of a float64
+LEAST_STEPS = 2**20  # of the grid, in one width of the noise
+DIGITS = 53  # binary, of a float64
 LEAST_EXPONENT = -1074  # all float64 are multiples of this power of 2
-FINER = 32  # binary digits that the noise of an objective has more
+FINER = 32  # further binary digits of the noise of an objective
 
 RandomState = int | Sequence[int] | None
 
 
 def check_random_state(random_state: Any) -> int | None:
-    """None, for the operating system's randomness, or an integer >= 0, for tests; else an error."""
+    """None (the operating system's randomness) or an integer >= 0 (for tests); anything else is an error."""
     if random_state is None:
         return None
     if isinstance(random_state, Integral) and not isinstance(random_state, bool) and int(random_state) >= 0:
@@ -54,24 +54,24 @@ def check_random_state(random_state: Any) -> int | None:
 
 
 def random_bytes(random_state: RandomState = None) -> Callable[[int], bytes]:
-    """A source of random bytes: the operating system's, or, for tests, the stream of a seed."""
+    """A source of random bytes: the operating system, or for tests the stream of a seed."""
     return os.urandom if random_state is None else np.random.default_rng(random_state).bytes
 
 
 class Grid(NamedTuple):
-    """A grid of step 2**exponent, and noise, or cells, of `steps` of them."""
+    """A grid of step 2**exponent, for noise or cells that are `steps` steps wide."""
 
     steps: int
     exponent: int
 
     @property
     def width(self) -> float:
-        """Of noise or cells, exactly."""
+        """The width of the noise or of the cells; no digit is lost."""
         return float(self.exact)
 
     @property
     def step(self) -> float:
-        """Of the grid."""
+        """The distance of the grid's points."""
         return float(Fraction(2) ** self.exponent)
 
     @property
@@ -81,10 +81,10 @@ class Grid(NamedTuple):
 
 
 def grid_of(scale: Fraction, bound: float | None = None, *, even: bool = False) -> Grid:
-    """The grid for noise, or cells, that are at least `scale` wide (E42).
+    """The grid for noise or cells that are at least `scale` wide (E42).
 
-    It is as coarse as noise of 2**20 steps lets it be, and coarse enough for numbers up to `bound`, where
-    there is one, to fit 53 binary digits. What it is computed from has to be public.
+    It is the coarsest grid on which the noise is still 2**20 steps wide. With a `bound` it may be coarser
+    yet: numbers up to the bound have to fit 53 binary digits. Both arguments have to be public.
 
     Parameters
     ----------
@@ -96,8 +96,8 @@ def grid_of(scale: Fraction, bound: float | None = None, *, even: bool = False) 
     Returns
     -------
     Grid
-        2**20 to 2**21 - 1 steps. Its width is `scale` or more, by less than 2**-19 of it unless the bound
-        asks for a coarser grid; of its own width it is the grid, too.
+        2**20 to 2**21 - 1 steps. Its width is at least `scale`, and exceeds it by less than a part of 2**-19
+        unless the bound asks for a coarser grid. The grid of its own width is the same grid.
 
     Raises
     ------
@@ -129,18 +129,18 @@ def grid_of(scale: Fraction, bound: float | None = None, *, even: bool = False) 
 
 
 def _floor_log2(value: Fraction) -> int:
-    """The largest e with 2**e at most a value above 0."""
+    """The largest e with 2**e <= value; value is above 0."""
     e = value.numerator.bit_length() - value.denominator.bit_length()
     return e if Fraction(2) ** e <= value else e - 1
 
 
 def released_numbers(K: NDArray[np.int64], exponent: int) -> Float:
-    """The numbers K 2**exponent, as they are.
+    """The numbers K 2**exponent, without rounding.
 
     Raises
     ------
     CertificateError
-        Some have more digits than float64. The refusal, too, is a function of K alone.
+        Some have more digits than a float64. This refusal depends on K alone, as the numbers do.
     """
     worst = int(np.abs(K).max(initial=0))
     if worst <= 2**DIGITS:
@@ -162,14 +162,14 @@ def add_normal(theta: Float, grid: Grid, random_state: RandomState = None) -> Fl
 
 
 def round_with_offset(theta: Float, grid: Grid, random_state: RandomState = None) -> Float:
-    """The middles of cells as wide as the grid says, with a random offset, for theta (d,) (E17, E42)."""
+    """Theta (d,) -> the middles of its cells, as wide as the grid says, at a random offset (E17, E42)."""
     return released_numbers(
         _core.round_with_offset(theta, grid.steps, grid.exponent, random_bytes(random_state)), grid.exponent
     )
 
 
 def normal(size: int, sigma: float, random_state: RandomState = None) -> Float:
-    """N(0, width^2), independent (size,), to 2**-52 of a width that is sigma or just above."""
+    """N(0, width^2), independent (size,), to 2**-52 of the width, which is sigma or just above."""
     grid = grid_of(Fraction(sigma))
     K = _core.normal(size, grid.steps, random_bytes(random_state))
     values: Float = np.ldexp(K.astype(np.float64), grid.exponent - FINER)
@@ -178,15 +178,17 @@ def normal(size: int, sigma: float, random_state: RandomState = None) -> Float:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Noise:
-    """The b of E1, N(0, sigma^2) for each feature (never less, 2**-20 more at most), none for the intercept.
+    """The b of E1: N(0, sigma^2) for each feature, none for the intercept.
+
+    The standard deviation is sigma or more, by at most a part of 2**-20.
 
     Attributes
     ----------
     sigma : float
     random_state : int or None
-        Where b can be drawn again by anyone: a seed, for tests.
+        The seed of b, for tests: whoever knows it can draw b again.
     draws : int
-        How many b this seed has given before.
+        How many b this seed gave before.
     b : (d,) array or None
         None once it has been through a pickle.
     """
@@ -203,7 +205,7 @@ class Noise:
         return cls(sigma, random_state, draws, normal(d, sigma, seed))
 
     def again(self) -> Self:
-        """Fresh noise in its place."""
+        """Fresh noise of the same kind, to replace this one."""
         return self.drawn(self.sigma, self.values.size, self.random_state, self.draws + 1)
 
     @property
@@ -213,7 +215,7 @@ class Noise:
         Raises
         ------
         CertificateError
-            They are lost.
+            A pickle or a file lost them.
         """
         if self.b is None:
             raise CertificateError(
@@ -223,15 +225,15 @@ class Noise:
         return self.b
 
     def of(self, kept: NDArray[np.bool_]) -> Self:
-        """That of some features."""
+        """The noise of the features that are `kept`."""
         return replace(self, b=None if self.b is None else self.b[kept])
 
     def without(self, gone: NDArray[np.bool_]) -> Self:
-        """The same, without a trace of the noise of some features."""
+        """The same, but zeros for the features that are `gone`."""
         return replace(self, b=None if self.b is None else np.where(gone, 0.0, self.b))
 
     def spread(self, kept: NDArray[np.bool_]) -> Self:
-        """The same over more features, of which these are `kept`; zeros for the others."""
+        """The same over more features: its own are `kept`, the others get zeros."""
         if self.b is None:
             return self
         b = np.zeros(kept.size)
@@ -239,7 +241,7 @@ class Noise:
         return replace(self, b=b)
 
     def lost(self) -> Self:
-        """What a pickle keeps of it."""
+        """The same without values, as a pickle keeps it."""
         return replace(self, b=None)
 
     def __repr__(self) -> str:

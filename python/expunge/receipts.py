@@ -1,7 +1,8 @@
-"""Receipts: what an Update did, as JSON that names rows and columns only under a key of the caller's.
+"""Receipts: JSON that says what an Update did, and names rows and columns only under the caller's key.
 
 docs/data.md lists the fields. Codes and hashes are SHA-256, or HMAC-SHA256 under the key, of
-``expunge.WHAT:MESSAGE``, so that none can stand for another: WHAT is rows, columns, names, state or receipt.
+``expunge.WHAT:MESSAGE`` with WHAT one of rows, columns, names, state and receipt. So no code can stand for
+another.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ SHORTEST_KEY = 16  # bytes
 
 
 class Record(NamedTuple):
-    """What an Update remembers of its request; all by reference, nothing hashed or formatted yet.
+    """An Update's memory of its request, by reference: a receipt hashes and formats it later.
 
-    No values: neither cells nor labels nor weights, nor rows that came by value. An Update holds it as a
-    plain tuple, which takes less time to make.
+    It holds no cells, labels or weights, and no rows that came by value. An Update keeps it as a plain tuple,
+    which is made in less time.
     """
 
     requests: list[Named]
-    before: Float  # theta, never changed in place
+    before: Float  # theta; nobody changes it in place
     after: Float
     model: Mapping[str, Any]  # see Problem.described
     tolerance: float
@@ -54,8 +55,8 @@ class Record(NamedTuple):
 
 @cache
 def versions() -> dict[str, str]:
-    """What the numbers depend on, here and now."""
-    from . import __version__  # not there yet while the package is being imported
+    """The versions that results depend on."""
+    from . import __version__  # does not exist yet while the package is being imported
 
     build = build_info()
     return {
@@ -111,19 +112,22 @@ def issue(
 
 
 def _kept(residual: float | None, settled: bool) -> float | None:
-    """A residual, or a bound of it: what a request left has digits of its rows, if no iterations followed."""
+    """A residual or its bound, rounded up to a power of two unless iterations followed the request.
+
+    All digits of an unsettled one would tell of rows that left.
+    """
     if residual is None or not isfinite(residual):
         return None
     return residual if settled else power_of_two_above(residual)
 
 
 def state_hash(model: Any, key: bytes | None = None) -> str:
-    """The hash of a fitted model by which receipts know it.
+    """The hash of a fitted model, by which receipts identify it.
 
-    Of kind, alpha, fit_intercept, the numbers of classes and features, and every bit of theta. It is the
-    `state` of a receipt under the same key: `after` of the last one if the model is what that update left,
-    and `before` of the next. Without a key, whoever can compute a model bit for bit can tell whether it was
-    this one.
+    It is over kind, alpha, fit_intercept, the numbers of classes and features, and every bit of theta. A
+    receipt under the same key holds it in `state`: as `after` if its update left this model, as `before` if
+    its update started from this model. Without a key, whoever can compute a model bit for bit can tell
+    whether it was this one.
 
     Parameters
     ----------
@@ -139,7 +143,7 @@ def state_hash(model: Any, key: bytes | None = None) -> str:
     Raises
     ------
     NotFittedError, TypeError, ValueError
-        A model that is not accepted; a key that is not bytes, or too short.
+        The model is not accepted; the key is not bytes, or is too short.
 
     Examples
     --------
@@ -157,7 +161,7 @@ def state_hash(model: Any, key: bytes | None = None) -> str:
 
 
 def verify(receipt: str, key: bytes) -> dict[str, Any]:
-    """What a receipt says, once its HMAC shows that it was made with this key and not changed since.
+    """The content of a receipt whose HMAC shows that it was made with this key and not changed since.
 
     Parameters
     ----------
@@ -173,7 +177,8 @@ def verify(receipt: str, key: bytes) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        Changed, made with another key or without one, of a newer version, or no receipt.
+        The receipt was changed, was made with another key or without one, or has a newer version; or this is
+        no receipt.
 
     Examples
     --------
@@ -204,22 +209,22 @@ def find(
     ----------
     receipt : str
     key : bytes
-        That the receipt was made with.
+        The key that the receipt was made with.
     row : int, optional
-        A number of the Unlearner's at that time: :meth:`expunge.Unlearner.attach` numbers anew.
+        The row's number at that time: :meth:`expunge.Unlearner.attach` numbers rows anew.
     column : int or str, optional
         Position or name.
 
     Returns
     -------
     list of dict
-        Of `requests` in the receipt; empty if none named it. (A revocation names columns, no rows.)
+        Entries of `requests` in the receipt; empty if none named it. (A revocation names no rows.)
 
     Raises
     ------
     ValueError
-        As :func:`verify`; neither row nor column; or the receipt cannot tell: rows that came by value have
-        no numbers, and columns of plain arrays no names.
+        As :func:`verify`; neither row nor column is given; or the receipt cannot tell, because rows that came
+        by value have no numbers, and columns of plain arrays no names.
 
     Examples
     --------
@@ -261,9 +266,9 @@ def _request(named: Named, key: bytes | None) -> dict[str, Any]:
         if isinstance(members, int | str):
             entry[what] = members
             continue
-        if what != "names":  # as many as columns
+        if what != "names":  # there are as many as columns
             entry[what] = len(members)
-        if key is not None:  # sorted: their order tells nothing
+        if key is not None:  # sorted, so that their order tells nothing
             entry[f"{what}_hmac"] = sorted(_code(what, str(member), key) for member in members)
     return entry
 
@@ -278,7 +283,7 @@ def _state(model: Mapping[str, Any], theta: Float, key: bytes | None) -> str:
 
 
 def _code(what: str, message: str | bytes, key: bytes | None) -> str:
-    """Hexadecimal hash, under the key if there is one."""
+    """A hash in hexadecimal digits, under the key if there is one."""
     if isinstance(message, str):
         message = message.encode(errors="surrogatepass")
     message = f"expunge.{what}:".encode() + message
@@ -286,12 +291,12 @@ def _code(what: str, message: str | bytes, key: bytes | None) -> str:
 
 
 def _canonical(content: Mapping[str, Any]) -> str:
-    """JSON that depends on the values alone."""
+    """JSON that depends on the values alone, not on their order."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _plain(certificate: Certificate) -> Any:
-    """A certificate's values, as they are when read from JSON."""
+    """A certificate's values in the types that JSON knows."""
     if not hasattr(certificate, "as_dict"):
         raise TypeError(f"certificate must have a method as_dict(), got {type(certificate).__name__}")
     values = certificate.as_dict()
@@ -328,7 +333,7 @@ def _parsed(receipt: str) -> dict[str, Any]:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, without a name that readers might take to mean either of two values."""
+    """A JSON object; one that has a name twice is an error, as readers differ in which value they take."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a field is there twice")

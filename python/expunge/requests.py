@@ -1,8 +1,8 @@
-"""What may be asked for. Every request turns D into D' (E2); a list of them is one atomic request.
+"""Requests. Each turns the data D into D' (E2); a list of requests is one atomic request.
 
-Row numbers and integer columns are positions in the X that was handed to the Unlearner; added rows continue
-the count; strings are column names. Rows are a sequence, a boolean mask, a slice or one integer. A detached
-Unlearner has no rows to number: requests to it carry theirs by value. The checks are made when the request is
+Rows are a sequence of numbers, a boolean mask, a slice or one number. A row's number is its position in the X
+that was handed to the Unlearner, and added rows continue the count. Columns are positions there, or names. A
+detached Unlearner has no row numbers: requests to it carry rows by value. A request is checked when it is
 applied, before anything changes.
 """
 
@@ -23,18 +23,19 @@ __all__ = ["AddRows", "CorrectLabels", "CorrectValues", "Edit", "RemoveRows", "R
 
 AnyData = CorrectedData | DetachedData
 Encode = Callable[[ArrayLike, int], Float]  # labels and their number -> targets
-Named = dict[str, NDArray[np.int64] | range | list[str] | int | str]  # rows that came by value: how many
+# What a request named, for receipts. Of rows that came by value: how many.
+Named = dict[str, NDArray[np.int64] | range | list[str] | int | str]
 
 
 class Request:
-    """Base of all requests. Its repr shows how much it names, and neither rows nor values."""
+    """Base of all requests. Its repr shows how many rows and columns it names, but no numbers or values."""
 
     def __repr__(self) -> str:
         shown = (f"{name}={_size(value)}" for name, value in vars(self).items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
-        """Checks itself against the data, edits them inside a request; its kind and what it named.
+        """Checks this request against the data and edits them. Returns its kind and what it named.
 
         TypeError where such data cannot be edited so.
         """
@@ -48,7 +49,7 @@ class RemoveRows(Request):
     Parameters
     ----------
     rows : sequence of int, boolean mask, slice or int
-        Each row at most once, and none that is gone already (ValueError).
+        Each row at most once, and no row that left before (ValueError).
 
     Examples
     --------
@@ -61,7 +62,7 @@ class RemoveRows(Request):
     rows: Any
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
-        """Weight -> 0."""
+        """Weights become 0."""
         data = data.numbered("RemoveRows")
         rows = data.rows(self.rows)
         data.remove(rows)
@@ -76,7 +77,7 @@ class CorrectLabels(Request):
     ----------
     rows : sequence of int, boolean mask, slice or int
     labels : array (m,) or scalar
-        In the form of the y that the model was fitted to; an unseen class is a ValueError.
+        In the form of the y that the model was fitted to. An unseen class is a ValueError.
 
     Examples
     --------
@@ -90,7 +91,7 @@ class CorrectLabels(Request):
     labels: Any
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
-        """Targets -> labels."""
+        """Targets become the labels."""
         data = data.numbered("CorrectLabels")
         rows, labels = data.rows(self.rows), self.labels
         if not isinstance(labels, float | int | str) and np.shape(labels) == (1,):
@@ -108,7 +109,8 @@ class CorrectValues(Request):
     rows : sequence of int, boolean mask, slice or int
     columns : sequence of int or str, boolean mask, slice, int or str
     values : array that broadcasts to (m, k), or scalar
-        Finite; stored in the dtype of X. In a sparse X zeros are not stored: entries come and go.
+        Finite numbers, stored in the dtype of X. A sparse X does not store zeros: a value of 0 removes an
+        entry, another value in place of 0 makes one.
 
     Examples
     --------
@@ -123,7 +125,7 @@ class CorrectValues(Request):
     values: Any
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
-        """Cells -> values."""
+        """Cells become the values."""
         data = data.numbered("CorrectValues")
         rows, columns = data.rows(self.rows), data.surviving_columns(self.columns)
         values = as_real(self.values, "values")
@@ -149,8 +151,7 @@ class AddRows(Request):
     Parameters
     ----------
     X : (m, d) array, CSR matrix (or other sparse matrix, where the data are sparse) or frame
-        As wide as the model is now, surviving columns in their original order; a frame may have more columns
-        and is cut down by name.
+        The surviving columns in their original order. A frame may have more columns, which are left out.
     y : (m,) array or scalar
     sample_weight : (m,) array or scalar, optional
         1 by default.
@@ -168,7 +169,7 @@ class AddRows(Request):
     sample_weight: Any = None
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
-        """New rows, under the next row numbers where rows have numbers."""
+        """New rows get the next row numbers, where rows have numbers."""
         return {"kind": "AddRows", "rows": data.add(*_rows(data, encode, self.X, self.y, self.sample_weight))}
 
 
@@ -179,7 +180,7 @@ class RevokeFeatures(Request):
     Parameters
     ----------
     columns : sequence of int or str, boolean mask, slice, int or str
-        Each column at most once, none that is gone already, and not all that remain (ValueError).
+        Each column at most once, no column that was revoked before, and not all that remain (ValueError).
 
     Examples
     --------
@@ -193,7 +194,7 @@ class RevokeFeatures(Request):
     columns: Any
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
-        """Coordinates drop."""
+        """Coordinates drop out of theta."""
         columns = data.surviving_columns(self.columns)
         data.revoke(columns)
         return {"kind": "RevokeFeatures", **_columns(data, columns)}
@@ -203,19 +204,20 @@ class RevokeFeatures(Request):
 class Edit(Request):
     """Rows of a detached Unlearner leave, change or join, by value.
 
-    Rows that are removed have a `before`, rows that are added an `after`, corrected rows both. Where only
-    labels or weights change, give both sides the same X, or an equal one: the Hessian then stays (E6).
+    Give `before` for rows that are removed, `after` for rows that are added, both for rows that change. Where
+    only labels or weights change, both sides should hold the same X, or an equal one: the Hessian then
+    changes by the weights alone (E6).
 
     Sums cannot tell whether the rows `before` were ever part of them, unless the Hessian would lose its
-    positive definiteness or there would be fewer rows than none. What was never in the data, or is given in
-    other values than it went in with, leaves the model that those sums would have had.
+    positive definiteness or fewer than 0 rows would be left. If such rows were never in the data, or had
+    other values there, the model becomes the minimiser for sums that belong to no data.
 
     Parameters
     ----------
     before, after : tuple (X, y) or (X, y, sample_weight), or None
-        Rows that leave and rows that join, as many on either side as need be. X is as in :class:`AddRows`,
-        (m, d) and as wide as the model is now; y is in the form of the y that the model was fitted to;
-        sample_weight is 1 by default. Either of these is (m,) or a scalar.
+        Rows that leave and rows that join; the numbers of rows may differ. X (m, d) is as in
+        :class:`AddRows`, y (m,) or a scalar in the form of the y that the model was fitted to, sample_weight
+        (m,) or a scalar, 1 by default.
 
     Examples
     --------
@@ -258,7 +260,7 @@ def as_requests(given: Request | Iterable[Request]) -> list[Request]:
 
 
 def _size(value: Any) -> str:
-    """How much a parameter of a request holds."""
+    """The shape of a parameter, as the repr of a request shows it."""
     if value is None or isinstance(value, slice):
         return str(value)
     if isinstance(value, tuple):  # rows by value
@@ -280,7 +282,7 @@ def _columns(data: AnyData, columns: NDArray[np.int64]) -> Named:
 def _rows(
     data: AnyData, encode: Encode, X: Any, y: Any, sample_weight: Any = None
 ) -> tuple[Any, Float, Float | None]:
-    """Rows by value, as the data take them: cut down by name, in their dtype, sparse where they are."""
+    """Rows by value in the form of the data: their columns, dtype and kind, and encoded targets."""
     X = as_matrix(match_columns(X, data.surviving_names()), columns=data.n_columns)
     if sparse.issparse(X) and not data.is_sparse:
         raise TypeError("X is sparse but the data are dense: pass a dense X (it is never densified here)")
