@@ -1,8 +1,13 @@
 # Eigen: the one that is installed, else the headers that the build requirement cmeel-eigen brings. Its
 # prefix lies inside site-packages, where find_package does not look, so Python is asked for it.
-find_package(Eigen3 CONFIG QUIET)
-if(NOT TARGET Eigen3::Eigen)
-    find_package(Python 3.11 REQUIRED COMPONENTS Interpreter)
+set(eigen_named "${Eigen3_DIR}") # which a search for the other version forgets
+foreach(version IN ITEMS 5 3.4) # a package is found only for its own major number
+    if(NOT Eigen3_FOUND)
+        find_package(Eigen3 ${version} CONFIG QUIET HINTS ${eigen_named})
+    endif()
+endforeach()
+if(NOT Eigen3_FOUND)
+    find_package(Python 3.11 QUIET COMPONENTS Interpreter)
     execute_process(
         COMMAND
             ${Python_EXECUTABLE} -c
@@ -10,12 +15,9 @@ if(NOT TARGET Eigen3::Eigen)
         OUTPUT_VARIABLE eigen_config
         ERROR_QUIET
         OUTPUT_STRIP_TRAILING_WHITESPACE)
-    if(NOT eigen_config)
-        message(FATAL_ERROR "Eigen 3.4 or newer was not found: install it, or pip install cmeel-eigen")
-    endif()
-    find_package(Eigen3 CONFIG REQUIRED PATHS ${eigen_config} NO_DEFAULT_PATH)
+    find_package(Eigen3 CONFIG QUIET PATHS ${eigen_config} NO_DEFAULT_PATH)
 endif()
-if(Eigen3_VERSION VERSION_LESS 3.4)
-    message(FATAL_ERROR "Eigen ${Eigen3_VERSION} is too old: 3.4 or newer is needed")
+if(NOT Eigen3_FOUND)
+    message(FATAL_ERROR "Eigen 3.4 or newer was not found: pip install cmeel-eigen, or apt install libeigen3-dev")
 endif()
 message(STATUS "Eigen ${Eigen3_VERSION}: ${Eigen3_DIR}")
