@@ -109,7 +109,7 @@ def test_python_cost(record_line, d, kind):
     """What a request of one row takes by apply, beside the native calls that it makes."""
     un, stream = unlearner(d, NO_LIMIT), Stream(d)
     X, y, theta = problem(d)
-    register, native = _core.RowRegister(y, np.ones(len(y)), True), un._engine.state.statistics
+    register, native = _core.RowRegister(y, np.ones(len(y)), True), un._fitted.engine.state.statistics
     target = {0.0: np.array([1.0]), 1.0: np.array([0.0])}
     spent = {"apply": [], "native": []}
     for _ in range(400):

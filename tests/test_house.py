@@ -143,8 +143,12 @@ def external_names(tree):
                 yield (alias.asname or alias.name).split(".")[0]
 
 
+NAMED_TUPLE = {"_asdict", "_fields", "_replace"}  # public: the underscore keeps them apart from fields
+
+
 def is_private(name):
-    return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
+    dunder = name.startswith("__") and name.endswith("__")
+    return name.startswith("_") and not dunder and name not in NAMED_TUPLE
 
 
 @each_module
@@ -169,6 +173,80 @@ def test_no_private_name_of_another_package_is_used(path):
             assert root.id in ("self", "cls", "_core") or node.attr in own, text
         else:
             assert node.attr in own, text
+
+
+# How large things may be
+
+
+def code_lines(node):
+    """Lines of a function without its docstring."""
+    first = node.body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return node.end_lineno - node.lineno + 1 - (first.end_lineno - first.lineno + 1 if documented else 0)
+
+
+@each_module
+def test_files_classes_and_functions_fit_a_mind(path):
+    text = path.read_text()
+    assert text.count("\n") <= 600
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            assert node.end_lineno - node.lineno < 500, node.name
+        if isinstance(node, ast.FunctionDef):
+            assert code_lines(node) <= 60, node.name
+
+
+def test_public_methods_of_an_unlearner_are_short():
+    tree = ast.parse((PACKAGE / "unlearner.py").read_text())
+    face = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Unlearner")
+    for node in face.body:
+        if isinstance(node, ast.FunctionDef) and not is_private(node.name):
+            body = node.body[1:] if isinstance(node.body[0], ast.Expr) else node.body
+            assert sum(item.end_lineno - item.lineno + 1 for item in body) <= 12, node.name
+
+
+@needs_repository
+def test_files_of_the_core_fit_a_mind():
+    for path in cpp_files("cpp", "python/bindings"):
+        if path.name not in LARGE:
+            assert path.read_text().count("\n") <= 600, path.name
+
+
+LARGE = {"objective.cpp", "test_objective.cpp"}  # to be cut
+
+
+def module_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_when_run(path):
+    """Modules of the package that are imported as a file is, not within its functions or for types alone."""
+    inside = module_of(path).split(".")
+    package = inside if path.name == "__init__.py" else inside[:-1]
+    known = {module_of(other) for other in MODULES}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            for alias in node.names:
+                yield f"{module}.{alias.name}" if f"{module}.{alias.name}" in known else module
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {module_of(path): set(imported_when_run(path)) for path in MODULES}
+    graph = {name: found for name, found in graph.items() if name != "expunge"}  # its face imports them all
+    while leaves := {name for name, found in graph.items() if not found & set(graph)}:
+        graph = {name: found for name, found in graph.items() if name not in leaves}
+    assert graph == {}
+
+
+@each_module
+def test_only_problem_makes_objectives_and_knows_how_theta_is_laid_out(path):
+    text = path.read_text()
+    if path.name == "problem.py" or path.is_relative_to(PACKAGE / "audit"):
+        return
+    assert "_core.Objective(" not in text
 
 
 @each_module

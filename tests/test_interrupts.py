@@ -36,7 +36,7 @@ from unlearning import (
 
 import expunge as ex
 from expunge import kernels, reference
-from expunge import unlearner as unlearner_module
+from expunge.engine import fitted as fitted_module
 
 PACKAGE = str(Path(ex.__file__).parent) + os.sep
 MANY = int(os.environ.get("EXPUNGE_INTERRUPTS", "1"))  # times as many as in an everyday run
@@ -768,7 +768,7 @@ WAITING = {
         un.save("file", include_rows=True, include_noise=True)
         or bits(ex.Unlearner.load("file").corrected_data()[0])
     ),
-    "detach": lambda un: un.detach()._held.counts.tolist(),
+    "detach": lambda un: inside(un.detach()).held.counts.tolist(),
 }
 CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry")  # one thing, from construction
 
@@ -788,7 +788,7 @@ def test_a_reader_waits_until_the_request_of_another_thread_has_ended(name, monk
     twin.apply(requests)
     expected = WAITING[name](twin)
     un, begun, go_on, seen = made(), threading.Event(), threading.Event(), []
-    act = unlearner_module.fitted_attributes
+    act = fitted_module.fitted_attributes
 
     def slow(*arguments):  # when all but the last act is done
         begun.set()
@@ -796,7 +796,7 @@ def test_a_reader_waits_until_the_request_of_another_thread_has_ended(name, monk
         return act(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(unlearner_module, "fitted_attributes", slow)
+        patch.setattr(fitted_module, "fitted_attributes", slow)
         applying = threading.Thread(target=un.apply, args=[requests])
         applying.start()
         assert begun.wait(30)
@@ -880,7 +880,7 @@ def test_in_the_middle_of_a_request_of_this_thread_nothing_is_answered_or_change
     un = make("squared", detached=detached)
     if detached:
         requests = by_value(data, requests)
-    act, refusals = unlearner_module.fitted_attributes, []
+    act, refusals = fitted_module.fitted_attributes, []
 
     def asking(*arguments):
         try:
@@ -890,7 +890,7 @@ def test_in_the_middle_of_a_request_of_this_thread_nothing_is_answered_or_change
         return act(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(unlearner_module, "fitted_attributes", asking)
+        patch.setattr(fitted_module, "fitted_attributes", asking)
         un.apply(requests, **METHODS["corrected"])
     if name == "budget":  # one thing, from between requests
         assert not refusals

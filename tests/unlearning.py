@@ -134,7 +134,7 @@ class Inside:
 
     @property
     def engine(self):
-        return self._un._engine
+        return self._un._fitted.engine
 
     @property
     def state(self):
@@ -174,7 +174,7 @@ class Inside:
     @property
     def data(self):
         """The data with their rows; raises where the Unlearner is detached."""
-        return self._un._rows_here().data
+        return self._un._fitted.rows().data
 
     @property
     def problem(self):
@@ -216,11 +216,11 @@ class Inside:
 
     @property
     def model(self):
-        return self._un._model
+        return self._un._fitted.model
 
     @model.setter
     def model(self, model):
-        self._un._model = model
+        self._un._fitted.model = model
 
     def objective(self):
         """The objective of the current data."""

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from ._arrays import Float, as_matrix, as_real, as_weights, match_columns
-from .engine.data import CorrectedData, DetachedData
+from .engine.by_value import DetachedData
+from .engine.data import CorrectedData
 
 __all__ = ["AddRows", "CorrectLabels", "CorrectValues", "Edit", "RemoveRows", "Request", "RevokeFeatures"]
 

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from threading import RLock
-from time import perf_counter
 from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._arrays import Float, as_matrix, as_weights, frame_names, match_columns
+from ._arrays import Float
 from ._numbers import as_number, power_of_two_above
 from .atomic import assign_all
-from .engine.attached import MAX_ITER, Attached
-from .engine.data import CorrectedData
+from .engine.attached import Attached
 from .engine.detached import Detached
-from .engine.solver import check_solver
-from .engine.state import Hessian, How, Method, State
-from .errors import RowsRequired
+from .engine.fitted import Fitted, polished
+from .engine.state import Hessian, How, Method
 from .files.saved import Saved, naming, read, write
 from .models import LogisticRegression, Ridge
-from .models.adopt import problem_of
-from .models.base import fit_again, fitted_attributes, noise_of, set_theta, theta_of
+from .models.adopt import problem_of, rows_of
+from .models.base import fit_again, noise_of, set_theta, theta_of
 from .noise import check_random_state
-from .problem import Problem
-from .receipts import versions
 from .release import (
     Against,
     Budget,
-    Certificate,
     Mechanism,
     NoBudget,
     OnExhausted,
-    Terms,
     check_theta_bound,
     release,
 )
@@ -127,62 +120,41 @@ class Unlearner:
         on_exhausted: OnExhausted = "settle",
     ) -> None:
         problem = problem_of(model).with_noise(noise_of(model))
-        ours = isinstance(model, Ridge | LogisticRegression)
-        solver = getattr(model, "solver", "auto") if ours else "auto"
-        memory_limit = getattr(model, "memory_limit", None)
-        check_solver(solver, memory_limit)
-        tolerance = as_number(tolerance, "tolerance")
-        theta_bound = check_theta_bound(theta_bound)
+        tolerance, bound = as_number(tolerance, "tolerance"), check_theta_bound(theta_bound)
         budget = Budget.promised(epsilon, delta, on_exhausted, problem.noise) or NoBudget()
-        theta = theta_of(model)
-        if not np.isfinite(theta).all():
-            raise ValueError("the model's coefficients contain NaN or infinity: refit it")
-        names = getattr(model, "feature_names_in_", None)
-        width = problem.split(theta)[0].size
-        data = rows_of(X, y, sample_weight, problem, width, names, bool(column_index))
-        engine = Attached(problem, data, tolerance, solver, memory_limit)
-        entry = engine.begin_at(theta)
+        column_index = bool(column_index)
+        engine, entry = polished(model, problem, X, y, sample_weight, tolerance, column_index)
         budget.begin(engine)
-        self._assemble(model, engine, budget, theta_bound, entry, bool(column_index))
-        self._write(engine.state.residual, None)
+        self._assemble(Fitted(model, engine), budget, bound, entry, column_index)
+        self._fitted.write(engine.state.residual)
 
     def _assemble(
         self,
-        model: Any,
-        engine: Attached | Detached,
+        fitted: Fitted,
         budget: Budget | NoBudget,
         theta_bound: float,
         residual_on_entry: float,
         column_index: bool,
     ) -> None:
         """All that an Unlearner is, however it came to be."""
-        self._model = model
-        self._engine = engine
+        self._fitted = fitted
         self._budget = budget
         self._theta_bound = theta_bound
         self._residual_on_entry = residual_on_entry
         self._column_index = column_index
         self._lock, self._verb = RLock(), Verb()
 
-    def _write(self, residual: float | None, names: list[str] | None) -> None:
-        """Theta into the model."""
-        engine = self._engine
-        noise = engine.problem.noise and engine.problem.noise.of(engine.data.kept)
-        set_theta(self._model, engine.state.theta, residual, names=names, noise=noise)
-        # A model of ours is as it was written while this is what it is fitted to.
-        self._published = getattr(self._model, "_fitted", None)
-
     # --- what was chosen at construction, and stays: certificates rest on it
 
     @property
     def model(self) -> Any:
         """The object that was passed in."""
-        return self._model
+        return self._fitted.model
 
     @property
     def tolerance(self) -> float:
         """What the norm of the gradient is at most after a request, on the sum scale."""
-        return self._engine.tolerance
+        return self._fitted.engine.tolerance
 
     @property
     def theta_bound(self) -> float:
@@ -193,7 +165,7 @@ class Unlearner:
     def residual_on_entry(self) -> float:
         """Norm of the gradient of the model as it came, or the next power of two; see the class."""
         entry = self._residual_on_entry
-        return power_of_two_above(entry) if self._engine.data.changed else entry
+        return power_of_two_above(entry) if self._fitted.engine.data.changed else entry
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(
@@ -238,72 +210,22 @@ class Unlearner:
         Raises
         ------
         ValueError, TypeError
-            A request that cannot be granted: what is wrong with it, and nothing has changed.
+            A request that cannot be granted. After this and all other errors nothing has changed.
         ConvergenceError, NotPositiveDefiniteError
-            The numbers do not allow it; nothing has changed.
+            The numbers do not allow it.
         ToleranceExceeded, RowsRequired
-            Detached, where the bound is above the tolerance, or the request or its method needs the rows;
-            nothing has changed.
+            Detached: the bound is above the tolerance, or the request or its method needs the rows.
 
         Notes
         -----
         Detached, requests are :class:`Edit`, :class:`AddRows` and, for the squared loss,
-        :class:`RevokeFeatures`. ``auto`` takes the step from the anchor if its bound is within `tolerance`;
-        ``second_order`` takes it whatever its bound: one Newton step from the anchor, on the current data.
-        The other methods need rows. Each request is summed into the statistics, whose factor follows: lists
-        are faster than single requests.
+        :class:`RevokeFeatures`; ``auto`` takes the step from the anchor if its bound is within `tolerance`,
+        ``second_order`` whatever its bound, and the other methods need rows.
         """
         requests, how = as_requests(request), How.checked(method, hessian, tau)
         with self._lock, self._verb:
-            self._check_model()
-            return self._applied(requests, how)
-
-    def _applied(self, requests: Sequence[Request], how: How) -> Update:
-        started, engine = perf_counter(), self._engine
-        try:
-            staged = engine.stage(requests, how)
-            state, outcome = engine.choose(staged)
-            state, problem, outcome = self._budget.within(engine, staged, state, outcome)
-            record = (
-                staged.named,
-                engine.state.theta,
-                state.theta,
-                problem.described,
-                engine.tolerance,
-                engine.attached,
-                versions(),
-            )
-            update = Update.from_outcome(outcome, staged, record, started)
-            self._publish(state, problem, revoked=staged.features_revoked > 0)
-        except BaseException:
-            engine.data.rollback()
-            raise
-        return update
-
-    def _check_model(self) -> None:
-        """Raises if others changed the model; first undoes a request whose undoing was interrupted."""
-        self._engine.data.rollback()
-        published = self._published
-        if published is not None and getattr(self._model, "_fitted", None) is published:
-            return
-        if not np.array_equal(theta_of(self._model), self._engine.state.theta):
-            raise ValueError("the model was changed outside of this Unlearner: make a new one")
-
-    def _publish(self, state: State, problem: Problem, *, revoked: bool) -> None:
-        """The last act of a request: model, statistics and data become the new ones, or stay the old ones.
-
-        `revoked`: whether the names of the model's columns may have changed.
-        """
-        engine, names, own = self._engine, None, None
-        if revoked and hasattr(self._model, "feature_names_in_"):
-            names = engine.data.surviving_names()
-        if problem.noise is not None:  # dropped features drop their entries (E12)
-            problem = problem.with_noise(problem.noise.without(~engine.data.kept))
-            own = problem.noise and problem.noise.of(engine.data.kept)
-        fitted = fitted_attributes(self._model, state.theta, state.residual, names, own)
-        _, name, value = fitted[0]
-        published = value if name == "_fitted" else None
-        assign_all([*fitted, (self, "_published", published), *engine.changes(state, problem)])
+            self._fitted.check()
+            return self._fitted.apply(requests, how, self._budget)
 
     # --- certificates
 
@@ -315,7 +237,11 @@ class Unlearner:
         """
         with self._lock:
             budget = self._budget
-            return replace(budget, spent=self._engine.state.profile) if isinstance(budget, Budget) else None
+            return (
+                replace(budget, spent=self._fitted.engine.state.profile)
+                if isinstance(budget, Budget)
+                else None
+            )
 
     def release(
         self,
@@ -382,50 +308,17 @@ class Unlearner:
         """
         seed = check_random_state(random_state)
         with self._lock, self._verb:
-            self._check_model()
-            engine = self._rows_here()
-            theta, certificate = release(engine, self._terms(mechanism, epsilon, delta, against), seed)
-            return self._given_away(theta, certificate)
-
-    def _terms(self, mechanism: Any, epsilon: Any, delta: Any, against: Any) -> Terms:
-        engine, problem = self._engine, self._engine.problem
-        return Terms.checked(
-            mechanism,
-            epsilon,
-            delta,
-            against,
-            tolerance=engine.tolerance,
-            alpha=problem.alpha,
-            theta_bound=self._theta_bound,
-            noise=problem.noise,
-        )
-
-    def _given_away(self, theta: Float, certificate: Certificate) -> Ridge | LogisticRegression:
-        engine, model, names = self._engine, self._fresh(), None
-        if hasattr(self._model, "feature_names_in_"):
-            names = engine.data.surviving_names()
-        if engine.problem.classes is not None:
-            model.classes_ = engine.problem.classes
-        noise = engine.problem.noise
-        hidden = noise and replace(noise.lost(), draws=0)  # how many draws tells of requests
-        set_theta(model, theta, None, names=names, noise=hidden)
-        model.certificate_ = certificate
-        return model
+            self._fitted.check()
+            terms = mechanism, epsilon, delta, against
+            found = release(self._fitted.rows(), self._theta_bound, *terms, random_state=seed)
+            return self._fitted.given_away(*found)
 
     # --- without the rows
 
     @property
     def attached(self) -> bool:
         """Whether the rows are here; after :meth:`detach` only statistics are."""
-        return self._engine.attached
-
-    def _rows_here(self) -> Attached:
-        """The engine, or RowsRequired."""
-        if isinstance(self._engine, Detached):
-            raise RowsRequired(
-                "this Unlearner is detached and holds no rows: attach(X, y) the current ones first"
-            )
-        return self._engine
+        return self._fitted.engine.attached
 
     def detach(self) -> Self:
         """Drops the rows, and keeps the sums over them that further requests need (E8).
@@ -454,11 +347,12 @@ class Unlearner:
         (False, True)
         """
         with self._lock, self._verb:
-            self._check_model()
-            if isinstance(self._engine, Detached):
+            self._fitted.check()
+            engine = self._fitted.engine
+            if isinstance(engine, Detached):
                 raise ValueError("this Unlearner is detached already")
-            engine, entry = self._engine.detached(self._budget), self.residual_on_entry
-            assign_all([(self, "_engine", engine), (self, "_residual_on_entry", entry)])
+            left, entry = engine.detached(self._budget), self.residual_on_entry
+            assign_all([(self._fitted, "engine", left), (self, "_residual_on_entry", entry)])
         return self
 
     def attach(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -480,18 +374,17 @@ class Unlearner:
         Raises
         ------
         ValueError
-            Already attached; other names; or these are not the current rows: their number (of positive
-            weight, of each class) or their gradient at the anchor differs from the statistics by more than
-            rounding explains. Nothing has changed.
+            Already attached; other names; or these are not the current rows: their number or their gradient
+            at the anchor differs from the statistics by more than rounding explains. Nothing has changed.
         """
         with self._lock, self._verb:
-            self._check_model()
-            engine = self._engine
+            self._fitted.check()
+            engine = self._fitted.engine
             if not isinstance(engine, Detached):
                 raise ValueError("this Unlearner has its rows: detach it first, or make a new one")
-            problem, names = engine.problem.with_noise(noise_of(self._model)), engine.data.surviving_names()
+            problem, names = engine.problem.with_noise(noise_of(self.model)), engine.data.surviving_names()
             data = rows_of(X, y, sample_weight, problem, engine.data.n_columns, names, self._column_index)
-            self._engine = Attached.again(engine, data, problem)
+            self._fitted.engine = Attached.again(engine, data, problem)
         return self
 
     # --- files
@@ -535,59 +428,11 @@ class Unlearner:
         """
         path = os.fspath(path)  # which is the caller's code
         with self._lock, self._verb:
-            self._check_model()
-            write(path, self._saved(include_rows, include_noise))
-
-    def _saved(self, include_rows: bool, include_noise: bool) -> Saved:
-        engine, model = self._engine, self._model
-        data, state, problem = engine.data, engine.state, engine.problem
-        noise = problem.noise
-        if noise is not None and include_noise:
-            noise.values  # noqa: B018 - raises if they are lost
-        if noise is not None and not include_noise:
-            if include_rows:
-                raise ValueError(
-                    "theta and the rows together tell the noise in the objective: save with "
-                    "include_noise=True, and keep the file as secret as the noise, or leave out the rows"
-                )
-            noise = noise.lost()
-        ours = isinstance(model, Ridge | LogisticRegression)
-        rows = None
-        if include_rows:
-            here = self._rows_here().data
-            rows = (*here.streamed(), here.n_rows)
-        statistics = engine.statistics() if rows is None or engine.keeps_statistics() else None
-        residual = model.residual_ if ours else state.residual
-        if residual is not None and data.changed:  # it has digits of the rows of a request
-            residual = power_of_two_above(residual)
-        return Saved(
-            problem=problem,
-            parameters={
-                "tol": model.tol if ours else engine.tolerance,
-                "max_iter": model.max_iter if ours else MAX_ITER,
-                "solver": engine.solver,
-                "memory_limit": engine.memory_limit,
-            },
-            theta=state.theta,
-            residual=residual,
-            n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
-            named=hasattr(model, "feature_names_in_"),
-            tolerance=engine.tolerance,
-            residual_on_entry=self.residual_on_entry,
-            column_index=self._column_index,
-            kept=data.kept,
-            names=data.surviving_names(),
-            counts=data.counts,
-            weighted=data.weighted,
-            dtype=data.dtype,
-            is_sparse=data.is_sparse,
-            since_anchor=0 if engine.attached else state.effort.requests,
-            statistics=statistics,
-            rows=rows,
-            noise=noise and noise.of(data.kept),
-            theta_bound=self._theta_bound,
-            budget=self._budget.told(engine),
-        )
+            self._fitted.check()
+            engine = self._fitted.rows() if include_rows else self._fitted.engine
+            public = self.residual_on_entry, self._column_index, self._theta_bound
+            secret = {"include_rows": include_rows, "include_noise": include_noise}
+            write(path, Saved.of(engine, self.model, self._budget.told(engine), *public, **secret))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -595,14 +440,6 @@ class Unlearner:
 
         Its model is expunge's own estimator, with theta and predictions bit for bit, also where the saved one
         was adopted from scikit-learn.
-
-        Parameters
-        ----------
-        path : str or os.PathLike
-
-        Returns
-        -------
-        Unlearner
 
         Raises
         ------
@@ -624,89 +461,41 @@ class Unlearner:
         >>> loaded.attached, (loaded.model.predict(X) == un.model.predict(X)).all()
         (False, np.True_)
         """
-        saved = read(path)
-        un = cls.__new__(cls)
+        saved, un = read(path), cls.__new__(cls)
         with naming(path):
-            un._restore(saved)
+            fitted = Fitted(saved.model(), saved.engine())
+            entry, index = saved.residual_on_entry, saved.column_index
+            un._assemble(fitted, saved.budget or NoBudget(), saved.theta_bound, entry, index)
+            fitted.write(saved.residual, saved.names if saved.named else None)
         return un
-
-    def _restore(self, saved: Saved) -> None:
-        problem, noise, parameters = saved.problem, saved.noise, dict(saved.parameters)
-        kind = Ridge if problem.classes is None else LogisticRegression
-        if noise is not None:
-            parameters |= {"noise": noise.sigma, "random_state": noise.random_state}
-        model = kind(problem.alpha, fit_intercept=problem.fit_intercept, **parameters)
-        if problem.classes is not None:
-            model.classes_ = problem.classes
-        if saved.n_iter is not None:
-            model.n_iter_ = saved.n_iter
-        engine = saved.engine()
-        entry, index = saved.residual_on_entry, saved.column_index
-        self._assemble(model, engine, saved.budget or NoBudget(), saved.theta_bound, entry, index)
-        self._write(saved.residual, saved.names if saved.named else None)
 
     # --- the current data
 
     def residual(self) -> float:
         """Norm of the gradient of the corrected objective at the model's theta, by one pass.
 
-        Returns
-        -------
-        float
-            Euclidean, intercept included, on the sum scale.
-
-        Raises
-        ------
-        RowsRequired
-            Detached.
+        Euclidean, intercept included, on the sum scale. RowsRequired where detached.
         """
         with self._lock, self._verb:
-            self._check_model()
-            engine = self._rows_here()
+            self._fitted.check()
+            engine = self._fitted.rows()
             return engine.objective().evaluate(engine.state.theta).residual
 
     def retrain(self) -> Ridge | LogisticRegression:
         """Fits a fresh expunge estimator to the corrected data: what `model` should equal.
 
-        Where there is noise in the objective, with the same noise.
-
-        Returns
-        -------
-        Ridge or LogisticRegression
-            With the model's alpha and fit_intercept, and tol = `tolerance`.
-
-        Raises
-        ------
-        RowsRequired
-            Detached.
+        With the model's alpha and fit_intercept, tol = `tolerance`, and the same noise where there is noise
+        in the objective. RowsRequired where detached.
         """
         with self._lock, self._verb:
-            self._engine.data.rollback()
-            engine, names = self._rows_here(), None
-            data, fresh, noise = self._corrected(), self._fresh(), engine.problem.noise
-            noise = noise and noise.of(engine.data.kept)
-            if hasattr(self._model, "feature_names_in_"):
-                names = engine.data.surviving_names()
+            self._fitted.engine.data.rollback()
+            data, fresh, names = self._fitted.current(), self._fitted.fresh(), self._fitted.names()
+            engine = self._fitted.engine
+            noise = engine.problem.noise and engine.problem.noise.of(engine.data.kept)
         fit_again(fresh, noise, *data)
         if names is not None:
             set_theta(fresh, theta_of(fresh), fresh.residual_, names=names)
         return fresh
-
-    def _fresh(self) -> Ridge | LogisticRegression:
-        """An estimator of ours for this objective, not fitted."""
-        engine, problem = self._engine, self._engine.problem
-        parameters: dict[str, Any] = {
-            "fit_intercept": problem.fit_intercept,
-            "tol": engine.tolerance,
-            "max_iter": MAX_ITER,
-            "solver": engine.solver,
-            "memory_limit": engine.memory_limit,
-        }
-        if problem.classes is None:
-            return Ridge(problem.alpha, **parameters)
-        if problem.noise is not None:
-            parameters |= {"noise": problem.noise.sigma, "random_state": problem.noise.random_state}
-        return LogisticRegression(problem.alpha, **parameters)
 
     def corrected_data(self) -> tuple[Any, NDArray[Any], Float | None]:
         """The data that the model now stands for, as copies.
@@ -726,13 +515,8 @@ class Unlearner:
             Detached.
         """
         with self._lock, self._verb:
-            self._engine.data.rollback()
-            return self._corrected()
-
-    def _corrected(self) -> tuple[Any, NDArray[Any], Float | None]:
-        engine = self._rows_here()
-        X, y, s = engine.data.current()
-        return X, engine.problem.decode(y), s
+            self._fitted.engine.data.rollback()
+            return self._fitted.current()
 
     def get_support(self, indices: bool = False) -> NDArray[Any]:
         """Which columns of the X that was handed over, last by :meth:`attach`, survive.
@@ -747,33 +531,6 @@ class Unlearner:
         (n_features,) bool array, or positions of the surviving columns
         """
         with self._lock, self._verb:
-            self._engine.data.rollback()
-            kept = self._engine.data.kept
+            self._fitted.engine.data.rollback()
+            kept = self._fitted.engine.data.kept
         return np.flatnonzero(kept) if indices else kept.copy()
-
-
-def rows_of(
-    X: Any,
-    y: ArrayLike,
-    sample_weight: ArrayLike | None,
-    problem: Problem,
-    width: int,
-    names: Sequence[str] | None,
-    column_index: bool,
-) -> CorrectedData:
-    """What a model of `width` columns, perhaps with names, was fitted to; raises where it cannot be that."""
-    if match_columns(X, names) is not X:
-        raise ValueError(
-            "X has more columns than the model, which leaves open what positions mean: pass "
-            "X[list(model.feature_names_in_)]"
-        )
-    matrix = as_matrix(X, columns=width)
-    if isinstance(matrix, np.ndarray) and not isinstance(X, np.ndarray) and matrix.base is not None:
-        matrix = matrix.copy()  # a view into a frame, which its owner may change
-    n = matrix.shape[0]
-    targets, weights = problem.encode(y, n), as_weights(sample_weight, n)
-    if n == 0:
-        raise ValueError("X has no rows")
-    problem.check_enough(targets, weights)
-    classes, chosen = problem.classes is not None, frame_names(X) or names
-    return CorrectedData(matrix, targets, weights, chosen, classes=classes, column_index=column_index)

@@ -19,7 +19,8 @@ from ..problem import Problem
 from ..release import Budget, Measured, NoBudget, measure, norm_factor, profile_residual
 from ..requests import Request, RevokeFeatures
 from ..updates import gram_norm_bound
-from .data import CorrectedData, DetachedData, Touched
+from .by_value import DetachedData
+from .data import CorrectedData, Touched
 from .detached import Detached
 from .methods import BY_NAME
 from .products import Products

@@ -14,7 +14,7 @@ from ..atomic import Change
 from ..errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, ToleranceExceeded
 from ..problem import Problem
 from ..requests import Request
-from .data import DetachedData
+from .by_value import DetachedData
 from .state import Effort, GramBound, How, Outcome, Staged, State
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,17 @@ from scipy import sparse
 
 from .. import _core
 from .._arrays import Float, as_matrix, as_targets, as_weights
-from .._numbers import as_number
-from ..engine.attached import Attached, without_curvature
-from ..engine.data import CorrectedData, DetachedData
+from .._numbers import as_number, power_of_two_above
+from ..engine.attached import MAX_ITER, Attached, without_curvature
+from ..engine.by_value import DetachedData
+from ..engine.data import CorrectedData
 from ..engine.detached import Detached
 from ..engine.rows import StreamedCsr
 from ..engine.solver import check_solver, quarter_of_memory
 from ..engine.state import Effort, State
 from ..losses import get_loss
+from ..models import LogisticRegression, Ridge
+from ..models.adopt import estimator_for
 from ..noise import Noise, check_random_state
 from ..problem import Problem
 from ..release import Budget, check_theta_bound
@@ -75,6 +78,69 @@ class Saved:
         names = iter(self.names)
         return [next(names) if here else None for here in self.kept]
 
+    @classmethod
+    def of(
+        cls,
+        engine: Attached | Detached,
+        model: Any,
+        budget: Budget | None,
+        residual_on_entry: float,
+        column_index: bool,
+        theta_bound: float,
+        *,
+        include_rows: bool,
+        include_noise: bool,
+    ) -> Self:
+        """What is kept of an engine and its model; nothing of what has left them.
+
+        ValueError where there is no such file: see :meth:`expunge.Unlearner.save`.
+        """
+        data, state, problem = engine.data, engine.state, engine.problem
+        rows = None
+        if include_rows:
+            data = data.numbered("save(include_rows=True)")
+            rows = (*data.streamed(), data.n_rows)
+        ours = isinstance(model, Ridge | LogisticRegression)
+        residual = model.residual_ if ours else state.residual
+        if residual is not None and data.changed:  # it has digits of the rows of a request
+            residual = power_of_two_above(residual)
+        noise = _noise_kept(problem.noise, include_rows, include_noise)
+        return cls(
+            problem=problem,
+            parameters={
+                "tol": model.tol if ours else engine.tolerance,
+                "max_iter": model.max_iter if ours else MAX_ITER,
+                "solver": engine.solver,
+                "memory_limit": engine.memory_limit,
+            },
+            theta=state.theta,
+            residual=residual,
+            n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
+            named=hasattr(model, "feature_names_in_"),
+            tolerance=engine.tolerance,
+            residual_on_entry=residual_on_entry,
+            column_index=column_index,
+            kept=data.kept,
+            names=data.surviving_names(),
+            counts=data.counts,
+            weighted=data.weighted,
+            dtype=data.dtype,
+            is_sparse=data.is_sparse,
+            since_anchor=0 if engine.attached else state.effort.requests,
+            statistics=engine.statistics() if rows is None or engine.keeps_statistics() else None,
+            rows=rows,
+            noise=noise and noise.of(data.kept),
+            theta_bound=theta_bound,
+            budget=budget,
+        )
+
+    def model(self) -> Ridge | LogisticRegression:
+        """The estimator, not fitted yet."""
+        model = estimator_for(self.problem.with_noise(self.noise), **self.parameters)
+        if self.n_iter is not None:
+            model.n_iter_ = self.n_iter
+        return model
+
     def engine(self) -> Attached | Detached:
         """What works on; ValueError where the rows are not those of the statistics."""
         problem = self.problem.with_noise(self.noise and self.noise.spread(self.kept))
@@ -110,6 +176,21 @@ class Saved:
         at = engine.objective().evaluate(self.theta)
         engine.state = state._replace(at=without_curvature(at))
         return engine
+
+
+def _noise_kept(noise: Noise | None, include_rows: bool, include_noise: bool) -> Noise | None:
+    """That of the objective, without its values unless they are included."""
+    if noise is None:
+        return None
+    if include_noise:
+        noise.values  # noqa: B018 - raises if they are lost
+        return noise
+    if include_rows:
+        raise ValueError(
+            "theta and the rows together tell the noise in the objective: save with "
+            "include_noise=True, and keep the file as secret as the noise, or leave out the rows"
+        )
+    return noise.lost()
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:

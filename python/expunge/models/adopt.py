@@ -5,20 +5,24 @@ Public attributes and parameters only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn import linear_model
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays import as_matrix, as_weights, frame_names, match_columns
 from .._numbers import as_number
+from ..engine.data import CorrectedData
 from ..problem import Problem
 from .logistic import LogisticRegression
 from .ridge import Ridge
 
-__all__ = ["problem_of"]
+__all__ = ["estimator_for", "problem_of", "rows_of"]
 
 
 def problem_of(model: Any) -> Problem:
@@ -73,6 +77,18 @@ def problem_of(model: Any) -> Problem:
     )
 
 
+def estimator_for(problem: Problem, **parameters: Any) -> Ridge | LogisticRegression:
+    """An estimator of ours that minimises it, not fitted; with a classifier's classes."""
+    parameters["fit_intercept"] = problem.fit_intercept
+    if problem.classes is None:
+        return Ridge(problem.alpha, **parameters)
+    if problem.noise is not None:
+        parameters |= {"noise": problem.noise.sigma, "random_state": problem.noise.random_state}
+    model = LogisticRegression(problem.alpha, **parameters)
+    model.classes_ = problem.classes
+    return model
+
+
 def _ridge(model: Any) -> Problem:
     if np.ndim(model.coef_) > 1 and np.shape(model.coef_)[0] != 1:
         raise ValueError("multi-output Ridge is not supported: fit one model for each output")
@@ -111,3 +127,30 @@ def _C(model: Any) -> float:
     if parameters["solver"] == "liblinear" and parameters["fit_intercept"]:
         raise ValueError("liblinear penalises the intercept: refit with solver='lbfgs' or 'newton-cholesky'")
     return float(parameters["C"])
+
+
+def rows_of(
+    X: Any,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    problem: Problem,
+    width: int,
+    names: Sequence[str] | None,
+    column_index: bool,
+) -> CorrectedData:
+    """What a model of `width` columns, perhaps with names, was fitted to; raises where it cannot be that."""
+    if match_columns(X, names) is not X:
+        raise ValueError(
+            "X has more columns than the model, which leaves open what positions mean: pass "
+            "X[list(model.feature_names_in_)]"
+        )
+    matrix = as_matrix(X, columns=width)
+    if isinstance(matrix, np.ndarray) and not isinstance(X, np.ndarray) and matrix.base is not None:
+        matrix = matrix.copy()  # a view into a frame, which its owner may change
+    n = matrix.shape[0]
+    targets, weights = problem.encode(y, n), as_weights(sample_weight, n)
+    if n == 0:
+        raise ValueError("X has no rows")
+    problem.check_enough(targets, weights)
+    classes, chosen = problem.classes is not None, frame_names(X) or names
+    return CorrectedData(matrix, targets, weights, chosen, classes=classes, column_index=column_index)

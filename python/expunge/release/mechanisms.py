@@ -175,9 +175,29 @@ def _root(d: int) -> Fraction:
     return Fraction(isqrt((d << 128) - 1) + 1, 1 << 64)
 
 
-def release(engine: Attached, terms: Terms, random_state: int | None) -> tuple[Float, Certificate]:
-    """Theta that may be given away on these terms, and its certificate; CertificateError where none may."""
-    found, problem = engine.verify(terms.tolerance), engine.problem
+def release(
+    engine: Attached,
+    theta_bound: float,
+    mechanism: Any,
+    epsilon: Any,
+    delta: Any,
+    against: Any,
+    *,
+    random_state: int | None,
+) -> tuple[Float, Certificate]:
+    """Theta that may be given away, and its certificate; CertificateError where none may."""
+    problem = engine.problem
+    terms = Terms.checked(
+        mechanism,
+        epsilon,
+        delta,
+        against,
+        tolerance=engine.tolerance,
+        alpha=problem.alpha,
+        theta_bound=theta_bound,
+        noise=problem.noise,
+    )
+    found = engine.verify(terms.tolerance)
     coef, scale = terms.apply(problem.split(found.theta)[0], random_state)
     theta = coef
     if problem.fit_intercept:

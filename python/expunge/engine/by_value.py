@@ -1,0 +1,160 @@
+"""What is left of the current data without its rows: they come by value, and are gone when a request ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._arrays import Blocks, Float, Index, stack
+from .data import Data
+from .rows import equal
+
+
+class DetachedData(Data):
+    """What is left of D' without its rows: their number, dtype and kind, and the columns' names.
+
+    Rows come with a request, by value, and are gone when it ends. Names of revoked columns are not kept.
+
+    Parameters
+    ----------
+    kept : (width,) bool array
+        Which columns of the X that was handed over survive.
+    names : their names, or None
+    counts : (2,) array
+        Rows of positive weight: of class 0 and 1, or all of them in the first place.
+    dtype : float32 or float64
+    is_sparse : bool
+    classes : bool
+        Whether targets are classes 0 and 1, both of which must keep weight.
+    weighted : bool
+        Whether weights were ever given.
+    """
+
+    def __init__(
+        self,
+        kept: NDArray[np.bool_],
+        names: Sequence[str | None] | None,
+        counts: NDArray[np.int64],
+        *,
+        dtype: np.dtype[Any],
+        is_sparse: bool,
+        classes: bool,
+        weighted: bool,
+    ) -> None:
+        super().__init__(kept.size, names, classes=classes)
+        self.kept = kept.copy()
+        self.counts = counts.copy()
+        self.dtype = dtype
+        self.is_sparse = is_sparse
+        self.weighted = weighted
+        # X, y and s before, y and s after
+        self._rows_by_value: list[tuple[Any, Float, Float, Float, Float]] = []
+        self.rows_touched = 0
+        for owner, name, value in self._kept_columns():
+            setattr(owner, name, value)
+
+    def _kept_columns(self) -> list[tuple[Data, str, Any]]:
+        """What follows from which columns are kept: rows come with these, and others have no name."""
+        columns = np.flatnonzero(self.kept)
+        names = self.names
+        if names is not None:
+            names = [name if here else None for name, here in zip(names, self.kept, strict=True)]
+        return [(self, "stored", columns), (self, "names", names), (self, "_last_mask", (None, None))]
+
+    def begin(self) -> None:
+        """See Data."""
+        super().begin()
+        self._touched.undo.extend([(self, "_rows_by_value", []), (self, "rows_touched", 0)])  # no row is kept
+        self._before("weighted", "counts")
+        self._rows_by_value, self.rows_touched = [], 0
+
+    def committed(self) -> list[tuple[Data, str, Any]]:
+        """See Data."""
+        return [*super().committed(), (self, "_rows_by_value", []), *self._kept_columns()]
+
+    def numbered(self, kind: str) -> NoReturn:
+        """TypeError."""
+        raise TypeError(
+            f"a detached Unlearner has no numbered rows for {kind}: pass Edit with the values of the rows "
+            "before and after, or attach the current rows first"
+        )
+
+    def by_value(self) -> Self:
+        """Itself: requests bring their rows along."""
+        return self
+
+    def add(self, X: Any, y: Float, s: Float | None) -> int:
+        """New rows X (m, surviving columns), y (m,), s (m,); how many."""
+        self.replace(None, (X, y, s))
+        return y.size
+
+    def replace(
+        self, before: tuple[Any, Float, Float | None] | None, after: tuple[Any, Float, Float | None] | None
+    ) -> None:
+        """Rows X (m, surviving columns), y (m,), s (m,) leave, and others join.
+
+        A row is kept once, with its weight on either side, 0 where it is not there. So all rows of a request
+        are one matrix, and where targets change H does not (E6).
+        """
+        sides = [side for side in (before, after) if side is not None]
+        self.weighted = self.weighted or any(s is not None for _, _, s in sides)
+        self.rows_touched += max(y.size for _, y, _ in sides)
+        if before is not None and after is not None and equal(before[0], after[0]):
+            X, y, s = before
+            _, now_y, now_s = after
+            self._rows_by_value.append((self._widened(X), y, _or_ones(s, y), now_y, _or_ones(now_s, y)))
+            return
+        for side in sides:
+            X, y, given = side
+            s, nothing = _or_ones(given, y), np.zeros(y.size)
+            weights = (s, nothing) if side is before else (nothing, s)
+            self._rows_by_value.append((self._widened(X), y, weights[0], y, weights[1]))
+
+    def revoke(self, columns: Index) -> None:
+        """Columns leave (E12)."""
+        self._check_not_all(columns)
+        self._drop(columns)
+
+    def _count(self, y: Float, s: Float) -> NDArray[np.int64]:
+        """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
+        if s.size == 1:
+            counts = [int(s[0] > 0.0), 0]
+            return np.array(counts[::-1] if self.classes and y[0] == 1.0 else counts)
+        weight = s > 0
+        ones = int(np.count_nonzero(weight & (y == 1.0))) if self.classes else 0
+        return np.array([np.count_nonzero(weight) - ones, ones])
+
+    def _check_enough(self, counts: NDArray[np.int64]) -> None:
+        if counts.sum() == 0:
+            raise ValueError("no row of positive weight would be left")
+        if self.classes and counts.min() == 0:
+            raise ValueError("no row of positive weight would be left of one of the two classes")
+
+    def finish(self) -> tuple[Blocks | None, Blocks | None]:
+        """Rows of the request before and after, over the columns at its start, sharing one X.
+
+        Raises if more rows leave than there are, or too few are left.
+        """
+        if not self._rows_by_value:
+            return None, None
+        Xs, *columns = zip(*self._rows_by_value, strict=True)
+        X = stack(Xs)
+        y, s, now_y, now_s = (np.concatenate(column) for column in columns)
+        counts = self.counts + self._count(now_y, now_s) - self._count(y, s)
+        if counts.min() < 0:
+            raise ValueError(
+                "more rows would leave than there are"
+                + (" of one of the two classes" if self.classes else "")
+                + f" ({self.counts[np.argmin(counts)]}): were all of them in the data?"
+            )
+        self._check_enough(counts)
+        self.counts = counts
+        return [(X, y, s)], [(X, now_y, now_s)]
+
+
+def _or_ones(s: Float | None, y: Float) -> Float:
+    """Weights, 1 by default."""
+    return np.ones(y.size) if s is None else s

@@ -1,0 +1,156 @@
+"""A fitted model and the engine that stands for its data: they change together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._arrays import Float
+from ..atomic import assign_all
+from ..errors import RowsRequired
+from ..models import LogisticRegression, Ridge
+from ..models.adopt import estimator_for, rows_of
+from ..models.base import fitted_attributes, set_theta, theta_of
+from ..problem import Problem
+from ..receipts import versions
+from ..release import Budget, Certificate, NoBudget
+from ..requests import Request
+from ..update import Update
+from .attached import MAX_ITER, Attached
+from .detached import Detached
+from .solver import check_solver
+from .state import How, State
+
+
+class Fitted:
+    """Both, and the request that takes them from one state to the next.
+
+    Parameters
+    ----------
+    model : fitted linear model, of expunge or of scikit-learn
+    engine : Attached or Detached
+    """
+
+    def __init__(self, model: Any, engine: Attached | Detached) -> None:
+        self.model = model
+        self.engine = engine
+        self._published: Any = None  # a model of ours is as it was written while this is what it is fitted to
+
+    def write(self, residual: float | None, names: list[str] | None = None) -> None:
+        """Makes the model what the engine says; `names` of its columns, None to keep those that it has."""
+        engine = self.engine
+        noise = engine.problem.noise and engine.problem.noise.of(engine.data.kept)
+        set_theta(self.model, engine.state.theta, residual, names=names, noise=noise)
+        self._published = getattr(self.model, "_fitted", None)
+
+    def check(self) -> None:
+        """Raises if others changed the model; first undoes a request whose undoing was interrupted."""
+        self.engine.data.rollback()
+        published = self._published
+        if published is not None and getattr(self.model, "_fitted", None) is published:
+            return
+        if not np.array_equal(theta_of(self.model), self.engine.state.theta):
+            raise ValueError("the model was changed outside of this Unlearner: make a new one")
+
+    def apply(self, requests: Sequence[Request], how: How, budget: Budget | NoBudget) -> Update:
+        """Data, statistics and model become those of the corrected data; where that fails, all stays."""
+        started, engine = perf_counter(), self.engine
+        try:
+            staged = engine.stage(requests, how)
+            state, outcome = engine.choose(staged)
+            state, problem, outcome = budget.within(engine, staged, state, outcome)
+            record = (
+                staged.named,
+                engine.state.theta,
+                state.theta,
+                problem.described,
+                engine.tolerance,
+                engine.attached,
+                versions(),
+            )
+            update = Update.from_outcome(outcome, staged, record, started)
+            self._publish(state, problem, revoked=staged.features_revoked > 0)
+        except BaseException:
+            engine.data.rollback()
+            raise
+        return update
+
+    def _publish(self, state: State, problem: Problem, *, revoked: bool) -> None:
+        """The last act of a request. `revoked`: whether the names of the model's columns may have changed."""
+        engine, own = self.engine, None
+        names = self.names() if revoked else None
+        if problem.noise is not None:  # dropped features drop their entries (E12)
+            problem = problem.with_noise(problem.noise.without(~engine.data.kept))
+            own = problem.noise and problem.noise.of(engine.data.kept)
+        fitted = fitted_attributes(self.model, state.theta, state.residual, names, own)
+        _, name, value = fitted[0]
+        published = value if name == "_fitted" else None
+        assign_all([*fitted, (self, "_published", published), *engine.changes(state, problem)])
+
+    def rows(self) -> Attached:
+        """The engine with its rows, or RowsRequired."""
+        if isinstance(self.engine, Detached):
+            raise RowsRequired(
+                "this Unlearner is detached and holds no rows: attach(X, y) the current ones first"
+            )
+        return self.engine
+
+    def current(self) -> tuple[Any, NDArray[Any], Float | None]:
+        """Copies of the current rows, targets in the user's form."""
+        engine = self.rows()
+        X, y, s = engine.data.current()
+        return X, engine.problem.decode(y), s
+
+    def names(self) -> list[str] | None:
+        """Of the surviving columns, where the model has names."""
+        return self.engine.data.surviving_names() if hasattr(self.model, "feature_names_in_") else None
+
+    def fresh(self) -> Ridge | LogisticRegression:
+        """An estimator of ours for the same objective, not fitted."""
+        engine = self.engine
+        return estimator_for(
+            engine.problem,
+            tol=engine.tolerance,
+            max_iter=MAX_ITER,
+            solver=engine.solver,
+            memory_limit=engine.memory_limit,
+        )
+
+    def given_away(self, theta: Float, certificate: Certificate) -> Ridge | LogisticRegression:
+        """A model to release, with its certificate."""
+        model, noise = self.fresh(), self.engine.problem.noise
+        hidden = noise and replace(noise.lost(), draws=0)  # how many draws tells of requests
+        set_theta(model, theta, None, names=self.names(), noise=hidden)
+        model.certificate_ = certificate
+        return model
+
+
+def polished(
+    model: Any,
+    problem: Problem,
+    X: Any,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    tolerance: float,
+    column_index: bool,
+) -> tuple[Attached, float]:
+    """The engine of a fitted model and its data, and the residual that the model came with.
+
+    The engine's theta meets the tolerance; the model is not written to.
+    """
+    ours = isinstance(model, Ridge | LogisticRegression)
+    solver = getattr(model, "solver", "auto") if ours else "auto"
+    memory_limit = getattr(model, "memory_limit", None)
+    check_solver(solver, memory_limit)
+    theta = theta_of(model)
+    if not np.isfinite(theta).all():
+        raise ValueError("the model's coefficients contain NaN or infinity: refit it")
+    names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].size
+    data = rows_of(X, y, sample_weight, problem, width, names, column_index)
+    engine = Attached(problem, data, tolerance, solver, memory_limit)
+    return engine, engine.begin_at(theta)
