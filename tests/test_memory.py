@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -491,3 +492,53 @@ def test_other_sparse_formats_are_looked_at_before_they_are_converted(form):
     ):
         with pytest.raises(ValueError):
             call()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["indptr", "indices"])
+@pytest.mark.parametrize(
+    "call", ["corrected_data", "release", "retrain", "predict", "column_index", "revoke"]
+)
+def test_indices_that_another_thread_changes_during_a_call_are_read_within_bounds(call, part):
+    """Wrong numbers or an error, but no access elsewhere: in a process of its own, which would crash."""
+    code = f"""
+        import sys, threading, time, warnings
+        import numpy as np, expunge as ex
+        from scipy import sparse
+        sys.setswitchinterval(1e-6)
+        warnings.simplefilter("ignore")
+        X = sparse.random(400, 60, 0.3, format="csr", random_state=0)
+        y = (np.random.default_rng(0).random(400) < 0.5).astype(int)
+        model = ex.LogisticRegression().fit(X, y)
+        un = ex.Unlearner(ex.LogisticRegression().fit(X, y), X, y)
+        array = X.{part}
+        kept, wrong = array.copy(), 0 if "{part}" == "indptr" else 2**31 - 1
+        stop = False
+        def spoil():
+            while not stop:
+                for k in range(1, 400):
+                    array[k] = wrong
+                    array[k] = kept[k]
+        thread = threading.Thread(target=spoil)
+        thread.start()
+        calls = {{
+            "corrected_data": un.corrected_data,
+            "release": lambda: un.release(1.0, 1e-5),
+            "retrain": un.retrain,
+            "predict": lambda: model.predict(X),
+            "column_index": lambda: ex.Unlearner(
+                ex.LogisticRegression().fit(X, y), X, y, column_index=True
+            ),
+            "revoke": lambda: un.apply(ex.RevokeFeatures(range(40))),
+        }}
+        started = time.perf_counter()
+        while time.perf_counter() - started < 1.0:
+            try:
+                calls["{call}"]()
+            except (ValueError, ex.CertificateError, ex.ConvergenceError, ex.NotPositiveDefiniteError):
+                pass
+        stop = True
+        thread.join()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

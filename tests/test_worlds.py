@@ -23,6 +23,7 @@ from unlearning import each_intercept, each_loss, inside
 import expunge as ex
 from expunge import _core as core
 from expunge import reference_noise
+from expunge.engine.attached import Attached
 from expunge.noise import Grid, random_bytes
 from expunge.release import best_intercept, measure
 from expunge.release import mechanisms as release_module
@@ -557,11 +558,11 @@ def test_worlds_leave_no_digit_of_a_cell_a_row_or_a_column_that_was_corrected(lo
 def test_worlds_with_the_old_norm_are_found_in_files(loss, fit_intercept, monkeypatch, tmp_path):
     """Planted: sums as they were kept, with the largest norm that a row ever had."""
 
-    def kept(un):
-        objective, theta = inside(un).objective(), inside(un).state.theta
+    def kept(engine):
+        objective, theta = engine.objective(), engine.state.theta
         at, anchor = objective.evaluate(theta), core.Anchor(objective, theta)
         floor = objective.rounding_floor(theta)
-        return core.AnchoredStatistics(objective, anchor, at, floor, inside(un).data.largest_norm)
+        return core.AnchoredStatistics(objective, anchor, at, floor, engine.data.largest_norm)
 
     row = np.zeros(D)
     row[2] = SECRET
@@ -570,7 +571,7 @@ def test_worlds_with_the_old_norm_are_found_in_files(loss, fit_intercept, monkey
     un = unlearner(data, loss, fit_intercept, tolerance=1e-2)
     update = un.apply(ex.RemoveRows([17]))
     assert traces(SECRET, *kept_of(un, update, tmp_path / "file")) == []
-    monkeypatch.setattr(ex.Unlearner, "_statistics_here", kept)
+    monkeypatch.setattr(Attached, "statistics", kept)
     assert traces(SECRET, *kept_of(un, update, tmp_path / "file")) != []
 
 
@@ -585,3 +586,23 @@ def test_worlds_show_no_value_in_the_repr_of_a_request():
     ):
         for form in (str(SECRET), "4711", NAME):
             assert form not in repr(request)
+
+
+@each_storage
+def test_worlds_lose_a_row_whose_gradient_is_below_the_tolerance(storage, tmp_path):
+    """Where theta met the tolerance still, its gradient would be the row's: x could be read off a file."""
+    rng = np.random.default_rng(0)
+    X, w = rng.normal(size=(400, 6)), rng.normal(size=6)
+    y = (X @ w + 0.3 * rng.normal(size=400) > 0).astype(float)
+    coef = ex.LogisticRegression().fit(X, y).coef_[0]
+    row = np.sign(coef) * [2.437, 1.196296, 0.4073741, 2.174047, 0.63367, 1.799663]
+    X[17], y[17] = row, 1.0
+    X = storage(X)
+    un = ex.Unlearner(ex.LogisticRegression().fit(X, y), X, y)
+    update = un.apply(ex.RemoveRows([17]), method="exact")
+    assert update.settled
+    assert update.step.any()
+    un.save(tmp_path / "file")
+    g = inside(ex.Unlearner.load(tmp_path / "file")).statistics.at.gradient
+    along = abs(g @ np.append(row, 1.0)) / np.linalg.norm(np.append(row, 1.0))
+    assert along < 1e-12  # the row's own is 7e-9
