@@ -272,20 +272,26 @@ def build(root):
 
 
 def caught_by(names, folder, tests, timeout):
-    """The test of these files that fails first with the package of this folder, or None."""
+    """The test of these files that fails first with the package of this folder, or None; slow ones last."""
     files = [path for name in names if (path := tests / f"test_{name}.py").exists()]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *files]
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        ended = subprocess.run(
-            command, cwd=tests.parent, env=environment, capture_output=True, text=True, timeout=timeout
-        )
-    except subprocess.TimeoutExpired:
-        return f"no end in {timeout:.0f} s"
-    if ended.returncode == 0:
-        return None
-    found = re.search(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.M)
-    return Path(found[1]).name if found else f"pytest's exit status {ended.returncode}"
+    for chosen in ("not slow", "slow"):
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]
+        try:
+            ended = subprocess.run(
+                [*command, "-m", chosen, *files],
+                cwd=tests.parent,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired:
+            return f"no end in {timeout:.0f} s"
+        if ended.returncode not in (0, 5):  # 5: there are none
+            found = re.search(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.M)
+            return Path(found[1]).name if found else f"pytest's exit status {ended.returncode}"
+    return None
 
 
 def main():

@@ -194,17 +194,24 @@ PROBLEMS = [
     for fit_intercept in (False, True)
 ]
 
-each_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
+
+def levels_of(problem):
+    """What a problem consists of."""
+    return problem.name.split("-")[0], problem.loss, problem.fit_intercept
+
+
+def some_of(problems):
+    """Every shape with every loss, with an intercept and without."""
+    return covering(problems, [levels_of(problem) for problem in problems])
+
+
+each_problem = pytest.mark.parametrize("problem", some_of(PROBLEMS), ids=lambda problem: problem.name)
 
 
 def each_problem_in(forms, problems=PROBLEMS):
-    """Every problem; every shape, loss and intercept in every one of these representations."""
+    """Every shape, loss and intercept in every one of these representations."""
     cases = list(product(problems, forms))
-    levels = [
-        (problem.name.split("-")[0], problem.loss, problem.fit_intercept, form) for problem, form in cases
-    ]
-    chosen = covering(cases, levels)
-    chosen += [(problem, "float64_c") for problem in problems if all(problem is not p for p, _ in chosen)]
+    chosen = covering(cases, [(*levels_of(problem), form) for problem, form in cases])
     return pytest.mark.parametrize(
         ("problem", "represent"),
         [pytest.param(problem, form, id=f"{problem.name}-{form}") for problem, form in chosen],

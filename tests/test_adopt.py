@@ -521,7 +521,6 @@ def test_what_is_no_model_is_refused(model):
 
 
 @in_families
-@each_loss
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -532,15 +531,16 @@ def test_what_is_no_model_is_refused(model):
         (lambda X, y: (X[:0], y[:0]), "no rows"),
     ],
 )
-def test_data_that_do_not_fit_the_model_leave_it_unchanged(loss, change, message, represent):
-    X, y, _ = data(loss)
-    model = fit(sklearn_model(loss, "sag"), X, y)
-    before = theta(model)
-    X, y = change(X, y)
-    X = represent(X) if X.ndim == 2 else X
-    with pytest.raises(ValueError, match=message):
-        ex.Unlearner(model, X, y)
-    assert_array_equal(theta(model), before)
+def test_data_that_do_not_fit_the_model_leave_it_unchanged(change, message, represent):
+    for loss in ("squared", "logistic"):
+        X, y, _ = data(loss)
+        model = fit(sklearn_model(loss, "sag"), X, y)
+        before = theta(model)
+        X, y = change(X, y)
+        X = represent(X) if X.ndim == 2 else X
+        with pytest.raises(ValueError, match=message):
+            ex.Unlearner(model, X, y)
+        assert_array_equal(theta(model), before)
 
 
 def test_labels_outside_the_classes_are_refused():

@@ -222,8 +222,6 @@ BAD_REQUESTS = {
     "array": (np.array([1, 2]), TypeError, "not a request"),
 }
 
-each_bad_request = pytest.mark.parametrize("bad", BAD_REQUESTS)
-
 
 def assert_refused(un, error, message, request, **options):
     before = snapshot(un)
@@ -232,8 +230,13 @@ def assert_refused(un, error, message, request, **options):
     assert snapshot(un) == before
 
 
-@pytest.mark.parametrize(("loss", "form"), [("squared", "float32_c"), ("logistic", "csr_float32")])
-@each_bad_request
+DENSE_AND_SPARSE = [("squared", "float32_c"), ("logistic", "csr_float32")]
+EACH = list(BAD_REQUESTS)  # alone in one form and, below, at the end of a list in the other
+
+
+@pytest.mark.parametrize(
+    ("bad", "loss", "form"), [(bad, *DENSE_AND_SPARSE[i % 2]) for i, bad in enumerate(EACH)]
+)
 def test_a_bad_request_changes_nothing(bad, loss, form):
     un = make_unlearner(loss, form=form)
     assert_refused(un, BAD_REQUESTS[bad][1], BAD_REQUESTS[bad][2], BAD_REQUESTS[bad][0])
@@ -241,11 +244,7 @@ def test_a_bad_request_changes_nothing(bad, loss, form):
 
 
 @pytest.mark.parametrize(
-    ("bad", "loss", "form"),
-    [
-        (bad, *[("squared", "csr_float32"), ("logistic", "float32_c")][i % 2])
-        for i, bad in enumerate(BAD_REQUESTS)
-    ],
+    ("bad", "loss", "form"), [(bad, *DENSE_AND_SPARSE[1 - i % 2]) for i, bad in enumerate(EACH)]
 )
 def test_a_list_whose_last_member_is_bad_changes_nothing(bad, loss, form):
     un, (request, error, message) = make_unlearner(loss, form=form), BAD_REQUESTS[bad]

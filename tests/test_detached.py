@@ -159,6 +159,7 @@ def test_a_stream_without_rows_stays_within_its_bounds_of_retraining(loss, fit_i
     assert un.residual() <= update.residual_bound
 
 
+@pytest.mark.slow
 def test_adult_without_its_rows():
     data = adult()
     un = ex.Unlearner(ex.LogisticRegression(fit_intercept=False).fit(data.X, data.y), data.X, data.y)

@@ -416,17 +416,17 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("request_", requests(30))
 @pytest.mark.parametrize("changed", CHANGES)
 @pytest.mark.filterwarnings("ignore")
-def test_an_unlearner_whose_X_was_changed_raises_or_goes_on(request_, changed):
-    X = sparse.random(200, 30, 0.3, format="csr", random_state=0)
-    y = (np.random.default_rng(0).random(200) < 0.5).astype(int)
-    un = ex.Unlearner(ex.LogisticRegression().fit(X, y), X, y)
-    CHANGES[changed](X)
-    for k in range(3):
-        with suppress(ValueError, RuntimeError):
-            requests(30)[request_](un, k)
+def test_an_unlearner_whose_X_was_changed_raises_or_goes_on(changed):
+    for request in requests(30).values():
+        X = sparse.random(200, 30, 0.3, format="csr", random_state=0)
+        y = (np.random.default_rng(0).random(200) < 0.5).astype(int)
+        un = ex.Unlearner(ex.LogisticRegression().fit(X, y), X, y)
+        CHANGES[changed](X)
+        for k in range(3):
+            with suppress(ValueError, RuntimeError):
+                request(un, k)
 
 
 # the fuzzer

@@ -25,7 +25,6 @@ from unlearning import (
     assert_retrained,
     assert_vouched,
     by_value,
-    each_intercept,
     each_loss,
     each_weighting,
     gradient_and_floor,
@@ -89,8 +88,9 @@ def state_of(un):
 
 @in_four_forms
 @each_content
-@each_weighting
-@each_intercept
+@pytest.mark.parametrize(
+    ("fit_intercept", "weighted"), [(False, False), (True, True)], ids=["plain", "weighted-intercept"]
+)
 @each_loss
 def test_what_is_loaded_is_what_was_saved(loss, fit_intercept, weighted, include_rows, form, tmp_path):
     data, requests = make_data(loss, weighted=weighted, zeros=True), requests_for(loss)["mixed"]

@@ -269,6 +269,26 @@ def test_a_revoked_feature_takes_its_noise_along():
     assert_array_equal(inside(un).noise.values[[0, 4]], [0.0, 0.0])
 
 
+@pytest.mark.parametrize("hessian", ["corrected", "original"])
+@each_intercept
+def test_a_second_order_update_of_a_revoked_feature_counts_its_noise(fit_intercept, hessian):
+    """Of its data nothing is left, of penalty and noise all (E12): the influence function feels these."""
+    data, request = make_data("logistic"), ex.RevokeFeatures([1, 4])
+    un, b = noisy(data, fit_intercept=fit_intercept, tolerance=1e-10)
+    theta, after = theta_of(un.model), data.after(request)
+    kept = np.append(after.kept, np.ones(int(fit_intercept), dtype=bool))
+    common = {"alpha": ALPHA, "fit_intercept": fit_intercept}
+    g = reference.gradient(*after.rows[:2], theta[kept], noise=b[after.kept], **common)
+    if hessian == "corrected":
+        step = -np.linalg.solve(reference.hessian(after.rows[0], theta[kept], **common), g)
+    else:
+        whole = ALPHA * theta + np.append(b, np.zeros(int(fit_intercept)))
+        whole[kept] = g
+        step = -np.linalg.solve(reference.hessian(data.rows[0], theta, **common), whole)[kept]
+    update = un.apply(request, method="second_order", hessian=hessian)
+    assert_allclose(update.step, step, rtol=1e-9, atol=1e-9)
+
+
 def test_a_failed_request_leaves_noise_and_budget_alone():
     data = make_data("logistic")
     un, b = noisy(data, epsilon=EPSILON, delta=DELTA)

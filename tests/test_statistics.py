@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
+    INTERCEPT,
     adult,
     cancelling_rows,
     central_difference,
     exact_distance,
+    in_pairs,
     retrain,
 )
 from problems import exact_sums as sums_of_any_size
@@ -152,6 +154,7 @@ STREAMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "loss", "fit_intercept", "n", "every"), STREAMS)
 def test_the_bound_is_never_below_the_residual_in_a_stream_of_10_000_requests(
     name, loss, fit_intercept, n, every
@@ -172,6 +175,7 @@ def test_the_bound_is_never_below_the_residual_in_a_stream_of_10_000_requests(
     assert near >= 100
 
 
+@pytest.mark.slow
 @each_intercept
 @each_loss
 @each_weighting
@@ -317,6 +321,7 @@ def test_equal_rows_catch_mistakes_in_the_bound(planted):
         assert is_sharp(bound(twin, weight), residual, name) != must_catch(name, weight, fit_intercept)
 
 
+@pytest.mark.slow
 def test_on_adult_the_bound_is_within_15_times_the_residual():
     data = adult()
     statistics = start(data.X, data.y, "logistic", alpha=1.0)
@@ -377,10 +382,7 @@ def order_error(H_0, H, anchor, theta, other):
     return np.linalg.norm(scale * (theta - other)) / allowed
 
 
-@pytest.mark.parametrize("d", [5, 20])
-@each_intercept
-@each_loss
-@pytest.mark.parametrize("name", PROBLEMS)
+@in_pairs(name=PROBLEMS, loss=list(LOSSES), fit_intercept=INTERCEPT, d=[5, 20])
 def test_any_permutation_and_split_of_1_000_edits_gives_the_same_theta(name, loss, fit_intercept, d):
     X, y, s, alpha = problem(name, loss, 2000, d)
     first = start(X, y, loss, fit_intercept, s, alpha)
@@ -438,10 +440,12 @@ def test_statistics_that_depend_on_the_order_are_caught(kind, loss, fit_intercep
         assert (error <= 1.0) == (kind is reference.AnchoredStatistics)
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
-@each_intercept
-@each_loss
-@pytest.mark.parametrize("name", PROBLEMS)
+@in_pairs(
+    name=PROBLEMS,
+    loss=list(LOSSES),
+    fit_intercept=INTERCEPT,
+    one_by_one={"at once": False, "one by one": True},
+)
 def test_rows_that_leave_and_return_restore_the_statistics(name, loss, fit_intercept, one_by_one):
     X, y, s, alpha = problem(name, loss, 400)
     statistics = start(X, y, loss, fit_intercept, s, alpha)

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from problems import INTERCEPT, NATIVE, in_pairs
+from problems import INTERCEPT, NATIVE, WEIGHTED, in_pairs
 from unlearning import (
     TOLERANCE,
     assert_corrected_data,
@@ -13,7 +13,6 @@ from unlearning import (
     assert_vouched,
     each_intercept,
     each_loss,
-    each_weighting,
     inside,
     make_data,
     objective_of,
@@ -53,10 +52,7 @@ def stream(data, loss, count, seed=0):
             yield ex.AddRows(X, np.array([y]))
 
 
-@pytest.mark.parametrize("tolerance", [1e-8, 1e-2, 1.0])
-@each_weighting
-@each_intercept
-@each_loss
+@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, weighted=WEIGHTED, tolerance=[1e-8, 1e-2, 1.0])
 def test_every_step_of_a_stream_is_within_its_bound_and_the_tolerance(
     loss, fit_intercept, weighted, tolerance
 ):
@@ -83,6 +79,7 @@ def test_every_step_of_a_stream_is_within_its_bound_and_the_tolerance(
     assert distance <= (r + floor) / un.model.alpha
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [1e-6, 1e-2, 1e9])
 @each_intercept
 @each_loss

@@ -227,6 +227,7 @@ def adult_requests():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["revoke_1", "revoke_3", "revoke_15", "remove_1000", "add_1000", "correct_500_labels", "mixed"]
 )
@@ -474,6 +475,7 @@ def test_an_exact_request_recovers_from_any_first_order_step(loss, fit_intercept
     assert_retrained(un, data.after(request))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["float64_c", "float32_c"])
 @each_intercept
 @each_loss
