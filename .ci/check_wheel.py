@@ -1,4 +1,4 @@
-"""Checks a wheel built from the sdist: small, self-contained, the same files as the installed one."""
+"""Checks a wheel: small, and the files of the installed one, but for modules of instruction sets left out."""
 
 import sys
 import tarfile
@@ -15,11 +15,12 @@ on_disk = {
     for p in installed.rglob("*")
     if p.is_file() and "__pycache__" not in p.parts
 }
-assert in_wheel == on_disk, f"only in one of the two wheels: {sorted(in_wheel ^ on_disk)}"
+differ = {name for name in in_wheel ^ on_disk if name in in_wheel or not name.endswith(".so")}
+assert not differ, f"only in one of the two: {sorted(differ)}"
 assert {"expunge/py.typed", "expunge/_core.pyi"} <= in_wheel
 
 with tarfile.open(sdist) as archive:
     sources = {n.split("/", 1)[1] for n in archive.getnames() if "/" in n}
 assert {"CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml"} <= sources
 assert not any(n.startswith("build") for n in sources), "the sdist holds what was built beside it"
-print(f"{wheel.name}: {size:.2f} MB, {len(in_wheel)} files; the sdist builds the same")
+print(f"{wheel.name}: {size:.2f} MB, {len(in_wheel)} files")

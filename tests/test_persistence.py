@@ -457,7 +457,7 @@ def large(layout, n=40_000, d=125):
     rng = np.random.default_rng(0)
     if not layout.startswith("csr"):
         return LAYOUTS[layout](rng.standard_normal((n, d)))
-    X = sparse.random_array((n, 2000), density=0.04, format="csr", rng=rng)
+    X = sparse.random_array((n, 2000), density=0.04, format="csr", random_state=rng)
     X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)
     return with_wide_indices(X) if "64" in layout else X
 

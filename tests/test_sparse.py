@@ -741,7 +741,7 @@ def test_products_of_a_matrix_so_wide_that_they_take_two_passes(fit_intercept):
     """Above 2**18 columns (E21), beside SciPy; and a fit goes to its tolerance."""
     rng = np.random.default_rng(0)
     n, d = 600, 2**18 + 5
-    X = sparse.random_array((n, d), density=20 / d, format="csr", rng=rng)
+    X = sparse.random_array((n, d), density=20 / d, format="csr", random_state=rng)
     y, s = (rng.random(n) < 0.5).astype(np.float64), rng.uniform(0.5, 2.0, n)
     theta, v = rng.standard_normal((2, d + fit_intercept))
     A = sparse.hstack([X, np.ones((n, 1))], format="csr") if fit_intercept else X

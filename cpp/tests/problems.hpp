@@ -4,6 +4,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <numbers>
 #include <random>
 #include <string>
 #include <utility>
@@ -23,8 +24,12 @@ constexpr double poison = std::numeric_limits<double>::quiet_NaN();
 class Random {
 public:
     explicit Random(unsigned seed) : engine_(seed) {}
-    double normal() { return std::normal_distribution<double>()(engine_); }
-    double uniform() { return std::uniform_real_distribution<double>()(engine_); }
+    // Not those of <random>, which are others in each standard library.
+    double uniform() { return double(engine_() >> 11) * 0x1p-53; }
+    double normal() {
+        const double u = 1.0 - uniform(), v = uniform();
+        return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
+    }
     Vector vector(Index n) {
         return Vector::NullaryExpr(n, [this] { return normal(); });
     }

@@ -249,7 +249,7 @@ TEST("well-conditioned rows need no factor, others get theirs") {
 
 TEST("with fewer rows than even columns, no factor is needed") {
     for (const bool fit_intercept : {false, true}) {
-        const Problem problem = make_problem("wide", 100, 400, Logistic{}, fit_intercept);
+        const Problem problem = make_problem("wide", 100, 800, Logistic{}, fit_intercept);
         about = problem.name;
         const Minimum minimum = minimize(problem.objective(), origin(problem), 1e-4, max_iter);
         check_minimum(problem, problem.objective(), minimum, 1e-4);
