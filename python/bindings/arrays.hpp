@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "expunge/layout.hpp"
 #include "expunge/objective.hpp"
 
 namespace expunge::bindings {
@@ -53,40 +54,16 @@ inline Eigen::Map<const RowMatrix> square(const Array& a, const char* name) {
 
 inline Array to_numpy(const Vector& v) { return Array(v.size(), v.data()); }
 
-// The lower triangle, column-major: block by block to stay in cache.
 inline Matrix lower_triangle(const Eigen::Map<const RowMatrix>& full) {
-    constexpr Index block = 32;
-    const Index p = full.rows();
-    Matrix lower(p, p);
-    for (Index j = 0; j < p; j += block)
-        for (Index i = j; i < p; i += block) {
-            const Index rows = std::min(block, p - i), columns = std::min(block, p - j);
-            lower.block(i, j, rows, columns) = full.block(i, j, rows, columns);
-        }
+    Matrix lower(full.rows(), full.rows());
+    copy_lower(full.rows(), full.data(), lower.data());
     return lower;
-}
-
-// The upper triangle of a matrix becomes the mirror of its lower one, in blocks again.
-inline void mirror(Eigen::Map<Matrix> H) {
-    constexpr Index block = 32;
-    const Index p = H.rows();
-    for (Index j = 0; j < p; j += block) {
-        const Index columns = std::min(block, p - j);
-        auto corner = H.block(j, j, columns, columns);
-        corner.triangularView<Eigen::StrictlyUpper>() = corner.transpose();
-        for (Index i = j + columns; i < p; i += block) {
-            const Index rows = std::min(block, p - i);
-            H.block(j, i, columns, rows) = H.block(i, j, rows, columns).transpose();
-        }
-    }
 }
 
 // The full symmetric matrix of a lower triangle.
 inline Array to_numpy_symmetric(const Matrix& lower) {
     Array full({lower.rows(), lower.rows()});
-    Eigen::Map<Matrix> H(full.mutable_data(), lower.rows(), lower.rows());
-    H.triangularView<Eigen::Lower>() = lower;
-    mirror(H);
+    symmetric_of_lower(lower.rows(), lower.data(), full.mutable_data());
     return full;
 }
 
@@ -159,14 +136,6 @@ struct Csr {
     py::array data, indices, indptr;
     Index n, width;
 };
-
-// Raises unless the rows of a CSR matrix follow each other within its entries.
-template <class T, class I>
-void require_order(const CsrArrays<T, I>& X, Index n) {
-    bool rows_follow = X.indptr[0] == 0 && read_once(X.indptr[n]) <= X.entries;
-    for (Index i = 0; i < n; ++i) rows_follow &= X.indptr[i] <= X.indptr[i + 1];
-    if (!rows_follow) indices_point_outside(false);
-}
 
 // A view of an array or a CSR matrix. `owners` gets what must outlive it.
 inline Rows rows(const py::object& X, const Columns& columns, py::list& owners, bool canonical = true) {

@@ -44,13 +44,9 @@ PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorR
 
 namespace {
 
-// Whether there is neither NaN nor infinity among n numbers.
-template <class T>
-bool all_finite(const T* values, Index n) {
-    Index found = 0;
-    for (Index i = 0; i < n; ++i) found += !(std::abs(values[i]) <= std::numeric_limits<T>::max());
-    return found == 0;
-}
+// `gradient_difference` of a few rows takes less time than expunge._arrays takes to look at its arguments. So
+// what needs neither conversion nor an error message is recognised here; of all else `None` comes back, and
+// _arrays decides.
 
 // Whether an array is NumPy's own and has that layout of C++: nothing of it needs to be converted.
 template <class T>
@@ -71,14 +67,14 @@ bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& bl
     if (!is_plain<double>(X, 2) && !is_plain<float>(X, 2)) return false;
     Block& block = blocks.emplace_back(dense_rows(py::reinterpret_borrow<py::array>(X), std::nullopt));
     const Index n = expunge::rows(block.rows);
-    const auto within = [&](const py::handle& values, const double*& data, auto contains) {
+    const auto plain = [&](const py::handle& values, const double*& data) {
         if (!is_plain<double>(values, 1)) return false;
         const auto array = py::reinterpret_borrow<py::array>(values);
         data = static_cast<const double*>(array.data());
-        return array.size() == n && std::count_if(data, data + n, contains) == n;
+        return array.size() == n;
     };
-    return std::visit([&](auto l) { return within(y, block.y, l.contains); }, loss) &&
-           (s.is_none() || within(s, block.s, [](double w) { return w >= 0.0 && std::isfinite(w); }));
+    return plain(y, block.y) && are_targets(loss, block.y, n) &&
+           (s.is_none() || (plain(s, block.s) && are_weights(block.s, n)));
 }
 
 // Raises unless the indices of a CSR matrix lie within it; returns whether every row ascends without
@@ -259,7 +255,7 @@ void bind_objective(py::module_& m) {
                 py::gil_scoped_release nogil;
                 H.setZero();
                 add_gram(view, weights.data(), H);
-                mirror(H);
+                symmetric_of_lower(d, H.data(), H.data());
             }
             return gram;
         },

@@ -80,6 +80,14 @@ struct CsrArrays {
     bool operator==(const CsrArrays&) const = default;
 };
 
+// Throws unless the n rows follow each other within the entries.
+template <class T, class I>
+EXPUNGE_LOOP void require_order(const CsrArrays<T, I>& X, Index n) {
+    bool rows_follow = X.indptr[0] == 0 && read_once(X.indptr[n]) <= X.entries;
+    for (Index i = 0; i < n; ++i) rows_follow &= X.indptr[i] <= X.indptr[i + 1];
+    if (!rows_follow) indices_point_outside(false);
+}
+
 // What the indices of some rows of a CSR matrix are, by one pass over them.
 struct Indices {
     bool inside;     // of [0, width)
