@@ -82,7 +82,7 @@ def state_of(un):
         "model": fitted(un.model),
         "theta": bits(state.theta),
         "statistics": statistics
-        and (statistics.numbers, bits(statistics.at.gradient), bits(statistics.anchor.hessian)),
+        and (statistics.tallies, bits(statistics.at.gradient), bits(statistics.anchor.hessian)),
         "since": state.since_anchor,
         "noise": un._noise and un._noise.b is not None and bits(un._noise.b),
         "budget": un.budget,
@@ -798,7 +798,7 @@ def test_a_reader_waits_until_the_request_of_another_thread_has_ended(name, monk
         applying = threading.Thread(target=un.apply, args=[requests])
         applying.start()
         assert inside.wait(30)
-        assert un._data.register.edits > 0  # data are those after, and the model is that before
+        assert un._data.register.edited_rows > 0  # data are those after, and the model is that before
         reading = threading.Thread(target=lambda: seen.append(WAITING[name](un)))
         reading.start()
         reading.join(0.03)

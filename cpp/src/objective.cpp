@@ -474,7 +474,7 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
         gram ? &*gram : nullptr);
     if (measured) largest_norm = std::sqrt(largest_norm2);
     add_penalty(theta, at);
-    if (std::isfinite(largest_norm)) at.floor = known(u * rounding + penalty_rounding(theta));
+    if (std::isfinite(largest_norm)) at.floor = known(roundoff * rounding + penalty_rounding(theta));
     return at;
 }
 
@@ -492,7 +492,7 @@ void Objective::add_penalty(const VectorRef& theta, Evaluation& at) const {
 double Objective::penalty_rounding(const VectorRef& theta) const {
     Vector pull = penalty_.cwiseProduct(theta).cwiseAbs();
     if (noise_.size() > 0) pull += noise_.cwiseAbs();
-    return 4.0 * u * pull.norm();
+    return 4.0 * roundoff * pull.norm();
 }
 
 Vector Objective::curvature(const VectorRef& theta) const {
@@ -755,7 +755,7 @@ double Objective::rounding_floor(const VectorRef& theta) const {
             predictors(d_) += of.rounding;
         });
     const Vector additions = additions_by_coordinate().array() + 3.0;
-    return known(norm_of(u * (additions.cwiseProduct(sums) + predictors)) + penalty_rounding(theta));
+    return known(norm_of(roundoff * (additions.cwiseProduct(sums) + predictors)) + penalty_rounding(theta));
 }
 
 Tally Objective::count() const {

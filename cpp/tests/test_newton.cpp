@@ -345,7 +345,7 @@ TEST("solve stops at the products allowed, says so, and what it has is a directi
         const Solution part = solve(J, at.curvature, at.gradient, anchor, 1e-9 * at.residual(), allowed);
         CHECK(part.products == allowed);
         CHECK(part.converged == (allowed == whole.products));
-        const double rounding = double(J.parameters()) * u * part.x.norm() * at.residual();
+        const double rounding = double(J.parameters()) * roundoff * part.x.norm() * at.residual();
         CHECK(part.x.dot(at.gradient) > ascent - rounding);
         ascent = part.x.dot(at.gradient);
     }

@@ -64,7 +64,7 @@ Real floor_by_columns(const Problem& problem, const Exact& e, const Stored& layo
         norm2 += error * error;
         penalty2 += Real(problem.penalty(j)) * problem.penalty(j) * problem.theta(j) * problem.theta(j);
     }
-    return u * (std::sqrt(norm2) + 4 * std::sqrt(penalty2));
+    return roundoff * (std::sqrt(norm2) + 4 * std::sqrt(penalty2));
 }
 
 // The same with no more known of a row than that it is no longer than any other.
@@ -77,7 +77,7 @@ Real floor_by_largest_row(const Problem& problem, const Exact& e, const Stored& 
     Real sum = 0;
     for (Index i = 0; i < n; ++i)
         sum += problem.s(i) * (k * std::abs(e.d1(i)) + d1_rounding(problem, e, i, eta_rounding));
-    return u * (norm * sum + 4.0 * problem.penalty.cwiseProduct(problem.theta).norm());
+    return roundoff * (norm * sum + 4.0 * problem.penalty.cwiseProduct(problem.theta).norm());
 }
 
 }  // namespace
@@ -322,7 +322,7 @@ TEST("the floor and its bound from the largest row cover an eta that is all roun
                     const double d1 = std::abs(Logistic::d1(problem.y(i), eta(i)));
                     before += problem.s(i) * (7.0 * d1 + std::min(0.25, d1) * 8.0 * R * problem.theta.norm());
                 }
-                beyond += error > u * R * before + 4.0 * u * problem.theta.norm();
+                beyond += error > roundoff * R * before + 4.0 * roundoff * problem.theta.norm();
             }
         }
     }
@@ -496,7 +496,7 @@ TEST("noise adds its linear term, to J, its gradient and the floor, and nothing 
         const Evaluation at = noisy.evaluate(theta);
         const double floor = noisy.rounding_floor(theta);
         CHECK_AT_MOST(double((at.gradient.cast<Real>() - e.gradient - b.cast<Real>()).norm()), floor);
-        CHECK_AT_MOST(floor, J.rounding_floor(theta) + 4.0 * u * b.norm());
+        CHECK_AT_MOST(floor, J.rounding_floor(theta) + 4.0 * roundoff * b.norm());
         const Real exactly = e.value + b.cast<Real>().dot(theta.cast<Real>());
         CHECK_AT_MOST(double(std::abs(Real(at.value) - exactly)),
                       1e-14 * (double(e.value_scale) + b.cwiseAbs().dot(theta.cwiseAbs())));

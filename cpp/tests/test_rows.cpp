@@ -111,7 +111,7 @@ TEST("add_transposed and collect add X^T r") {
                     expected += sign * Real(X(i, j)) * r(i);
                     scale += std::abs(X(i, j) * r(i));
                 }
-                CHECK_AT_MOST(std::abs(g(j) - expected), u * double(X.rows() + 3) * scale);
+                CHECK_AT_MOST(std::abs(g(j) - expected), roundoff * double(X.rows() + 3) * scale);
             }
         }
     });
@@ -290,7 +290,7 @@ TEST("add_gram adds X^T diag(w) X for weights of either sign and zero, in the lo
                     expected += Real(w(i)) * X(i, j) * X(i, k);
                     scale += std::abs(w(i) * X(i, j) * X(i, k));
                 }
-                CHECK_AT_MOST(std::abs(H(j, k) - expected), u * double(n + 4) * scale);
+                CHECK_AT_MOST(std::abs(H(j, k) - expected), roundoff * double(n + 4) * scale);
             }
         }
         for (Index j = 0; j < d; ++j) CHECK((H.col(j).head(j).array() == 2.0).all());

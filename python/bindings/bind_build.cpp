@@ -119,7 +119,7 @@ void bind_build(py::module_& m) {
         return names;
     });
     m.def("threads", &threads);
-    m.def("start_anew", &start_anew);
+    m.def("reset_after_fork", &reset_after_fork);
     m.def(
         "set_threads",
         [](int count) {

@@ -28,6 +28,7 @@ AnchoredStatistics = _module.AnchoredStatistics
 CholeskyFactor = _module.CholeskyFactor
 Evaluation = _module.Evaluation
 RowRegister = _module.RowRegister
+Tallies = _module.Tallies
 Minimum = _module.Minimum
 NotCanonical = _module.NotCanonical
 Objective = _module.Objective
@@ -49,7 +50,7 @@ rows_with_values = _module.rows_with_values
 set_gathers = _module.set_gathers
 set_threads = _module.set_threads
 solve = _module.solve
-start_anew = _module.start_anew
+reset_after_fork = _module.reset_after_fork
 threads = _module.threads
 
 

@@ -639,7 +639,7 @@ class Unlearner:
             revoked_rows = revoked_rows[data.register.of(revoked_rows)[0] >= 0]
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if rows.any:
-            many = 4 * data.register.edits > data.register.weighty  # so many that H is better assembled anew
+            many = 4 * data.register.edited_rows > data.register.weighted_rows  # so many that H is better assembled anew
             if statistics is not None and not (many and not self._spec.constant_hessian):
                 statistics, difference = rows.edit(statistics, old.theta)
                 edited = statistics.anchor
@@ -913,7 +913,7 @@ class Unlearner:
             return objective.evaluate(theta), 1
         if not edit.dropped.size:
             return known, 0
-        few = 4 * edit.revoked_rows.size <= data.register.weighty
+        few = 4 * edit.revoked_rows.size <= data.register.weighted_rows
         if not (
             few and sparse.issparse(data.X) and (block is None or in_low_dimension(objective, theta.size))
         ):
@@ -1350,7 +1350,7 @@ class Unlearner:
                 raise ToleranceExceeded(bound, self._tolerance)
             profile = np.inf
             if self._budget is not None:
-                norm = statistics.numbers[3] if self._spec.fit_intercept else 1.0
+                norm = statistics.tallies.largest_norm if self._spec.fit_intercept else 1.0
                 self._budget.check(bound * norm)
                 profile = min(power_of_two_above(bound * norm), self._budget.total)  # which a file keeps
             outcome = {
@@ -1752,8 +1752,8 @@ def _bare(at: _core.Evaluation) -> _core.Evaluation:
 def _rows_touched(data: CorrectedData, touched: Touched) -> int:
     register = data.register
     if not touched.revoked:
-        return register.edits
-    return _union([register.touched(), *touched.revoked_rows], register.numbers).size
+        return register.edited_rows
+    return _union([register.touched(), *touched.revoked_rows], register.row_count).size
 
 
 def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
