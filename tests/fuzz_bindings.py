@@ -445,7 +445,15 @@ def restored(f, _):
     p = f.pick([0, 1, 2, 5, 9, 33])
     H = np.eye(p) * f.pick([1.0, 1.0, -1.0, np.nan])
     H = f.pick(SPOILED)(H, f.rng) if f.odd() else H
-    return f.array(p), H, f.array(p), f.loss(), f.array(p), f.flag(), f.any("Tallies") if f.odd(0.2) else _core.Tallies(*[5.0] * 8)
+    return (
+        f.array(p),
+        H,
+        f.array(p),
+        f.loss(),
+        f.array(p),
+        f.flag(),
+        f.any("Tallies") if f.odd(0.2) else _core.Tallies(*[5.0] * 8),
+    )
 
 
 def new_register(f, _):
@@ -606,7 +614,15 @@ ENTRIES = {
     "RowRegister.of": lambda f, L: (f.rows(L.row_count),),
     **{
         f"RowRegister.{name}": None
-        for name in ("row_count", "edited_rows", "weighted_rows", "abandoned_places", "counts", "base", "overlay")
+        for name in (
+            "row_count",
+            "edited_rows",
+            "weighted_rows",
+            "abandoned_places",
+            "counts",
+            "base",
+            "overlay",
+        )
     },
     "Objective.__init__": new_objective,
     "Objective.evaluate": own,
@@ -683,6 +699,7 @@ ENTRIES = {
     "arithmetic_rate": lambda f, _: (),
     "reading_rate": lambda f, _: (f.array(f.pick([0, 1, 1000])),),
     "supported_isas": lambda f, _: (),
+    "use_kernels": lambda f, _: (_core._kernels.table if f.odd() else f.pick([None, 1, object()]),),
     "compiled_with": lambda f, _: (),
     # What is public, on the same arguments.
     "kernels.loss_and_gradient": lambda f, _: objective_data(f),
@@ -714,7 +731,13 @@ ENTRIES = {
 BINDINGS = bindings()
 KERNELS = (kernels.CholeskyFactor, kernels.AnchoredStatistics)
 NAMES = list(ENTRIES)
-RARE = {"reset_after_fork": 0.02, "arithmetic_rate": 0.02, "compiled_with": 0.1, "supported_isas": 0.1}
+RARE = {
+    "reset_after_fork": 0.02,
+    "arithmetic_rate": 0.02,
+    "compiled_with": 0.1,
+    "use_kernels": 0.02,
+    "supported_isas": 0.1,
+}
 WEIGHTS = [
     RARE.get(name) or (0.3 if BINDINGS.get(name) else 4.0 if name.endswith("__init__") else 2.0)
     for name in NAMES

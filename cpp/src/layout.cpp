@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <variant>
 
 namespace expunge {
@@ -16,13 +15,6 @@ template <class Visit>
 void each_lower_block(Index p, Visit&& visit) {
     for (Index j = 0; j < p; j += block)
         for (Index i = j; i < p; i += block) visit(j, i, std::min(block, p - i), std::min(block, p - j));
-}
-
-template <class T>
-bool finite(const T* values, Index n) {
-    Index found = 0;
-    for (Index i = 0; i < n; ++i) found += !(std::abs(values[i]) <= std::numeric_limits<T>::max());
-    return found == 0;
 }
 
 }  // namespace
@@ -40,9 +32,6 @@ void symmetric_of_lower(Index p, const double* from, double* to) {
             for (Index k = std::max(i, l); k < i + rows; ++k) to[l + k * p] = to[k + l * p] = from[k + l * p];
     });
 }
-
-bool all_finite(const double* values, Index n) { return finite(values, n); }
-bool all_finite(const float* values, Index n) { return finite(values, n); }
 
 bool are_targets(const Loss& loss, const double* y, Index n) {
     return std::visit([&](auto l) { return std::count_if(y, y + n, l.contains) == n; }, loss);

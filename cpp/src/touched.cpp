@@ -8,18 +8,18 @@ namespace {
 
 std::optional<Objective> objective(const std::vector<Block>& blocks, const Loss& loss, bool fit_intercept) {
     if (blocks.empty()) return std::nullopt;
-    const Index d = std::visit([](const auto& view) { return view.columns(); }, blocks.front().rows);
+    const Index d = blocks.front().rows.columns();
     return Objective(blocks, loss, Vector::Zero(d + fit_intercept), fit_intercept);
 }
 
 // Rows at these places, of which the first n are the base's: as they lie if they lie together, else copied.
-Rows rows_at(const std::vector<Index>& places, Index n, const StoredRows& stored) {
+RowsView rows_at(const std::vector<Index>& places, Index n, const StoredRows& stored) {
     const Index first = places.front(), m = static_cast<Index>(places.size());
     bool together = first >= n || first + m <= n;
     for (Index i = 1; together && i < m; ++i) together = places[static_cast<std::size_t>(i)] == first + i;
     if (together) return first < n ? slice(stored.base(), first, m) : slice(stored.overlay(), first - n, m);
-    Rows copied = stored.copy(places);
-    require_size("take(places)", rows(copied), m);
+    RowsView copied = stored.copy(places);
+    require_size("take(places)", copied.rows(), m);
     return copied;
 }
 
@@ -30,11 +30,11 @@ TouchedRows::TouchedRows(RowRegister& row_register, const StoredRows& stored)
     const auto view = [&](const RowRegister::Side& side) {
         return rows_at(side.places, row_register.base().size(), stored);
     };
-    const auto add = [](std::vector<Block>& blocks, const Rows& rows, const RowRegister::Side& side) {
+    const auto add = [](std::vector<Block>& blocks, const RowsView& rows, const RowRegister::Side& side) {
         blocks.push_back({rows, side.y.data(), side.s.data()});
     };
     if (!change_.before.places.empty()) {
-        const Rows was = view(change_.before);
+        const RowsView was = view(change_.before);
         add(before_, was, change_.before);
         add(after_, change_.moved ? view(change_.after) : was, change_.after);
     }

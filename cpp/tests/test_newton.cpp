@@ -134,7 +134,7 @@ TEST("a tolerance below the rounding floor ends at the floor, and soon") {
 
 TEST("a known largest norm tells the floor without a pass") {
     const Problem problem = make_problem("more rows than columns", 60, 5, Logistic{}, false);
-    const Rows X = rows_of(problem.X);
+    const RowsView X = rows_of(problem.X);
     const Objective J({{X, problem.y.data(), problem.s.data()}}, problem.loss, problem.penalty, false,
                       largest_norm(X));
     const Minimum minimum = minimize(J, origin(problem), 1e-12, max_iter);
@@ -150,7 +150,7 @@ TEST("a known largest norm tells the floor without a pass") {
 
 TEST("a largest norm that is not known is found in the first pass") {
     for_each_minimiser([](const Problem& problem) {
-        const Rows X = rows_of(problem.X);
+        const RowsView X = rows_of(problem.X);
         const double norm = largest_norm(X);
         const Minimum found = minimize(problem.on(X), origin(problem), tolerance, max_iter);
         CHECK_AT_MOST(std::abs(found.largest_norm - norm), 1e-14 * norm);

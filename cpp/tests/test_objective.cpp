@@ -34,9 +34,7 @@ void for_each_objective(Visit&& visit) {
     about.clear();
 }
 
-double panel_rows(const Rows& X) {
-    return std::visit([](const auto& view) { return static_cast<double>(view.panel_rows()); }, X);
-}
+double panel_rows(const RowsView& X) { return static_cast<double>(X.panel_rows()); }
 
 // What rounding in eta leaves in d1 of row i, in units of u.
 double d1_rounding(const Problem& problem, const Exact& e, Index i, double eta_rounding) {
@@ -231,8 +229,8 @@ TEST("a few entries of many columns are summed in longer panels, within the roun
             Index longest = 0;
             for (Index width = 200; width < 200000; width *= 2) {  // the same entries
                 about = problem.name + ", " + std::to_string(width) + " columns";
-                const SparseRows<double, std::int32_t> X(few.data.data(), few.indices.data(),
-                                                         few.indptr.data(), 900, width, all_columns(width));
+                const RowsView X = RowsView::csr(few.data.data(), few.indices.data(), few.indptr.data(), 900,
+                                                 width, all_columns(width));
                 longest = X.panel_rows();
                 between = between || (longest > max_panel_rows && longest < 900);
 
@@ -419,9 +417,9 @@ TEST("several blocks, dense and sparse, of either type of number and one of them
         const Eigen::Matrix<float, -1, -1, Eigen::RowMajor> second =
             problem.X.middleRows(cut, n - cut - sparse).cast<float>();
         const Stored third = masked_csr(problem.X.bottomRows(sparse));
-        const Rows first = DenseRows<double>(problem.X.data(), cut, d, 1, all_columns(d));
-        const Rows rest = DenseRows<float>(second.data(), second.rows(), d, 1, all_columns(d));
-        const Rows none = DenseRows<double>(nullptr, 0, d, 1, all_columns(d));
+        const RowsView first = RowsView::dense<double>(problem.X.data(), cut, d, 1, all_columns(d));
+        const RowsView rest = RowsView::dense<float>(second.data(), second.rows(), d, 1, all_columns(d));
+        const RowsView none = RowsView::dense<double>(nullptr, 0, d, 1, all_columns(d));
         const Objective whole = problem.objective();
         const double norm = largest_norm(rows_of(problem.X));
         const Objective blocks({{first, problem.y.data(), problem.s.data()},
@@ -518,8 +516,8 @@ TEST("an objective without rows is its penalty") {
     for (const Objective& J :
          {Objective({}, Logistic{}, penalty, false),
           Objective({{sparse.rows(all_columns(3)), nullptr, nullptr}}, Logistic{}, penalty, false, 0.0),
-          Objective({{DenseRows<double>(nullptr, 0, 3, 1, all_columns(3)), nullptr, nullptr}}, Logistic{},
-                    penalty, false)}) {
+          Objective({{RowsView::dense<double>(nullptr, 0, 3, 1, all_columns(3)), nullptr, nullptr}},
+                    Logistic{}, penalty, false)}) {
         const Evaluation at = J.evaluate(theta);
         CHECK(J.rows() == 0 && at.value == 14.0 && at.gradient == 2.0 * theta && at.curvature.size() == 0);
         CHECK(symmetric(J.hessian(theta)) == Matrix(penalty.asDiagonal()));

@@ -89,7 +89,7 @@ struct Edit {
 };
 constexpr Index joins = -1;
 
-// Rows that leave, rows that join, corrected labels, corrected values, in turn.
+// RowsView that leave, rows that join, corrected labels, corrected values, in turn.
 std::vector<Edit> mixed_edits(const Problem& problem, Index count) {
     Random random(71);
     std::vector<Edit> edits;

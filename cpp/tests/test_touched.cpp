@@ -1,4 +1,4 @@
-// Rows before and after a request, beside copies of the data before and after it.
+// RowsView before and after a request, beside copies of the data before and after it.
 #include "expunge/touched.hpp"
 
 #include "problems.hpp"
@@ -75,8 +75,7 @@ struct Edited {
             CHECK(was.has_value() == touched.any_before());
             CHECK((was || now) == touched.any());
             const auto at = theta.head(3 + fit_intercept);
-            const Evaluation change =
-                Objective::difference(was ? &*was : nullptr, now ? &*now : nullptr, at);
+            const Evaluation change = Objective::difference(was ? &*was : nullptr, now ? &*now : nullptr, at);
             const Evaluation from = objective(before, fit_intercept).evaluate(at),
                              to = objective(after, fit_intercept).evaluate(at);
             CHECK_AT_MOST((change.gradient - (to.gradient - from.gradient)).norm(), 1e-13);

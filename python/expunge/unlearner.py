@@ -639,7 +639,9 @@ class Unlearner:
             revoked_rows = revoked_rows[data.register.of(revoked_rows)[0] >= 0]
         anchor, current, statistics, difference = old.anchor, old.current, old.statistics, None
         if rows.any:
-            many = 4 * data.register.edited_rows > data.register.weighted_rows  # so many that H is better assembled anew
+            many = (
+                4 * data.register.edited_rows > data.register.weighted_rows
+            )  # so many that H is better assembled anew
             if statistics is not None and not (many and not self._spec.constant_hessian):
                 statistics, difference = rows.edit(statistics, old.theta)
                 edited = statistics.anchor

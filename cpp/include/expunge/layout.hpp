@@ -11,10 +11,6 @@ void copy_lower(Index p, const double* from, double* to);
 // The full symmetric matrix (p, p) of a lower triangle, column-major; `to` may be `from`.
 void symmetric_of_lower(Index p, const double* from, double* to);
 
-// Whether there is neither NaN nor infinity among n numbers.
-bool all_finite(const double* values, Index n);
-bool all_finite(const float* values, Index n);
-
 // Whether all n numbers are targets of this loss; and whether they are weights.
 bool are_targets(const Loss& loss, const double* y, Index n);
 bool are_weights(const double* s, Index n);

@@ -9,7 +9,7 @@
 #include <variant>
 
 #include "expunge/elementary.hpp"
-#include "expunge/types.hpp"
+#include "expunge/kernels.hpp"
 
 namespace expunge {
 

@@ -11,8 +11,8 @@ namespace expunge {
 // Where the rows lie whose places a register tells. Each is called only for rows that are asked for; what is
 // given must outlive the use of it.
 struct StoredRows {
-    std::function<Rows()> base, overlay;  // all of them
-    std::function<Rows(const std::vector<Index>& places)>
+    std::function<RowsView()> base, overlay;  // all of them
+    std::function<RowsView(const std::vector<Index>& places)>
         copy;  // copies of some, side by side, in this order
 };
 
