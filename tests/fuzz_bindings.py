@@ -576,7 +576,7 @@ def with_v(f, _):
     return X, theta, f.array(np.size(theta)), named
 
 
-TALLIES = "value rows weight largest_norm gradient_rounding gradient_norm hessian_rounding edits".split()
+TALLIES = [name for name, value in vars(_core.Tallies).items() if isinstance(value, property)]
 ENTRIES = {
     "CholeskyFactor.__init__": factor_matrix,
     "CholeskyFactor.solve": of_factor((), (1,), (3,), (0,)),

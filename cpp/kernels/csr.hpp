@@ -308,9 +308,8 @@ public:
             const auto [first, stop] = X_.row(i);
             if (w_[i] != 0.0) wait(static_cast<I>(i), first, stop);
         }
-        const auto width = static_cast<Index>(X_.width);
-        std::vector<double> sums(X_.width);
-        const bool whole = d_ == width;
+        std::vector<double> sums(width());
+        const bool whole = static_cast<std::size_t>(d_) == width();
         for (Index j = 0; j < d_; ++j) {
             I i = first_row[static_cast<std::size_t>(j)];
             if (i < 0) continue;
@@ -332,9 +331,16 @@ public:
     }
 
 private:
+    // As stored, or as seen: indices may be too short to name the last columns.
+    std::size_t width() const {
+        if (run_count_ == 0) return X_.width;
+        const Run& last = runs_[run_count_ - 1];
+        return std::max(X_.width, static_cast<std::size_t>(last.first + last.count));
+    }
+
     // Where each stored column is among those seen; -1 where it is not.
     std::vector<I> positions() const {
-        std::vector<I> position(X_.width, I(-1));
+        std::vector<I> position(width(), I(-1));
         each_run(runs_, run_count_, [&](const Run& run, Index j) {
             for (Index k = 0; k < run.count; ++k)
                 position[static_cast<std::size_t>(run.first + k)] = static_cast<I>(j + k);

@@ -119,7 +119,8 @@ Status count_columns(const Storage& X, Index n, double* counts) {
 Status find_rows(const Storage& X, Index n, const Index* columns, Index count, bool* found, Index* total) {
     return guarded([&] {
         std::vector<char> wanted(X.width, 0);
-        for (Index k = 0; k < count; ++k) wanted[static_cast<std::size_t>(columns[k])] = 1;
+        for (Index k = 0; k < count; ++k)
+            if (const auto j = static_cast<std::size_t>(columns[k]); j < X.width) wanted[j] = 1;
         *total = with_csr(X, [&](const auto& arrays) { return find_rows(arrays, n, wanted, found); });
     });
 }

@@ -128,23 +128,13 @@ void Objective::walk(Spread spread, Read read, Walk how, Index sets, Visit visit
 // Of one block, whose first row has this number; sums lie in `memory`.
 void Objective::walk(const Block& block, Index row, Workspace& memory, Spread spread, Read read, Walk how,
                      Index sets, Visit visit, Collect collect, const Gram* gram) const {
-    thread_local std::vector<Sums> thread_sums;
-    std::vector<Sums>& all_sums = thread_sums;  // this thread's
+    thread_local std::vector<Sums> of_this_thread;
     const RowsView& rows = block.rows;
     const VectorRef vectors = spread(rows, scratch().vectors);
     const Index stride = rows.panel_rows(), step = rows.rows_in_cache(), n = rows.rows();
     const bool with_ones = gram && fit_intercept_;
     const Index width = sets * rows.width(), ones = with_ones ? rows.width() : 0;
-    double* columns = nullptr;
-    const auto make_room = [&](Index count) {
-        columns = memory.take(count * (width + ones));
-        all_sums.resize(static_cast<std::size_t>(count));
-    };
-    const auto sum = [&](Index k) -> Sums& { return all_sums[static_cast<std::size_t>(k)]; };
-    const auto cleared = [&](Index k) -> Sums& {
-        sum(k).clear(columns + k * (width + ones), width, ones);
-        return sum(k);
-    };
+    PanelSums sums{memory, of_this_thread, width, ones};
     const auto add_rows = [&](Index start, Index stop, Sums& total) {
         thread_local Workspace packed;
         for (Index first = start; first < stop; first += step) {
@@ -160,18 +150,18 @@ void Objective::walk(const Block& block, Index row, Workspace& memory, Spread sp
         }
     };
     const auto collect_sum = [&](Index k) {
-        collect(rows, sum(k));
-        if (with_ones) gram->add_ones(rows, sum(k));
+        collect(rows, sums.of(k));
+        if (with_ones) gram->add_ones(rows, sums.of(k));
     };
     if (gram && rows.gram_by_panels()) {
         const Index parts = rows.gram_parts();
-        make_room(2 * parts);
-        for (Index k = 0; k < parts; ++k) cleared(k);
+        sums.make_room(2 * parts);
+        for (Index k = 0; k < parts; ++k) sums.cleared(k);
         rows.add_gram(gram->w.data() + row, gram->H.topLeftCorner(d_, d_),
                       [&](Index part, Index first, Index m) {
-                          Sums& panel = cleared(parts + part);
+                          Sums& panel = sums.cleared(parts + part);
                           add_rows(first, first + m, panel);
-                          sum(part).add(panel);
+                          sums.of(part).add(panel);
                       });
         for (Index k = 0; k < parts; ++k) collect_sum(k);
         return;
@@ -180,12 +170,12 @@ void Objective::walk(const Block& block, Index row, Workspace& memory, Spread sp
     // Threads wait for each other after so many; what these sum up to stays in a cache.
     const Index panels = (n + stride - 1) / stride, in_cache = 65536 / std::max<Index>(1, width + ones);
     const Index together = shared ? std::min(panels, std::max<Index>(4 * threads(), in_cache)) : 1;
-    make_room(std::max<Index>(1, together));
+    sums.make_room(std::max<Index>(1, together));
     for (Index k = 0; k < panels; k += together) {
         const Index count = std::min(together, panels - k);
         const auto of_panel = [&](Index j) {
             const Index start = (k + j) * stride;
-            add_rows(start, std::min(start + stride, n), cleared(j));
+            add_rows(start, std::min(start + stride, n), sums.cleared(j));
         };
         if (count == 1)
             of_panel(0);

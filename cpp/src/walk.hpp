@@ -77,6 +77,24 @@ struct Objective::Sums {
     }
 };
 
+// The sums of some panels side by side, which lie in `memory`.
+struct Objective::PanelSums {
+    Workspace& memory;
+    std::vector<Sums>& panels;
+    Index width, ones_width;
+    double* columns = nullptr;
+
+    void make_room(Index count) {
+        columns = memory.take(count * (width + ones_width));
+        panels.resize(static_cast<std::size_t>(count));
+    }
+    Sums& of(Index k) { return panels[static_cast<std::size_t>(k)]; }
+    Sums& cleared(Index k) {
+        of(k).clear(columns + k * (width + ones_width), width, ones_width);
+        return of(k);
+    }
+};
+
 // m rows of a block: what is read of them, the number of the first among all rows, their targets and weights.
 struct Objective::Here {
     const RowsView& rows;

@@ -136,7 +136,7 @@ TEST("a known largest norm tells the floor without a pass") {
     const Problem problem = make_problem("more rows than columns", 60, 5, Logistic{}, false);
     const RowsView X = rows_of(problem.X);
     const Objective J({{X, problem.y.data(), problem.s.data()}}, problem.loss, problem.penalty, false,
-                      largest_norm(X));
+                      X.largest_norm());
     const Minimum minimum = minimize(J, origin(problem), 1e-12, max_iter);
     CHECK_AT_MOST(minimum.at.residual(), 1e-12);
     CHECK(minimum.floor == minimum.at.floor);
@@ -151,7 +151,7 @@ TEST("a known largest norm tells the floor without a pass") {
 TEST("a largest norm that is not known is found in the first pass") {
     for_each_minimiser([](const Problem& problem) {
         const RowsView X = rows_of(problem.X);
-        const double norm = largest_norm(X);
+        const double norm = X.largest_norm();
         const Minimum found = minimize(problem.on(X), origin(problem), tolerance, max_iter);
         CHECK_AT_MOST(std::abs(found.largest_norm - norm), 1e-14 * norm);
         const Objective J({{X, problem.y.data(), problem.s.data()}}, problem.loss, problem.penalty,

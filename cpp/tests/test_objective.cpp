@@ -143,7 +143,7 @@ TEST("the rounding floor is that of E19, and one number for all dense layouts") 
 TEST("a known largest norm gives a bound of the rounding floor with the gradient") {
     for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
         const Objective bounded({{layout.rows, problem.y.data(), problem.s.data()}}, problem.loss,
-                                problem.penalty, problem.fit_intercept, largest_norm(layout.rows));
+                                problem.penalty, problem.fit_intercept, layout.rows.largest_norm());
         const Evaluation at = bounded.evaluate(problem.theta), plain = J.evaluate(problem.theta);
         CHECK(plain.floor == std::numeric_limits<double>::infinity());
         CHECK(at.value == plain.value && at.gradient == plain.gradient && at.curvature == plain.curvature);
@@ -157,7 +157,7 @@ TEST("a known largest norm gives a bound of the rounding floor with the gradient
 
 TEST("a largest norm that is not known is found on the way, and the floor is of each row's own norm") {
     for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
-        const double known = largest_norm(layout.rows);
+        const double known = layout.rows.largest_norm();
         double norm = std::numeric_limits<double>::quiet_NaN();
         const Evaluation at = J.evaluate(problem.theta, norm), plain = J.evaluate(problem.theta);
         CHECK_AT_MOST(std::abs(norm - known), 1e-14 * known);
@@ -183,7 +183,7 @@ TEST("a largest norm that overflows is infinite, and bounds no floor") {
 
 TEST("gradient and Hessian of one pass are those of two, within the rounding floor") {
     for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
-        double norm = largest_norm(layout.rows);
+        double norm = layout.rows.largest_norm();
         Matrix H;
         const Evaluation at = J.evaluate(problem.theta, norm, H);
         const Evaluation plain = J.evaluate(problem.theta, norm);
@@ -206,7 +206,7 @@ TEST("many rows, in parts for threads, give gradient and Hessian of one pass too
             double norm = std::numeric_limits<double>::quiet_NaN();
             Matrix H;
             const Evaluation at = J.evaluate(problem.theta, norm, H);
-            CHECK_AT_MOST(std::abs(norm - largest_norm(layout.rows)), 1e-14 * norm);
+            CHECK_AT_MOST(std::abs(norm - layout.rows.largest_norm()), 1e-14 * norm);
             CHECK_AT_MOST(distance(at.gradient, e.gradient), J.rounding_floor(problem.theta));
             CHECK_AT_MOST(std::abs(at.value - J.evaluate(problem.theta).value), 1e-12 * std::abs(at.value));
             CHECK_AT_MOST(distance(symmetric(H), e.hessian), 1e-13 * e.hessian_scale);
@@ -243,7 +243,7 @@ TEST("a few entries of many columns are summed in longer panels, within the roun
                 }
                 theta(at_hand) = problem.theta;
                 const Objective J({{X, problem.y.data(), problem.s.data()}}, loss, penalty, fit_intercept,
-                                  largest_norm(X));
+                                  X.largest_norm());
                 const Evaluation at = J.evaluate(theta);
                 const double floor = J.rounding_floor(theta);
                 CHECK_AT_MOST(distance(at.gradient(at_hand), e.gradient), floor);
@@ -421,7 +421,7 @@ TEST("several blocks, dense and sparse, of either type of number and one of them
         const RowsView rest = RowsView::dense<float>(second.data(), second.rows(), d, 1, all_columns(d));
         const RowsView none = RowsView::dense<double>(nullptr, 0, d, 1, all_columns(d));
         const Objective whole = problem.objective();
-        const double norm = largest_norm(rows_of(problem.X));
+        const double norm = rows_of(problem.X).largest_norm();
         const Objective blocks({{first, problem.y.data(), problem.s.data()},
                                 {none, nullptr, nullptr},
                                 {rest, problem.y.data() + cut, problem.s.data() + cut},

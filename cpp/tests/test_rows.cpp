@@ -80,7 +80,7 @@ TEST("a selection of columns counts positions among those that are seen") {
 // ---- Every layout ----
 
 TEST("a panel of any layout holds exactly the rows of X") {
-    for_each_layout([](const RowMatrix& X, const RowsView& rows, const Stored& layout) {
+    for_each_layout([](const RowMatrix& X, const RowsView& rows, const Stored&) {
         Workspace packed, wide;
         CHECK(rows.rows() == X.rows() && rows.columns() == X.cols());
         for (const Index first : {Index(0), X.rows() / 3, X.rows() - 1}) {

@@ -1,6 +1,8 @@
 // What is done with a lower triangle: whatever lies above its diagonal is not read, nor written.
 #include "expunge/triangle.hpp"
 
+#include "expunge/packed.hpp"
+
 #include "problems.hpp"
 
 using namespace expunge;

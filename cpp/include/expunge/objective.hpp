@@ -135,6 +135,7 @@ public:
 
 private:
     struct Sums;
+    struct PanelSums;
     struct Here;
     struct Gram;
     enum class Walk { alone, by_threads };
