@@ -445,8 +445,15 @@ def restored(f, _):
     p = f.pick([0, 1, 2, 5, 9, 33])
     H = np.eye(p) * f.pick([1.0, 1.0, -1.0, np.nan])
     H = f.pick(SPOILED)(H, f.rng) if f.odd() else H
-    numbers = [f.pick(NUMBERS) if f.odd() else 5.0 for _ in range(f.pick([8] * 9 + [0, 7, 9]))]
-    return f.array(p), H, f.array(p), f.loss(), f.array(p), f.flag(), numbers
+    return (
+        f.array(p),
+        H,
+        f.array(p),
+        f.loss(),
+        f.array(p),
+        f.flag(),
+        f.any("Tallies") if f.odd(0.2) else _core.Tallies(*[5.0] * 8),
+    )
 
 
 def new_register(f, _):
@@ -569,6 +576,7 @@ def with_v(f, _):
     return X, theta, f.array(np.size(theta)), named
 
 
+TALLIES = [name for name, value in vars(_core.Tallies).items() if isinstance(value, property)]
 ENTRIES = {
     "CholeskyFactor.__init__": factor_matrix,
     "CholeskyFactor.solve": of_factor((), (1,), (3,), (0,)),
@@ -594,19 +602,27 @@ ENTRIES = {
     "RowRegister.__init__": new_register,
     "RowRegister.begin": lambda f, _: (),
     "RowRegister.rollback": lambda f, _: (),
-    "RowRegister.require": lambda f, L: (f.rows(L.numbers),),
-    "RowRegister.remove": lambda f, L: (f.rows(L.numbers),),
-    "RowRegister.set_targets": lambda f, L: (r := f.rows(L.numbers), f.targets(f.pick([np.size(r), 1]))),
-    "RowRegister.relocate": lambda f, L: (f.rows(L.numbers),),
+    "RowRegister.require": lambda f, L: (f.rows(L.row_count),),
+    "RowRegister.remove": lambda f, L: (f.rows(L.row_count),),
+    "RowRegister.set_targets": lambda f, L: (r := f.rows(L.row_count), f.targets(f.pick([np.size(r), 1]))),
+    "RowRegister.relocate": lambda f, L: (f.rows(L.row_count),),
     "RowRegister.add": add_rows,
     "RowRegister.change": change,
     "RowRegister.touched": lambda f, _: (),
     "RowRegister.compacted": lambda f, _: (),
     "RowRegister.live": lambda f, _: (),
-    "RowRegister.of": lambda f, L: (f.rows(L.numbers),),
+    "RowRegister.of": lambda f, L: (f.rows(L.row_count),),
     **{
         f"RowRegister.{name}": None
-        for name in ("numbers", "edits", "weighty", "abandoned", "counts", "base", "overlay")
+        for name in (
+            "row_count",
+            "edited_rows",
+            "weighted_rows",
+            "abandoned_places",
+            "counts",
+            "base",
+            "overlay",
+        )
     },
     "Objective.__init__": new_objective,
     "Objective.evaluate": own,
@@ -623,6 +639,8 @@ ENTRIES = {
     "Anchor.moved": lambda f, A: (f.array(A.size),),
     "Anchor.solve": lambda f, A: (f.array(A.size),),
     **{f"Anchor.{name}": None for name in ("size", "complete", "factored", "cancelled", "theta", "hessian")},
+    "Tallies.__init__": lambda f, _: tuple(f.number(5.0) for _ in range(8)),
+    **{f"Tallies.{name}": None for name in TALLIES},
     "AnchoredStatistics.__init__": new_statistics,
     "AnchoredStatistics.restored": restored,
     "AnchoredStatistics.edit": edit_statistics,
@@ -636,7 +654,7 @@ ENTRIES = {
     "AnchoredStatistics.step": lambda f, _: (),
     **{
         f"AnchoredStatistics.{name}": None
-        for name in ("anchor", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits", "numbers")
+        for name in ("anchor", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits", "tallies")
     },
     **{
         f"Minimum.{name}": None
@@ -677,10 +695,11 @@ ENTRIES = {
     "set_gathers": lambda f, _: (f.flag(),),
     "threads": lambda f, _: (),
     "set_threads": lambda f, _: (f.integer(1, 2, 3) if f.odd(0.1) else f.pick([1, 2, 3]),),
-    "start_anew": lambda f, _: (),
+    "reset_after_fork": lambda f, _: (),
     "arithmetic_rate": lambda f, _: (),
     "reading_rate": lambda f, _: (f.array(f.pick([0, 1, 1000])),),
     "supported_isas": lambda f, _: (),
+    "use_kernels": lambda f, _: (_core._kernels.table if f.odd() else f.pick([None, 1, object()]),),
     "compiled_with": lambda f, _: (),
     # What is public, on the same arguments.
     "kernels.loss_and_gradient": lambda f, _: objective_data(f),
@@ -712,7 +731,13 @@ ENTRIES = {
 BINDINGS = bindings()
 KERNELS = (kernels.CholeskyFactor, kernels.AnchoredStatistics)
 NAMES = list(ENTRIES)
-RARE = {"start_anew": 0.02, "arithmetic_rate": 0.02, "compiled_with": 0.1, "supported_isas": 0.1}
+RARE = {
+    "reset_after_fork": 0.02,
+    "arithmetic_rate": 0.02,
+    "compiled_with": 0.1,
+    "use_kernels": 0.02,
+    "supported_isas": 0.1,
+}
 WEIGHTS = [
     RARE.get(name) or (0.3 if BINDINGS.get(name) else 4.0 if name.endswith("__init__") else 2.0)
     for name in NAMES

@@ -85,7 +85,7 @@ def attributes(model):
 
 def statistics_bits(statistics):
     theta, bound = statistics.step()
-    return bits(statistics.at.gradient), bits(theta), bound, statistics.numbers
+    return bits(statistics.at.gradient), bits(theta), bound, statistics.tallies
 
 
 def snapshot(un):

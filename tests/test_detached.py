@@ -76,7 +76,7 @@ def snapshot(un):
         "at": state.at and (state.at.value, bits(state.at.gradient)),
         "gradient": bits(state.statistics.at.gradient),
         "hessian": bits(state.statistics.anchor.hessian),
-        "numbers": state.statistics.numbers,
+        "tallies": state.statistics.tallies,
         "step": (bits(theta), bound),
         "support": bits(un.get_support()),
         "counts": held.counts.tolist(),
@@ -257,7 +257,7 @@ def test_no_row_stays_in_the_statistics_by_itself(loss):
     for edit in by_value(data, [ex.RemoveRows([5]), ex.AddRows(data.X[:1], data.y[:1])]):
         un.apply(edit)
         statistics = inside(un).statistics
-        assert statistics.numbers == statistics.folded().numbers  # a fold adds its rounding
+        assert statistics.tallies == statistics.folded().tallies  # a fold adds its rounding
         assert bits(statistics.anchor.hessian) == bits(statistics.folded().anchor.hessian)
 
 

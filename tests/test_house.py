@@ -1,6 +1,7 @@
 """The architecture as tests: who depends on whom, what the stub promises, what is compiled and documented."""
 
 import ast
+import datetime
 import doctest
 import importlib
 import importlib.metadata
@@ -34,9 +35,9 @@ each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.rel
 each_isa = pytest.mark.parametrize("isa", ISAS)
 
 
-def core(isa):
-    """The extension module compiled for that instruction set."""
-    return importlib.import_module(f"expunge._core_{isa.replace('-', '_')}")
+def kernels_of(isa):
+    """The module of kernels compiled for that instruction set."""
+    return importlib.import_module(f"expunge._kernels_{isa.replace('-', '_')}")
 
 
 def without_comments(source):
@@ -86,14 +87,14 @@ def test_the_core_knows_nothing_of_python_and_prints_nothing():
     words = (
         r"\bPy[A-Z_]\w*|\bpybind11\b|\bpy::|\bNPY_|<iostream>|\bcout\b|\bcerr\b|\bclog\b|printf\b|\bf?puts\b"
     )
-    for path in cpp_files("cpp/include", "cpp/src"):
+    for path in cpp_files("cpp/include", "cpp/src", "cpp/kernels"):
         found = re.search(words, without_comments(path.read_text()))
         assert not found, f"{path.name}: {found[0]}"
 
 
 @needs_repository
 def test_the_core_never_forms_an_inverse():
-    for path in cpp_files("cpp/include", "cpp/src"):
+    for path in cpp_files("cpp/include", "cpp/src", "cpp/kernels"):
         assert not re.search(r"[.>]inverse\s*\(", without_comments(path.read_text())), path.name
 
 
@@ -111,7 +112,7 @@ def test_build_files_ask_for_no_machine_of_their_own_and_no_inexact_mathematics(
 
 @each_module
 def test_compiled_modules_are_reached_through_core_alone(path):
-    refers = re.search(r"\b_core_\w|\b_core_\{", path.read_text())
+    refers = re.search(r"\b_native\b|\b_kernels_\w|\b_kernels_\{", path.read_text())
     assert bool(refers) == (path.name == "_core.py")
 
 
@@ -306,21 +307,20 @@ def extension_of(namespace):
     return members
 
 
-@each_isa
-def test_the_stub_is_the_extension(isa):
+def test_the_stub_is_the_extension():
     stub = stub_of(ast.parse((PACKAGE / "_core.pyi").read_text()).body)
     assert stub.pop("build_info") == list(inspect.signature(_core.build_info).parameters)  # Python's own
-    extension = extension_of(core(isa))
+    extension = extension_of(_core._module)
     for private in ("supported_isas", "compiled_with"):  # what _core.py builds build_info from
         assert extension.pop(private) == []
+    assert extension.pop("use_kernels") == [("table", None)]
     assert extension == stub
 
 
 def test_core_offers_what_the_stub_says_from_the_chosen_extension():
     stub = stub_of(ast.parse((PACKAGE / "_core.pyi").read_text()).body)
-    chosen = core(expunge.build_info()["isa"])
     for name in set(stub) - {"build_info"}:
-        assert getattr(_core, name) is getattr(chosen, name)
+        assert getattr(_core, name) is getattr(_core._module, name)
     public = {name for name, value in vars(_core).items() if not name.startswith("_") and callable(value)}
     assert public - {"Any"} == set(stub)
 
@@ -341,11 +341,22 @@ PRINT_ISA = "from expunge import build_info; print(build_info()['isa'])"
 
 @each_isa
 def test_every_module_reports_its_instruction_set(isa):
-    info = core(isa).compiled_with()
-    assert info["isa"] == isa
-    assert info["eigen"] == expunge.build_info()["eigen"]
-    assert ("AVX512" in info["simd"]) == (isa == "x86-64-v4")
-    assert ("AVX" in info["simd"]) == (isa in ("x86-64-v3", "x86-64-v4"))
+    kernels = kernels_of(isa)
+    assert kernels.isa == isa
+    assert ("AVX512" in kernels.simd) == (isa == "x86-64-v4")
+    assert ("AVX" in kernels.simd) == (isa in ("x86-64-v3", "x86-64-v4"))
+
+
+def test_the_kernels_in_use_are_those_of_the_chosen_instruction_set():
+    info = expunge.build_info()
+    assert _core._kernels is kernels_of(info["isa"])
+    assert info["simd"] == _core._kernels.simd
+
+
+def test_kernels_are_taken_from_a_table_of_kernels_alone():
+    capsule = datetime.datetime_CAPI
+    with pytest.raises(ValueError, match="must be that of a module of kernels"):
+        _core._module.use_kernels(capsule)
 
 
 @each_isa
@@ -377,11 +388,13 @@ def test_build_info_says_what_was_compiled():
     assert expunge.build_info()["isa"] != "spoilt"
 
 
-@each_isa
-def test_no_blas_and_no_openmp_is_linked(isa):
+@pytest.mark.parametrize(
+    "module", [_core._module, *map(kernels_of, ISAS)], ids=lambda module: module.__name__
+)
+def test_no_blas_and_no_openmp_is_linked(module):
     if not sys.platform.startswith("linux") or shutil.which("ldd") is None:
         pytest.skip("ldd is not here")
-    listing = subprocess.run(["ldd", core(isa).__file__], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(["ldd", module.__file__], capture_output=True, text=True, check=True).stdout
     assert "libstdc++" in listing or "libc" in listing
     assert not re.search(r"blas|lapack|mkl|gomp|libomp|iomp", listing, re.IGNORECASE)
 
@@ -389,10 +402,9 @@ def test_no_blas_and_no_openmp_is_linked(isa):
 # Losses
 
 
-@each_isa
-def test_the_core_and_python_know_the_same_losses(isa):
+def test_the_core_and_python_know_the_same_losses():
     with pytest.raises(ValueError) as raised:
-        core(isa).Objective([], "hinge", np.zeros(1), False)
+        _core.Objective([], "hinge", np.zeros(1), False)
     known = re.fullmatch(r"unknown loss 'hinge': choose one of (.*)", str(raised.value))[1]
     assert known.split(", ") == list(LOSSES)
 
@@ -492,7 +504,7 @@ def test_kernels_and_their_twins_take_the_same_arguments(name):
 def importable():
     """Dotted names of all modules but the compiled ones and those that run when imported."""
     names = ("expunge", *(m.name for m in pkgutil.walk_packages(expunge.__path__, "expunge.")))
-    return [name for name in names if not name.startswith(("expunge._core_", "expunge.__main__"))]
+    return [name for name in names if not name.startswith(("expunge._native", "expunge._kernels_", "expunge.__main__"))]
 
 
 @pytest.mark.parametrize("name", importable())

@@ -83,7 +83,7 @@ def state_of(un):
         "model": fitted(un.model),
         "theta": bits(state.theta),
         "statistics": statistics
-        and (statistics.numbers, bits(statistics.at.gradient), bits(statistics.anchor.hessian)),
+        and (statistics.tallies, bits(statistics.at.gradient), bits(statistics.anchor.hessian)),
         "since": inside(un).since_anchor,
         "noise": inside(un).noise and inside(un).noise.b is not None and bits(inside(un).noise.b),
         "budget": un.budget,
@@ -800,7 +800,7 @@ def test_a_reader_waits_until_the_request_of_another_thread_has_ended(name, monk
         applying = threading.Thread(target=un.apply, args=[requests])
         applying.start()
         assert begun.wait(30)
-        assert inside(un).data.register.edits > 0  # data are those after, and the model is that before
+        assert inside(un).data.register.edited_rows > 0  # data are those after, and the model is that before
         reading = threading.Thread(target=lambda: seen.append(WAITING[name](un)))
         reading.start()
         reading.join(0.03)

@@ -157,7 +157,7 @@ REFUSED = {
     ),
     "restored": (
         lambda: _core.AnchoredStatistics.restored(
-            np.ones(2), np.eye(3), np.ones(2), "squared", np.ones(2), False, [0.0] * 8
+            np.ones(2), np.eye(3), np.ones(2), "squared", np.ones(2), False, _core.Tallies(*[0.0] * 8)
         ),
         ValueError,
         "H has 3 numbers, expected 2",
@@ -289,13 +289,13 @@ def test_a_register_that_did_not_begin_rolls_back_to_what_it_was():
     L = _core.RowRegister(Y, np.ones(N), True)
     L.remove(some(3))
     L.rollback()
-    assert L.numbers == L.live().size == N
+    assert L.row_count == L.live().size == N
     L.begin()
     L.add(np.zeros(50), np.ones(50))
     smaller, _ = L.compacted()
     smaller.rollback()
     assert smaller.overlay[0].size == 50
-    assert smaller.numbers == N + 50
+    assert smaller.row_count == N + 50
 
 
 def test_a_call_that_raises_leaves_the_register_as_it_was():

@@ -74,7 +74,7 @@ def state_of(un):
     return {
         "fitted": {name: np.asarray(value).tolist() for name, value in vars(un.model)["_fitted"].items()},
         "theta": state.theta.tobytes(),
-        "statistics": state.statistics and state.statistics.numbers,
+        "statistics": state.statistics and state.statistics.tallies,
         "hessian": state.statistics and state.statistics.anchor.hessian.tobytes(),
         "effort": inside(un).effort,
         "state": id(state),

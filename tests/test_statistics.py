@@ -242,7 +242,7 @@ def test_what_rounding_adds_is_bounded_where_huge_entries_cancel(form, loss, fit
 def hessian_error(statistics):
     """e_H of E10."""
     H = statistics.hessian
-    return statistics._statistics.numbers[6] + (len(H) + 2) * 2.0**-53 * np.linalg.norm(H)
+    return statistics._statistics.tallies.hessian_rounding + (len(H) + 2) * 2.0**-53 * np.linalg.norm(H)
 
 
 # Equal rows at eta, so many of 1000 labelled 1, and the least and the most that bound / residual may be. With

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "expunge/errors.hpp"
+#include "expunge/packed.hpp"
 
 namespace expunge {
 
@@ -58,7 +59,10 @@ std::vector<Index> complement(Index p, const std::vector<Index>& dropped) {
 
 Anchor::Held::Held(Matrix hessian) : H(std::move(hessian)) {
     double squares = H.diagonal().squaredNorm();
-    for (Index j = 0; j < H.cols(); ++j) squares += 2.0 * H.col(j).tail(H.rows() - j - 1).squaredNorm();
+    for (Index j = 0; j < H.cols(); ++j) {
+        const double* below = H.col(j).data() + j + 1;
+        squares += 2.0 * kernels().dot(H.rows() - j - 1, below, below);
+    }
     norm = std::sqrt(squares);
 }
 
@@ -132,7 +136,11 @@ bool Anchor::cancelled() const {
 
 // E18, one column of A after the other: x - v a^T x / c
 Vector Anchor::correct(Vector x, Index edits) const {
-    for (Index k = 0; k < edits; ++k) x -= A_->solutions.col(k) * (A_->rows.col(k).dot(x) / A_->pivots(k));
+    const Index p = x.size();
+    for (Index k = 0; k < edits; ++k) {
+        const double along = kernels().dot(p, A_->rows.col(k).data(), x.data()) / A_->pivots(k);
+        kernels().add_scaled(p, -along, A_->solutions.col(k).data(), x.data());
+    }
     return x;
 }
 
@@ -166,8 +174,9 @@ Vector Anchor::multiply(const VectorRef& v) const {
     const VectorRef u = gone_.empty() ? v : VectorRef(wide);
     Vector product = multiply_symmetric(held_->H, u);
     for (Index k = 0; k < edits_; ++k) {
-        const auto a = A_->rows.col(k);
-        product += a * (A_->signs(k) * a.dot(u));
+        const double* a = A_->rows.col(k).data();
+        const double along = A_->signs(k) * kernels().dot(u.size(), a, u.data());
+        kernels().add_scaled(u.size(), along, a, product.data());
     }
     if (gone_.empty()) return product;
     return product(kept_);

@@ -1,9 +1,9 @@
 #include "expunge/cholesky.hpp"
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -26,44 +26,21 @@ void require_finite(const Given& given, const char* name) {
     if (!given.allFinite()) throw std::invalid_argument(std::string(name) + " contains NaN or infinity");
 }
 
-// L becomes the factor of L L^T + V V^T by plane rotations; V is used up.
+// L becomes the factor of L L^T + V V^T; V is used up.
 void rotate_in(Eigen::Ref<Matrix> L, Eigen::Ref<Matrix> V) {
-    const Index p = L.rows();
-    for (Index j = 0; j < p; ++j) {
-        for (Index k = 0; k < V.cols(); ++k) {
-            if (V(j, k) == 0.0) continue;
-            const double r = std::hypot(L(j, j), V(j, k));
-            const double c = L(j, j) / r, s = V(j, k) / r;
-            L(j, j) = r;
-            double *below = &L(0, j), *rest = &V(0, k);
-            for (Index i = j + 1; i < p; ++i) {
-                const double l = below[i], v = rest[i];
-                below[i] = c * l + s * v;
-                rest[i] = c * v - s * l;
-            }
-        }
-    }
+    kernels().rotate_in(L.rows(), L.data(), L.outerStride(), V.cols(), V.data(), V.outerStride());
 }
 
-// The same of L L^T - V V^T by hyperbolic rotations, in Chambers' order: the rest is turned with the new
-// column, which is what makes them stable. False, with L spoiled, where rounding breaks them down.
+// The same of L L^T - V V^T. False, with L spoiled, where rounding breaks it down.
 bool rotate_out(Matrix& L, Matrix& V) {
-    const Index p = L.rows();
-    for (Index j = 0; j < p; ++j) {
-        for (Index k = 0; k < V.cols(); ++k) {
-            if (V(j, k) == 0.0) continue;
-            const double s = V(j, k) / L(j, j), c = std::sqrt((1.0 - s) * (1.0 + s));
-            if (!(c > 0.0)) return false;
-            L(j, j) *= c;
-            const double over_c = 1.0 / c;
-            double *below = &L(0, j), *rest = &V(0, k);
-            for (Index i = j + 1; i < p; ++i) {
-                below[i] = (below[i] - s * rest[i]) * over_c;
-                rest[i] = c * rest[i] - s * below[i];
-            }
-        }
-    }
-    return true;
+    return kernels().rotate_out(L.rows(), L.data(), L.outerStride(), V.cols(), V.data(), V.outerStride());
+}
+
+// B becomes L^-1 B, or L^-T B.
+void solve_lower(const Matrix& L, Eigen::Ref<Matrix> B, bool transposed = false) {
+    const Status status =
+        kernels().solve(L.rows(), L.data(), L.outerStride(), B.cols(), B.data(), B.outerStride(), transposed);
+    if (status != Status::fine) throw std::bad_alloc();
 }
 
 // L L^T + sign V V^T, the lower triangle.
@@ -84,6 +61,23 @@ Matrix changed(const Matrix& L, const Matrix& V, double sign) {
 // Measured at p = 10 to 1000: a factor anew is cheaper from p / 4 columns on at baseline, p / 8 with AVX-512.
 bool few(const Matrix& V) { return 8 * (V.cols() - 1) < V.rows(); }
 
+// The smallest eigenvalue of I - W W^T, given as its lower triangle, by bisection: a number below it is one
+// that leaves a factor when it is subtracted.
+double smallest_eigenvalue(const Matrix& left) {
+    const auto k = static_cast<double>(left.rows());
+    double low = 1.0 - (k - left.trace()), high = left.diagonal().minCoeff();  // 1 - |W|^2, Frobenius
+    if (left.rows() == 1 || !std::isfinite(low)) return high;
+    constexpr int halvings = 100;
+    constexpr double digits = 1e-12;
+    for (int i = 0; i < halvings && high - low > digits * std::max(std::abs(low), std::abs(high)); ++i) {
+        const double middle = 0.5 * (low + high);
+        Matrix above = left;
+        above.diagonal().array() -= middle;
+        (factor_in_place(above) ? high : low) = middle;
+    }
+    return 0.5 * (low + high);
+}
+
 }  // namespace
 
 CholeskyFactor::CholeskyFactor(Matrix H) : L_(factor_of(std::move(H))), solver_(L_) {}
@@ -94,8 +88,8 @@ void CholeskyFactor::replace(Matrix L) {
 }
 
 void CholeskyFactor::solve_in_place(Eigen::Ref<Matrix> b) const {
-    L_.triangularView<Eigen::Lower>().solveInPlace(b);
-    L_.triangularView<Eigen::Lower>().transpose().solveInPlace(b);
+    solve_lower(L_, b);
+    solve_lower(L_, b, true);
 }
 
 Vector CholeskyFactor::solve(const VectorRef& b) const {
@@ -120,17 +114,16 @@ void CholeskyFactor::downdate(Matrix V) {
     require_finite(V, "V");
     if (V.size() == 0) return;
     Matrix W = V;
-    L_.triangularView<Eigen::Lower>().solveInPlace(W);
+    solve_lower(L_, W);
     // I - W^T W, or I - W W^T where that is smaller: less what both have, 1, their eigenvalues are the same.
     if (W.cols() <= W.rows()) W.transposeInPlace();
     Matrix left = Matrix::Identity(W.rows(), W.rows());
-    left.selfadjointView<Eigen::Lower>().rankUpdate(W, -1.0);
+    add_product(left, W, -1.0);
     const auto refuse = [&] {
-        const Eigen::SelfAdjointEigenSolver<Matrix> solver(left, Eigen::EigenvaluesOnly);
         std::ostringstream message;
         message << "the factor would lose positive definiteness ("
                 << (V.cols() == 1 ? "1 - v^T H^-1 v" : "smallest eigenvalue of I - V^T H^-1 V") << " = "
-                << solver.eigenvalues()(0)
+                << smallest_eigenvalue(left)
                 << "): factor the changed matrix anew, or check that these rows were in it";
         return NotPositiveDefinite(message.str());
     };
@@ -148,7 +141,7 @@ void CholeskyFactor::append(const VectorRef& h) {
     const Index p = size();
     require_finite(h, "h");
     Vector w = h.head(p);
-    L_.triangularView<Eigen::Lower>().solveInPlace(w);
+    solver_.forward(L_, w);
     const double pivot = h(p) - w.squaredNorm();
     // a pivot within the rounding of that sum has no sign
     if (!(pivot > double(p + 1) * std::numeric_limits<double>::epsilon() * h(p)))

@@ -126,7 +126,7 @@ void set_threads(int count) {
     if (all.pool && all.pool->workers() != all.wanted - 1) all.pool.reset();
 }
 
-void start_anew() {
+void reset_after_fork() {
     auto* fresh = new Threads;
     fresh->wanted = threads();
     state = fresh;

@@ -37,7 +37,8 @@ RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, bool classes)
     begin();
 }
 
-RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count)
+RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, bool classes, RowNumbers numbers,
+                         Index count)
     : RowRegister(y, s, classes) {
     require_size("numbers", static_cast<Index>(numbers.size()), y.size());
     if (count < y.size())
@@ -59,20 +60,20 @@ RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, bool classes, N
 std::vector<Index> RowRegister::live() const {
     std::vector<Index> rows;
     rows.reserve(place_.size());
-    for (Index row = 0; row < numbers(); ++row)
+    for (Index row = 0; row < row_count(); ++row)
         if (place(row) >= 0) rows.push_back(row);
     return rows;
 }
 
-void RowRegister::require_given_out(Numbers rows) const {
+void RowRegister::require_given_out(RowNumbers rows) const {
     for (const Index row : rows)
-        if (row < 0 || row >= numbers())
+        if (row < 0 || row >= row_count())
             throw std::out_of_range("row " + std::to_string(row) +
                                     " was never given out: there are rows 0 to " +
-                                    std::to_string(numbers() - 1));
+                                    std::to_string(row_count() - 1));
 }
 
-RowRegister::Side RowRegister::of(Numbers rows) const {
+RowRegister::Side RowRegister::of(RowNumbers rows) const {
     require_given_out(rows);
     const auto m = static_cast<Index>(rows.size());
     Side side{std::vector<Index>(rows.size()), Vector::Zero(m), Vector::Zero(m)};
@@ -88,9 +89,9 @@ RowRegister::Side RowRegister::of(Numbers rows) const {
 
 void RowRegister::begin() {
     notes_.clear();
-    began_numbers_ = numbers();
+    began_row_count_ = row_count();
     began_overlay_ = overlay_.size();
-    began_abandoned_ = abandoned_;
+    began_abandoned_places_ = abandoned_places_;
     began_counts_ = counts_;
 }
 
@@ -101,13 +102,13 @@ void RowRegister::rollback() {
         s(note->place) = note->s;
     }
     notes_.clear();
-    place_.resize(static_cast<std::size_t>(began_numbers_));
+    place_.resize(static_cast<std::size_t>(began_row_count_));
     overlay_.truncate(began_overlay_);
-    abandoned_ = began_abandoned_;
+    abandoned_places_ = began_abandoned_places_;
     counts_ = began_counts_;
 }
 
-void RowRegister::require(Numbers rows) const {
+void RowRegister::require(RowNumbers rows) const {
     require_given_out(rows);
     for (const Index row : rows)
         if (place(row) < 0)
@@ -128,10 +129,10 @@ void RowRegister::note(Index row) {
 // The row at this place is there no more.
 void RowRegister::leave(Index place) {
     s(place) = 0.0;
-    abandoned_ += place >= base_.size();
+    abandoned_places_ += place >= base_.size();
 }
 
-void RowRegister::remove(Numbers rows) {
+void RowRegister::remove(RowNumbers rows) {
     require(rows);
     notes_.reserve(notes_.size() + rows.size());
     for (const Index row : rows) {
@@ -141,7 +142,7 @@ void RowRegister::remove(Numbers rows) {
     }
 }
 
-void RowRegister::set_targets(Numbers rows, const VectorRef& targets) {
+void RowRegister::set_targets(RowNumbers rows, const VectorRef& targets) {
     require(rows);
     const auto m = static_cast<Index>(rows.size());
     if (targets.size() != m && targets.size() != 1)
@@ -155,7 +156,7 @@ void RowRegister::set_targets(Numbers rows, const VectorRef& targets) {
     }
 }
 
-void RowRegister::relocate(Numbers rows) {
+void RowRegister::relocate(RowNumbers rows) {
     require(rows);
     const Side now = of(rows);
     notes_.reserve(notes_.size() + rows.size());
@@ -186,7 +187,7 @@ void RowRegister::count(const Side& side, Index sign) {
 std::vector<std::size_t> RowRegister::first_notes() const {
     std::vector<std::size_t> first;
     for (std::size_t i = 0; i < notes_.size(); ++i)
-        if (notes_[i].row < began_numbers_) first.push_back(i);
+        if (notes_[i].row < began_row_count_) first.push_back(i);
     const auto by_row = [&](std::size_t i, std::size_t j) { return notes_[i].row < notes_[j].row; };
     const auto same_row = [&](std::size_t i, std::size_t j) { return notes_[i].row == notes_[j].row; };
     if (!std::is_sorted(first.begin(), first.end(), by_row))
@@ -198,7 +199,7 @@ std::vector<std::size_t> RowRegister::first_notes() const {
 std::vector<Index> RowRegister::touched() const {
     std::vector<Index> rows;
     for (const std::size_t i : first_notes()) rows.push_back(notes_[i].row);
-    for (Index row = began_numbers_; row < numbers(); ++row) rows.push_back(row);
+    for (Index row = began_row_count_; row < row_count(); ++row) rows.push_back(row);
     return rows;
 }
 
@@ -224,8 +225,8 @@ RowRegister::Change RowRegister::change() {
         change.after.s(i) = now < 0 ? 0.0 : s(now);
         change.moved = change.moved || change.after.places.back() != was.place;
     }
-    edits_ = m + numbers() - began_numbers_;
-    for (Index row = began_numbers_; row < numbers(); ++row)
+    edited_rows_ = m + row_count() - began_row_count_;
+    for (Index row = began_row_count_; row < row_count(); ++row)
         if (place(row) >= 0) change.joined.places.push_back(place(row));
     const auto joined = static_cast<Index>(change.joined.places.size());
     sized(change.joined, joined);
@@ -238,7 +239,7 @@ RowRegister::Change RowRegister::change() {
     count(change.before, -1);
     count(change.after, 1);
     count(change.joined, 1);
-    if (weighty() <= 0) throw std::invalid_argument("no row of positive weight would be left");
+    if (weighted_rows() <= 0) throw std::invalid_argument("no row of positive weight would be left");
     if (classes_ && (counts_.first <= 0 || counts_.second <= 0))
         throw std::invalid_argument("no row of positive weight would be left of one of the two classes");
     return change;
@@ -248,7 +249,7 @@ std::pair<RowRegister, std::vector<Index>> RowRegister::compacted() const {
     RowRegister smaller(*this);
     smaller.notes_.clear();
     smaller.overlay_ = WeightedTargets();
-    smaller.abandoned_ = 0;
+    smaller.abandoned_places_ = 0;
     const Index n = base_.size();
     std::vector<Index> moved;
     for (const Index row : live())

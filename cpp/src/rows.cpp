@@ -1,58 +1,293 @@
 #include "expunge/rows.hpp"
 
-#include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <limits>
+#include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
+#include "expunge/errors.hpp"
+#include "expunge/packed.hpp"
 #include "expunge/parallel.hpp"
 
 namespace expunge {
 
-void indices_point_outside(bool known) {
-    std::string message = outside_of_X;
-    if (known) message += ": X was changed after it was handed over, and has to stay as it was";
-    throw std::invalid_argument(message);
-}
-
-void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, BeforePanel before) {
-    thread_local Workspace memory;
-    std::visit(
-        [&](const auto& rows) {
-            const Index parts = rows.gram_parts(), n = rows.rows(), d = rows.columns();
-            require_size("H", H.size(), d * d);
-            if (parts == 1) {
-                rows.add_gram(w, H, [&](Index first, Index m) { before(0, first, m); });
-                return;
-            }
-            double* sums = memory.take(parts * d * d);
-            const auto of_part = [&](Index k) { return Eigen::Map<Matrix>(sums + k * d * d, d, d); };
-            in_parallel(parts, [&](Index k) {
-                const Index begin = n * k / parts, end = n * (k + 1) / parts;
-                of_part(k).setZero();
-                rows.slice(begin, end - begin).add_gram(w + begin, of_part(k), [&](Index first, Index m) {
-                    before(k, begin + first, m);
-                });
-            });
-            for (Index k = 0; k < parts; ++k) H.triangularView<Eigen::Lower>() += of_part(k);
-        },
-        X);
-}
-
 namespace {
 
-std::atomic<bool> gathering = false;
+// Calls visit(a run, the position of the first of its columns among all seen).
+template <class Visit>
+void each_run(const Runs& runs, Visit&& visit) {
+    Index j = 0;
+    for (const Run& run : runs) {
+        visit(run, j);
+        j += run.count;
+    }
+}
+
+double number_at(const void* indices, IndexType type, Index k) {
+    return type == IndexType::int32 ? static_cast<double>(static_cast<const std::int32_t*>(indices)[k])
+                                    : static_cast<double>(static_cast<const std::int64_t*>(indices)[k]);
+}
 
 }  // namespace
 
-bool gathers() { return gathering.load(std::memory_order_relaxed); }
+void fail(Status status, bool canonical) {
+    if (status == Status::no_memory) throw std::bad_alloc();
+    if (status == Status::disordered) throw NotCanonical();
+    std::string message = "the indices of X point outside of it";
+    if (canonical) message += ": X was changed after it was handed over, and has to stay as it was";
+    throw std::invalid_argument(message);
+}
 
-void set_gathers([[maybe_unused]] bool on) {
-#ifdef EXPUNGE_GATHERS
-    gathering = on;
-#endif
+double RowPanel::add_product(const VectorRef& w, const VectorRef& theta, double offset,
+                             Eigen::Ref<Vector> g) const {
+    alignas(64) double memory[max_panel_rows];
+    Eigen::Map<Vector> r(memory, view_.m);
+    multiply(theta, r);
+    const double sum = kernels().weigh(view_.m, w.data(), offset, memory);
+    add_transposed(r, g);
+    return sum;
+}
+
+RowsView::RowsView(const Storage& X, Index n, Index width, Runs columns)
+    : X_(X), n_(n), width_(width), d_(count(columns)), columns_(std::move(columns)), whole_{0, d_},
+      entries_(static_cast<double>(n_) * static_cast<double>(d_)) {
+    if (!dense())
+        entries_ = std::max(0.0, number_at(X.indptr, X.index_type, n) - number_at(X.indptr, X.index_type, 0));
+}
+
+double RowsView::gram_work() const {
+    if (dense()) return entries_ * static_cast<double>(d_) / 32.0;
+    const double seen = entries_ * static_cast<double>(d_) / static_cast<double>(width_ + 1);
+    return entries_ * seen / static_cast<double>(n_ + 1) / 3.0;
+}
+
+RowsView RowsView::select(const std::vector<Index>& kept) const {
+    Runs columns = expunge::select(columns_, kept);
+    const Index width = dense() ? count(columns) : width_;
+    return {X_, n_, width, std::move(columns)};
+}
+
+// Where the numbers of row `first` begin, or of CSR rows the places of their entries.
+const void* RowsView::row_at(Index first) const {
+    if (dense()) return static_cast<const char*>(X_.data) + first * X_.row_stride * item();
+    return static_cast<const char*>(X_.indptr) + first * (X_.index_type == IndexType::int32 ? 4 : 8);
+}
+
+RowsView RowsView::slice(Index first, Index m) const {
+    Storage rows = X_;
+    (dense() ? rows.data : rows.indptr) = row_at(first);
+    return {rows, m, width_, columns_};
+}
+
+RowsView slice(const RowsView& X, Index first, Index m) {
+    if (first < 0 || m < 0 || first > X.rows() - m)
+        throw std::invalid_argument("rows " + std::to_string(first) + " to " + std::to_string(first + m) +
+                                    " are asked for, of " + std::to_string(X.rows()));
+    return X.slice(first, m);
+}
+
+RowsView RowsView::transposed() const {
+    if (!has_transpose()) throw std::logic_error("these rows have no transpose");
+    Storage X = X_;
+    X.data = static_cast<const char*>(X_.data) + columns_[0].first * X_.column_stride * item();
+    std::swap(X.row_stride, X.column_stride);
+    return {X, d_, n_, all_columns(n_)};
+}
+
+// Of CSR rows so many that adding a panel's sums to the total costs little beside the panel.
+Index RowsView::panel_rows() const {
+    if (dense()) return max_panel_rows;
+    constexpr double entries_per_column = 8.0;
+    const double wanted =
+        entries_per_column * static_cast<double>(width_) * static_cast<double>(n_) / (entries_ + 1.0);
+    return wanted < static_cast<double>(n_) ? std::max<Index>(max_panel_rows, static_cast<Index>(wanted))
+                                            : std::max<Index>(max_panel_rows, n_);
+}
+
+// So many rows that a panel, when it is read again, is in the first cache, or else some in the second; of
+// dense rows whole groups. Columns are best long, even where they are read again from memory.
+Index RowsView::rows_in_cache() const {
+    if (!dense()) {
+        const double fit = 32768.0 * static_cast<double>(n_) / (entries_ + 1.0);
+        return fit < max_panel_rows ? std::max<Index>(8, static_cast<Index>(fit)) : max_panel_rows;
+    }
+    if (X_.column_stride != 1) return max_panel_rows;
+    constexpr Index group = 8, some = 4 * group, second = 32768;
+    const Index first = 25600 / item(), d = std::max<Index>(1, d_);
+    const Index fit = first / d >= group ? first / d : std::min(some, second / d);
+    return std::max(group, std::min(max_panel_rows, fit) / group * group);
+}
+
+RowPanel RowsView::panel(Index first, Index m, Workspace& workspace, Read read) const {
+    constexpr Index worthwhile = 8;  // columns in a run, below which packing pays
+    PanelView view;
+    if (!dense()) {
+        view.X = X_;
+        view.X.indptr = row_at(first);
+        view.gathers = gathers();
+        view.m = m;
+    } else {
+        const bool few_runs = static_cast<Index>(columns_.size()) * worthwhile <= d_ + worthwhile;
+        const bool lines = X_.column_stride == 1 || X_.row_stride == 1;
+        view = d_ > 0 && few_runs && lines ? panel_as_it_lies(first, m) : packed_panel(first, m, workspace);
+    }
+    view.read = read;
+    return RowPanel(view);
+}
+
+PanelView RowsView::panel_as_it_lies(Index first, Index m) const {
+    constexpr double in_cache = 1048576.0;  // bytes, which need not be fetched
+    PanelView view;
+    view.X = X_;
+    view.X.data = row_at(first);
+    view.m = m;
+    view.following = entries_ * static_cast<double>(item()) > in_cache ? n_ - first - m : 0;
+    view.runs = columns_.data();
+    view.run_count = static_cast<Index>(columns_.size());
+    return view;
+}
+
+// The columns that are seen, side by side, row by row.
+PanelView RowsView::packed_panel(Index first, Index m, Workspace& workspace) const {
+    char* packed = workspace.take<char>(m * d_ * item());
+    PanelView view = panel_as_it_lies(first, m);
+    kernels().copy_seen(view, packed);
+    view.X.data = packed;
+    view.X.row_stride = d_;
+    view.X.column_stride = 1;
+    view.following = 0;
+    view.runs = &whole_;
+    view.run_count = 1;
+    return view;
+}
+
+VectorRef RowsView::spread(const VectorRef& theta, Workspace& workspace) const {
+    if (d_ == width_) return theta;
+    Eigen::Map<Vector> wide(workspace.take(width_), width_);
+    wide.setZero();
+    each_run(columns_, [&](const Run& run, Index j) {
+        wide.segment(run.first, run.count) = theta.segment(j, run.count);
+    });
+    return wide;
+}
+
+// Of dense rows one after the other; of CSR rows their entries for a column side by side.
+VectorRef RowsView::spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const {
+    Eigen::Map<Vector> all(workspace.take(2 * width_), 2 * width_);
+    if (dense()) {
+        all << theta, v;
+        return all;
+    }
+    if (d_ < width_) all.setZero();
+    each_run(columns_, [&](const Run& run, Index j) {
+        double* to = all.data() + 2 * run.first;
+        for (Index k = 0; k < run.count; ++k) {
+            to[2 * k] = theta(j + k);
+            to[2 * k + 1] = v(j + k);
+        }
+    });
+    return all;
+}
+
+void RowsView::collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const {
+    if (dense()) {
+        kernels().add_scaled(d_, sign, sums.data(), g.data());
+        return;
+    }
+    each_run(columns_, [&](const Run& run, Index j) {
+        kernels().add_scaled(run.count, sign, sums.data() + run.first, g.data() + j);
+    });
+}
+
+// A column's sum of CSR rows has as many terms as the column has entries.
+void RowsView::add_additions(Eigen::Ref<Vector> k) const {
+    const Index p = panel_rows();
+    if (dense()) {
+        k.array() += static_cast<double>(std::min(n_, p) + (n_ + p - 1) / p);
+        return;
+    }
+    Vector entries = Vector::Zero(width_);
+    require_fine(kernels().count_columns(X_, n_, entries.data()), X_.canonical);
+    const auto rows = static_cast<double>(p);
+    const double panels = std::ceil(static_cast<double>(n_) / rows);
+    entries = (entries.array().min(rows) + entries.array().min(panels)).matrix();
+    collect(entries, 1.0, k);
+}
+
+Index RowsView::largest_row() const {
+    if (dense()) return d_;
+    Index largest = 0;
+    require_fine(kernels().largest_row(X_, n_, &largest), X_.canonical);
+    return largest;
+}
+
+// Each slice takes a matrix (d, d) of its own: little beside X, and beside the cache.
+Index RowsView::gram_parts() const {
+    if (!dense()) return 1;
+    constexpr Index most = 8, least_rows = 512, memory = Index(1) << 22;
+    return std::max<Index>(1, std::min({most, n_ / least_rows, memory / std::max<Index>(1, d_ * d_)}));
+}
+
+void RowsView::add_gram(const double* w, Eigen::Ref<Matrix> H) const {
+    add_gram(w, H, [](Index, Index, Index) {});
+}
+
+void RowsView::add_gram(const double* w, Eigen::Ref<Matrix> H, BeforePanel before) const {
+    thread_local Workspace memory;
+    const Index parts = gram_parts(), n = n_, d = d_;
+    require_size("H", H.size(), d * d);
+    if (!dense()) {
+        before(0, 0, n);
+        add_csr_gram(w, H);
+        return;
+    }
+    if (parts == 1) {
+        add_dense_gram(w, H, [&](Index first, Index m) { before(0, first, m); });
+        return;
+    }
+    double* sums = memory.take(parts * d * d);
+    const auto of_part = [&](Index k) { return Eigen::Map<Matrix>(sums + k * d * d, d, d); };
+    in_parallel(parts, [&](Index k) {
+        const Index begin = n * k / parts, end = n * (k + 1) / parts;
+        of_part(k).setZero();
+        slice(begin, end - begin).add_dense_gram(w + begin, of_part(k), [&](Index first, Index m) {
+            before(k, begin + first, m);
+        });
+    });
+    for (Index k = 0; k < parts; ++k)
+        for (Index j = 0; j < d; ++j) kernels().add_scaled(d - j, 1.0, &of_part(k)(j, j), &H(j, j));
+}
+
+void RowsView::add_dense_gram(const double* w, Eigen::Ref<Matrix> H,
+                              FunctionRef<void(Index, Index)> before) const {
+    thread_local Workspace rows, memory;
+    const bool by_rows = X_.column_stride == 1, in_one_piece = columns_.size() == 1;
+    const Packed terms{memory.take(packed_size(d_)), d_};
+    for (Index first = 0; first < n_; first += max_panel_rows) {
+        const Index m = std::min(max_panel_rows, n_ - first), next = first + m;
+        before(first, m);
+        if (d_ == 0) continue;
+        const bool as_it_lies = by_rows ? in_one_piece : X_.row_stride == 1;
+        const PanelView panel = as_it_lies ? panel_as_it_lies(first, m) : packed_panel(first, m, rows);
+        Index positive = 0, negative = 0;
+        kernels().pack(panel, w + first, terms, &positive, &negative);
+        Ahead ahead;
+        if (by_rows && in_one_piece && X_.row_stride == d_)
+            ahead = {row_at(next), std::min(max_panel_rows, n_ - next) * d_ * item()};
+        expunge::add_gram(H, terms, 0, positive, 1.0, ahead);
+        if (negative > 0) expunge::add_gram(H, terms, max_terms - negative, negative, -1.0);
+    }
+}
+
+// Row by row where H stays in the last cache; else column by column of H, so that one column does.
+void RowsView::add_csr_gram(const double* w, Eigen::Ref<Matrix> H) const {
+    constexpr Index in_cache = 2500;
+    if (d_ == 0 || n_ == 0) return;
+    require_fine(kernels().csr_gram(X_, n_, columns_.data(), static_cast<Index>(columns_.size()), w, H.data(),
+                                    H.outerStride(), d_ > in_cache),
+                 X_.canonical);
 }
 
 double larger_norm2(double largest, const VectorRef& norm2) {
@@ -61,22 +296,44 @@ double larger_norm2(double largest, const VectorRef& norm2) {
     return largest;
 }
 
-double largest_norm(const Rows& X) {
-    thread_local Workspace packed, spread;
-    return std::sqrt(std::visit(
-        [&](const auto& rows) {
-            const Vector ones = Vector::Ones(rows.columns());
-            const auto every = rows.spread(ones, spread);
-            Vector norm2(rows.rows_in_cache());
-            double largest = 0.0;
-            for (Index first = 0; first < rows.rows(); first += rows.rows_in_cache()) {
-                const Index m = std::min(rows.rows_in_cache(), rows.rows() - first);
-                rows.panel(first, m, packed).map(Square()).multiply(every, norm2.head(m));
-                largest = larger_norm2(largest, norm2.head(m));
-            }
-            return largest;
-        },
-        X));
+double RowsView::largest_norm() const {
+    thread_local Workspace packed, wide;
+    const Vector ones = Vector::Ones(d_);
+    const auto every = spread(ones, wide);
+    Vector norm2(rows_in_cache());
+    double largest = 0.0;
+    for (Index first = 0; first < n_; first += rows_in_cache()) {
+        const Index m = std::min(rows_in_cache(), n_ - first);
+        panel(first, m, packed).map(Read::square).multiply(every, norm2.head(m));
+        largest = larger_norm2(largest, norm2.head(m));
+    }
+    return std::sqrt(largest);
+}
+
+void RowsView::require_order() const { require_fine(kernels().rows_follow(X_, n_), false); }
+
+bool RowsView::is_canonical() const {
+    std::atomic<bool> inside = true, ascending = true;
+    constexpr Index entries_in_part = 1 << 17;
+    const Index parts = std::min<Index>(n_, 1 + static_cast<Index>(X_.entries) / entries_in_part);
+    in_parallel(parts, [&](Index part) {
+        const Index first = n_ * part / parts, stop = n_ * (part + 1) / parts;
+        Storage rows = X_;
+        rows.indptr = row_at(first);
+        const Status found = kernels().look_through(rows, stop - first);
+        if (found == Status::outside) inside = false;
+        if (found != Status::fine) ascending = false;
+    });
+    if (!inside) fail(Status::outside, false);
+    return ascending;
+}
+
+Index RowsView::find_rows(const std::vector<Index>& columns, bool* found) const {
+    Index total = 0;
+    require_fine(
+        kernels().find_rows(X_, n_, columns.data(), static_cast<Index>(columns.size()), found, &total),
+        X_.canonical);
+    return total;
 }
 
 }  // namespace expunge

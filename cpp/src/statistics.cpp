@@ -45,7 +45,7 @@ double max_d2(const Loss& loss) {
 
 // What rounding adds to H_a where the columns of A are summed into H_0.
 double fold_rounding(const Anchor& H) {
-    return H.edits() == 0 ? 0.0 : (static_cast<double>(H.edits()) + 3.0) * u * H.frobenius();
+    return H.edits() == 0 ? 0.0 : (static_cast<double>(H.edits()) + 3.0) * roundoff * H.frobenius();
 }
 
 // Throws unless all that they are is of the same coordinates.
@@ -58,7 +58,7 @@ void require_fit(const AnchoredStatistics::State& s) {
 }
 
 // A norm that was computed from p numbers, rounded up.
-double rounded_up(double norm, Index p) { return norm * (1.0 + 4.0 * u * static_cast<double>(p + 4)); }
+double rounded_up(double norm, Index p) { return norm * (1.0 + 4.0 * roundoff * static_cast<double>(p + 4)); }
 
 }  // namespace
 
@@ -69,23 +69,22 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
              .penalty = J.penalty(),
              .fit_intercept = J.fit_intercept(),
              .gradient = at.gradient,
-             .value = at.value,
-             .gradient_rounding = floor} {
+             .tallies = {.value = at.value, .gradient_rounding = floor}} {
     require_fit(state_);
     const Tally count = J.count();
     const Index p = J.parameters();
-    state_.rows = count.rows;
-    state_.weight = count.weight;
-    state_.largest_norm =
+    state_.tallies.rows = count.rows;
+    state_.tallies.weight = count.weight;
+    state_.tallies.largest_norm =
         rounded_up(std::sqrt(largest_norm * largest_norm + (J.fit_intercept() ? 1.0 : 0.0)), p);
     // A sum of s d2 x x^T, whose norm is at most the trace, and d2 at an eta that is off by t: within
     // e^t - 1 <= t (1 + t) of itself up to t = 1 (E19). Above, only its bounds and those of x are known.
     const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum();
-    state_.hessian_rounding = u * (2.0 * J.additions() + 5.0) * trace;
+    state_.tallies.hessian_rounding = roundoff * (2.0 * J.additions() + 5.0) * trace;
     if (max_d3(J.loss()) == 0.0) return;
-    const double R = state_.largest_norm,
-                 t = u * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
-    state_.hessian_rounding +=
+    const double R = state_.tallies.largest_norm,
+                 t = roundoff * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
+    state_.tallies.hessian_rounding +=
         t <= 1.0 ? t * (1.0 + t) * trace
                  : (1.0 + 0x1p-20) * count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
 }
@@ -93,12 +92,12 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
 AnchoredStatistics::AnchoredStatistics(State state) : state_(std::move(state)) { require_fit(state_); }
 
 double AnchoredStatistics::gradient_error() const {
-    return state_.gradient_rounding + u * state_.gradient_norm;
+    return state_.tallies.gradient_rounding + roundoff * state_.tallies.gradient_norm;
 }
 
 double AnchoredStatistics::hessian_error() const {
     const auto p = static_cast<double>(state_.anchor->size() + state_.anchor->edits());
-    return state_.hessian_rounding + (p + 2.0) * u * state_.anchor->frobenius();
+    return state_.tallies.hessian_rounding + (p + 2.0) * roundoff * state_.anchor->frobenius();
 }
 
 AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) const {
@@ -108,28 +107,29 @@ AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) con
     State& s = edited.state_;
     const auto kept = [&](double value) { return fold ? power_of_two_above(value) : value; };
     for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
-        s.rows += sign * tally->rows;
-        s.weight += sign * tally->weight;
+        s.tallies.rows += sign * tally->rows;
+        s.tallies.weight += sign * tally->weight;
         const double norm = rounded_up(tally->largest_norm, s.gradient.size());
-        s.largest_norm = std::max(s.largest_norm, fold ? norm_above(norm) : norm);
-        s.gradient_rounding += kept(u * tally->gradient_rounding);
-        s.hessian_rounding += kept(u * tally->hessian_rounding);
+        s.tallies.largest_norm = std::max(s.tallies.largest_norm, fold ? norm_above(norm) : norm);
+        s.tallies.gradient_rounding += kept(roundoff * tally->gradient_rounding);
+        s.tallies.hessian_rounding += kept(roundoff * tally->hessian_rounding);
     }
-    s.edits += static_cast<double>(change.edited);
-    if (s.rows < 0.0)
+    s.tallies.edits += static_cast<double>(change.edited);
+    if (s.tallies.rows < 0.0)
         throw std::invalid_argument("more rows would leave than the statistics hold (" +
-                                    std::to_string(static_cast<long long>(state_.rows)) +
+                                    std::to_string(static_cast<long long>(state_.tallies.rows)) +
                                     "): were all of them in the data?");
-    if (s.weight < -1e-9 * state_.weight)
+    if (s.tallies.weight < -1e-9 * state_.tallies.weight)
         throw std::invalid_argument("more weight would leave than the statistics hold (" +
-                                    std::to_string(state_.weight) + "): were all of these rows in the data?");
+                                    std::to_string(state_.tallies.weight) +
+                                    "): were all of these rows in the data?");
     s.gradient += change.gradient;
-    s.value += change.value;
-    s.gradient_norm += kept(s.gradient.norm());
+    s.tallies.value += change.value;
+    s.tallies.gradient_norm += kept(s.gradient.norm());
     s.anchor = old.edit(change.rows, fold);
     const Anchor& H = *s.anchor;
     if (!H.same_factor(old)) {  // H + Gram of the rows, rounded
-        s.hessian_rounding += kept(fold_rounding(old) + 3.0 * u * H.frobenius());
+        s.tallies.hessian_rounding += kept(fold_rounding(old) + 3.0 * roundoff * H.frobenius());
         return edited;
     }
     // One row: its change of g_a is along its column of A.
@@ -160,15 +160,15 @@ AnchoredStatistics AnchoredStatistics::folded() const {
     AnchoredStatistics folded(state_);
     folded.state_.anchor = H.edit(std::vector<Change::Rows>(), true);
     if (folded.state_.anchor.get() == &H) return *this;
-    folded.state_.hessian_rounding += power_of_two_above(fold_rounding(H));
+    folded.state_.tallies.hessian_rounding += power_of_two_above(fold_rounding(H));
     return folded;
 }
 
 AnchoredStatistics AnchoredStatistics::rounded() const {
     AnchoredStatistics rounded = folded();
     State& s = rounded.state_;
-    s.largest_norm = norm_above(s.largest_norm);
-    for (double* kept : {&s.gradient_rounding, &s.gradient_norm, &s.hessian_rounding})
+    s.tallies.largest_norm = norm_above(s.tallies.largest_norm);
+    for (double* kept : {&s.tallies.gradient_rounding, &s.tallies.gradient_norm, &s.tallies.hessian_rounding})
         *kept = power_of_two_above(*kept);
     return rounded;
 }
@@ -184,12 +184,12 @@ AnchoredStatistics AnchoredStatistics::moved(Vector theta) const {
     const Vector change = H.multiply(step);
     AnchoredStatistics moved(state_);
     State& s = moved.state_;
-    s.value += step.dot(state_.gradient) + 0.5 * step.dot(change);
+    s.tallies.value += step.dot(state_.gradient) + 0.5 * step.dot(change);
     s.gradient += change;
     // what is known of H, and two roundings: of the step and of the sum
-    const double rounding =
-        hessian_error() * step.norm() + 2.0 * u * (H.frobenius() * step.norm() + state_.gradient.norm());
-    s.gradient_rounding += power_of_two_above(rounding);
+    const double rounding = hessian_error() * step.norm() +
+                            2.0 * roundoff * (H.frobenius() * step.norm() + state_.gradient.norm());
+    s.tallies.gradient_rounding += power_of_two_above(rounding);
     s.anchor = H.moved(std::move(theta));
     return moved;
 }
@@ -214,14 +214,16 @@ AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) co
     H.diagonal() -= state_.penalty;
     s.anchor = std::make_shared<const Anchor>(theta, std::move(H));
     s.gradient += t.gradient - pull;
-    s.value += t.value - 0.5 * theta.dot(pull);
-    s.rows += t.rows;
-    s.weight += t.weight;
-    s.largest_norm = std::max(s.largest_norm, t.largest_norm);
-    s.gradient_rounding += t.gradient_rounding + 3.0 * u * (t.gradient.norm() + pull.norm());
-    s.gradient_norm += t.gradient_norm + s.gradient.norm();
-    s.hessian_rounding += t.hessian_rounding + 3.0 * u * (s.anchor->frobenius() + t.anchor->frobenius());
-    s.edits += t.edits;
+    s.tallies.value += t.tallies.value - 0.5 * theta.dot(pull);
+    s.tallies.rows += t.tallies.rows;
+    s.tallies.weight += t.tallies.weight;
+    s.tallies.largest_norm = std::max(s.tallies.largest_norm, t.tallies.largest_norm);
+    s.tallies.gradient_rounding +=
+        t.tallies.gradient_rounding + 3.0 * roundoff * (t.gradient.norm() + pull.norm());
+    s.tallies.gradient_norm += t.tallies.gradient_norm + s.gradient.norm();
+    s.tallies.hessian_rounding +=
+        t.tallies.hessian_rounding + 3.0 * roundoff * (s.anchor->frobenius() + t.anchor->frobenius());
+    s.tallies.edits += t.tallies.edits;
     return merged;
 }
 
@@ -235,21 +237,23 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     const Vector change = H.multiply(gone);
     AnchoredStatistics smaller(state_);
     State& s = smaller.state_;
-    s.value += 0.5 * gone.dot(change) - gone.dot(state_.gradient);
+    s.tallies.value += 0.5 * gone.dot(change) - gone.dot(state_.gradient);
     s.gradient = (state_.gradient - change)(kept);
     // of a column that leaves, powers of two: it may hold what nothing else does
-    s.gradient_rounding += power_of_two_above((hessian_error() + u * H.frobenius()) * gone.norm());
-    s.gradient_norm += power_of_two_above(s.gradient.norm());
+    s.tallies.gradient_rounding +=
+        power_of_two_above((hessian_error() + roundoff * H.frobenius()) * gone.norm());
+    s.tallies.gradient_norm += power_of_two_above(s.gradient.norm());
     s.penalty = state_.penalty(kept);
     s.anchor = H.drop(dropped);
-    if (s.anchor->edits() == 0) s.hessian_rounding += power_of_two_above(fold_rounding(H));
+    if (s.anchor->edits() == 0) s.tallies.hessian_rounding += power_of_two_above(fold_rounding(H));
     return smaller;
 }
 
 double AnchoredStatistics::error(double length, double theta_norm) const {
     const double H = state_.anchor->frobenius();
     const auto p = static_cast<double>(state_.gradient.size());
-    return gradient_error() + hessian_error() * length + u * H * theta_norm + p * u * state_.gradient.norm();
+    return gradient_error() + hessian_error() * length + roundoff * H * theta_norm +
+           p * roundoff * state_.gradient.norm();
 }
 
 AnchoredStatistics::Solution AnchoredStatistics::solve() const {
@@ -276,12 +280,12 @@ AnchoredStatistics::Step AnchoredStatistics::step() const {
     const double length = x.norm();
     double nonlinear = 0.0;
     if (max_d3(state_.loss) > 0.0 && x.size() > 0) {
-        const double R = state_.largest_norm;
+        const double R = state_.tallies.largest_norm;
         // Delta^T (H_a - Lambda) Delta, and what rounding may hide in it
         const double q =
             x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)) +
-            (hessian_error() + static_cast<double>(x.size() + 4) * u * state_.penalty.maxCoeff()) * length *
-                length;
+            (hessian_error() + static_cast<double>(x.size() + 4) * roundoff * state_.penalty.maxCoeff()) *
+                length * length;
         nonlinear = R * psi_ratio(R * length) * std::max(0.0, q);
     }
     const double bound = nonlinear + residual + error(length, theta.norm());  // E10

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "../kernels/table.hpp"
+
 namespace expunge::testing {
 
 void check(bool passed, const char* file, int line, const std::string& text) {
@@ -21,6 +23,7 @@ std::string text_of(double value) {
 
 int main() {
     using namespace expunge::testing;
+    expunge::use_kernels(expunge::kernel::table());
     for (const Test& test : tests) {
         const int before = failures;
         about.clear();

@@ -134,7 +134,7 @@ Stored stored(const std::string& name, const RowMatrix& X, Index row_stride, Ind
             for (Index i = 0; i < n; ++i)
                 origin[i * row_stride + c * column_stride] = static_cast<T>(X(i, j));
     return {name + (sizeof(T) == 4 ? " float32" : " float64"), memory,
-            DenseRows<T>(origin, n, row_stride, column_stride, runs),
+            RowsView::dense<T>(origin, n, row_stride, column_stride, runs),
             Vector::Constant(n, static_cast<double>(X.cols())),
             Vector::Constant(X.cols(), static_cast<double>(n))};
 }

@@ -46,8 +46,8 @@ private:
 RowMatrix mostly_zeros(RowMatrix X);
 
 // X C-ordered and whole.
-inline Rows rows_of(const RowMatrix& X) {
-    return DenseRows<double>(X.data(), X.rows(), X.cols(), 1, all_columns(X.cols()));
+inline RowsView rows_of(const RowMatrix& X) {
+    return RowsView::dense<double>(X.data(), X.rows(), X.cols(), 1, all_columns(X.cols()));
 }
 
 // ---- One objective, and a theta nowhere near its minimiser ----
@@ -59,7 +59,7 @@ struct Problem {
     Loss loss;
     bool fit_intercept;
 
-    Objective on(Rows rows) const {
+    Objective on(RowsView rows) const {
         return {{{std::move(rows), y.data(), s.data()}}, loss, penalty, fit_intercept};
     }
     Objective objective() const { return on(rows_of(X)); }
@@ -114,7 +114,7 @@ auto central_difference(Function&& function, double step) {
 struct Stored {
     std::string name;
     std::shared_ptr<const void> memory;
-    Rows rows;
+    RowsView rows;
     Vector row_entries, column_entries;  // stored, (n,) of every row and (d,) of every column that is seen
 };
 
@@ -129,9 +129,9 @@ struct Csr {
     std::vector<I> indices, indptr;
     Index width;
 
-    SparseRows<T, I> rows(const Runs& runs) const {
-        return {data.data(), indices.data(), indptr.data(), static_cast<Index>(indptr.size()) - 1, width,
-                runs};
+    RowsView rows(const Runs& runs) const {
+        return RowsView::csr(data.data(), indices.data(), indptr.data(),
+                             static_cast<Index>(indptr.size()) - 1, width, runs);
     }
 };
 

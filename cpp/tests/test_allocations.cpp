@@ -85,9 +85,9 @@ TEST("gram matrices of dense rows, factors and solves in place allocate nothing"
     const Index n = 1000, d = 300;
     const RowMatrix X = Random(1).matrix(n, d);
     const Vector w = Random(2).vector(n);
-    const Rows rows = DenseRows<double>(X.data(), n, d, 1, all_columns(d));
+    const RowsView rows = RowsView::dense<double>(X.data(), n, d, 1, all_columns(d));
     Matrix H = Matrix::Zero(d, d);
-    CHECK(allocations_of([&] { add_gram(rows, w.data(), H); }) == 0);
+    CHECK(allocations_of([&] { rows.add_gram(w.data(), H); }) == 0);
     const Matrix A = Random(3).matrix(d, 40);
     CHECK(allocations_of([&] { add_product(H, A, -1.0); }) == 0);
     Matrix L = Matrix::Identity(d, d);

@@ -189,7 +189,7 @@ TEST("an edit that leaves H indefinite has no factor, and the anchor stays in us
     const Problem problem = make_problem("duplicate columns", 30, 6, Squared{}, false);
     const double largest = problem.X.colwise().squaredNorm().maxCoeff();
     const Objective own = problem.objective();
-    // Rows that were never part of it: the diagonal turns negative, or only an eigenvalue does.
+    // RowsView that were never part of it: the diagonal turns negative, or only an eigenvalue does.
     for (const double scale : {2.0, std::sqrt(1.0 + 0.5 / largest)}) {
         Problem foreign = problem;
         foreign.X *= scale;
@@ -213,8 +213,9 @@ TEST("an edit that leaves mostly rounding says so, though the large rows leave o
     const Shared anchor = anchor_at(problem, problem.theta), quarter = anchor->edit(&J_most, nullptr);
     CHECK(!anchor->cancelled() && !quarter->cancelled());
     CHECK(quarter->edit(&J_rest, nullptr)->cancelled());
-    const Objective narrow({{DenseRows<double>(rest.X.data(), 30, 5, 1, {{2, 3}}), nullptr, rest.s.data()}},
-                           Squared{}, Vector::Zero(3), false);
+    const Objective narrow(
+        {{RowsView::dense<double>(rest.X.data(), 30, 5, 1, {{2, 3}}), nullptr, rest.s.data()}}, Squared{},
+        Vector::Zero(3), false);
     CHECK(quarter->drop({0, 1})->edit(&narrow, nullptr)->cancelled());
 }
 

@@ -138,16 +138,17 @@ TEST("d1_rounding and moved bound what d1 and d2 may be at every eta within reac
         double before = 0.0, before_d2 = 0.0;
         for (double t = 0x1p-60; t < 1e4; t *= 3.0) {
             about = std::string(L.name) + " y " + text_of(y) + " eta " + text_of(eta) + " t " + text_of(t);
-            const double d1 = L.d1(y, eta), d2 = L.d2(y, eta), allowed = L.d1_rounding(d1, t / u, y);
-            const double allowed_d2 = moved(d2, L.max_d3, L.max_d2, t / u);
+            const double d1 = L.d1(y, eta), d2 = L.d2(y, eta), allowed = L.d1_rounding(d1, t / roundoff, y);
+            const double allowed_d2 = moved(d2, L.max_d3, L.max_d2, t / roundoff);
             CHECK(before <= allowed);
             CHECK(L.max_d3 == 0.0 || before_d2 <= allowed_d2);
             before = allowed, before_d2 = allowed_d2;
             for (const double share : {-1.0, -0.5, 0.5, 1.0}) {
                 const Derivatives at = exact_loss(L, y, Real(eta) + share * Real(t));
                 // 6 and 8 ulp of their own
-                CHECK_AT_MOST(std::abs(at.d1 - d1), (Real(allowed) + 12.0 * std::abs(d1)) * u);
-                if (L.max_d3 > 0.0) CHECK_AT_MOST(std::abs(at.d2 - d2), (Real(allowed_d2) + 16.0 * d2) * u);
+                CHECK_AT_MOST(std::abs(at.d1 - d1), (Real(allowed) + 12.0 * std::abs(d1)) * roundoff);
+                if (L.max_d3 > 0.0)
+                    CHECK_AT_MOST(std::abs(at.d2 - d2), (Real(allowed_d2) + 16.0 * d2) * roundoff);
             }
         }
     });
@@ -155,12 +156,12 @@ TEST("d1_rounding and moved bound what d1 and d2 may be at every eta within reac
 
 TEST("a slope that says nothing, and an eta that overflowed, leave the span of d1") {
     const double infinity = std::numeric_limits<double>::infinity(), nan = infinity - infinity;
-    for (const double eta_rounding : {8.0 / u, 1e300, infinity, nan})
+    for (const double eta_rounding : {8.0 / roundoff, 1e300, infinity, nan})
         for (const double r : {0.0, 0x1p-1074, 0.5, 1.0, nan})
-            CHECK(Logistic::d1_rounding(r, eta_rounding, 1.0) == (1.0 + 0x1p-20) / u);
-    CHECK(Logistic::d1_rounding(0.0, 2.0 / u, 1.0) == 0.5 / u);
+            CHECK(Logistic::d1_rounding(r, eta_rounding, 1.0) == (1.0 + 0x1p-20) / roundoff);
+    CHECK(Logistic::d1_rounding(0.0, 2.0 / roundoff, 1.0) == 0.5 / roundoff);
     CHECK(Squared::d1_rounding(0.0, infinity, 1.0) == infinity);
-    CHECK(moved(0.5, infinity, infinity, 2.0 / u) == infinity);  // an unbounded derivative
+    CHECK(moved(0.5, infinity, infinity, 2.0 / roundoff) == infinity);  // an unbounded derivative
     CHECK(moved(0.5, infinity, infinity, 0.0) <= 1e-300);
 }
 

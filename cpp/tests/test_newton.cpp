@@ -134,9 +134,9 @@ TEST("a tolerance below the rounding floor ends at the floor, and soon") {
 
 TEST("a known largest norm tells the floor without a pass") {
     const Problem problem = make_problem("more rows than columns", 60, 5, Logistic{}, false);
-    const Rows X = rows_of(problem.X);
+    const RowsView X = rows_of(problem.X);
     const Objective J({{X, problem.y.data(), problem.s.data()}}, problem.loss, problem.penalty, false,
-                      largest_norm(X));
+                      X.largest_norm());
     const Minimum minimum = minimize(J, origin(problem), 1e-12, max_iter);
     CHECK_AT_MOST(minimum.at.residual(), 1e-12);
     CHECK(minimum.floor == minimum.at.floor);
@@ -150,8 +150,8 @@ TEST("a known largest norm tells the floor without a pass") {
 
 TEST("a largest norm that is not known is found in the first pass") {
     for_each_minimiser([](const Problem& problem) {
-        const Rows X = rows_of(problem.X);
-        const double norm = largest_norm(X);
+        const RowsView X = rows_of(problem.X);
+        const double norm = X.largest_norm();
         const Minimum found = minimize(problem.on(X), origin(problem), tolerance, max_iter);
         CHECK_AT_MOST(std::abs(found.largest_norm - norm), 1e-14 * norm);
         const Objective J({{X, problem.y.data(), problem.s.data()}}, problem.loss, problem.penalty,
@@ -345,7 +345,7 @@ TEST("solve stops at the products allowed, says so, and what it has is a directi
         const Solution part = solve(J, at.curvature, at.gradient, anchor, 1e-9 * at.residual(), allowed);
         CHECK(part.products == allowed);
         CHECK(part.converged == (allowed == whole.products));
-        const double rounding = double(J.parameters()) * u * part.x.norm() * at.residual();
+        const double rounding = double(J.parameters()) * roundoff * part.x.norm() * at.residual();
         CHECK(part.x.dot(at.gradient) > ascent - rounding);
         ascent = part.x.dot(at.gradient);
     }

@@ -34,9 +34,7 @@ void for_each_objective(Visit&& visit) {
     about.clear();
 }
 
-double panel_rows(const Rows& X) {
-    return std::visit([](const auto& view) { return static_cast<double>(view.panel_rows()); }, X);
-}
+double panel_rows(const RowsView& X) { return static_cast<double>(X.panel_rows()); }
 
 // What rounding in eta leaves in d1 of row i, in units of u.
 double d1_rounding(const Problem& problem, const Exact& e, Index i, double eta_rounding) {
@@ -64,7 +62,7 @@ Real floor_by_columns(const Problem& problem, const Exact& e, const Stored& layo
         norm2 += error * error;
         penalty2 += Real(problem.penalty(j)) * problem.penalty(j) * problem.theta(j) * problem.theta(j);
     }
-    return u * (std::sqrt(norm2) + 4 * std::sqrt(penalty2));
+    return roundoff * (std::sqrt(norm2) + 4 * std::sqrt(penalty2));
 }
 
 // The same with no more known of a row than that it is no longer than any other.
@@ -77,7 +75,7 @@ Real floor_by_largest_row(const Problem& problem, const Exact& e, const Stored& 
     Real sum = 0;
     for (Index i = 0; i < n; ++i)
         sum += problem.s(i) * (k * std::abs(e.d1(i)) + d1_rounding(problem, e, i, eta_rounding));
-    return u * (norm * sum + 4.0 * problem.penalty.cwiseProduct(problem.theta).norm());
+    return roundoff * (norm * sum + 4.0 * problem.penalty.cwiseProduct(problem.theta).norm());
 }
 
 }  // namespace
@@ -145,7 +143,7 @@ TEST("the rounding floor is that of E19, and one number for all dense layouts") 
 TEST("a known largest norm gives a bound of the rounding floor with the gradient") {
     for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
         const Objective bounded({{layout.rows, problem.y.data(), problem.s.data()}}, problem.loss,
-                                problem.penalty, problem.fit_intercept, largest_norm(layout.rows));
+                                problem.penalty, problem.fit_intercept, layout.rows.largest_norm());
         const Evaluation at = bounded.evaluate(problem.theta), plain = J.evaluate(problem.theta);
         CHECK(plain.floor == std::numeric_limits<double>::infinity());
         CHECK(at.value == plain.value && at.gradient == plain.gradient && at.curvature == plain.curvature);
@@ -159,7 +157,7 @@ TEST("a known largest norm gives a bound of the rounding floor with the gradient
 
 TEST("a largest norm that is not known is found on the way, and the floor is of each row's own norm") {
     for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
-        const double known = largest_norm(layout.rows);
+        const double known = layout.rows.largest_norm();
         double norm = std::numeric_limits<double>::quiet_NaN();
         const Evaluation at = J.evaluate(problem.theta, norm), plain = J.evaluate(problem.theta);
         CHECK_AT_MOST(std::abs(norm - known), 1e-14 * known);
@@ -185,7 +183,7 @@ TEST("a largest norm that overflows is infinite, and bounds no floor") {
 
 TEST("gradient and Hessian of one pass are those of two, within the rounding floor") {
     for_each_objective([](const Problem& problem, const Exact& e, const Stored& layout, const Objective& J) {
-        double norm = largest_norm(layout.rows);
+        double norm = layout.rows.largest_norm();
         Matrix H;
         const Evaluation at = J.evaluate(problem.theta, norm, H);
         const Evaluation plain = J.evaluate(problem.theta, norm);
@@ -208,7 +206,7 @@ TEST("many rows, in parts for threads, give gradient and Hessian of one pass too
             double norm = std::numeric_limits<double>::quiet_NaN();
             Matrix H;
             const Evaluation at = J.evaluate(problem.theta, norm, H);
-            CHECK_AT_MOST(std::abs(norm - largest_norm(layout.rows)), 1e-14 * norm);
+            CHECK_AT_MOST(std::abs(norm - layout.rows.largest_norm()), 1e-14 * norm);
             CHECK_AT_MOST(distance(at.gradient, e.gradient), J.rounding_floor(problem.theta));
             CHECK_AT_MOST(std::abs(at.value - J.evaluate(problem.theta).value), 1e-12 * std::abs(at.value));
             CHECK_AT_MOST(distance(symmetric(H), e.hessian), 1e-13 * e.hessian_scale);
@@ -231,8 +229,8 @@ TEST("a few entries of many columns are summed in longer panels, within the roun
             Index longest = 0;
             for (Index width = 200; width < 200000; width *= 2) {  // the same entries
                 about = problem.name + ", " + std::to_string(width) + " columns";
-                const SparseRows<double, std::int32_t> X(few.data.data(), few.indices.data(),
-                                                         few.indptr.data(), 900, width, all_columns(width));
+                const RowsView X = RowsView::csr(few.data.data(), few.indices.data(), few.indptr.data(), 900,
+                                                 width, all_columns(width));
                 longest = X.panel_rows();
                 between = between || (longest > max_panel_rows && longest < 900);
 
@@ -245,7 +243,7 @@ TEST("a few entries of many columns are summed in longer panels, within the roun
                 }
                 theta(at_hand) = problem.theta;
                 const Objective J({{X, problem.y.data(), problem.s.data()}}, loss, penalty, fit_intercept,
-                                  largest_norm(X));
+                                  X.largest_norm());
                 const Evaluation at = J.evaluate(theta);
                 const double floor = J.rounding_floor(theta);
                 CHECK_AT_MOST(distance(at.gradient(at_hand), e.gradient), floor);
@@ -322,7 +320,7 @@ TEST("the floor and its bound from the largest row cover an eta that is all roun
                     const double d1 = std::abs(Logistic::d1(problem.y(i), eta(i)));
                     before += problem.s(i) * (7.0 * d1 + std::min(0.25, d1) * 8.0 * R * problem.theta.norm());
                 }
-                beyond += error > u * R * before + 4.0 * u * problem.theta.norm();
+                beyond += error > roundoff * R * before + 4.0 * roundoff * problem.theta.norm();
             }
         }
     }
@@ -419,11 +417,11 @@ TEST("several blocks, dense and sparse, of either type of number and one of them
         const Eigen::Matrix<float, -1, -1, Eigen::RowMajor> second =
             problem.X.middleRows(cut, n - cut - sparse).cast<float>();
         const Stored third = masked_csr(problem.X.bottomRows(sparse));
-        const Rows first = DenseRows<double>(problem.X.data(), cut, d, 1, all_columns(d));
-        const Rows rest = DenseRows<float>(second.data(), second.rows(), d, 1, all_columns(d));
-        const Rows none = DenseRows<double>(nullptr, 0, d, 1, all_columns(d));
+        const RowsView first = RowsView::dense<double>(problem.X.data(), cut, d, 1, all_columns(d));
+        const RowsView rest = RowsView::dense<float>(second.data(), second.rows(), d, 1, all_columns(d));
+        const RowsView none = RowsView::dense<double>(nullptr, 0, d, 1, all_columns(d));
         const Objective whole = problem.objective();
-        const double norm = largest_norm(rows_of(problem.X));
+        const double norm = rows_of(problem.X).largest_norm();
         const Objective blocks({{first, problem.y.data(), problem.s.data()},
                                 {none, nullptr, nullptr},
                                 {rest, problem.y.data() + cut, problem.s.data() + cut},
@@ -496,7 +494,7 @@ TEST("noise adds its linear term, to J, its gradient and the floor, and nothing 
         const Evaluation at = noisy.evaluate(theta);
         const double floor = noisy.rounding_floor(theta);
         CHECK_AT_MOST(double((at.gradient.cast<Real>() - e.gradient - b.cast<Real>()).norm()), floor);
-        CHECK_AT_MOST(floor, J.rounding_floor(theta) + 4.0 * u * b.norm());
+        CHECK_AT_MOST(floor, J.rounding_floor(theta) + 4.0 * roundoff * b.norm());
         const Real exactly = e.value + b.cast<Real>().dot(theta.cast<Real>());
         CHECK_AT_MOST(double(std::abs(Real(at.value) - exactly)),
                       1e-14 * (double(e.value_scale) + b.cwiseAbs().dot(theta.cwiseAbs())));
@@ -518,8 +516,8 @@ TEST("an objective without rows is its penalty") {
     for (const Objective& J :
          {Objective({}, Logistic{}, penalty, false),
           Objective({{sparse.rows(all_columns(3)), nullptr, nullptr}}, Logistic{}, penalty, false, 0.0),
-          Objective({{DenseRows<double>(nullptr, 0, 3, 1, all_columns(3)), nullptr, nullptr}}, Logistic{},
-                    penalty, false)}) {
+          Objective({{RowsView::dense<double>(nullptr, 0, 3, 1, all_columns(3)), nullptr, nullptr}},
+                    Logistic{}, penalty, false)}) {
         const Evaluation at = J.evaluate(theta);
         CHECK(J.rows() == 0 && at.value == 14.0 && at.gradient == 2.0 * theta && at.curvature.size() == 0);
         CHECK(symmetric(J.hessian(theta)) == Matrix(penalty.asDiagonal()));

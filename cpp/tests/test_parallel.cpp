@@ -3,8 +3,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "expunge/packed.hpp"
 #include "expunge/parallel.hpp"
-#include "expunge/triangle.hpp"
 #include "problems.hpp"
 
 using namespace expunge;
@@ -113,7 +113,7 @@ TEST("kernels give the same bits for any number of threads") {
             r.longest = std::numeric_limits<double>::quiet_NaN();
             r.with_hessian = J.evaluate(problem.theta, r.longest, r.of_one_pass);
             r.gram = Matrix::Zero(problem.X.cols(), problem.X.cols());
-            add_gram(layout.rows, problem.y.data(), r.gram);
+            layout.rows.add_gram(problem.y.data(), r.gram);
             r.norm = J.gram_norm_bound();
             r.floor = J.rounding_floor(problem.theta);
             return r;

@@ -24,11 +24,11 @@ using Expected = std::vector<Row>;
 
 // What a register holds, row by row.
 Expected rows_in(const RowRegister& row_register) {
-    std::vector<Index> numbers(static_cast<std::size_t>(row_register.numbers()));
+    std::vector<Index> numbers(static_cast<std::size_t>(row_register.row_count()));
     std::iota(numbers.begin(), numbers.end(), Index(0));
     const RowRegister::Side all = row_register.of(numbers);
     Expected rows;
-    for (Index row = 0; row < row_register.numbers(); ++row) {
+    for (Index row = 0; row < row_register.row_count(); ++row) {
         const Index at = all.places[static_cast<std::size_t>(row)];
         rows.push_back({at >= 0, at, all.y(row), all.s(row)});
         if (at < 0) continue;
@@ -77,7 +77,7 @@ TEST("a register follows random requests, tells their changes, and forgets those
         for (Index i = 0; i < n; ++i) expected.push_back({true, i, y(i), s(i)});
         for (int request = 0; request < 400; ++request) {
             const Expected before = expected;
-            const Index stored = row_register.overlay().size(), abandoned = row_register.abandoned();
+            const Index stored = row_register.overlay().size(), abandoned = row_register.abandoned_places();
             row_register.begin();
             Index places = n + stored;
             std::map<Index, bool> touched;
@@ -127,7 +127,7 @@ TEST("a register follows random requests, tells their changes, and forgets those
                 ++i;
             }
             CHECK(change.before.places.size() == there && change.after.places.size() == there);
-            CHECK(row_register.edits() == static_cast<Index>(there + expected.size() - before.size()));
+            CHECK(row_register.edited_rows() == static_cast<Index>(there + expected.size() - before.size()));
             CHECK(change.moved == (change.before.places != change.after.places));
             i = 0;
             for (std::size_t row = before.size(); row < expected.size(); ++row)
@@ -139,7 +139,8 @@ TEST("a register follows random requests, tells their changes, and forgets those
             if (request % 3 == 0) {
                 row_register.rollback();
                 expected = before;
-                CHECK(row_register.overlay().size() == stored && row_register.abandoned() == abandoned);
+                CHECK(row_register.overlay().size() == stored &&
+                      row_register.abandoned_places() == abandoned);
             }
             CHECK(rows_in(row_register) == expected);
             CHECK(row_register.counts() == counted(expected, classes));
@@ -152,8 +153,9 @@ TEST("a register follows random requests, tells their changes, and forgets those
                 for (Row& row : kept)
                     if (row.values >= n) row.values = were[static_cast<std::size_t>(row.values - n)];
                 CHECK(kept == moved);
-                CHECK(smaller.abandoned() == 0 && smaller.counts() == row_register.counts());
-                CHECK(smaller.overlay().size() == row_register.overlay().size() - row_register.abandoned());
+                CHECK(smaller.abandoned_places() == 0 && smaller.counts() == row_register.counts());
+                CHECK(smaller.overlay().size() ==
+                      row_register.overlay().size() - row_register.abandoned_places());
             }
         }
     }
@@ -182,7 +184,7 @@ TEST("rows that are restored keep their numbers") {
     const Vector y = (Vector(2) << 0.0, 1.0).finished(), s = (Vector(2) << 1.0, 2.0).finished();
     const std::vector<Index> numbers = {1, 4};
     RowRegister row_register(y, s, true, numbers, 6);
-    CHECK(row_register.numbers() == 6);
+    CHECK(row_register.row_count() == 6);
     CHECK(row_register.live() == numbers);
     CHECK(row_register.place(4) == 1 && row_register.place(0) == -1);
     CHECK(row_register.counts() == std::pair(Index(1), Index(1)));

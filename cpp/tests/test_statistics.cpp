@@ -89,7 +89,7 @@ struct Edit {
 };
 constexpr Index joins = -1;
 
-// Rows that leave, rows that join, corrected labels, corrected values, in turn.
+// RowsView that leave, rows that join, corrected labels, corrected values, in turn.
 std::vector<Edit> mixed_edits(const Problem& problem, Index count) {
     Random random(71);
     std::vector<Edit> edits;
@@ -139,8 +139,8 @@ AnchoredStatistics granted(const AnchoredStatistics& statistics, const std::vect
 // e_H
 double hessian_error(const AnchoredStatistics& statistics) {
     const Anchor& H = *statistics.state().anchor;
-    return statistics.state().hessian_rounding +
-           static_cast<double>(H.size() + H.edits() + 2) * u * H.frobenius();
+    return statistics.state().tallies.hessian_rounding +
+           static_cast<double>(H.size() + H.edits() + 2) * roundoff * H.frobenius();
 }
 
 // g_a, H_a and J(theta_a) of these rows, to the rounding that the statistics admit; J is rounded to the size
@@ -151,11 +151,11 @@ void check_sums(const AnchoredStatistics& statistics, const Problem& problem, co
     const auto scale = std::max(expected.value_scale, exact(between, s.anchor->theta()).value_scale);
     CHECK_AT_MOST(distance(s.gradient, expected.gradient), statistics.gradient_error());
     CHECK_AT_MOST(distance(symmetric(s.anchor->hessian()), expected.hessian), hessian_error(statistics));
-    CHECK_AT_MOST(std::abs(s.value - static_cast<double>(expected.value)),
+    CHECK_AT_MOST(std::abs(s.tallies.value - static_cast<double>(expected.value)),
                   1e-12 * static_cast<double>(scale));
-    CHECK(s.rows == static_cast<double>((problem.s.array() > 0.0).count()));
-    CHECK_AT_MOST(std::abs(s.weight - problem.s.sum()), 1e-12 * problem.s.sum());
-    CHECK_AT_MOST(longest(problem), s.largest_norm);
+    CHECK(s.tallies.rows == static_cast<double>((problem.s.array() > 0.0).count()));
+    CHECK_AT_MOST(std::abs(s.tallies.weight - problem.s.sum()), 1e-12 * problem.s.sum());
+    CHECK_AT_MOST(longest(problem), s.tallies.largest_norm);
 }
 
 // How far theta is from `expected`, in units of what the order and the batches of edits may change in it:
@@ -201,7 +201,7 @@ TEST("whatever the order and the batches of edits, statistics and step are those
                 if (seed % 2) statistics.step();  // makes the solution that a row's edit then moves
             }
             check_sums(statistics, left, problem);
-            CHECK(statistics.state().edits == 60.0);  // rows: 10 left, 10 joined, 20 did both
+            CHECK(statistics.state().tallies.edits == 60.0);  // rows: 10 left, 10 joined, 20 did both
             CHECK_AT_MOST(order_error(all, statistics, step), 1.0);
             CHECK_AT_MOST(exact_residual(left, statistics.step().theta), statistics.step().bound);
             for (const Edit& edit : edits)
@@ -376,8 +376,8 @@ TEST("coordinates dropped from statistics of a squared loss leave those of the o
         CHECK_AT_MOST((step.theta - minimiser(left)).norm(), 1e-9);
         CHECK_AT_MOST(exact_residual(left, step.theta), step.bound);
         const AnchoredStatistics expected = statistics_at(left, theta(kept));
-        CHECK_AT_MOST(std::abs(narrow.state().value - expected.state().value),
-                      1e-10 * expected.state().value);
+        CHECK_AT_MOST(std::abs(narrow.state().tallies.value - expected.state().tallies.value),
+                      1e-10 * expected.state().tallies.value);
     }
     const Problem logistic = make_problem("more rows than columns", 60, 9, Logistic{}, false);
     CHECK(thrown<std::invalid_argument>([&] {
@@ -422,7 +422,7 @@ TEST("folded statistics are sums alone, and their bound counts what folding roun
         CHECK(H.edits() > 0);
         const AnchoredStatistics once = kept.folded();
         CHECK(once.state().anchor->edits() == 0);
-        CHECK(once.state().hessian_rounding > kept.state().hessian_rounding);
+        CHECK(once.state().tallies.hessian_rounding > kept.state().tallies.hessian_rounding);
         CHECK(once.folded().state().anchor == once.state().anchor);
         const Problem left = subset(problem, range(6, 150));
         for (const AnchoredStatistics& statistics : {once, folded}) {

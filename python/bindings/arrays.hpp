@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "expunge/layout.hpp"
 #include "expunge/objective.hpp"
 
 namespace expunge::bindings {
@@ -53,40 +54,16 @@ inline Eigen::Map<const RowMatrix> square(const Array& a, const char* name) {
 
 inline Array to_numpy(const Vector& v) { return Array(v.size(), v.data()); }
 
-// The lower triangle, column-major: block by block to stay in cache.
 inline Matrix lower_triangle(const Eigen::Map<const RowMatrix>& full) {
-    constexpr Index block = 32;
-    const Index p = full.rows();
-    Matrix lower(p, p);
-    for (Index j = 0; j < p; j += block)
-        for (Index i = j; i < p; i += block) {
-            const Index rows = std::min(block, p - i), columns = std::min(block, p - j);
-            lower.block(i, j, rows, columns) = full.block(i, j, rows, columns);
-        }
+    Matrix lower(full.rows(), full.rows());
+    copy_lower(full.rows(), full.data(), lower.data());
     return lower;
-}
-
-// The upper triangle of a matrix becomes the mirror of its lower one, in blocks again.
-inline void mirror(Eigen::Map<Matrix> H) {
-    constexpr Index block = 32;
-    const Index p = H.rows();
-    for (Index j = 0; j < p; j += block) {
-        const Index columns = std::min(block, p - j);
-        auto corner = H.block(j, j, columns, columns);
-        corner.triangularView<Eigen::StrictlyUpper>() = corner.transpose();
-        for (Index i = j + columns; i < p; i += block) {
-            const Index rows = std::min(block, p - i);
-            H.block(j, i, columns, rows) = H.block(i, j, rows, columns).transpose();
-        }
-    }
 }
 
 // The full symmetric matrix of a lower triangle.
 inline Array to_numpy_symmetric(const Matrix& lower) {
     Array full({lower.rows(), lower.rows()});
-    Eigen::Map<Matrix> H(full.mutable_data(), lower.rows(), lower.rows());
-    H.triangularView<Eigen::Lower>() = lower;
-    mirror(H);
+    symmetric_of_lower(lower.rows(), lower.data(), full.mutable_data());
     return full;
 }
 
@@ -107,14 +84,14 @@ inline Runs runs(const Columns& columns, Index width) {
     return runs;
 }
 
-inline Rows dense_rows(const py::array& X, const Columns& columns) {
+inline RowsView dense_rows(const py::array& X, const Columns& columns) {
     if (X.ndim() != 2) throw std::invalid_argument("X has shape " + shape_text(X) + ", expected (n, d)");
     const bool whole_strides = X.strides(0) % X.itemsize() == 0 && X.strides(1) % X.itemsize() == 0;
     if (!is_aligned(X) || (X.size() > 0 && !whole_strides)) throw std::invalid_argument("X must be aligned");
     const Index row = X.strides(0) / X.itemsize(), column = X.strides(1) / X.itemsize();
     const auto view = [&]<class T>(T) {
-        return DenseRows<T>(static_cast<const T*>(X.data()), X.shape(0), row, column,
-                            runs(columns, X.shape(1)));
+        return RowsView::dense(static_cast<const T*>(X.data()), X.shape(0), row, column,
+                               runs(columns, X.shape(1)));
     };
     if (holds<double>(X)) return view(double{});
     if (holds<float>(X)) return view(float{});
@@ -135,51 +112,44 @@ struct Csr {
             throw std::invalid_argument("the parts of a CSR matrix do not fit each other");
     }
 
-    // visit(arrays), typed
-    template <class Visit>
-    decltype(auto) visit(bool canonical, Visit&& visit) const {
-        const auto arrays = [&]<class T, class I>(const T* values, I) {
-            return visit(CsrArrays<T, I>(values, static_cast<const I*>(indices.data()),
-                                         static_cast<const I*>(indptr.data()), data.shape(0), width,
-                                         canonical));
+    // canonical: whether its indices were looked at; else its rows are, which must follow each other.
+    RowsView rows(const Columns& columns, bool canonical) const {
+        const auto view = [&]<class T, class I>(const T* values, I) {
+            return RowsView::csr(values, static_cast<const I*>(indices.data()),
+                                 static_cast<const I*>(indptr.data()), n, width, runs(columns, width),
+                                 canonical, data.shape(0));
         };
         const auto indexed = [&]<class T>(const T* values) {
             const auto by = [&]<class I>(I) {
                 return py::isinstance<py::array_t<I>>(indices) && py::isinstance<py::array_t<I>>(indptr);
             };
-            if (by(std::int32_t())) return arrays(values, std::int32_t());
-            if (by(std::int64_t())) return arrays(values, std::int64_t());
+            if (by(std::int32_t())) return view(values, std::int32_t());
+            if (by(std::int64_t())) return view(values, std::int64_t());
             throw py::type_error("a CSR matrix must be indexed by int32 or int64 alike");
         };
-        if (holds<double>(data)) return indexed(static_cast<const double*>(data.data()));
-        if (holds<float>(data)) return indexed(static_cast<const float*>(data.data()));
-        throw py::type_error("X must hold float64 or float32");
+        const auto typed = [&] {
+            if (holds<double>(data)) return indexed(static_cast<const double*>(data.data()));
+            if (holds<float>(data)) return indexed(static_cast<const float*>(data.data()));
+            throw py::type_error("X must hold float64 or float32");
+        };
+        RowsView rows = typed();
+        if (!canonical) rows.require_order();
+        return rows;
     }
 
     py::array data, indices, indptr;
     Index n, width;
 };
 
-// Raises unless the rows of a CSR matrix follow each other within its entries.
-template <class T, class I>
-void require_order(const CsrArrays<T, I>& X, Index n) {
-    bool rows_follow = X.indptr[0] == 0 && read_once(X.indptr[n]) <= X.entries;
-    for (Index i = 0; i < n; ++i) rows_follow &= X.indptr[i] <= X.indptr[i + 1];
-    if (!rows_follow) indices_point_outside(false);
-}
-
 // A view of an array or a CSR matrix. `owners` gets what must outlive it.
-inline Rows rows(const py::object& X, const Columns& columns, py::list& owners, bool canonical = true) {
+inline RowsView rows(const py::object& X, const Columns& columns, py::list& owners, bool canonical = true) {
     if (py::isinstance<py::array>(X)) {
         owners.append(X);
         return dense_rows(py::reinterpret_borrow<py::array>(X), columns);
     }
     const Csr csr(X);
     for (const py::array& part : {csr.data, csr.indices, csr.indptr}) owners.append(part);
-    return csr.visit(canonical, [&]<class T, class I>(const CsrArrays<T, I>& arrays) -> Rows {
-        if (!canonical) require_order(arrays, csr.n);
-        return SparseRows<T, I>(arrays, csr.n, csr.width, runs(columns, csr.width));
-    });
+    return csr.rows(columns, canonical);
 }
 
 }  // namespace expunge::bindings

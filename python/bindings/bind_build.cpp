@@ -4,7 +4,7 @@
 
 #include "arrays.hpp"
 #include "bind.hpp"
-#include "expunge/gather.hpp"
+#include "expunge/kernels.hpp"
 #include "expunge/machine.hpp"
 #include "expunge/parallel.hpp"
 
@@ -110,6 +110,17 @@ std::string eigen() {
     return version;
 }
 
+// The kernels of one instruction set, from the module that was compiled for it.
+void take_kernels(const py::capsule& table) {
+    if (table.name() == nullptr || std::string(table.name()) != "expunge.kernels")
+        throw std::invalid_argument("table must be that of a module of kernels");
+    const auto& kernels = *table.get_pointer<const Kernels>();
+    if (kernels.size != sizeof(Kernels))
+        throw py::import_error("the modules of expunge are not of one version: install it again");
+    use_kernels(kernels);
+    set_gathers(gathers_are_fast());
+}
+
 }  // namespace
 
 void bind_build(py::module_& m) {
@@ -119,7 +130,7 @@ void bind_build(py::module_& m) {
         return names;
     });
     m.def("threads", &threads);
-    m.def("start_anew", &start_anew);
+    m.def("reset_after_fork", &reset_after_fork);
     m.def(
         "set_threads",
         [](int count) {
@@ -127,7 +138,7 @@ void bind_build(py::module_& m) {
             set_threads(count);
         },
         py::arg("count"));
-    set_gathers(gathers_are_fast());
+    m.def("use_kernels", &take_kernels, py::arg("table"));
     m.def("gathers", &gathers);
     m.def("set_gathers", &set_gathers, py::arg("on"));
     m.def("arithmetic_rate", &arithmetic_rate, py::call_guard<py::gil_scoped_release>());
@@ -141,8 +152,8 @@ void bind_build(py::module_& m) {
         py::arg("x").noconvert());
     m.def("compiled_with", [] {
         py::dict info;
-        info["isa"] = EXPUNGE_ISA;
-        info["simd"] = Eigen::SimdInstructionSetsInUse();
+        info["isa"] = kernels().isa;
+        info["simd"] = kernels().simd;
         info["eigen"] = eigen();
         info["compiler"] = compiler();
         return info;

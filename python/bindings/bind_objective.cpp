@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -9,7 +7,6 @@
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "expunge/newton.hpp"
-#include "expunge/parallel.hpp"
 #include "objective.hpp"
 
 namespace expunge::bindings {
@@ -33,8 +30,8 @@ PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorR
           for (const auto& item : blocks) {
               const auto block = item.cast<py::tuple>();
               owners.append(block);
-              Rows X = rows(block[0], columns, owners, canonical);
-              const Index n = expunge::rows(X);
+              RowsView X = rows(block[0], columns, owners, canonical);
+              const Index n = X.rows();
               views.push_back({std::move(X), column(block[1], "y", n), column(block[2], "sample_weight", n)});
           }
           return Objective(std::move(views), loss, penalty, fit_intercept,
@@ -44,13 +41,9 @@ PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorR
 
 namespace {
 
-// Whether there is neither NaN nor infinity among n numbers.
-template <class T>
-bool all_finite(const T* values, Index n) {
-    Index found = 0;
-    for (Index i = 0; i < n; ++i) found += !(std::abs(values[i]) <= std::numeric_limits<T>::max());
-    return found == 0;
-}
+// `gradient_difference` of a few rows takes less time than expunge._arrays takes to look at its arguments. So
+// what needs neither conversion nor an error message is recognised here; of all else `None` comes back, and
+// _arrays decides.
 
 // Whether an array is NumPy's own and has that layout of C++: nothing of it needs to be converted.
 template <class T>
@@ -70,37 +63,27 @@ bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& bl
     const py::handle X = side[0], y = side[1], s = side.size() == 3 ? py::handle(side[2]) : py::none();
     if (!is_plain<double>(X, 2) && !is_plain<float>(X, 2)) return false;
     Block& block = blocks.emplace_back(dense_rows(py::reinterpret_borrow<py::array>(X), std::nullopt));
-    const Index n = expunge::rows(block.rows);
-    const auto within = [&](const py::handle& values, const double*& data, auto contains) {
+    const Index n = block.rows.rows();
+    const auto plain = [&](const py::handle& values, const double*& data) {
         if (!is_plain<double>(values, 1)) return false;
         const auto array = py::reinterpret_borrow<py::array>(values);
         data = static_cast<const double*>(array.data());
-        return array.size() == n && std::count_if(data, data + n, contains) == n;
+        return array.size() == n;
     };
-    return std::visit([&](auto l) { return within(y, block.y, l.contains); }, loss) &&
-           (s.is_none() || within(s, block.s, [](double w) { return w >= 0.0 && std::isfinite(w); }));
+    return plain(y, block.y) && are_targets(loss, block.y, n) &&
+           (s.is_none() || (plain(s, block.s) && are_weights(block.s, n)));
 }
 
 // Raises unless the indices of a CSR matrix lie within it; returns whether every row ascends without
 // duplicates.
 bool is_canonical(const py::object& X) {
     const Csr csr(X);
-    return csr.visit(false, [&]<class T, class I>(const CsrArrays<T, I>& arrays) {
-        require_order(arrays, csr.n);
-        py::gil_scoped_release nogil;
-        std::atomic<bool> inside = true, ascending = true;
-        constexpr Index entries_in_part = 1 << 17;
-        const Index parts = std::min<Index>(csr.n, 1 + csr.data.size() / entries_in_part);
-        in_parallel(parts, [&](Index part) {
-            const Index first = csr.n * part / parts, stop = csr.n * (part + 1) / parts;
-            const Indices found = look_through(arrays.from_row(first), stop - first);
-            if (!found.inside) inside = false;
-            if (!found.ascending) ascending = false;
-        });
-        if (!inside) indices_point_outside(false);
-        return ascending.load();
-    });
+    const RowsView rows = csr.rows(std::nullopt, false);
+    py::gil_scoped_release nogil;
+    return rows.is_canonical();
 }
+
+bool all_finite(const double* values, Index n) { return kernels().all_finite(n, values, Scalar::float64); }
 
 }  // namespace
 
@@ -230,7 +213,7 @@ void bind_objective(py::module_& m) {
                 if (side.is_none()) continue;
                 std::vector<Block> blocks;
                 if (!py::isinstance<py::tuple>(side) || !plain_block(side, loss, blocks)) return {};
-                const Index d = std::visit([](const auto& view) { return view.columns(); }, blocks[0].rows);
+                const Index d = blocks[0].rows.columns();
                 if (d + fit_intercept != at.size()) return {};
                 J->emplace(std::move(blocks), loss, Vector::Zero(at.size()), fit_intercept);
             }
@@ -250,16 +233,16 @@ void bind_objective(py::module_& m) {
         "gram",
         [](const py::object& X, const Array& w) {
             py::list owners;
-            const Rows view = rows(X, std::nullopt, owners);
-            const auto weights = vector(w, "w", expunge::rows(view));
-            const Index d = std::visit([](const auto& v) { return v.columns(); }, view);
+            const RowsView view = rows(X, std::nullopt, owners);
+            const auto weights = vector(w, "w", view.rows());
+            const Index d = view.columns();
             Array gram({d, d});
             Eigen::Map<Matrix> H(gram.mutable_data(), d, d);
             {
                 py::gil_scoped_release nogil;
                 H.setZero();
-                add_gram(view, weights.data(), H);
-                mirror(H);
+                view.add_gram(weights.data(), H);
+                symmetric_of_lower(d, H.data(), H.data());
             }
             return gram;
         },
@@ -273,15 +256,10 @@ void bind_objective(py::module_& m) {
             require_aligned(values, "values");
             const Index n = values.size();
             const void* data = values.data();
-            if (holds<double>(values)) {
-                py::gil_scoped_release nogil;
-                return all_finite(static_cast<const double*>(data), n);
-            }
-            if (holds<float>(values)) {
-                py::gil_scoped_release nogil;
-                return all_finite(static_cast<const float*>(data), n);
-            }
-            throw py::type_error("values must be float64 or float32");
+            const bool single = holds<float>(values);
+            if (!single && !holds<double>(values)) throw py::type_error("values must be float64 or float32");
+            py::gil_scoped_release nogil;
+            return kernels().all_finite(n, data, single ? Scalar::float32 : Scalar::float64);
         },
         py::arg("values"));
 
@@ -289,9 +267,9 @@ void bind_objective(py::module_& m) {
         "largest_norm",
         [](const py::object& X) {
             py::list owners;
-            const Rows view = rows(X, std::nullopt, owners);
+            const RowsView view = rows(X, std::nullopt, owners);
             py::gil_scoped_release nogil;
-            return largest_norm(view);
+            return view.largest_norm();
         },
         py::arg("X"));
 
@@ -303,10 +281,12 @@ void bind_objective(py::module_& m) {
                 if (j < 0 || j >= csr.width) throw std::out_of_range("a column is outside of X");
             py::array_t<bool> found(csr.n);
             bool* marks = found.mutable_data();
-            const Index entries = csr.visit(true, [&]<class T, class I>(const CsrArrays<T, I>& arrays) {
+            const RowsView rows = csr.rows(std::nullopt, true);
+            Index entries;
+            {
                 py::gil_scoped_release nogil;
-                return SparseRows<T, I>(arrays, csr.n, csr.width, {}).find_rows(columns, marks);
-            });
+                entries = rows.find_rows(columns, marks);
+            }
             return py::make_tuple(found, entries);
         },
         py::arg("X"), py::arg("columns"));

@@ -1,9 +1,9 @@
 #include <memory>
 
 #include "bind.hpp"
-#include "expunge/errors.hpp"
 #include "expunge/register.hpp"
 #include "expunge/statistics.hpp"
+#include "expunge/touched.hpp"
 #include "objective.hpp"
 
 namespace expunge::bindings {
@@ -13,7 +13,7 @@ namespace {
 using Numbers = py::array_t<std::int64_t, py::array::c_style>;
 static_assert(sizeof(Index) == sizeof(std::int64_t));
 
-RowRegister::Numbers numbers(const Numbers& rows) {
+RowRegister::RowNumbers numbers(const Numbers& rows) {
     if (rows.ndim() != 1) throw std::invalid_argument("rows must have one dimension");
     require_aligned(rows, "rows");
     return {reinterpret_cast<const Index*>(rows.data()), static_cast<std::size_t>(rows.size())};
@@ -39,72 +39,23 @@ py::tuple views(const WeightedTargets& stored) {
     return py::make_tuple(view(stored.targets(), stored.size()), view(stored.weights(), stored.size()));
 }
 
-// Rows of the data before and after a request (E2), with all that they look into kept alive.
-class TouchedRows {
+// The core's TouchedRows with all that they look into kept alive.
+class PyTouchedRows {
 public:
     // X and the overlay's rows, of which those in `columns` are seen. `take(places)` copies rows together
     // that do not lie together.
-    TouchedRows(RowRegister& row_register, const py::object& X, const py::object& overlay,
-                const py::object& take, const Columns& columns)
-        : change_(row_register.change()) {
-        const Index n = row_register.base().size();
-        const auto view = [&](const RowRegister::Side& side) -> Rows {
-            const Index first = side.places.front(), m = side.y.size();
-            bool together = first >= n || first + m <= n;
-            for (Index i = 1; together && i < m; ++i) together = side.places[std::size_t(i)] == first + i;
-            if (!together) {
-                Rows taken = rows(take(to_numpy(side.places)), columns, owners_);
-                require_size("take(places)", expunge::rows(taken), m);
-                return taken;
-            }
-            return first < n ? slice(rows(X, columns, owners_), first, m)
-                             : slice(rows(overlay(), columns, owners_), first - n, m);
-        };
-        if (!change_.before.places.empty()) {
-            const Rows was = view(change_.before);
-            add(before_, was, change_.before);
-            add(after_, change_.moved ? view(change_.after) : was, change_.after);
-        }
-        if (!change_.joined.places.empty()) add(after_, view(change_.joined), change_.joined);
-    }
-    TouchedRows(const TouchedRows&) = delete;  // blocks look into the change
-
-    bool any() const { return !before_.empty() || !after_.empty(); }
-    bool any_before() const { return !before_.empty(); }
-
-    // E1 on either side, without a penalty; none where there are no rows.
-    std::optional<Objective> before(const Loss& loss, bool fit_intercept) const {
-        return objective(before_, loss, fit_intercept);
-    }
-    std::optional<Objective> after(const Loss& loss, bool fit_intercept) const {
-        return objective(after_, loss, fit_intercept);
-    }
-
-    // The sum of s |x|^2, x extended by 1 with an intercept, over rows that joined or have other values.
-    double gained_norm(bool fit_intercept) const {
-        std::vector<Block> gained;
-        if (change_.moved)
-            gained = after_;
-        else if (!change_.joined.places.empty())
-            gained = {after_.back()};
-        const auto J = objective(gained, Squared{}, fit_intercept);
-        return J ? J->gram_diagonal(J->curvature(Vector::Zero(J->parameters()))).sum() : 0.0;
-    }
+    PyTouchedRows(RowRegister& row_register, const py::object& X, const py::object& overlay,
+                  const py::object& take, const Columns& columns)
+        : rows_(row_register,
+                {[&] { return rows(X, columns, owners_); }, [&] { return rows(overlay(), columns, owners_); },
+                 [&](const std::vector<Index>& places) {
+                     return rows(take(to_numpy(places)), columns, owners_);
+                 }}) {}
+    const TouchedRows& core() const { return rows_; }
 
 private:
-    static void add(std::vector<Block>& blocks, const Rows& rows, const RowRegister::Side& side) {
-        blocks.push_back({rows, side.y.data(), side.s.data()});
-    }
-    static std::optional<Objective> objective(const std::vector<Block>& blocks, const Loss& loss,
-                                              bool fit_intercept) {
-        if (blocks.empty()) return std::nullopt;
-        const Index d = std::visit([](const auto& view) { return view.columns(); }, blocks.front().rows);
-        return Objective(blocks, loss, Vector::Zero(d + fit_intercept), fit_intercept);
-    }
-
-    RowRegister::Change change_;
     py::list owners_;
-    std::vector<Block> before_, after_;
+    TouchedRows rows_;
 };
 
 const Objective* pointer(const std::optional<Objective>& objective) {
@@ -114,24 +65,25 @@ const Objective* pointer(const std::optional<Objective>& objective) {
 }  // namespace
 
 void bind_register(py::module_& m) {
-    py::class_<TouchedRows>(m, "TouchedRows", py::module_local(), py::is_final())
-        .def_property_readonly("any", &TouchedRows::any)
-        .def_property_readonly("any_before", &TouchedRows::any_before)
+    py::class_<PyTouchedRows>(m, "TouchedRows", py::module_local(), py::is_final())
+        .def_property_readonly("any", [](const PyTouchedRows& touched) { return touched.core().any(); })
+        .def_property_readonly("any_before",
+                               [](const PyTouchedRows& touched) { return touched.core().any_before(); })
         .def(
             "edit",
-            [](const TouchedRows& touched, const AnchoredStatistics& statistics, const Array& theta) {
+            [](const PyTouchedRows& touched, const AnchoredStatistics& statistics, const Array& theta) {
                 const auto& s = statistics.state();
                 const auto here = vector(theta, "theta", s.penalty.size());
                 py::gil_scoped_release nogil;
-                const auto before = touched.before(s.loss, s.fit_intercept),
-                           after = touched.after(s.loss, s.fit_intercept);
+                const auto before = touched.core().before(s.loss, s.fit_intercept),
+                           after = touched.core().after(s.loss, s.fit_intercept);
                 return statistics.edit(pointer(before), pointer(after), here);
             },
             py::arg("statistics"), py::arg("theta").noconvert())
         .def(
             "objectives",
             [](const py::object& self, const std::string& loss, bool fit_intercept) {
-                const auto& touched = self.cast<const TouchedRows&>();
+                const auto& touched = self.cast<const PyTouchedRows&>().core();
                 const auto wrapped = [&](std::optional<Objective> objective) {
                     py::list owners;
                     owners.append(self);
@@ -142,8 +94,12 @@ void bind_register(py::module_& m) {
                                  wrapped(touched.after(chosen, fit_intercept)));
             },
             py::arg("loss"), py::arg("fit_intercept"))
-        .def("gained_norm", &TouchedRows::gained_norm, py::arg("fit_intercept"),
-             py::call_guard<py::gil_scoped_release>());
+        .def(
+            "gained_norm",
+            [](const PyTouchedRows& touched, bool fit_intercept) {
+                return touched.core().gained_norm(fit_intercept);
+            },
+            py::arg("fit_intercept"), py::call_guard<py::gil_scoped_release>());
 
     py::class_<RowRegister>(m, "RowRegister", py::module_local(), py::is_final())
         .def(py::init([](const Array& y, const Array& s, bool classes, const std::optional<Numbers>& rows,
@@ -186,7 +142,7 @@ void bind_register(py::module_& m) {
             "change",
             [](RowRegister& row_register, const py::object& X, const py::object& overlay,
                const py::object& take, const Columns& columns) {
-                return std::make_unique<TouchedRows>(row_register, X, overlay, take, columns);
+                return std::make_unique<PyTouchedRows>(row_register, X, overlay, take, columns);
             },
             py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert())
         .def("touched", [](const RowRegister& row_register) { return to_numpy(row_register.touched()); })
@@ -204,10 +160,10 @@ void bind_register(py::module_& m) {
                                       bindings::to_numpy(side.s));
             },
             py::arg("rows").noconvert())
-        .def_property_readonly("numbers", &RowRegister::numbers)
-        .def_property_readonly("edits", &RowRegister::edits)
-        .def_property_readonly("weighty", &RowRegister::weighty)
-        .def_property_readonly("abandoned", &RowRegister::abandoned)
+        .def_property_readonly("row_count", &RowRegister::row_count)
+        .def_property_readonly("edited_rows", &RowRegister::edited_rows)
+        .def_property_readonly("weighted_rows", &RowRegister::weighted_rows)
+        .def_property_readonly("abandoned_places", &RowRegister::abandoned_places)
         .def_property_readonly("counts", &RowRegister::counts)
         .def_property_readonly("base",
                                [](const RowRegister& row_register) { return views(row_register.base()); })

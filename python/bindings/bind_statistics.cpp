@@ -11,6 +11,7 @@ namespace expunge::bindings {
 namespace {
 
 using Blocks = std::optional<py::list>;
+using Tallies = AnchoredStatistics::Tallies;
 
 // Rows of a request, to which no penalty belongs.
 struct RowsAlone {
@@ -30,6 +31,27 @@ std::string name_of(const Loss& loss) {
 }  // namespace
 
 void bind_statistics(py::module_& m) {
+    py::class_<Tallies>(m, "Tallies", py::module_local(), py::is_final())
+        .def(py::init([](double value, double rows, double weight, double largest_norm,
+                         double gradient_rounding, double gradient_norm, double hessian_rounding,
+                         double edits) {
+                 return Tallies{
+                     value, rows, weight, largest_norm, gradient_rounding, gradient_norm, hessian_rounding,
+                     edits};
+             }),
+             py::arg("value"), py::arg("rows"), py::arg("weight"), py::arg("largest_norm"),
+             py::arg("gradient_rounding"), py::arg("gradient_norm"), py::arg("hessian_rounding"),
+             py::arg("edits"))
+        .def_readonly("value", &Tallies::value)
+        .def_readonly("rows", &Tallies::rows)
+        .def_readonly("weight", &Tallies::weight)
+        .def_readonly("largest_norm", &Tallies::largest_norm)
+        .def_readonly("gradient_rounding", &Tallies::gradient_rounding)
+        .def_readonly("gradient_norm", &Tallies::gradient_norm)
+        .def_readonly("hessian_rounding", &Tallies::hessian_rounding)
+        .def_readonly("edits", &Tallies::edits)
+        .def("__eq__", [](const Tallies& a, const Tallies& b) { return a == b; }, py::is_operator());
+
     py::class_<AnchoredStatistics>(m, "AnchoredStatistics", py::module_local(), py::is_final())
         .def(py::init([](const PyObjective& J, const std::shared_ptr<Anchor>& anchor, const Evaluation& at,
                          double floor, double largest_norm) {
@@ -41,18 +63,16 @@ void bind_statistics(py::module_& m) {
         .def_static(
             "restored",
             [](const Array& theta, const Array& hessian, const Array& gradient, const std::string& loss,
-               const Array& penalty, bool fit_intercept, const std::vector<double>& numbers) {
+               const Array& penalty, bool fit_intercept, const Tallies& tallies) {
                 const Index p = theta.size();
-                if (numbers.size() != 8) throw std::invalid_argument("numbers must be 8");
                 const auto H = square(hessian, "hessian");
                 auto anchor = std::make_shared<const Anchor>(vector(theta, "theta", p), Matrix(H));
-                return AnchoredStatistics(AnchoredStatistics::State{
-                    anchor, loss_named(loss), vector(penalty, "penalty", p), fit_intercept,
-                    vector(gradient, "gradient", p), numbers[0], numbers[1], numbers[2], numbers[3],
-                    numbers[4], numbers[5], numbers[6], numbers[7]});
+                return AnchoredStatistics(
+                    AnchoredStatistics::State{anchor, loss_named(loss), vector(penalty, "penalty", p),
+                                              fit_intercept, vector(gradient, "gradient", p), tallies});
             },
             py::arg("theta").noconvert(), py::arg("hessian").noconvert(), py::arg("gradient").noconvert(),
-            py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("numbers"))
+            py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("tallies"))
         .def(
             "edit",
             [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
@@ -125,7 +145,7 @@ void bind_statistics(py::module_& m) {
         .def_property_readonly("at",
                                [](const AnchoredStatistics& statistics) {
                                    const auto& s = statistics.state();
-                                   return Evaluation{s.value, s.gradient, Vector()};
+                                   return Evaluation{s.tallies.value, s.gradient, Vector()};
                                })
         .def_property_readonly("gradient_error", &AnchoredStatistics::gradient_error)
         .def_property_readonly(
@@ -136,20 +156,10 @@ void bind_statistics(py::module_& m) {
         .def_property_readonly(
             "fit_intercept",
             [](const AnchoredStatistics& statistics) { return statistics.state().fit_intercept; })
-        .def_property_readonly("edits",
-                               [](const AnchoredStatistics& statistics) { return statistics.state().edits; })
-        // In the order of AnchoredStatistics::State: what `restored` takes.
-        .def_property_readonly("numbers", [](const AnchoredStatistics& statistics) {
-            const auto& s = statistics.state();
-            return std::vector<double>{s.value,
-                                       s.rows,
-                                       s.weight,
-                                       s.largest_norm,
-                                       s.gradient_rounding,
-                                       s.gradient_norm,
-                                       s.hessian_rounding,
-                                       s.edits};
-        });
+        .def_property_readonly(
+            "edits", [](const AnchoredStatistics& statistics) { return statistics.state().tallies.edits; })
+        .def_property_readonly(
+            "tallies", [](const AnchoredStatistics& statistics) { return statistics.state().tallies; });
 }
 
 }  // namespace expunge::bindings

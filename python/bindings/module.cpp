@@ -24,8 +24,8 @@ void only_constructed(const py::module_& m) {
 
 }  // namespace
 
-// One source, one module for each instruction set; expunge._core imports the best that runs here.
-PYBIND11_MODULE(EXPUNGE_MODULE, m) {
+// The core without the kernels, which expunge._core hands it.
+PYBIND11_MODULE(_native, m) {
     using namespace expunge::bindings;
     py::register_local_exception_translator([](std::exception_ptr p) {
         try {

@@ -1,19 +1,20 @@
-"""Chooses the compiled module: the best instruction set that was built and runs on this machine."""
+"""The compiled core, with the kernels of the best instruction set that was built and runs on this machine."""
 
 import importlib
 import importlib.util
 import os
 from typing import Any
 
-_baseline = importlib.import_module("expunge._core_baseline")
+_module: Any = importlib.import_module("expunge._native")
 
 
 def _choose() -> tuple[Any, tuple[str, ...]]:
-    supported: list[str] = _baseline.supported_isas()
+    """The kernels in use, and the instruction sets that there are kernels for."""
+    supported: list[str] = _module.supported_isas()
     built = {
         isa: spec
         for isa in supported
-        if (spec := importlib.util.find_spec(f"expunge._core_{isa.replace('-', '_')}")) is not None
+        if (spec := importlib.util.find_spec(f"expunge._kernels_{isa.replace('-', '_')}")) is not None
     }
     asked = os.environ.get("EXPUNGE_ISA") or list(built)[-1]
     if asked not in built:
@@ -21,13 +22,15 @@ def _choose() -> tuple[Any, tuple[str, ...]]:
     return importlib.import_module(built[asked].name), tuple(built)
 
 
-_module, _available = _choose()
+_kernels, _available = _choose()
+_module.use_kernels(_kernels.table)
 
 Anchor = _module.Anchor
 AnchoredStatistics = _module.AnchoredStatistics
 CholeskyFactor = _module.CholeskyFactor
 Evaluation = _module.Evaluation
 RowRegister = _module.RowRegister
+Tallies = _module.Tallies
 Minimum = _module.Minimum
 NotCanonical = _module.NotCanonical
 Objective = _module.Objective
@@ -49,7 +52,7 @@ rows_with_values = _module.rows_with_values
 set_gathers = _module.set_gathers
 set_threads = _module.set_threads
 solve = _module.solve
-start_anew = _module.start_anew
+reset_after_fork = _module.reset_after_fork
 threads = _module.threads
 
 
@@ -61,7 +64,7 @@ def build_info() -> dict[str, Any]:
     dict
         ``isa``: the instruction set in use; ``available``: those that were built and run on this machine
         (the environment variable ``EXPUNGE_ISA`` picks one before import); ``simd``, ``eigen`` and
-        ``compiler``: what the module in use was compiled with.
+        ``compiler``: what the kernels in use were compiled with.
 
     Examples
     --------

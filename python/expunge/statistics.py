@@ -157,12 +157,12 @@ class AnchoredStatistics:
     @property
     def rows(self) -> int:
         """How many rows of positive weight there are."""
-        return int(self._statistics.numbers[1])
+        return int(self._statistics.tallies.rows)
 
     @property
     def weight(self) -> float:
         """The sum of weights."""
-        return self._statistics.numbers[2]
+        return self._statistics.tallies.weight
 
     @property
     def edits(self) -> int:

@@ -73,4 +73,4 @@ def _at_import() -> int:
 
 set_num_threads(_at_import())
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_core.start_anew)
+    os.register_at_fork(after_in_child=_core.reset_after_fork)

@@ -1,6 +1,5 @@
 #pragma once
-// What row views share: the columns that are seen, what is read of an entry, fetching, and scratch memory.
-#include <cmath>
+// What row views share: the columns that are seen, and scratch memory.
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -13,13 +12,6 @@
 
 namespace expunge {
 
-constexpr Index max_panel_rows = 256;
-
-// Columns [first, first + count) that are seen, side by side; a list of them ascends.
-struct Run {
-    Index first, count;
-    bool operator==(const Run&) const = default;
-};
 using Runs = std::vector<Run>;
 
 inline Runs all_columns(Index d) { return {{0, d}}; }
@@ -61,50 +53,10 @@ inline Runs select(const Runs& runs, const std::vector<Index>& kept) {
     return selected;
 }
 
-// What a kernel reads of an entry x, or of several at once. All are 0 at 0.
-struct Entry {
-    template <class X>
-    const X& operator()(const X& x) const {
-        return x;
-    }
-};
-struct Magnitude {
-    double operator()(double x) const { return std::abs(x); }
-    template <class X>
-    auto operator()(const Eigen::ArrayBase<X>& x) const {
-        return x.abs();
-    }
-};
-struct Square {
-    template <class X>
-    auto operator()(const X& x) const {
-        return x * x;
-    }
-};
-
 // s x, where a row of weight 0 is not there: its x may be infinite or NaN.
 inline double weighted(double s, double x) {
     const double product = s * x;
     return s != 0.0 ? product : 0.0;
-}
-
-// Loops of which all that they call is inlined into them, and they into nothing: the compiler makes the best
-// of them, and of their registers, where it sees nothing else.
-#if defined(__GNUC__) || defined(__clang__)
-#define EXPUNGE_LOOP __attribute__((noinline, flatten))
-#define EXPUNGE_COLD __attribute__((noinline, cold))  // and what they call once at most, which stays out
-#else
-#define EXPUNGE_LOOP
-#define EXPUNGE_COLD
-#endif
-
-// Memory that will be read soon: into the second-level cache, or into the first.
-enum class Near { second, first };
-template <Near cache = Near::second>
-void fetch([[maybe_unused]] const void* from) {
-#if defined(__GNUC__) || defined(__clang__)
-    __builtin_prefetch(from, 0, cache == Near::first ? 3 : 2);
-#endif
 }
 
 // Scratch memory, aligned, that grows and is kept: one per thread and use, so that a kernel allocates once.

@@ -9,7 +9,7 @@
 #include <variant>
 
 #include "expunge/elementary.hpp"
-#include "expunge/types.hpp"
+#include "expunge/kernels.hpp"
 
 namespace expunge {
 
@@ -19,10 +19,10 @@ namespace expunge {
 // eta_rounding, and e^t - 1 <= t (1 + t) up to t = 1. Above, the slope found tells nothing of that at the
 // true eta. NaN, from an overflow, counts as infinite. What underflows is a few 2^-1074.
 inline double moved(double slope, double steepest, double range, double eta_rounding) {
-    constexpr double lost = 0x1p-1071 / u, more = 1.0 + 0x1p-20;
-    const double t = u * eta_rounding, grown = slope * (1.0 + t);
+    constexpr double lost = 0x1p-1071 / roundoff, more = 1.0 + 0x1p-20;
+    const double t = roundoff * eta_rounding, grown = slope * (1.0 + t);
     const double by = (t <= 1.0 && grown < steepest ? grown : steepest) * eta_rounding;
-    const double most = more * range / u;  // which errors reach: sums of bounds are rounded, too
+    const double most = more * range / roundoff;  // which errors reach: sums of bounds are rounded, too
     return (by < most ? by : most) + lost;
 }
 

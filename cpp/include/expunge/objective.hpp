@@ -10,7 +10,7 @@ namespace expunge {
 
 // Rows with their targets y (n,) and weights s (n,); nullptr stands for zeros and ones. Not owned.
 struct Block {
-    Rows rows;
+    RowsView rows;
     const double* y;
     const double* s;
 };
@@ -135,27 +135,31 @@ public:
 
 private:
     struct Sums;
-    enum class Walk { alone, by_threads };
+    struct PanelSums;
+    struct Here;
     struct Gram;
+    enum class Walk { alone, by_threads };
+    using Spread = FunctionRef<VectorRef(const RowsView& rows, Workspace& memory)>;
+    using Visit = FunctionRef<void(const Here& here, const VectorRef& vectors, Sums& sums)>;
+    using VisitPredicted = FunctionRef<void(const Here& here, double* eta, Sums& sums)>;
+    using Fill = FunctionRef<void(const Here& here, const double* eta, double* r, Sums& sums)>;
+    using Collect = FunctionRef<void(const RowsView& rows, const Sums& sums)>;
+    using More = FunctionRef<void(const Sums& sums)>;
     Evaluation evaluate(const VectorRef& theta, double& largest_norm, Matrix* H) const;
     void find_curvature(const VectorRef& theta, Vector& curvature, const Gram* gram) const;
     void add_penalty(const VectorRef& theta, Evaluation& at) const;
     double penalty_rounding(const VectorRef& theta) const;
-    auto spread(const VectorRef& theta) const;
-    template <class Spread, class F, class Visit, class Collect, class MaybeGram = std::nullptr_t>
-    void walk(Spread&& spread, F f, Walk how, Index sets, Visit&& visit, Collect&& collect,
-              MaybeGram gram = nullptr) const;
-    template <class F, class Visit, class Collect, class MaybeGram = std::nullptr_t>
-    void for_each_panel(const VectorRef& theta, F f, Walk how, Index sets, Visit&& visit, Collect&& collect,
-                        MaybeGram gram = nullptr) const;
-    template <class F, class Fill, class More, class MaybeGram = std::nullptr_t>
-    void add_transposed(const VectorRef& theta, F f, Walk how, double sign, Vector& g, Fill&& fill,
-                        More&& more, MaybeGram gram = nullptr) const;
-    template <class F>
-    void add_transposed(F f, Walk how, double sign, const VectorRef& r, Vector& g) const;
+    void walk(Spread spread, Read read, Walk how, Index sets, Visit visit, Collect collect,
+              const Gram* gram = nullptr) const;
+    void walk(const Block& block, Index row, Workspace& memory, Spread spread, Read read, Walk how,
+              Index sets, Visit visit, Collect collect, const Gram* gram) const;
+    void for_each_panel(const VectorRef& theta, Read read, Walk how, Index sets, VisitPredicted visit,
+                        Collect collect, const Gram* gram = nullptr) const;
+    void add_transposed(const VectorRef& theta, Read read, Walk how, double sign, Vector& g, Fill fill,
+                        More more, const Gram* gram = nullptr) const;
+    void add_transposed(Read read, Walk how, double sign, const VectorRef& r, Vector& g) const;
     bool wide() const;
-    template <class Rows>
-    void collect(const Rows& rows, const Sums& sums, double sign, Vector& g) const;
+    void collect(const RowsView& rows, const Sums& sums, double sign, Vector& g) const;
     void add_slopes(const VectorRef& theta, double sign, const Objective* old, Vector& g) const;
     void add_change(const VectorRef& theta, double sign, const Objective* old, bool tallied,
                     Change& total) const;

@@ -12,7 +12,7 @@ constexpr int most_threads = 1024;
 
 // For the child of a fork, in which the other threads do not exist, and locks may be held by some that do
 // not: what there was is left behind.
-void start_anew();
+void reset_after_fork();
 
 using Task = void (*)(const void* context, Index k);
 

@@ -37,7 +37,7 @@ private:
 // restore.
 class RowRegister {
 public:
-    using Numbers = std::span<const Index>;
+    using RowNumbers = std::span<const Index>;
     struct Side {
         std::vector<Index> places;
         Vector y, s;
@@ -47,27 +47,29 @@ public:
     RowRegister(const VectorRef& y, const VectorRef& s, bool classes);
     // The same, with the rows at places 0, 1, ... under these numbers, which ascend: of `count` that were
     // given out, the others have left. Here as everywhere, what does not fit throws, and nothing has changed.
-    RowRegister(const VectorRef& y, const VectorRef& s, bool classes, Numbers numbers, Index count);
+    RowRegister(const VectorRef& y, const VectorRef& s, bool classes, RowNumbers numbers, Index count);
 
-    Index numbers() const { return static_cast<Index>(place_.size()); }             // given out so far
+    Index row_count() const { return static_cast<Index>(place_.size()); }           // given out so far
     Index place(Index row) const { return place_[static_cast<std::size_t>(row)]; }  // -1: it has left
-    Side of(Numbers rows) const;      // for one that has left, place -1 and weight 0
+    Side of(RowNumbers rows) const;   // for one that has left, place -1 and weight 0
     std::vector<Index> live() const;  // numbers, ascending
     const WeightedTargets& base() const { return base_; }
     const WeightedTargets& overlay() const { return overlay_; }
-    Index abandoned() const { return abandoned_; }  // places of the overlay that no row will have again
+    Index abandoned_places() const {
+        return abandoned_places_;
+    }  // places of the overlay that no row will have again
     std::pair<Index, Index> counts() const { return counts_; }  // rows of positive weight: in class 0, in 1
-    Index weighty() const { return counts_.first + counts_.second; }
+    Index weighted_rows() const { return counts_.first + counts_.second; }
 
     void begin();
     void rollback();  // to the last begin(), or to what was given at first
 
     // Of rows in the data, each named once.
-    void require(Numbers rows) const;  // throws for any other
-    void remove(Numbers rows);
-    void set_targets(Numbers rows, const VectorRef& y);  // (m,), or one for all
-    void relocate(Numbers rows);                         // to the end of the overlay, in this order
-    void add(const VectorRef& y, const VectorRef& s);    // new numbers, at the end of the overlay
+    void require(RowNumbers rows) const;  // throws for any other
+    void remove(RowNumbers rows);
+    void set_targets(RowNumbers rows, const VectorRef& y);  // (m,), or one for all
+    void relocate(RowNumbers rows);                         // to the end of the overlay, in this order
+    void add(const VectorRef& y, const VectorRef& s);       // new numbers, at the end of the overlay
 
     struct Change {
         Side before, after;  // of rows that were there at begin(); one that left keeps its place, at weight 0
@@ -76,8 +78,8 @@ public:
     };
     // Since begin(). Throws where too few rows would be left.
     Change change();
-    Index edits() const { return edits_; }  // rows that change() found edited or added
-    std::vector<Index> touched() const;     // their numbers, ascending
+    Index edited_rows() const { return edited_rows_; }  // rows that change() found edited or added
+    std::vector<Index> touched() const;                 // their numbers, ascending
 
     // Without the abandoned places: the overlay's rows in the order of their numbers, and where they were.
     std::pair<RowRegister, std::vector<Index>> compacted() const;
@@ -93,7 +95,7 @@ private:
     double& s(Index place) const {
         return place < base_.size() ? base_.s(place) : overlay_.s(place - base_.size());
     }
-    void require_given_out(Numbers rows) const;
+    void require_given_out(RowNumbers rows) const;
     std::vector<std::size_t> first_notes() const;
     void note(Index row);
     void leave(Index place);
@@ -101,12 +103,12 @@ private:
 
     std::vector<Index> place_;
     WeightedTargets base_, overlay_;
-    Index abandoned_ = 0, edits_ = 0;
+    Index abandoned_places_ = 0, edited_rows_ = 0;
     std::pair<Index, Index> counts_ = {0, 0};
     bool classes_;
 
     std::vector<Note> notes_;
-    Index began_numbers_ = 0, began_overlay_ = 0, began_abandoned_ = 0;
+    Index began_row_count_ = 0, began_overlay_ = 0, began_abandoned_places_ = 0;
     std::pair<Index, Index> began_counts_ = {0, 0};
 };
 

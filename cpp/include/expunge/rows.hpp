@@ -1,71 +1,180 @@
 #pragma once
-// A row view: how kernels see a matrix X (n, d), whatever its storage. Nothing is owned.
-//
-//   rows(), columns()         n, and d: the columns that are seen
-//   width()                   the length of the vectors that its panels take: spread(theta) widens theta
-//                             (d,) to it, collect(sums) narrows sums over rows back to (d,)
-//   panel(first, m)           m rows: multiply, add_transposed, add_product of both, stored; map: those of
-//                             f(X), f one of Entry, Magnitude, Square
-//   panel_rows()              rows summed before they join the total: p of E19
-//   rows_in_cache()           rows that a panel should have, at most max_panel_rows
-//   add_additions(k)          how many additions a term of each column's sum goes through (E19)
-//   add_gram(w, H, before)    H += X^T diag(w) X; before(first, m) is called ahead of reading these rows
-//   gram_by_panels            whether those are panels of panel_rows(), near then, or all rows
-//   gram_parts()              into how many slices that is best split for threads, whatever their number
-//   entries(), gram_work()    stored entries, and what add_gram costs where multiply and add_transposed
-//                             together cost entries()
-//   select(kept)              the same rows, fewer columns
-//   slice(first, m)           m rows of them, the same columns
-//   transposed()              X^T, dense rows only, and only where has_transpose()
+// A row view: how the core sees a matrix X (n, d), whatever its storage, a value. Nothing is owned.
+#include <algorithm>
 #include <cstdint>
-#include <stdexcept>
-#include <string>
-#include <variant>
+#include <limits>
+#include <optional>
+#include <type_traits>
+#include <vector>
 
-#include "expunge/dense_rows.hpp"
-#include "expunge/sparse_rows.hpp"
+#include "expunge/columns.hpp"
+#include "expunge/function_ref.hpp"
+#include "expunge/types.hpp"
 
 namespace expunge {
 
-using Rows = std::variant<DenseRows<double>, DenseRows<float>, SparseRows<double, std::int32_t>,
-                          SparseRows<double, std::int64_t>, SparseRows<float, std::int32_t>,
-                          SparseRows<float, std::int64_t>>;
-
-inline Index rows(const Rows& X) {
-    return std::visit([](const auto& view) { return view.rows(); }, X);
+// Throws what a status says: `canonical`, whether the indices of X were looked at before.
+[[noreturn]] EXPUNGE_COLD void fail(Status status, bool canonical);
+inline void require_fine(Status status, bool canonical) {
+    if (status != Status::fine) fail(status, canonical);
 }
 
-inline Rows slice(const Rows& X, Index first, Index m) {
-    if (first < 0 || m < 0 || first > rows(X) - m)
-        throw std::invalid_argument("rows " + std::to_string(first) + " to " + std::to_string(first + m) +
-                                    " are asked for, of " + std::to_string(rows(X)));
-    return std::visit([&](const auto& view) -> Rows { return view.slice(first, m); }, X);
-}
-
-// A reference to what is called ahead of reading rows [first, first + m) of `part`, a slice of X, and may set
-// their weights; or to nothing. Each part is one thread's.
-class BeforePanel {
+// m rows of f(X), f of Read.
+class RowPanel {
 public:
-    BeforePanel() = default;
-    template <class F>
-    BeforePanel(const F& f)
-        : context_(&f), call_([](const void* context, Index part, Index first, Index m) {
-              (*static_cast<const F*>(context))(part, first, m);
-          }) {}
-    void operator()(Index part, Index first, Index m) const {
-        if (call_) call_(context_, part, first, m);
+    // The rows and the columns that are seen must outlive it. All width() columns are taken and summed.
+    explicit RowPanel(const PanelView& view) : view_(view) {}
+
+    // The same rows, of which something else is read.
+    RowPanel map(Read read) const {
+        RowPanel mapped(*this);
+        mapped.view_.read = read;
+        return mapped;
     }
 
+    // eta (m,) = f(X) theta + offset
+    void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta, double offset = 0.0) const {
+        require_fine(kernels().multiply(view_, theta.data(), offset, eta.data()));
+    }
+    // eta (m,) = X theta + offset, x_v (m,) = X v + v_offset, where `both` is theta and v spread together.
+    void multiply(const VectorRef& both, Eigen::Ref<Vector> eta, Eigen::Ref<Vector> x_v, double offset = 0.0,
+                  double v_offset = 0.0) const {
+        require_fine(kernels().multiply_two(view_, both.data(), offset, v_offset, eta.data(), x_v.data()));
+    }
+    // g (width,) += f(X)^T r
+    void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
+        require_fine(kernels().add_transposed(view_, r.data(), g.data()));
+    }
+    // g (width,) += X^T r, r = w (X theta + offset); returns the sum of r. Row by row, additions would wait
+    // for the row's product.
+    double add_product(const VectorRef& w, const VectorRef& theta, double offset, Eigen::Ref<Vector> g) const;
+
+    // How many entries of each row are stored (m,).
+    void count_stored(Eigen::Ref<Vector> counts) const {
+        require_fine(kernels().count_stored(view_, counts.data()));
+    }
+
+    const PanelView& view() const { return view_; }
+
 private:
-    const void* context_ = nullptr;
-    void (*call_)(const void* context, Index part, Index first, Index m) = nullptr;
+    void require_fine(Status status) const { expunge::require_fine(status, view_.X.canonical); }
+
+    PanelView view_;
 };
 
-// H (d, d), lower triangle, += X^T diag(w) X for weights of either sign.
-void add_gram(const Rows& X, const double* w, Eigen::Ref<Matrix> H, BeforePanel before = {});
+// As many columns as indices can name, at most.
+template <class I>
+std::size_t most_of_indices(Index count) {
+    return static_cast<std::size_t>(std::min<Index>(count, std::numeric_limits<I>::max()));
+}
 
-// The largest Euclidean norm of a row; infinity where a square overflows, be its column seen or not.
-double largest_norm(const Rows& X);
+class RowsView {
+public:
+    // Entries of row i and column j at i row_stride + j column_stride.
+    template <class T>
+    static RowsView dense(const T* data, Index n, Index row_stride, Index column_stride, Runs columns) {
+        Storage X;
+        X.scalar = scalar_of<T>();
+        X.data = data;
+        X.row_stride = row_stride;
+        X.column_stride = column_stride;
+        return {X, n, count(columns), std::move(columns)};
+    }
+    // canonical: whether indices are known to be within X and to ascend in every row; else panels find out.
+    // stored: how long data and indices are; by default as the last row says.
+    template <class T, class I>
+    static RowsView csr(const T* data, const I* indices, const I* indptr, Index n, Index width, Runs columns,
+                        bool canonical = true, std::optional<Index> stored = std::nullopt) {
+        Storage X;
+        X.kind = Kind::csr;
+        X.scalar = scalar_of<T>();
+        X.index_type = sizeof(I) == 4 ? IndexType::int32 : IndexType::int64;
+        X.canonical = canonical;
+        X.data = data;
+        X.indices = indices;
+        X.indptr = indptr;
+        X.entries = most_of_indices<I>(stored.value_or(static_cast<Index>(indptr[n])));
+        X.width = most_of_indices<I>(width);
+        return {X, n, width, std::move(columns)};
+    }
+
+    Index rows() const { return n_; }
+    Index columns() const { return d_; }  // that are seen
+    // The length of the vectors that panels take: spread(theta) widens theta (d,) to it, collect(sums)
+    // narrows sums over rows back to (d,).
+    Index width() const { return width_; }
+    double entries() const { return entries_; }  // stored
+    // What add_gram costs where multiply and add_transposed together cost entries().
+    double gram_work() const;
+    bool same_rows(const RowsView& other) const {
+        return X_ == other.X_ && n_ == other.n_ && columns_ == other.columns_;
+    }
+    RowsView select(const std::vector<Index>& kept) const;  // fewer columns
+    RowsView slice(Index first, Index m) const;             // m rows of them
+    // X^T: of dense rows only, and where the columns that are seen are one run.
+    bool has_transpose() const { return dense() && columns_.size() == 1; }
+    RowsView transposed() const;
+
+    Index panel_rows() const;     // rows summed before they join the total: p of E19
+    Index rows_in_cache() const;  // rows that a panel should have, at most max_panel_rows
+    // Rows [first, first + m): X itself where its layout allows, else packed into the workspace.
+    RowPanel panel(Index first, Index m, Workspace& workspace, Read read = Read::entry) const;
+
+    VectorRef spread(const VectorRef& theta, Workspace& workspace) const;
+    // As panels multiply two vectors at once.
+    VectorRef spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const;
+    void collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const;
+
+    // k (d,) += how many additions a term of each column's sum goes through (E19).
+    void add_additions(Eigen::Ref<Vector> k) const;
+    Index largest_row() const;  // entries that it stores
+
+    // Before rows [first, first + m) of `part`, a slice of X, are read. Each part is one thread's.
+    using BeforePanel = FunctionRef<void(Index part, Index first, Index m)>;
+    // H (d, d), lower triangle, += X^T diag(w) X for weights of either sign; rows of weight 0 cost nothing.
+    // `before` may set the weights of the rows that it is called for.
+    void add_gram(const double* w, Eigen::Ref<Matrix> H) const;
+    void add_gram(const double* w, Eigen::Ref<Matrix> H, BeforePanel before) const;
+    bool gram_by_panels() const { return dense(); }  // whether those are panels of panel_rows(), or all rows
+    Index gram_parts() const;  // into how many slices that is best split for threads, whatever their number
+
+    // The largest Euclidean norm of a row; infinity where a square overflows, be its column seen or not.
+    double largest_norm() const;
+
+    // ---- CSR only ----
+    // Throws unless rows follow each other within the entries.
+    void require_order() const;
+    // Throws unless indices are within X; whether they ascend in every row, none twice.
+    bool is_canonical() const;
+    // found[i] (n,) becomes whether row i holds anything but 0 in some of these columns of X as stored.
+    // Returns how many entries do.
+    Index find_rows(const std::vector<Index>& columns, bool* found) const;
+
+private:
+    RowsView(const Storage& X, Index n, Index width, Runs columns);
+
+    template <class T>
+    static Scalar scalar_of() {
+        static_assert(std::is_same_v<T, double> || std::is_same_v<T, float>);
+        return std::is_same_v<T, double> ? Scalar::float64 : Scalar::float32;
+    }
+    bool dense() const { return X_.kind == Kind::dense; }
+    Index item() const { return X_.scalar == Scalar::float64 ? sizeof(double) : sizeof(float); }
+    const void* row_at(Index first) const;
+    PanelView panel_as_it_lies(Index first, Index m) const;
+    PanelView packed_panel(Index first, Index m, Workspace& workspace) const;
+    void add_dense_gram(const double* w, Eigen::Ref<Matrix> H, FunctionRef<void(Index, Index)> before) const;
+    void add_csr_gram(const double* w, Eigen::Ref<Matrix> H) const;
+
+    Storage X_;
+    Index n_, width_, d_;
+    Runs columns_;
+    Run whole_;       // all d columns of a packed panel
+    double entries_;  // as they were: panels are to stay of one size
+};
+
+// m rows of X; throws where there are not so many.
+RowsView slice(const RowsView& X, Index first, Index m);
 
 // The largest of some squared norms and of those before; infinity for NaN: what overflows has no known bound.
 double larger_norm2(double largest, const VectorRef& norm2);

@@ -17,13 +17,8 @@ public:
     AnchoredStatistics(const Objective& J, std::shared_ptr<const Anchor> anchor, const Evaluation& at,
                        double floor, double largest_norm);
 
-    // All that they are, as saved.
-    struct State {
-        std::shared_ptr<const Anchor> anchor;
-        Loss loss;
-        Vector penalty;  // (p,), 0 at the intercept
-        bool fit_intercept = false;
-        Vector gradient;                  // g_a (p,)
+    // What the rows add up to beside g_a and H_a.
+    struct Tallies {
         double value = 0.0;               // J(theta_a)
         double rows = 0.0, weight = 0.0;  // of positive weight; the sum of weights
         double largest_norm = 0.0;        // R of E10, at least
@@ -31,6 +26,16 @@ public:
         double gradient_norm = 0.0;       // the sum of |g_a| over edits, in units of 1/u
         double hessian_rounding = 0.0;    // e_H without that of its representation
         double edits = 0.0;               // rows edited since the anchor
+        bool operator==(const Tallies&) const = default;
+    };
+    // All that they are, as saved.
+    struct State {
+        std::shared_ptr<const Anchor> anchor;
+        Loss loss;
+        Vector penalty;  // (p,), 0 at the intercept
+        bool fit_intercept = false;
+        Vector gradient;  // g_a (p,)
+        Tallies tallies;
     };
     explicit AnchoredStatistics(State state);
     const State& state() const { return state_; }

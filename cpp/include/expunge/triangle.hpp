@@ -1,16 +1,11 @@
 #pragma once
-// What is done often with a lower triangle, faster than by Eigen's kernels. One vector meets eight columns at
-// a time: each entry is read once, and a column does not wait for the one before it.
+// What is done often with a lower triangle, by kernels.
 #include "expunge/types.hpp"
 
 namespace expunge {
 
 // S x, S (p, p) symmetric with the lower triangle `lower`.
 Vector multiply_symmetric(const Matrix& lower, const VectorRef& x);
-
-// lower (p, p) += sign A A^T, A (p, m).
-void add_product(Eigen::Ref<Matrix> lower, const Eigen::Ref<const Matrix, 0, Eigen::OuterStride<>>& A,
-                 double sign);
 
 // Solves with L (p, p) lower triangular. Its diagonal blocks of eight columns are inverted beforehand, which
 // changes no more than how long one block waits for the other; what is left over, fewer than eight columns at

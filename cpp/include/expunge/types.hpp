@@ -1,14 +1,15 @@
 #pragma once
 #include <Eigen/Core>
+#include <type_traits>
+
+#include "expunge/kernels.hpp"
 
 namespace expunge {
 
-using Index = Eigen::Index;
+static_assert(std::is_same_v<Index, Eigen::Index>);
 using Vector = Eigen::VectorXd;
 using VectorRef = Eigen::Ref<const Vector>;
 using Matrix = Eigen::MatrixXd;  // column-major; symmetric matrices keep their lower triangle only
 using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-constexpr double u = 0x1p-53;  // unit roundoff of float64
 
 }  // namespace expunge

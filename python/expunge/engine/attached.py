@@ -200,7 +200,7 @@ class Attached:
         anchor, current, statistics = state.anchor, state.hessian_is_current, state.statistics
         if not rows.any:
             return None, statistics, anchor, current
-        many = 4 * register.edits > register.weighty  # so many that H is better assembled anew
+        many = 4 * register.edited_rows > register.weighted_rows  # so many that H is better assembled anew
         if statistics is not None and not (many and not problem.constant_hessian):
             statistics, difference = rows.edit(statistics, state.theta)
             edited = statistics.anchor
@@ -279,7 +279,7 @@ class Attached:
             return objective.evaluate(theta), 1
         if not staged.dropped.size:
             return known, 0
-        few = 4 * staged.revoked_rows.size <= data.register.weighty
+        few = 4 * staged.revoked_rows.size <= data.register.weighted_rows
         if not (
             few and sparse.issparse(data.X) and (block is None or in_low_dimension(objective, theta.size))
         ):
@@ -519,8 +519,8 @@ def without_curvature(at: _core.Evaluation) -> _core.Evaluation:
 def _rows_touched(data: CorrectedData, touched: Touched) -> int:
     register = data.register
     if not touched.revoked:
-        return register.edits
-    return _union([register.touched(), *touched.revoked_rows], register.numbers).size
+        return register.edited_rows
+    return _union([register.touched(), *touched.revoked_rows], register.row_count).size
 
 
 def _union(rows: list[NDArray[np.int64]], n: int) -> NDArray[np.int64]:

@@ -234,7 +234,7 @@ class CorrectedData(Data):
     @property
     def n_rows(self) -> int:
         """Row numbers given out so far, removed rows included."""
-        return self.register.numbers
+        return self.register.row_count
 
     def blocks(self) -> Blocks:
         """D' as the core takes it: the base, with weight 0 where the overlay or nothing stands instead."""
@@ -353,7 +353,7 @@ class CorrectedData(Data):
 
     def rows(self, given: Any) -> Index:
         """Row numbers from a request. Whether they are in the data still is seen where they are edited."""
-        return as_indices(given, self.register.numbers, "row")
+        return as_indices(given, self.register.row_count, "row")
 
     # --- the edits of a request
 
@@ -449,12 +449,12 @@ class CorrectedData(Data):
 
         The data stay what they are.
         """
-        if not self._revoked_entries and not self.register.abandoned:
+        if not self._revoked_entries and not self.register.abandoned_places:
             return
         few_columns = (
             self._revoked_entries > 0 and sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz
         )
-        if not few_columns and 2 * self.register.abandoned <= len(self.overlay_X):
+        if not few_columns and 2 * self.register.abandoned_places <= len(self.overlay_X):
             return
         register, places = self.register.compacted()
         X, overlay = self.X, take(self.overlay_X.matrix(), places - self.X.shape[0])

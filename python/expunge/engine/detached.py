@@ -128,7 +128,7 @@ class Detached:
     def profile(self, state: State, bound: float, problem: Problem) -> float:
         """The profile residual at most (E10); `bound` is that of the whole gradient."""
         assert state.statistics is not None
-        return bound * (state.statistics.numbers[3] if problem.fit_intercept else 1.0)
+        return bound * (state.statistics.tallies.largest_norm if problem.fit_intercept else 1.0)
 
     def kept_profile(self, profile: float, most: float) -> float:
         """What the state remembers of it: no digits of the rows of a request."""

@@ -38,7 +38,16 @@ KIND, VERSION = "unlearner", 2
 READABLE = (1, 2)
 _MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
 _MOST = 2**53  # of whatever is counted
-_NUMBERS = 8  # of statistics: see AnchoredStatistics::State
+_TALLIES = (  # of statistics, in the order of "statistics.numbers"
+    "value",
+    "rows",
+    "weight",
+    "largest_norm",
+    "gradient_rounding",
+    "gradient_norm",
+    "hessian_rounding",
+    "edits",
+)
 
 
 @dataclass(frozen=True)
@@ -232,7 +241,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["statistics.theta"] = statistics.anchor.theta
         entries["statistics.hessian"] = statistics.anchor.hessian
         entries["statistics.gradient"] = statistics.at.gradient
-        entries["statistics.numbers"] = np.array(statistics.numbers)
+        entries["statistics.numbers"] = np.array([getattr(statistics.tallies, name) for name in _TALLIES])
     for name in ("theta", "residual", *(name for name in entries if name.startswith("statistics."))):
         if not np.isfinite(entries.get(name, 0.0)).all():
             raise ValueError(
@@ -491,11 +500,13 @@ def _statistics(
     theta = entries.floats("statistics.theta", p)
     hessian = entries.floats("statistics.hessian", p, p)
     gradient = entries.floats("statistics.gradient", p)
-    numbers = entries.floats("statistics.numbers", _NUMBERS)
+    numbers = entries.floats("statistics.numbers", len(_TALLIES))
     if not np.array_equal(hessian, hessian.T):
         raise ValueError("statistics.hessian is not symmetric")
-    never_below = np.delete(numbers, (0, 2))  # J and the weight may round below 0
-    if never_below.min() < 0 or numbers[1] != int(counts.sum()):
+    tallies = dict(zip(_TALLIES, numbers.tolist(), strict=True))
+    may_round_below_0 = ("value", "weight")
+    never_below = [value for name, value in tallies.items() if name not in may_round_below_0]
+    if min(never_below) < 0 or tallies["rows"] != int(counts.sum()):
         raise ValueError("statistics.numbers cannot be those of such rows")
     statistics = _core.AnchoredStatistics.restored(
         theta,
@@ -504,7 +515,7 @@ def _statistics(
         problem.loss,
         problem.penalty(d),
         problem.fit_intercept,
-        numbers.tolist(),
+        _core.Tallies(**tallies),
     )
     statistics.anchor.solve(np.zeros(p))  # raises unless the Hessian is positive definite
     return statistics

@@ -1,18 +1,15 @@
 #pragma once
 // Products of sparse rows by gathers of AVX-512, where the processor has fast ones.
+#include <Eigen/Core>
 #include <cstdint>
 
-#include "expunge/types.hpp"
+#include "expunge/kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512VL__)
 #define EXPUNGE_GATHERS  // intrinsics come with Eigen
 #endif
 
-namespace expunge {
-
-// Whether products gather: not at first, and never where there are no gathers.
-bool gathers();
-void set_gathers(bool on);
+namespace expunge::kernel {
 
 #ifdef EXPUNGE_GATHERS
 
@@ -88,4 +85,4 @@ Eigen::Array<double, vectors, 1> gathered_products(const T* x, const I* at, Inde
 
 #endif
 
-}  // namespace expunge
+}  // namespace expunge::kernel

@@ -1,0 +1,44 @@
+#include "expunge/layout.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <variant>
+
+namespace expunge {
+
+namespace {
+
+constexpr Index block = 32;  // rows and columns: what is read and what is written stay in the cache together
+
+// Calls visit(j, i, rows, columns) for every block (i, j) that is not above the diagonal.
+template <class Visit>
+void each_lower_block(Index p, Visit&& visit) {
+    for (Index j = 0; j < p; j += block)
+        for (Index i = j; i < p; i += block) visit(j, i, std::min(block, p - i), std::min(block, p - j));
+}
+
+}  // namespace
+
+void copy_lower(Index p, const double* from, double* to) {
+    each_lower_block(p, [&](Index j, Index i, Index rows, Index columns) {
+        for (Index l = j; l < j + columns; ++l)
+            for (Index k = i; k < i + rows; ++k) to[k + l * p] = from[k * p + l];
+    });
+}
+
+void symmetric_of_lower(Index p, const double* from, double* to) {
+    each_lower_block(p, [&](Index j, Index i, Index rows, Index columns) {
+        for (Index l = j; l < j + columns; ++l)
+            for (Index k = std::max(i, l); k < i + rows; ++k) to[l + k * p] = to[k + l * p] = from[k + l * p];
+    });
+}
+
+bool are_targets(const Loss& loss, const double* y, Index n) {
+    return std::visit([&](auto l) { return std::count_if(y, y + n, l.contains) == n; }, loss);
+}
+
+bool are_weights(const double* s, Index n) {
+    return std::count_if(s, s + n, [](double w) { return w >= 0.0 && std::isfinite(w); }) == n;
+}
+
+}  // namespace expunge
