@@ -592,6 +592,7 @@ def gradient_and_floor_of(model, data):
 # Detaching
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["float64_c", "csr_int32"])
 @each_loss
 def test_nothing_of_the_rows_stays_alive(loss, form):

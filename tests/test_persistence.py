@@ -475,6 +475,7 @@ def peak_of(call):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:residual")
 @pytest.mark.parametrize("layout", ["c", "f", "csr_int32", "csr_int64"])
 def test_a_save_with_rows_holds_a_panel_of_them_and_a_load_holds_them_once(layout, tmp_path, monkeypatch):
@@ -1225,6 +1226,7 @@ for i in range(rounds):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_killed_save_leaves_the_old_or_the_new_file(tmp_path):
     paths = [str(Path(ex.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
