@@ -72,6 +72,7 @@ def told(found, audit):
 # --- the right mechanism passes
 
 
+@pytest.mark.slow
 def test_the_right_output_mechanism_passes_in_nearly_all_seeds():
     audits = [audit(seed, *kind, confidence=0.95) for kind in KINDS for seed in range(10)]
     assert sum(one.falsified for one in audits) <= 0.05 * len(audits)
@@ -79,6 +80,7 @@ def test_the_right_output_mechanism_passes_in_nearly_all_seeds():
     assert {one.runs for one in audits} == {RUNS}
 
 
+@pytest.mark.slow
 def test_the_right_rounding_and_objective_pass_in_nearly_all_seeds():
     rounding = [audit(seed, *kind, mechanism="rounding", runs=60) for kind in KINDS for seed in range(5)]
     noisy = [objective(seed, fit_intercept) for fit_intercept in (False, True) for seed in range(10)]
@@ -86,6 +88,7 @@ def test_the_right_rounding_and_objective_pass_in_nearly_all_seeds():
         assert sum(one.falsified for one in audits) <= 0.05 * len(audits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mechanism", ["output", "rounding", "objective"])
 @pytest.mark.parametrize("against", ["retraining", "minimiser"])
 def test_either_comparison_passes(mechanism, against):
@@ -105,6 +108,7 @@ REQUESTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
 def test_every_request_passes(request_):
     assert not audit(1, request=request_, runs=60).falsified
@@ -173,6 +177,7 @@ def test_a_release_of_our_own_that_does_the_same_passes(loss, fit_intercept):
     assert not audit(0, loss, fit_intercept, release=unverified(SIGMA)).falsified
 
 
+@pytest.mark.slow
 @each_kind
 @each_seed
 def test_noise_three_times_too_small_on_one_side_is_flagged(loss, fit_intercept, seed):
@@ -183,6 +188,7 @@ def test_noise_three_times_too_small_on_one_side_is_flagged(loss, fit_intercept,
     assert [separation.name for separation in found.separations] == ["unlearned", "canary"]
 
 
+@pytest.mark.slow
 @each_kind
 @each_seed
 def test_doing_nothing_is_flagged(loss, fit_intercept, seed):
@@ -196,6 +202,7 @@ def one_row_left_in(un, request):
     un.apply(ex.RemoveRows(request.rows[:-1]))
 
 
+@pytest.mark.slow
 @each_kind
 @each_seed
 def test_a_row_left_in_is_flagged(loss, fit_intercept, seed):
@@ -208,6 +215,7 @@ def stale(un, request):
     un.apply(request, method="second_order", hessian="original")
 
 
+@pytest.mark.slow
 @each_kind
 @each_seed
 def test_a_stale_hessian_without_settling_is_flagged(loss, fit_intercept, seed):
@@ -228,6 +236,7 @@ def with_old_intercept(seed, loss, **options):
     return release
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["squared", "logistic"])
 @pytest.mark.parametrize("mechanism", ["output", "rounding"])
 @each_seed
@@ -250,6 +259,7 @@ def test_an_intercept_off_by_one_bit_is_flagged():
     assert audit(0, release=release, runs=60).reasons == (f"unlearned: {wrong}", f"canary: {wrong}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", [lambda un, request: None, one_row_left_in])
 @each_seed
 def test_rounding_and_objective_flag_requests_not_granted(bug, seed):
@@ -285,6 +295,7 @@ def test_the_objective_flags_the_old_intercept_and_a_stale_hessian(seed):
     assert found.worst_residual > found.tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoilt",
     [
@@ -303,6 +314,7 @@ def test_other_noise_is_told_by_statistics_alone(spoilt):
     assert told(found.separations[0], found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "released",
     [
@@ -388,6 +400,7 @@ def audit_minimiser(kind):
     return np.ravel(model(*kind, tol=1e-12).fit(np.delete(X, ROWS, axis=0), np.delete(y, ROWS)).coef_)
 
 
+@pytest.mark.slow
 def test_the_canary_is_as_far_as_the_claim_allows_and_seen():
     """Lower bounds near the truth: not below 0.7 of a mu that is large enough to be seen."""
     for against, kind in (("retraining", ("squared", False)), ("minimiser", ("squared", True))):

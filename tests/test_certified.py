@@ -209,6 +209,7 @@ CASES = {
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
+@pytest.mark.slow
 @long_double
 @pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")
 @each_case
@@ -240,6 +241,7 @@ def test_no_bound_is_below_the_residual(case):
     assert (proven > 0) == (tolerance > 1e-8)
 
 
+@pytest.mark.slow
 @long_double
 @each_case
 def test_certificates_state_no_less_than_the_residual_and_the_distance(case):
@@ -310,6 +312,7 @@ def noisy_drebin_model(sigma, random_state=None):
 each_count = pytest.mark.parametrize("count", [10, 50, 100])
 
 
+@pytest.mark.slow
 @each_count
 @pytest.mark.parametrize(
     ("mechanism", "tolerance"),
@@ -339,6 +342,7 @@ def test_released_models_score_as_retraining_on_drebin(count, mechanism, toleran
                 assert equal_to_3_decimals(value, expected[name]), name
 
 
+@pytest.mark.slow
 @each_count
 def test_noise_for_the_residual_of_a_second_order_update_costs_drebin_its_scores(count):
     """The source paper's way. It says that equal scores, above, are no matter of course.

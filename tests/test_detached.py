@@ -32,7 +32,7 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge.engine import data as data_module
+from expunge.engine.by_value import DetachedData
 from expunge.losses import LOSSES
 
 NEWTON = {"method": "second_order"}
@@ -212,14 +212,14 @@ def test_a_long_list_is_one_edit_and_one_step(monkeypatch):
     X, y, _ = data.rows
     un = without_rows(data, "logistic")
     edits = []
-    finish = data_module.DetachedData.finish
+    finish = DetachedData.finish
 
     def recorded(self):
         before, after = finish(self)
         edits.append((before, after))
         return before, after
 
-    monkeypatch.setattr(data_module.DetachedData, "finish", recorded)
+    monkeypatch.setattr(DetachedData, "finish", recorded)
     update = un.apply([ex.Edit(before=(X[k : k + 1], y[k : k + 1])) for k in range(2000)])
     assert update.rows_touched == 2000
     assert [(len(before), len(after)) for before, after in edits] == [(1, 1)]
@@ -592,6 +592,7 @@ def gradient_and_floor_of(model, data):
 # Detaching
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["float64_c", "csr_int32"])
 @each_loss
 def test_nothing_of_the_rows_stays_alive(loss, form):

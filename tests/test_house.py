@@ -504,7 +504,11 @@ def test_kernels_and_their_twins_take_the_same_arguments(name):
 def importable():
     """Dotted names of all modules but the compiled ones and those that run when imported."""
     names = ("expunge", *(m.name for m in pkgutil.walk_packages(expunge.__path__, "expunge.")))
-    return [name for name in names if not name.startswith(("expunge._native", "expunge._kernels_", "expunge.__main__"))]
+    return [
+        name
+        for name in names
+        if not name.startswith(("expunge._native", "expunge._kernels_", "expunge.__main__"))
+    ]
 
 
 @pytest.mark.parametrize("name", importable())

@@ -540,6 +540,7 @@ def assert_follows(un, data, seed):
 each_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 
 
+@pytest.mark.slow
 @each_verb
 def test_an_interrupt_at_any_line_leaves_all_as_before_or_after(verb):
     count, done = interrupt(verb, ((n,) for n in range(1, 10_000, max(1, verb.every // MANY))))
@@ -548,6 +549,7 @@ def test_an_interrupt_at_any_line_leaves_all_as_before_or_after(verb):
     assert not list(Path().glob(".expunge-*"))
 
 
+@pytest.mark.slow
 @each_verb
 def test_a_second_interrupt_some_lines_later_leaves_all_as_before_or_after(verb):
     step = max(1, 12 * verb.every // MANY)
@@ -738,6 +740,7 @@ def is_free(lock):
     return bool(got)
 
 
+@pytest.mark.slow
 @needs_signals
 @pytest.mark.parametrize("form", ["dense", "csr"])
 @each_loss

@@ -473,6 +473,7 @@ def distinct(arrays):
     return {(array.shape, array.tobytes()) for array in arrays}
 
 
+@pytest.mark.slow
 @each_estimator
 @with_and_without_intercept
 @pytest.mark.parametrize("method", ["predict", "decision_function", "predict_proba"])
@@ -494,6 +495,7 @@ def test_threads_predict_with_the_theta_before_or_after_a_change(Estimator, fit_
     assert distinct(answers) == distinct(expected)
 
 
+@pytest.mark.slow
 @each_estimator
 def test_threads_predict_with_the_columns_before_or_after_a_change(Estimator):
     pd = pytest.importorskip("pandas")

@@ -475,6 +475,7 @@ def peak_of(call):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:residual")
 @pytest.mark.parametrize("layout", ["c", "f", "csr_int32", "csr_int64"])
 def test_a_save_with_rows_holds_a_panel_of_them_and_a_load_holds_them_once(layout, tmp_path, monkeypatch):
@@ -1017,7 +1018,7 @@ def test_a_forged_value_is_an_error_before_it_does_harm(case, forgeable, tmp_pat
 
 
 @pytest.mark.parametrize("error", [RuntimeError, TypeError, IndexError, OverflowError, ZeroDivisionError])
-@pytest.mark.parametrize(("owner", "name"), [(ex.Unlearner, "_restore"), (saved, "_statistics")])
+@pytest.mark.parametrize(("owner", "name"), [(saved.Saved, "engine"), (saved, "_statistics")])
 def test_whatever_a_file_makes_go_wrong_names_the_file(owner, name, error, files, tmp_path, monkeypatch):
     def fail(*_):
         raise error("so")
@@ -1044,7 +1045,7 @@ def test_what_may_be_set_to_whole_numbers_or_infinity_comes_back(include_rows, t
 @pytest.mark.parametrize("value", [np.nan, -1.0])
 def test_what_could_not_be_loaded_is_not_saved(name, value, tmp_path):
     un = unlearner(make_data("squared"), "squared", True)
-    setattr(un, f"_{name}", value)
+    setattr(inside(un), name, value)
     with pytest.raises(ValueError, match=f"{name} must be"):
         un.save(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
@@ -1225,6 +1226,7 @@ for i in range(rounds):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_killed_save_leaves_the_old_or_the_new_file(tmp_path):
     paths = [str(Path(ex.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]

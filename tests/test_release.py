@@ -484,30 +484,6 @@ def test_a_tolerance_above_the_budget_is_refused_where_it_fails():
         ex.Unlearner(model, X, y, tolerance=1.0, epsilon=EPSILON, delta=DELTA)
 
 
-def test_what_exceeds_a_budget_is_settled_retrained_or_refused():
-    def never():
-        raise AssertionError("this was not asked for")
-
-    def profile_of(chosen):
-        return {"within": 1.0, "beyond": 1.5, "lost": np.nan}[chosen]
-
-    held = {name: release.Budget(0.5, 1e-5, 0.1, name, 1.0, 0.0) for name in ("settle", "retrain", "raise")}
-    for budget in held.values():
-        assert budget.within("within", profile_of, never, never) == "within"
-        assert budget.with_spent(0.25).left == 0.75
-    for beyond in ("beyond", "lost"):
-        assert held["settle"].within(beyond, profile_of, lambda: "within", never) == "within"
-        assert held["retrain"].within(beyond, profile_of, never, lambda: "within") == "within"
-        for budget in held.values():
-            with pytest.raises(ex.CertificateError, match="the profile residual is at most"):
-                budget.within(beyond, profile_of, lambda: "beyond", lambda: "lost")
-    nothing = release.NoBudget()
-    assert nothing.within("lost", never, never, never) == "lost"
-    nothing.check(np.inf)
-    assert nothing.with_spent(0.0) is None
-    assert nothing.total == np.inf
-
-
 def until_refused(un, requests, check=lambda k: None):
     """How many requests the budget allows; a refused one changes nothing."""
     for k, request in enumerate(requests):

@@ -667,6 +667,7 @@ def test_twenty_thousand_columns(loss):
 # Histories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csr_int32", "csr_float32", "csr_explicit_zeros"])
 @each_intercept
 @each_loss

@@ -80,9 +80,7 @@ def test_every_step_of_a_stream_is_within_its_bound_and_the_tolerance(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tolerance", [1e-6, 1e-2, 1e9])
-@each_intercept
-@each_loss
+@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, tolerance=[1e-6, 1e-2, 1e9])
 def test_after_10_000_requests_the_model_is_within_its_bound_of_retraining(loss, fit_intercept, tolerance):
     data = make_data(loss, n=2000, d=D, weighted=True)
     un = unlearner(data, loss, fit_intercept, tolerance=1e-6)
@@ -241,6 +239,20 @@ def test_after_a_revocation_a_stream_goes_on(loss, fit_intercept):
     assert 0 in passes
     assert_vouched(un, update)
     assert_retrained(un, data)
+
+
+def test_rows_that_come_or_are_corrected_may_be_the_longest_on_which_bounds_rest():
+    data = make_data("logistic", n=200, d=D)
+    un = unlearner(data, "logistic", True)
+    for request in (ex.AddRows(7.0 * data.X[:2], data.y[:2]), ex.CorrectValues([3], [0], 1e3)):
+        un.apply(request)
+        data = data.after(request)
+        longest = np.linalg.norm(data.rows[0], axis=1).max()
+        assert inside(un).data.largest_norm >= longest * (1.0 - 1e-12)
+    before = inside(un).data.largest_norm
+    with pytest.raises(ValueError, match="row 5000 is out of range"):
+        un.apply([ex.AddRows(1e4 * data.X[:2], data.y[:2]), ex.RemoveRows([5000])])
+    assert inside(un).data.largest_norm == before
 
 
 def test_an_outlier_that_leaves_does_not_leave_its_rounding():

@@ -161,6 +161,7 @@ def panel_rows(X):
 SIZES = {"rows": {"n": 6000, "d": 40}, "columns": {"n": 300, "d": 1024}}  # threads share either of the two
 
 
+@pytest.mark.slow
 @pytest.mark.isa
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("loss", LOSSES)
@@ -200,6 +201,7 @@ def test_kernels_that_share_rows_equal_their_twins_for_any_number_of_threads(mon
             assert_allclose(found, 1.0, rtol=bound.of_floor(), atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.isa
 @pytest.mark.parametrize("loss", LOSSES)
 def test_products_of_a_wide_matrix_equal_their_twins_for_any_number_of_threads(monkeypatch, loss):
@@ -279,6 +281,7 @@ def test_statistics_equal_their_twin_for_any_number_of_threads(form):
         )  # it has terms for rounding
 
 
+@pytest.mark.slow
 @pytest.mark.isa
 def test_factors_equal_their_twins_for_any_number_of_threads():
     """p = 1,100, and as many columns as make threads worth it, in a matrix of condition 100."""
@@ -369,6 +372,7 @@ def at_import(code="", **environment):
     )
 
 
+@pytest.mark.slow
 def test_the_environment_says_how_many():
     assert at_import(EXPUNGE_NUM_THREADS="3").stdout.strip() == "3"
     for wrong in ("0", "many", "-1", "1.5", "999", ""):
@@ -377,6 +381,7 @@ def test_the_environment_says_how_many():
         assert f"EXPUNGE_NUM_THREADS={wrong!r}: expected an integer from 1 to 256" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity of processes")
 def test_affinity_is_honoured():
     cores = sorted(os.sched_getaffinity(0))

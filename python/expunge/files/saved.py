@@ -111,7 +111,7 @@ class Saved:
             rows = (*data.streamed(), data.n_rows)
         ours = isinstance(model, Ridge | LogisticRegression)
         residual = model.residual_ if ours else state.residual
-        if residual is not None and data.changed:  # it has digits of the rows of a request
+        if residual is not None and residual > engine.tolerance:  # it has digits of the rows of a request
             residual = power_of_two_above(residual)
         noise = _noise_kept(problem.noise, include_rows, include_noise)
         return cls(
