@@ -43,9 +43,9 @@ struct Objective::Gram {
     }
 };
 
-Objective::Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
+Objective::Objective(std::vector<Block> blocks, Loss loss, Vector penalty, bool fit_intercept,
                      double largest_norm, Vector noise)
-    : blocks_(std::move(blocks)), loss_(loss), penalty_(penalty), noise_(std::move(noise)),
+    : blocks_(std::move(blocks)), loss_(loss), penalty_(std::move(penalty)), noise_(std::move(noise)),
       fit_intercept_(fit_intercept), largest_norm_(largest_norm) {
     d_ = penalty_.size() - (fit_intercept ? 1 : 0);
     if (d_ < 0) throw std::invalid_argument("the penalty is empty, and the intercept is one more parameter");
@@ -281,7 +281,7 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
         if (bounded) longest_row = std::max(longest_row, block.rows.largest_row());
     const Vector every = Vector::Ones(measured ? d_ : 0);
     const double one = fit_intercept_ ? 1.0 : 0.0,
-                 for_each_norm = (static_cast<double>(longest_row) + 3.0) * theta.norm();
+                 for_each_norm = bounded ? (static_cast<double>(longest_row) + 3.0) * theta.norm() : 0.0;
     double rounding = 0.0, largest_norm2 = measured ? 0.0 : largest_norm * largest_norm;
     const auto measure = [&](const Here& here, Panel& norms, Sums& sums) {
         auto norm2 = as_vector(norms, here.m);
@@ -324,11 +324,12 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
 // 1/2 theta^T Lambda theta + b^T theta
 void Objective::add_penalty(const VectorRef& theta, Evaluation& at) const {
     const Vector pull = penalty_.cwiseProduct(theta);
-    at.value += 0.5 * theta.dot(pull);
-    at.gradient += pull;
+    const Index p = theta.size();
+    at.value += 0.5 * kernels().dot(p, theta.data(), pull.data());
+    kernels().add_scaled(p, 1.0, pull.data(), at.gradient.data());
     if (noise_.size() == 0) return;
-    at.value += noise_.dot(theta);
-    at.gradient += noise_;
+    at.value += kernels().dot(p, noise_.data(), theta.data());
+    kernels().add_scaled(p, 1.0, noise_.data(), at.gradient.data());
 }
 
 // Of the gradient of the same. Magnitudes, for Lambda theta was rounded before b took digits off it.

@@ -177,7 +177,7 @@ VectorRef RowsView::spread(const VectorRef& theta, Workspace& workspace) const {
 VectorRef RowsView::spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const {
     Eigen::Map<Vector> all(workspace.take(2 * width_), 2 * width_);
     if (dense()) {
-        all << theta, v;
+        std::copy_n(v.data(), d_, std::copy_n(theta.data(), d_, all.data()));
         return all;
     }
     if (d_ < width_) all.setZero();

@@ -1,5 +1,6 @@
 #pragma once
 // What walks over the rows of an Objective share.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -62,8 +63,7 @@ struct Objective::Sums {
     void clear(double* memory, Index width, Index ones_width) {
         new (&columns) Eigen::Map<Vector>(memory, width);
         new (&ones) Eigen::Map<Vector>(memory + width, ones_width);
-        columns.setZero();
-        ones.setZero();
+        std::fill_n(memory, width + ones_width, 0.0);
         intercept = weight = value = rounding = largest_norm2 = 0.0;
     }
     void add(const Sums& other) {

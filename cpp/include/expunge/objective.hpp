@@ -55,7 +55,7 @@ class Objective {
 public:
     // largest_norm: an upper bound of every |x_i|, or infinity where none is known. noise: b (p,), empty for
     // 0.
-    Objective(std::vector<Block> blocks, Loss loss, VectorRef penalty, bool fit_intercept,
+    Objective(std::vector<Block> blocks, Loss loss, Vector penalty, bool fit_intercept,
               double largest_norm = std::numeric_limits<double>::infinity(), Vector noise = Vector());
 
     Index rows() const { return n_; }
