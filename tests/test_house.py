@@ -269,6 +269,7 @@ def test_every_module_reports_its_instruction_set(isa):
     assert ("AVX" in info["simd"]) == (isa in ("x86-64-v3", "x86-64-v4"))
 
 
+@pytest.mark.slow
 @each_isa
 def test_the_environment_picks_the_instruction_set(isa):
     assert run(PRINT_ISA, EXPUNGE_ISA=isa).stdout.strip() == isa
