@@ -269,6 +269,7 @@ def test_rounding_and_objective_flag_requests_not_granted(bug, seed):
     assert objective(seed, unlearn=bug, runs=60).falsified
 
 
+@pytest.mark.slow
 @each_seed
 def test_the_objective_flags_too_little_noise_on_one_side(seed):
     def fitted_with_less(un, seed):
@@ -279,6 +280,7 @@ def test_the_objective_flags_too_little_noise_on_one_side(seed):
     assert found.worst_residual > found.tolerance
 
 
+@pytest.mark.slow
 @each_seed
 def test_the_objective_flags_the_old_intercept_and_a_stale_hessian(seed):
     old = model("logistic").fit(*data(seed)).intercept_
@@ -340,6 +342,7 @@ def test_a_column_left_in_is_flagged():
 # --- bugs on both sides
 
 
+@pytest.mark.slow
 def test_a_canary_shows_what_honest_residuals_hide(monkeypatch):
     """Noise three times too small on both sides, and models so near to the minimiser that none shows it."""
     right = Terms.apply
@@ -431,6 +434,7 @@ def gaussians(seed, mu, runs, d=3):
     return rng.standard_normal((runs, d)) + shift, rng.standard_normal((runs, d))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mu", [0.0, 0.5, 2.0])
 def test_bounds_are_rarely_above_the_truth(mu):
     error, delta, times = 0.05, 0.01, 200
@@ -562,6 +566,7 @@ def test_an_extra_that_is_missing_is_named(monkeypatch, name):
         found.plot() if name != "tqdm" else audit(0, runs=60, progress=True)
 
 
+@pytest.mark.slow
 def test_extras_are_imported_only_where_they_are_asked_for():
     code = "import sys, expunge.audit; assert not {'matplotlib', 'tqdm'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

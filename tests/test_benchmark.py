@@ -261,6 +261,7 @@ def whole(tmp_path_factory):
     return file, done.stdout
 
 
+@pytest.mark.slow
 def test_the_json_is_complete(whole):
     data = json.loads(whole[0].read_text())
     assert set(data) == {"schema", "machine", "seconds", "results"}
@@ -305,6 +306,7 @@ def test_a_filter_chooses_cases(capsys):
     assert "hessian" not in err
 
 
+@pytest.mark.slow
 def test_a_terminal_that_knows_no_formulas_still_gets_the_table():
     arguments = ["--filter", "gram, 2000 x 50", "--seconds", "1e-9"]
     done = subprocess.run(

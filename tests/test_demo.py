@@ -29,6 +29,7 @@ def table(tmp_path):
     return write_csv(tmp_path / "people.csv", ["age", "town", "income", "score", "bought"], rows)
 
 
+@pytest.mark.slow
 def test_the_demo_runs_as_a_module_and_says_that_exact_is_retraining():
     done = subprocess.run(
         [sys.executable, "-m", "expunge", "demo"], capture_output=True, text=True, timeout=300, check=False

@@ -359,6 +359,7 @@ def test_kernels_are_taken_from_a_table_of_kernels_alone():
         _core._module.use_kernels(capsule)
 
 
+@pytest.mark.slow
 @each_isa
 def test_the_environment_picks_the_instruction_set(isa):
     assert run(PRINT_ISA, EXPUNGE_ISA=isa).stdout.strip() == isa

@@ -743,6 +743,9 @@ def positive_definite(p, condition=1e2, seed=0):
 
 ORDERS = [1, 2, 5, 40, 300]
 each_size = pytest.mark.parametrize("p", ORDERS)
+each_size_of_a_twin = pytest.mark.parametrize(
+    "p", [*ORDERS[:-1], pytest.param(ORDERS[-1], marks=pytest.mark.slow)]
+)
 
 
 @each_size
@@ -830,7 +833,7 @@ WIDTHS = [0, 1, 2, 5, 45, 400]
 each_width = pytest.mark.parametrize("k", WIDTHS)
 
 
-@each_size
+@each_size_of_a_twin
 @each_width
 def test_an_update_gives_the_factor_of_the_sum(p, k):
     H, V = positive_definite(p), columns(p, k)
@@ -844,7 +847,7 @@ def test_an_update_gives_the_factor_of_the_sum(p, k):
         assert np.linalg.norm(lower - fresh) <= 1e-15 * 1e2 * np.linalg.norm(fresh)
 
 
-@each_size
+@each_size_of_a_twin
 @each_width
 def test_a_downdate_gives_the_factor_of_the_difference(p, k):
     H, V = positive_definite(p), columns(p, k)

@@ -437,6 +437,7 @@ def test_the_fuzzer_leaves_no_binding_out():
     assert {f"kernels.{name}" for name in kernels.__all__} <= fuzz_bindings.ENTRIES.keys()
 
 
+@pytest.mark.slow
 def test_the_fuzzer_finds_nothing_in_a_second():
     run = subprocess.run(
         [sys.executable, Path(fuzz_bindings.__file__), "--seconds", "1", "--seed", "3"],

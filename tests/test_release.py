@@ -269,6 +269,32 @@ def test_a_revoked_feature_takes_its_noise_along():
     assert_array_equal(inside(un).noise.values[[0, 4]], [0.0, 0.0])
 
 
+@each_intercept
+def test_a_profile_residual_counts_its_own_rounding(fit_intercept):
+    mpmath, rng = pytest.importorskip("mpmath"), np.random.default_rng(0)
+    for size in range(2, 40):
+        for g in rng.standard_normal((20, size)):
+            longest = rng.uniform(0.0, 3.0)
+            with mpmath.workdps(50):
+                slopes = g[:-1] if fit_intercept else g
+                exact = mpmath.sqrt(sum(mpmath.mpf(float(x)) ** 2 for x in slopes))
+                exact += mpmath.mpf(longest) * abs(float(g[-1])) if fit_intercept else 0
+            found = release.profile_residual(g, longest, fit_intercept)
+            assert exact <= found <= exact * (1 + 1e-13)
+
+
+def test_the_floor_of_a_release_counts_penalty_and_noise():
+    """They cancel but for their rounding, and no row has any."""
+    rng = np.random.default_rng(0)
+    theta, penalty = rng.standard_normal(5), rng.uniform(0.1, 1.0, 5)
+    rows = [(np.zeros((3, 5)), np.array([0.0, 1.0, 0.0]), np.ones(3))]
+    found = release.measure(rows, theta, "logistic", penalty, False, -(penalty * theta))
+    exact = [Fraction(p) * Fraction(t) - Fraction(p * t) for p, t in zip(penalty, theta, strict=True)]
+    error = sqrt(sum(e * e for e in exact))
+    assert found.residual == 0.0
+    assert 0.0 < error <= found.bound <= 1e3 * error
+
+
 @pytest.mark.parametrize("hessian", ["corrected", "original"])
 @each_intercept
 def test_a_second_order_update_of_a_revoked_feature_counts_its_noise(fit_intercept, hessian):
