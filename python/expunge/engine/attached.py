@@ -187,7 +187,7 @@ class Attached:
             current,
             touched.columns,
             revoked_rows,
-            self._gram_after(touched),
+            self.state.gram if self.state.gram.found is None else self._gram_after(touched),
             original,
             passes,
         )
@@ -222,8 +222,7 @@ class Attached:
 
     def _gram_after(self, touched: Touched) -> GramBound:
         gram = self.state.gram
-        if gram.found is None:
-            return gram
+        assert gram.found is not None
         added = gram.added + power_of_two_above(touched.rows.gained_norm(self.problem.fit_intercept))
         left = touched.rows.any_before or touched.revoked
         return GramBound(power_of_two_above(gram.found) if left else gram.found, added)
@@ -506,9 +505,12 @@ class Attached:
                 "current rows, after all corrections, in the values and weights that went in"
             )
 
-    def changes(self, state: State, problem: Problem) -> list[Change]:
-        """What to assign when a request is granted."""
-        return [(self, "state", state), (self, "problem", problem), *self.data.committed()]
+    def add_changes(self, changes: list[Change], state: State, problem: Problem) -> None:
+        """Adds what to assign when a request is granted."""
+        changes.append((self, "state", state))
+        if problem is not self.problem:
+            changes.append((self, "problem", problem))
+        changes.extend(self.data.committed())
 
 
 def without_curvature(at: _core.Evaluation) -> _core.Evaluation:

@@ -162,9 +162,12 @@ class Detached:
         """The profile residual at most, as it was promised."""
         return self.state.profile
 
-    def changes(self, state: State, problem: Problem) -> list[Change]:
-        """What to assign when a request is granted."""
-        return [(self, "state", state), (self, "problem", problem), *self.data.committed()]
+    def add_changes(self, changes: list[Change], state: State, problem: Problem) -> None:
+        """Adds what to assign when a request is granted."""
+        changes.append((self, "state", state))
+        if problem is not self.problem:
+            changes.append((self, "problem", problem))
+        changes.extend(self.data.committed())
 
 
 def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float]:

@@ -87,10 +87,11 @@ class Fitted:
         if problem.noise is not None:  # dropped features drop their entries (E12)
             problem = problem.with_noise(problem.noise.without(~engine.data.kept))
             own = problem.noise and problem.noise.of(engine.data.kept)
-        fitted = fitted_attributes(self.model, state.theta, state.residual, names, own)
-        _, name, value = fitted[0]
-        published = value if name == "_fitted" else None
-        assign_all([*fitted, (self, "_published", published), *engine.changes(state, problem)])
+        changes = fitted_attributes(self.model, state.theta, state.residual, names, own)
+        _, name, value = changes[0]
+        changes.append((self, "_published", value if name == "_fitted" else None))
+        engine.add_changes(changes, state, problem)
+        assign_all(changes)
 
     def rows(self) -> Attached:
         """The engine with its rows, or RowsRequired."""

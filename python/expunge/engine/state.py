@@ -6,6 +6,7 @@ All of it is replaced and never changed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
@@ -73,6 +74,10 @@ class How:
     @classmethod
     def checked(cls, method: Any, hessian: Any, tau: Any) -> Self:
         """One of these, or ValueError."""
+        if (
+            method == "auto" and hessian == "corrected" and tau is None
+        ):  # a stream asks for it again and again
+            return cls.default()
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
         if hessian not in HESSIANS:
@@ -82,6 +87,12 @@ class How:
         if tau is not None and method != "first_order":
             raise ValueError("tau is an option of method='first_order'")
         return cls(method, hessian, tau)
+
+    @classmethod
+    @cache
+    def default(cls) -> Self:
+        """That of `apply` without options."""
+        return cls("auto")
 
 
 class Staged(NamedTuple):

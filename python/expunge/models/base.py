@@ -140,12 +140,12 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     ) -> dict[str, Any]:
         theta.flags.writeable = False  # and so are views from here on
         coef, last = split(theta, self.fit_intercept)
-        changed: dict[str, Any] = {"n_features_in_": coef.size, "residual_": residual}
-        if "classes_" in self._fitted:
-            changed |= {"coef_": coef[None], "intercept_": last if last.size else _NO_INTERCEPT}
+        fitted: dict[str, Any] = dict(self._fitted)
+        fitted["n_features_in_"], fitted["residual_"] = coef.size, residual
+        if "classes_" in fitted:
+            fitted["coef_"], fitted["intercept_"] = coef[None], last if self.fit_intercept else _NO_INTERCEPT
         else:
-            changed |= {"coef_": coef, "intercept_": last.item() if last.size else 0.0}
-        fitted = {**self._fitted, **changed}
+            fitted["coef_"], fitted["intercept_"] = coef, last.item() if self.fit_intercept else 0.0
         if names is not None:
             fitted["feature_names_in_"] = np.asarray(names, dtype=object)
         if noise is not None or "noise" in fitted:
