@@ -17,7 +17,8 @@ on_disk = {
 }
 differ = {name for name in in_wheel ^ on_disk if name in in_wheel or not name.endswith(".so")}
 assert not differ, f"only in one of the two: {sorted(differ)}"
-assert {"expunge/py.typed", "expunge/_core.pyi"} <= in_wheel
+assert "expunge/py.typed" in in_wheel
+assert any(name.endswith(".pyi") for name in in_wheel)
 
 with tarfile.open(sdist) as archive:
     sources = {n.split("/", 1)[1] for n in archive.getnames() if "/" in n}

@@ -1,4 +1,6 @@
 #include <exception>
+#include <new>
+#include <stdexcept>
 
 #include "bind.hpp"
 #include "expunge/errors.hpp"
@@ -22,19 +24,33 @@ void only_constructed(const py::module_& m) {
     }
 }
 
+// As pybind11 does, whose own translators belong to the first of its modules in the process: where each has a
+// copy of the C++ library, as in wheels linked with libc++, these do not know what another throws.
+void translate(std::exception_ptr thrown) {
+    try {
+        if (thrown) std::rethrow_exception(thrown);
+    } catch (const expunge::NotPositiveDefinite& e) {
+        PyErr_SetString(py::module_::import("expunge.errors").attr("NotPositiveDefiniteError").ptr(),
+                        e.what());
+    } catch (const py::builtin_exception& e) {
+        e.set_error();
+    } catch (const std::bad_alloc& e) {
+        PyErr_SetString(PyExc_MemoryError, e.what());
+    } catch (const std::invalid_argument& e) {
+        PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const std::out_of_range& e) {
+        PyErr_SetString(PyExc_IndexError, e.what());
+    } catch (const std::exception& e) {
+        PyErr_SetString(PyExc_RuntimeError, e.what());
+    }
+}
+
 }  // namespace
 
 // The core without the kernels, which expunge._core hands it.
 PYBIND11_MODULE(_native, m) {
     using namespace expunge::bindings;
-    py::register_local_exception_translator([](std::exception_ptr p) {
-        try {
-            if (p) std::rethrow_exception(p);
-        } catch (const expunge::NotPositiveDefinite& e) {
-            PyErr_SetString(py::module_::import("expunge.errors").attr("NotPositiveDefiniteError").ptr(),
-                            e.what());
-        }
-    });
+    py::register_local_exception_translator(translate);
     py::register_local_exception<expunge::NotCanonical>(m, "NotCanonical");
     bind_build(m);
     bind_cholesky(m);
