@@ -33,6 +33,8 @@ import expunge as ex
 from expunge import accounting, noise, reference, release
 from expunge.losses import get_loss
 from expunge.models.base import set_theta
+from expunge.noise import Noise
+from expunge.problem import Problem
 
 SIGMA = 0.25
 EPSILON, DELTA = 0.5, 1e-5
@@ -288,7 +290,9 @@ def test_the_floor_of_a_release_counts_penalty_and_noise():
     rng = np.random.default_rng(0)
     theta, penalty = rng.standard_normal(5), rng.uniform(0.1, 1.0, 5)
     rows = [(np.zeros((3, 5)), np.array([0.0, 1.0, 0.0]), np.ones(3))]
-    found = release.measure(rows, theta, "logistic", penalty, False, -(penalty * theta))
+    noise = Noise(1.0, None, 1, -(penalty * theta))
+    problem = Problem("logistic", penalty, False, noise=noise)  # one penalty for each
+    found = release.measure(rows, theta, problem, np.ones(5, dtype=bool))
     exact = [Fraction(p) * Fraction(t) - Fraction(p * t) for p, t in zip(penalty, theta, strict=True)]
     error = sqrt(sum(e * e for e in exact))
     assert found.residual == 0.0

@@ -169,7 +169,7 @@ SIZES = {"rows": {"n": 6000, "d": 40}, "columns": {"n": 300, "d": 1024}}  # thre
 def test_kernels_that_share_rows_equal_their_twins_for_any_number_of_threads(monkeypatch, form, loss, size):
     X, twin, y, s, theta, v = problem(loss, form, **size)
     assert (X.nnz if sparse.issparse(X) else X.size) > 2e5
-    monkeypatch.setattr(reference, "PANEL", panel_rows(X))
+    monkeypatch.setattr(reference, "SUMMED_TOGETHER", panel_rows(X))
     alpha = 0.75
     penalty = np.append(np.full(X.shape[1], alpha), 0.0)
     objective = {"alpha": alpha, "loss": loss, "sample_weight": s, "fit_intercept": True}
@@ -210,7 +210,7 @@ def test_products_of_a_wide_matrix_equal_their_twins_for_any_number_of_threads(m
     used = np.sort(np.random.default_rng(2).choice(WIDE, 300, replace=False))
     X = sparse.csr_array((narrow.data, used[narrow.indices], narrow.indptr), shape=(len(y), WIDE))
     assert len(y) > 2 * panel_rows(X)  # three panels: there is something to share
-    monkeypatch.setattr(reference, "PANEL", panel_rows(X))
+    monkeypatch.setattr(reference, "SUMMED_TOGETHER", panel_rows(X))
     seen = np.append(used, WIDE)
     rng = np.random.default_rng(3)
     wide_theta, wide_v = rng.standard_normal((2, WIDE + 1))

@@ -38,6 +38,12 @@ void translate(std::exception_ptr thrown) {
         PyErr_SetString(PyExc_MemoryError, e.what());
     } catch (const std::invalid_argument& e) {
         PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const std::length_error& e) {
+        PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const std::domain_error& e) {
+        PyErr_SetString(PyExc_ValueError, e.what());
+    } catch (const std::overflow_error& e) {
+        PyErr_SetString(PyExc_OverflowError, e.what());
     } catch (const std::out_of_range& e) {
         PyErr_SetString(PyExc_IndexError, e.what());
     } catch (const std::exception& e) {

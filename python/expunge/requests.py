@@ -19,6 +19,7 @@ from scipy import sparse
 from ._arrays import Float, as_matrix, as_real, as_weights, match_columns
 from .engine.by_value import DetachedData
 from .engine.data import CorrectedData
+from .problem import SCALARS
 
 __all__ = ["AddRows", "CorrectLabels", "CorrectValues", "Edit", "RemoveRows", "Request", "RevokeFeatures"]
 
@@ -95,7 +96,7 @@ class CorrectLabels(Request):
         """Targets become the labels."""
         data = data.numbered("CorrectLabels")
         rows, labels = data.rows(self.rows), self.labels
-        if not isinstance(labels, float | int | str) and np.shape(labels) == (1,):
+        if not isinstance(labels, SCALARS) and np.shape(labels) == (1,):
             labels = np.asarray(labels)[0]
         data.set_targets(rows, encode(labels, rows.size))
         return {"kind": "CorrectLabels", "rows": rows}
@@ -251,9 +252,9 @@ class Edit(Request):
 
 def as_requests(given: Request | Iterable[Request]) -> list[Request]:
     """One request or several as a list; TypeError for anything else."""
-    if isinstance(given, Request) or not isinstance(given, Iterable):
-        given = [given]
-    requests = list(given)
+    if isinstance(given, Request):
+        return [given]
+    requests = list(given) if isinstance(given, Iterable) else [given]
     for request in requests:
         if not isinstance(request, Request):
             raise TypeError(f"{request!r} is not a request: pass RemoveRows, AddRows and the like")
