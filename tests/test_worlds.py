@@ -489,6 +489,21 @@ def test_worlds_leave_no_digit_of_a_column_that_left_a_detached_model(fit_interc
     np.testing.assert_array_equal(files[0][3:], files[1][3:])  # norms and bounds tell no digit
 
 
+@each_intercept
+@each_loss
+def test_worlds_keep_no_digit_of_the_residual_on_entry(loss, fit_intercept, tmp_path):
+    """It was measured on rows that have left; files carry it on."""
+    X, y, s = corrected(loss)
+    un = ex.Unlearner(KINDS[loss](fit_intercept=fit_intercept, tol=1e-3).fit(X, y, s), X, y, s)
+    before = un.residual_on_entry
+    assert np.frexp(before)[0] != 0.5
+    un.apply(ex.RemoveRows([3]))
+    un.save(tmp_path / "file")
+    for after in (un.residual_on_entry, ex.Unlearner.load(tmp_path / "file").residual_on_entry):
+        assert before <= after <= 2.0 * before
+        assert np.frexp(after)[0] == 0.5
+
+
 def test_worlds_count_no_draws_of_noise_in_a_release():
     X, y, _ = corrected("logistic")
     model = ex.LogisticRegression(noise=1e-3).fit(X, y)
