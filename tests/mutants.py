@@ -33,29 +33,29 @@ BUGS = r"""
 - return 1.0 / (float(np.max(alpha))
 + return 2.0 / (float(np.max(alpha))
 = safe step forgets rows that came  [unlearner]
-- gram_added += power_of_two_above(rows.gained_norm(fit_intercept))
-+ gram_added += 0.0
+- added = gram.added + power_of_two_above(touched.rows.gained_norm(self.problem.fit_intercept))
++ added = gram.added
 = stale factor: of another theta  [unlearner streams sparse]
-- return self._spec.constant_hessian or np.array_equal(anchor.theta, theta)
+- return self.problem.constant_hessian or np.array_equal(anchor.theta, theta)
 + return True
 = stale factor: after cancellation  [unlearner streams]
 - if edited.cancelled:  # to be assembled anew
 + if False:
 = tolerance compared the wrong way  [unlearner streams]
-- kept = method == "auto" and bound <= self._tolerance
-+ kept = method == "auto" and bound >= self._tolerance
+- if step is not None and step[1] <= engine.tolerance:
++ if step is not None and step[1] >= engine.tolerance:
 = tolerance not compared, detached  [detached]
-- if method == "auto" and not bound <= self._tolerance:
+- if method == "auto" and not bound <= self.tolerance:
 + if False:
 = the measured residual is of the old theta  [unlearner]
-- measured = objective.evaluate(new)
-+ measured = objective.evaluate(theta)
+- at = start.objective.evaluate(theta)
++ at = start.objective.evaluate(start.theta)
 = influence function without the pull of dropped columns  [unlearner]
-- g[edit.dropped] = pull[edit.dropped]
-+ g[edit.dropped] = 0.0
+- g[staged.dropped] = pull[staged.dropped]
++ g[staged.dropped] = 0.0
 = noise of the objective forgotten in the influence function  [release]
-- pull = self._spec.alpha * old.theta + self._noise_on(edit.columns)
-+ pull = self._spec.alpha * old.theta
+- pull = engine.problem.alpha * old.theta + engine.problem.noise_on(staged.columns)
++ pull = engine.problem.alpha * old.theta
 
 # Data
 = off by one: the row behind the last  [bad_input unlearner]
@@ -82,10 +82,10 @@ BUGS = r"""
 - stay = ~replaced[X.indices]
 + stay = np.ones(X.indices.size, dtype=bool)
 = rows of the overlay out of order  [unlearner sparse]
-- return _take(X, np.argsort(np.concatenate([np.flatnonzero(base), np.flatnonzero(~base)])))
+- return take(X, np.argsort(np.concatenate([np.flatnonzero(base), np.flatnonzero(~base)])))
 + return X
 = corrected rows hide from a revocation  [sparse unlearner]
-- found = np.append(found, _rows_with_values(self.overlay_X.matrix(), at)[0])
+- found = np.append(found, rows_with_values(self.overlay_X.matrix(), at)[0])
 + found = np.append(found, np.zeros(self.overlay_X.matrix().shape[0], dtype=bool))
 = largest norm forgets rows that came  [streams statistics release detached interrupts unlearner]
 - self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
@@ -94,8 +94,8 @@ BUGS = r"""
 - if self.classes and counts.min() == 0:
 + if False:
 = swapped classes  [adopt unlearner]
-- first, second = labels == spec.classes[0], labels == spec.classes[1]
-+ second, first = labels == spec.classes[0], labels == spec.classes[1]
+- first, second = labels == self.classes[0], labels == self.classes[1]
++ second, first = labels == self.classes[0], labels == self.classes[1]
 = swapped predictions  [linear]
 - model.classes_[above.astype(np.intp)]
 + model.classes_[1 - above.astype(np.intp)]
@@ -136,7 +136,7 @@ BUGS = r"""
 - if self._busy and self._inside_another():
 + if False:
 = a changed model goes unnoticed  [bad_input persistence]
-- if not np.array_equal(theta_of(self._model), self._state.theta):
+- if not np.array_equal(theta_of(self.model), self.engine.state.theta):
 + if False:
 
 # Certificates
@@ -168,15 +168,15 @@ BUGS = r"""
 - (random_state, 1 + draws)
 + (random_state, 1)
 = noise of revoked columns stays  [release worlds]
-- noise = noise.without(~self._held.kept)
-+ noise = noise.without(self._held.kept & False)
+- problem = problem.with_noise(problem.noise.without(~engine.data.kept))
++ problem = problem.with_noise(problem.noise.without(engine.data.kept & False))
 = composed releases: the largest alone  [accounting]
 - return math.hypot(*(_as_mu(value
 + return max(0.0, *(_as_mu(value
 
 # What leaks
 = receipt tells a residual's digits  [receipts worlds]
-- return residual if update.settled else power_of_two_above(residual)
+- return residual if settled else power_of_two_above(residual)
 + return residual
 = receipt tells the order of rows  [receipts]
 - sorted(_code(what, str(member), key) for member in members)
@@ -188,7 +188,7 @@ BUGS = r"""
 - "step": None,
 + "step": self.step,
 = entry residual tells of rows that left  [worlds]
-- return power_of_two_above(entry) if self._held.changed else entry
+- return power_of_two_above(entry) if self._fitted.engine.data.changed else entry
 + return entry
 = certificate pickles its residual  [release worlds]
 - return replace(self, residual=None, residual_bound=None, floor=None)
