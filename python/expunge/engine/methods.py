@@ -92,7 +92,8 @@ def _by_step(engine: Attached, staged: Staged, theta: Float, bound: float) -> tu
     old, statistics, effort = engine.state, staged.statistics, engine.state.effort
     assert statistics is not None
     effort = Effort(effort.requests + 1, effort.passes, effort.saved + PASSES_SAVED)
-    state = State(theta, None, statistics.anchor, True, statistics, effort, staged.gram)
+    anchor = staged.anchor if staged.hessian_is_current else statistics.anchor
+    state = State(theta, None, anchor, True, statistics, effort, staged.gram)
     difference = np.zeros_like(theta) if staged.difference is None else staged.difference.gradient
     return state, Outcome(
         staged.how.method, theta - old.theta, difference, None, bound, 0, False, effort.requests
