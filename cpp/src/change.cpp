@@ -13,7 +13,9 @@ namespace {
 // |v|, also where the squares vanish.
 double norm_of(const Vector& v) {
     const double norm = v.norm();
-    return norm > 1e-140 ? norm : v.stableNorm();
+    if (!(norm <= 1e-140)) return norm;
+    const double largest = v.lpNorm<Eigen::Infinity>();  // whose square may be 0
+    return largest > 0.0 ? largest * (v / largest).norm() : norm;
 }
 
 }  // namespace
