@@ -230,12 +230,13 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
         return np.empty(0, dtype=np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{what}s must be integers, a boolean mask or a slice, got dtype {array.dtype}")
-    outside = (array < 0) | (array >= size)
-    if outside.any():
-        raise ValueError(f"{what} {array[outside][0]} is out of range: there are {what}s 0 to {size - 1}")
-    values, counts = np.unique(array, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(f"{what} {values[counts > 1][0]} is given more than once")
+    ordered = np.sort(array)
+    if ordered[0] < 0 or ordered[-1] >= size:
+        outside = array[(array < 0) | (array >= size)]
+        raise ValueError(f"{what} {outside[0]} is out of range: there are {what}s 0 to {size - 1}")
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if twice.size:
+        raise ValueError(f"{what} {twice[0]} is given more than once")
     return array.astype(np.int64, copy=False)
 
 
