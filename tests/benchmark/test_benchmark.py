@@ -17,7 +17,7 @@ import pytest
 import expunge.cli as command
 from expunge import benchmark, build_info, kernels
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
 CASES = benchmark.cases()
 SMALL = "gradient_difference, 10 x 100"
 
