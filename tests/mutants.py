@@ -87,7 +87,7 @@ BUGS = r"""
 = corrected rows hide from a revocation  [sparse solver data methods unlearner]
 - found = np.append(found, rows_with_values(self.overlay_X.matrix(), at)[0])
 + found = np.append(found, np.zeros(self.overlay_X.matrix().shape[0], dtype=bool))
-= largest norm forgets rows that came  [data streams methods statistics certified by_value detached interrupts]
+= largest norm forgets rows that came  [data streams methods statistics certified by_value detached]
 - self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
 + self.largest_norm = float(self.largest_norm)
 = class emptied unnoticed, detached  [by_value detached]
@@ -215,8 +215,8 @@ CPP_BUGS = r"""
 - add_product(left, W, -1.0)
 + add_product(left, W, 1.0)
 = missing rounding term of the penalty  [objective arguments factor statistics streams]
-- known(u * rounding + penalty_rounding(theta))
-+ known(u * rounding)
+- known(roundoff * rounding + penalty_rounding(theta))
++ known(roundoff * rounding)
 = rows of a request that was rolled back stay in the overlay  [memory bad_input]
 - overlay_.truncate(began_overlay_);
 + ;
