@@ -42,25 +42,20 @@ def adult_requests():
     rows = rng.permutation(len(data.X))
     sensitive = [data.feature_names.index(name) for name in data.sensitive_features]
     return {
-        "revoke_1": [ex.RevokeFeatures(sensitive[:1])],
-        "revoke_3": [ex.RevokeFeatures(sensitive[4:7])],
         "revoke_15": [ex.RevokeFeatures(sensitive)],
         "remove_1000": [ex.RemoveRows(rows[:1000])],
-        "add_1000": [ex.AddRows(data.X_test[:1000], data.y_test[:1000])],
-        "correct_500_labels": [ex.CorrectLabels(rows[:500], 1.0 - data.y[rows[:500]])],
         "mixed": [
             ex.RemoveRows(rows[:100]),
             ex.CorrectValues(rows[100:200], sensitive, 0.0),
             ex.RevokeFeatures(sensitive[:3]),
-            ex.CorrectLabels(rows[200:300], 0.0),
+            ex.CorrectLabels(rows[200:700], 1.0 - data.y[rows[200:700]]),
+            ex.AddRows(data.X_test[:1000, 3:], data.y_test[:1000]),
         ],
     }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind", ["revoke_1", "revoke_3", "revoke_15", "remove_1000", "add_1000", "correct_500_labels", "mixed"]
-)
+@pytest.mark.parametrize("kind", ["revoke_15", "remove_1000", "mixed"])
 def test_exact_unlearning_equals_retraining_on_adult(kind):
     real, requests = adult(), adult_requests()[kind]
     n, d = real.X.shape

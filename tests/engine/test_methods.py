@@ -335,7 +335,7 @@ def assert_safe(un, before, data, theta, update):
     assert update.residual < np.linalg.norm(g)
 
 
-@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, represent=FAMILIES)
+@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, represent=["float64_c", "csr_float32"])
 def test_first_order_with_its_own_tau_reduces_the_residual(kind, loss, fit_intercept, represent):
     data, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)
     un = unlearner(data, loss, fit_intercept, represent=represent)

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import flat, float32_values
+from problems import flat, float32_values, in_families
 
 from expunge import kernels, reference
 from expunge.losses import LOSSES
@@ -149,6 +149,7 @@ def test_non_finite_numbers_are_refused(kernel, argument):
 
 
 @each_kernel
+@in_families
 def test_non_finite_rows_are_refused_in_every_representation(kernel, represent):
     """Also where nothing else of the result would show it: a margin of +inf has a derivative of 0."""
     given = arguments()

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from problems import bits_of, flat
+from problems import bits_of, flat, in_pairs
 from scipy import sparse
 
 import expunge
@@ -150,10 +150,13 @@ def fenced_rows(X, last):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
-@pytest.mark.parametrize("form", ["c", "f", "csr_int32", "csr_int64"])
-@each_entry_type
-@pytest.mark.parametrize(("n", "d"), [(1, 1), (7, 3), (70, 33), (600, 26), (40, 1030)])
-def test_kernels_read_nothing_beside_their_arrays(n, d, dtype, form, gathers):
+@in_pairs(
+    form=["c", "f", "csr_int32", "csr_int64"],
+    dtype={"float64": np.float64, "float32": np.float32},
+    shape=[(1, 1), (7, 3), (70, 33), (600, 26), (40, 1030)],
+)
+def test_kernels_read_nothing_beside_their_arrays(form, dtype, shape, gathers):
+    n, d = shape
     rng = np.random.default_rng(n)
     X = rng.standard_normal((n, d)).astype(dtype)
     if form.startswith("csr"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
+    FAMILIES,
     INTERCEPT,
     NATIVE,
     PROBLEMS,
@@ -27,6 +28,7 @@ from expunge.losses import LOSSES
 
 pytestmark = pytest.mark.isa
 in_native_forms = each_problem_in(NATIVE)
+in_families = each_problem_in(FAMILIES)
 
 
 class Tolerance:
@@ -60,7 +62,7 @@ def floor_of(rows, theta, loss, fit_intercept):
 # Against the reference
 
 
-@each_problem
+@in_native_forms
 def test_kernels_equal_the_reference(problem, represent):
     X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
     given, v = represent(X), np.random.default_rng(0).standard_normal(theta.shape)
@@ -94,7 +96,7 @@ def test_kernels_equal_the_reference(problem, represent):
         assert_allclose(floor, floor_reference, rtol=1e-9)
 
 
-@in_native_forms
+@in_families
 def test_gram_takes_weights_of_any_sign(problem, represent):
     X = problem.X
     w = np.random.default_rng(1).standard_normal(len(X))
@@ -367,7 +369,7 @@ def test_gradient_difference_equals_the_reference(problem, represent):
             assert np.linalg.norm(change - expected) <= 2.0 * floor
 
 
-@in_native_forms
+@in_families
 def test_gradient_difference_of_rows_that_share_X(problem, represent):
     X, y, theta = problem.X, problem.y, problem.theta
     options = {"loss": problem.loss, "fit_intercept": problem.fit_intercept}

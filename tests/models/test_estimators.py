@@ -14,9 +14,7 @@ from problems import (
     FAMILIES,
     INTEGERS,
     INTERCEPT,
-    NATIVE,
     PROBLEMS,
-    REPRESENTATIONS,
     bits_of,
     each_problem_in,
     in_pairs,
@@ -272,7 +270,7 @@ def test_weight_zero_is_removed_two_is_duplicated_and_a_scalar_divides_alpha(Est
 # Input
 
 
-of_whole_numbers = pytest.mark.parametrize("represent", [*REPRESENTATIONS, *INTEGERS], indirect=True)
+of_whole_numbers = pytest.mark.parametrize("represent", [*FAMILIES, *INTEGERS], indirect=True)
 
 
 @of_whole_numbers
@@ -297,7 +295,7 @@ def test_fit_and_predict_do_not_modify_their_input(represent):
         assert [bits_of(argument) for argument in arguments] == before
 
 
-@in_pairs(Estimator=ESTIMATORS, fit_intercept=INTERCEPT, represent=REPRESENTATIONS)
+@in_pairs(Estimator=ESTIMATORS, fit_intercept=INTERCEPT, represent=[*FAMILIES, "csc"])
 def test_predictions_are_the_same_in_every_representation(Estimator, fit_intercept, represent):
     X, y, _ = data(Estimator)
     X[:, 1] = 0.0
@@ -505,7 +503,7 @@ def wide_problem(seed=0):
     return X, rng.standard_normal(60), s
 
 
-@in_pairs(represent=NATIVE, solver=["auto", "cholesky", "cg"], fit_intercept=INTERCEPT)
+@in_pairs(represent=FAMILIES, solver=["auto", "cholesky", "cg"], fit_intercept=INTERCEPT)
 @pytest.mark.filterwarnings("error")
 def test_ridge_with_fewer_rows_than_columns_is_solved(fit_intercept, solver, represent):
     X, y, s = wide_problem()
