@@ -519,13 +519,12 @@ def importable():
     ]
 
 
-@pytest.mark.parametrize("name", importable())
-def test_examples_in_docstrings_run(name):
-    module = importlib.import_module(name)
-    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert result.failed == 0
-    if name in {"expunge", *(value.__module__ for value in PUBLIC.values())} - {"expunge.errors"}:
-        assert result.attempted > 0
+def test_examples_in_docstrings_run():
+    shown = {"expunge", *(value.__module__ for value in PUBLIC.values())} - {"expunge.errors"}
+    for name in importable():
+        result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+        assert result.failed == 0, name
+        assert result.attempted > 0 or name not in shown, name
 
 
 # The distribution

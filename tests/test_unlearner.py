@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from problems import INTERCEPT, adult, in_families, in_pairs
 from unlearning import (
     ALPHA,
-    KINDS,
+    MAIN_KINDS,
     METHODS,
     Data,
     assert_retrained,
@@ -69,7 +69,7 @@ def test_exact_unlearning_equals_retraining_on_adult(kind):
 # What an Update says
 
 
-@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, method=METHODS)
+@in_pairs(kind=MAIN_KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, method=METHODS)
 def test_an_update_can_be_checked(kind, loss, fit_intercept, method):
     before, requests = make_data(loss, weighted=True), requests_for(loss)[kind]
     un = unlearner(before, loss, fit_intercept)

@@ -405,6 +405,10 @@ def requests_for(loss, d=6, seed=9):
 
 
 KINDS = list(requests_for("squared"))
+MAIN_KINDS = [  # one of each, for what does not depend on how rows and columns are named
+    *("remove_rows", "add_weighted_rows", "correct_labels", "correct_values"),
+    *("correct_a_column", "revoke_features", "mixed_rows", "mixed"),
+]
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 

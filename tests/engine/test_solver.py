@@ -8,7 +8,7 @@ import pytest
 from problems import REPRESENTATIONS, csr, in_pairs, nothing_densifies
 from unlearning import (
     ALPHA,
-    KINDS,
+    MAIN_KINDS,
     METHODS,
     assert_corrected_data,
     assert_retrained,
@@ -54,7 +54,7 @@ def linear_system(un, before, data, theta, hessian):
     return g, reference.hessian(X, theta[lasting], **objective_of(un, s)), floor
 
 
-@in_pairs(kind=KINDS, loss=list(LOSSES), block=BLOCKS, form=["float64_c", "csr_int32"])
+@in_pairs(kind=MAIN_KINDS, loss=list(LOSSES), block=BLOCKS, form=["float64_c", "csr_int32"])
 def test_conjugate_gradients_keep_what_every_method_promises(kind, loss, block, form):
     fit_intercept, limit = block
     before, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)[kind]

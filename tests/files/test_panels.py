@@ -151,7 +151,7 @@ def peak_of(call):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:residual")
-@pytest.mark.parametrize("layout", ["c", "f", "csr_int32", "csr_int64"])
+@pytest.mark.parametrize("layout", ["f", "csr_int64"])
 def test_a_save_with_rows_holds_a_panel_of_them_and_a_load_holds_them_once(layout, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     X = large(layout)

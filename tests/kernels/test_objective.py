@@ -198,7 +198,7 @@ def test_gradient_and_hessian_by_finite_differences(problem):
     assert_allclose(H, jacobian(gradient_at, theta, step), rtol=0, atol=1e-8 * scale)
 
 
-@in_native_forms
+@in_families
 def test_rounding_floor_bounds_the_error_of_the_gradient(problem, represent):  # E19
     X, y, theta, objective = represent(problem.X), problem.y, problem.theta, problem.objective
     g = kernels.gradient(X, y, theta, **objective)

@@ -73,14 +73,18 @@ def distinct(arrays):
 
 
 @pytest.mark.slow
-@each_estimator
-@with_and_without_intercept
-@pytest.mark.parametrize("method", ["predict", "decision_function", "predict_proba"])
+@pytest.mark.parametrize(
+    ("Estimator", "fit_intercept", "method"),
+    [
+        (ex.Ridge, True, "predict"),
+        (ex.LogisticRegression, False, "predict"),
+        (ex.LogisticRegression, True, "decision_function"),
+        (ex.LogisticRegression, True, "predict_proba"),
+    ],
+)
 def test_threads_predict_with_the_theta_before_or_after_a_change(Estimator, fit_intercept, method):
     X, y, _ = data(Estimator)
     model = Estimator(fit_intercept=fit_intercept).fit(X, y)
-    if not hasattr(model, method):
-        return
     thetas = theta(model), 1.0 - theta(model)
 
     def change(to):
