@@ -59,6 +59,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         exec(compile("\n" * line + code, str(page), "exec"), namespace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=name)
 def test_examples_run(example, tmp_path):
     done = subprocess.run(

@@ -374,12 +374,14 @@ def test_the_environment_picks_the_instruction_set(isa):
     assert run(PRINT_ISA, EXPUNGE_ISA=isa).stdout.strip() == isa
 
 
+@pytest.mark.slow
 def test_the_best_instruction_set_is_the_default():
     assert run(PRINT_ISA).stdout.strip() == ISAS[-1]
     assert ISAS[0] == "baseline"
     assert list(ISAS) == [isa for isa in ("baseline", "x86-64-v3", "x86-64-v4") if isa in ISAS]
 
 
+@pytest.mark.slow
 def test_an_unknown_instruction_set_is_refused_with_those_there_are():
     result = run(PRINT_ISA, EXPUNGE_ISA="altivec")
     assert result.returncode != 0

@@ -116,6 +116,7 @@ def test_every_request_passes(request_):
     assert not objective(1, request=request_, runs=60).falsified
 
 
+@pytest.mark.slow
 def test_other_forms_of_data_pass():
     pandas = pytest.importorskip("pandas")
     X, y = data(0)
@@ -173,6 +174,7 @@ def unverified(sigma):
 SIGMA = 2e-6 / accounting.mu(EPSILON, DELTA)
 
 
+@pytest.mark.slow
 @each_kind
 def test_a_release_of_our_own_that_does_the_same_passes(loss, fit_intercept):
     assert not audit(0, loss, fit_intercept, release=unverified(SIGMA)).falsified
@@ -412,6 +414,7 @@ def test_the_canary_is_as_far_as_the_claim_allows_and_seen():
 # the face
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_audit():
     first, second, other = (audit(0, runs=60, confidence=c) for c in (0.99, 0.99, 0.9))
     assert str(first) == str(second)
@@ -448,6 +451,7 @@ def test_a_request_may_be_any_iterable():
     assert not audit(0, request=(ex.RemoveRows([row]) for row in ROWS), runs=60).falsified
 
 
+@pytest.mark.slow
 def test_it_reads_as_what_it_is():
     right, wrong = audit(0), audit(0, unlearn=lambda un, request: None)
     assert isinstance(right, Audit)
@@ -460,6 +464,7 @@ def test_it_reads_as_what_it_is():
     assert wrong.mu_lower == max(one.mu_lower for one in wrong.separations) > wrong.mu
 
 
+@pytest.mark.slow
 def test_plot():
     pytest.importorskip("matplotlib")
     from matplotlib import pyplot
@@ -478,6 +483,7 @@ def test_plot():
     pyplot.close(own.figure)
 
 
+@pytest.mark.slow
 def test_progress(monkeypatch):
     bars = []
 

@@ -134,6 +134,7 @@ def test_threads_predict_while_requests_are_applied(Estimator):
     assert un.model.n_features_in_ == 6
 
 
+@pytest.mark.slow
 def test_threads_predict_labels_of_the_fit_before_or_after():
     X, y, _ = data(ex.LogisticRegression)
     fits = [(X, np.where(y, "yes", "no")), (1.0 - X[:60], y[:60]), (X, np.where(y, 3, 7))]

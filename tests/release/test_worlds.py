@@ -336,6 +336,7 @@ def test_worlds_have_uniform_low_digits(make):
         assert chi2.sf(((counts - expected) ** 2 / expected).sum(), 15) > 1e-6
 
 
+@pytest.mark.slow
 def test_worlds_of_drebin_are_not_told_apart_by_columns_of_one_row():
     X, y = drebin().X, drebin().y
     rows_of = np.bincount(X.indices, minlength=X.shape[1])
