@@ -420,8 +420,6 @@ def verbs():
 
 
 # Of these, every fourth line in an everyday run.
-
-
 SOME = [
     "auto",
     "exact",
@@ -444,9 +442,6 @@ SOME = [
     "load",
 ]
 VERBS = {name: replace(verb, every=4 if name in SOME else 1) for name, verb in verbs().items()}
-
-
-# Verbs that must change nothing, and undo what an interrupted undoing has left.
 
 
 def refuse(un, request):

@@ -46,8 +46,6 @@ pytestmark = [  # of a zipfile that an interrupt closes between two of its lines
 
 
 # Verbs that must change nothing, and undo what an interrupted undoing has left.
-
-
 NEXT = [
     ex.Unlearner.get_support,
     lambda un: un.attached and un.corrected_data(),
@@ -328,13 +326,10 @@ def test_interrupts_at_random_instants_leave_all_as_before_or_after(loss, form):
     print(sum(hits.values()), dict(hits))
 
 
-# Verbs and readers that look at more than one thing, and wait for a request of another thread.
+# What stays
 
 
 CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry")  # one thing, from construction
-
-
-# What stays
 
 
 @pytest.mark.parametrize("name", CONSTANT)

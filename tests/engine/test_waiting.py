@@ -20,9 +20,6 @@ pytestmark = [  # of a zipfile that an interrupt closes between two of its lines
 ]
 
 
-# Verbs that must change nothing, and undo what an interrupted undoing has left.
-
-
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -31,8 +28,6 @@ def _in_a_folder(tmp_path, monkeypatch):
 
 
 # Verbs and readers that look at more than one thing, and wait for a request of another thread.
-
-
 WAITING = {
     "residual": lambda un: un.residual(),
     "corrected_data": lambda un: [bits(part) for part in un.corrected_data()],

@@ -327,8 +327,6 @@ def test_a_failing_save_leaves_the_old_file_and_the_unlearner(
 
 
 # Imports once, then forks a child for each round: it saves two Unlearners in turn until it is killed.
-
-
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path

@@ -63,6 +63,7 @@ def test_sparse_rows_of_any_length_equal_the_reference(dtype, index, gathers):
     assert_allclose(sparse_results(X, y, theta, v), expected, rtol=0, atol=1e-11)
 
 
+# (row, entry) in rows of 25 entries, in the first panel and in later ones.
 NEIGHBOURS = [(row, k) for row in (25, 259, 597) for k in (0, 6, 7, 8, 15, 16, 20)]
 
 

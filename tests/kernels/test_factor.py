@@ -111,6 +111,7 @@ def columns(p, k, seed=0):
     return np.random.default_rng([p, k, seed]).standard_normal((p, k)) / np.sqrt(max(1, p * k))
 
 
+# rotations, and where there are more columns a factor anew
 WIDTHS = [0, 1, 2, 5, 45, 400]
 each_width = pytest.mark.parametrize("k", WIDTHS)
 
