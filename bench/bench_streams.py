@@ -98,7 +98,7 @@ def test_single_rows_by_apply(compare, d, kind):
     compare(
         ours,
         {f"NumPy, {name}, {K} rows": lambda rows: by_numpy(d, rows, labels=kind == "label")},
-        check=lambda *_: None,  # the streams go on; tests/test_streams.py compares them with retraining
+        check=lambda *_: None,  # the streams go on; tests/engine/test_streams.py has retraining
         fresh=lambda: (stream.take(K),),
     )
 

@@ -1,5 +1,9 @@
 """Fixtures that every test file shares."""
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: pytest's workers share the cores
+
 import pytest
 from problems import INTEGERS, NATIVE, REPRESENTATIONS, nothing_densifies
 

@@ -324,6 +324,12 @@ def parts_of(X) -> list:
     return [X.data, X.row, X.col] if X.format == "coo" else [X.data, X.indices, X.indptr]
 
 
+def flat(result):
+    """The numbers of an array, or of several."""
+    parts = result if isinstance(result, tuple) else (result,)
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
 def bits_of(X) -> list[bytes]:
     """Equal only if no array of X changed."""
     return [np.asarray(part).tobytes() for part in parts_of(X)]

@@ -213,6 +213,7 @@ def test_epsilon_is_the_least_and_never_below_it(ratio):
         assert (eps > 0) == (exact_log_delta(0.0, ratio) > mpmath.log(mpmath.mpf(d))), d
 
 
+@pytest.mark.slow
 @given(eps=epsilons, log10=st.floats(-300, -1e-3))
 @settings(max_examples=300, deadline=None)
 def test_the_inverses_are_safe_and_sharp_everywhere(eps, log10):
@@ -226,6 +227,7 @@ def test_the_inverses_are_safe_and_sharp_everywhere(eps, log10):
     assert ratio * (1 - 1e-9) <= mu(there, d)
 
 
+@pytest.mark.slow
 @given(eps=st.floats(2, 300).map(lambda e: 10.0**e), log10=st.floats(-300, -1e-3))
 @settings(max_examples=100, deadline=None)
 def test_mu_is_safe_at_any_epsilon(eps, log10):

@@ -48,7 +48,15 @@ def need_frames(code):
         pytest.importorskip("polars")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=name)
+def with_code():
+    """Pages, one of which runs an audit."""
+    for page in PAGES:
+        if python_blocks(page):
+            audits = "audit_certificate(" in text_of(page)
+            yield pytest.param(page, marks=[pytest.mark.slow] if audits else [], id=name(page))
+
+
+@pytest.mark.parametrize("page", with_code())
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """In order, in one namespace."""
     monkeypatch.chdir(tmp_path)
@@ -59,6 +67,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         exec(compile("\n" * line + code, str(page), "exec"), namespace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=name)
 def test_examples_run(example, tmp_path):
     done = subprocess.run(

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from problems import in_pairs
 from scipy import sparse
 
 import expunge as ex
@@ -163,9 +164,7 @@ SIZES = {"rows": {"n": 6000, "d": 40}, "columns": {"n": 300, "d": 1024}}  # thre
 
 @pytest.mark.slow
 @pytest.mark.isa
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@in_pairs(form=FORMS, loss=list(LOSSES), size=SIZES)
 def test_kernels_that_share_rows_equal_their_twins_for_any_number_of_threads(monkeypatch, form, loss, size):
     X, twin, y, s, theta, v = problem(loss, form, **size)
     assert (X.nnz if sparse.issparse(X) else X.size) > 2e5

@@ -405,6 +405,10 @@ def requests_for(loss, d=6, seed=9):
 
 
 KINDS = list(requests_for("squared"))
+MAIN_KINDS = [  # one of each, for what does not depend on how rows and columns are named
+    *("remove_rows", "add_weighted_rows", "correct_labels", "correct_values"),
+    *("correct_a_column", "revoke_features", "mixed_rows", "mixed"),
+]
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -514,3 +518,51 @@ def request_from(data, loss, kind, i, j, k):
         chosen = rng.permutation(columns)[: 1 + j % 2]
         return ex.CorrectValues(some, chosen, float32_values(rng.standard_normal((some.size, chosen.size))))
     return ex.RevokeFeatures(rng.permutation(columns[1:])[: k % 2 + 1])
+
+
+def without_rows(data, loss, fit_intercept=True, *, tolerance=1e9, **options):
+    """Fitted to the minimiser; then any bound is within the tolerance."""
+    un = unlearner(data, loss, fit_intercept, **options)
+    inside(un).tolerance = tolerance
+    return un.detach()
+
+
+def exact_residual(un, data):
+    """Of the rows that the test keeps, and the rounding floor."""
+    g, floor = gradient_and_floor(un, data, theta_of(un.model))
+    return np.linalg.norm(g), floor
+
+
+def assert_bounded(un, update, data):
+    residual, floor = exact_residual(un, data)
+    assert residual - floor <= update.residual_bound
+
+
+def bits(array):
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def snapshot(un):
+    """All that a failed request must leave as it was."""
+    state, held = inside(un).state, inside(un).held
+    theta, bound = state.statistics.step()
+    return {
+        "attached": un.attached,
+        "model": {name: np.asarray(value).tolist() for name, value in vars(un.model)["_fitted"].items()},
+        "theta": bits(state.theta),
+        "since": inside(un).since_anchor,
+        "at": state.at and (state.at.value, bits(state.at.gradient)),
+        "gradient": bits(state.statistics.at.gradient),
+        "hessian": bits(state.statistics.anchor.hessian),
+        "tallies": state.statistics.tallies,
+        "step": (bits(theta), bound),
+        "support": bits(un.get_support()),
+        "counts": held.counts.tolist(),
+        "names": held.names,
+        "weighted": held.weighted,
+    }
+
+
+def detached(loss="logistic", tolerance=1e-8):
+    data = make_data(loss)
+    return without_rows(data, loss, tolerance=tolerance), data

@@ -17,7 +17,7 @@ import pytest
 import expunge.cli as command
 from expunge import benchmark, build_info, kernels
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
 CASES = benchmark.cases()
 SMALL = "gradient_difference, 10 x 100"
 
@@ -280,6 +280,7 @@ def test_the_json_is_complete(whole):
             assert rival["milliseconds"] > 0.0
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_for_every_rival(whole):
     results = benchmark.read(whole[0])[1]
     for result in results:
@@ -289,6 +290,7 @@ def test_the_table_has_a_line_for_every_rival(whole):
         assert lines[0].split()[:4] == [result.kernel, str(result.shape[0]), "x", str(result.shape[1])]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GUIDE.exists(), reason="docs/ is not beside the tests")
 def test_the_guide_describes_every_field_of_the_json(whole):
     section = re.search(r"^## Benchmark your machine$(.*?)^## ", GUIDE.read_text("utf-8"), re.M | re.S)[1]
@@ -415,6 +417,7 @@ def test_a_file_of_something_else_is_not_compared_with(tmp_path, nothing_runs, c
 # Two runs compared
 
 
+@pytest.mark.slow
 def test_a_run_is_read_as_it_was_written(whole):
     machine, results = benchmark.read(whole[0])
     assert benchmark.report(machine, 1e-9, results) == whole[0].read_text()
@@ -426,6 +429,7 @@ def slower(result, times):
     return replace(result, milliseconds=result.milliseconds * times, rivals=rivals)
 
 
+@pytest.mark.slow
 def test_changes_are_told_by_the_ratios_to_the_rivals_of_both(whole):
     _, results = benchmark.read(whole[0])
     then = [slower(result, 2.0) for result in results[:5]]
@@ -439,6 +443,7 @@ def test_changes_are_told_by_the_ratios_to_the_rivals_of_both(whole):
     assert found[1].milliseconds_then == 7.0
 
 
+@pytest.mark.slow
 def test_the_command_compares_with_a_file(whole, tmp_path, monkeypatch, capsys):
     machine, results = benchmark.read(whole[0])
     now = iter([result for result, case in zip(results, CASES, strict=True) if SMALL in str(case)])

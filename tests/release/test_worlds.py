@@ -14,7 +14,7 @@ from math import frexp
 
 import numpy as np
 import pytest
-from problems import drebin
+from problems import INTERCEPT, drebin, in_pairs
 from scipy import sparse
 from scipy.special import ndtr, ndtri
 from scipy.stats import chi2
@@ -122,10 +122,7 @@ def tolerances(history, loss, fit_intercept, storage):
     return [floor * times for times in (0.5, 2.0, 3.9, 4.1, 10.0, 1e3)]
 
 
-@each_storage
-@each_intercept
-@each_loss
-@each_history
+@in_pairs(history=HISTORIES, loss=list(KINDS), fit_intercept=INTERCEPT, storage=STORAGES)
 def test_worlds_release_and_refuse_alike(history, loss, fit_intercept, storage):
     seen = set()
     for tolerance in tolerances(history, loss, fit_intercept, storage):
@@ -163,9 +160,7 @@ def test_worlds_judge_the_released_coefficients_alike(history, loss):
         assert (first == "released") == (times > 1.0), times
 
 
-@each_intercept
-@each_loss
-@each_history
+@in_pairs(history=HISTORIES, loss=list(KINDS), fit_intercept=INTERCEPT)
 def test_worlds_without_rows_refuse_alike(history, loss, fit_intercept):
     pair = worlds(history, loss, fit_intercept, tolerance=1e-6)
     first, second = (verdict(un.detach()) for un in pair)
@@ -189,9 +184,7 @@ def test_worlds_that_were_left_far_from_their_minimum_release_alike(loss):
 # --- values and their bits
 
 
-@each_storage
-@each_loss
-@each_history
+@in_pairs(history=HISTORIES, loss=list(KINDS), storage=STORAGES)
 def test_worlds_have_the_same_intercept_and_verification_bit_for_bit(history, loss, storage, monkeypatch):
     pair = worlds(history, loss, True, storage, size=1e3)
     rng = np.random.default_rng(0)
@@ -211,9 +204,7 @@ def test_worlds_have_the_same_intercept_and_verification_bit_for_bit(history, lo
         assert len(set(found)) == 1, trial
 
 
-@each_intercept
-@each_loss
-@each_history
+@in_pairs(history=HISTORIES, loss=list(KINDS), fit_intercept=INTERCEPT)
 def test_worlds_release_the_same_numbers_by_rounding(history, loss, fit_intercept):
     pair = worlds(history, loss, fit_intercept, size=1e3, tolerance=1e-8, theta_bound=1e4)
     for seed in range(5):  # each fails with a probability of 1e-5
@@ -345,6 +336,7 @@ def test_worlds_have_uniform_low_digits(make):
         assert chi2.sf(((counts - expected) ** 2 / expected).sum(), 15) > 1e-6
 
 
+@pytest.mark.slow
 def test_worlds_of_drebin_are_not_told_apart_by_columns_of_one_row():
     X, y = drebin().X, drebin().y
     rows_of = np.bincount(X.indices, minlength=X.shape[1])
@@ -450,20 +442,14 @@ def forgotten(kind, loss, fit_intercept, storage, detached):
         return un, un.apply(ex.CorrectValues([1], [0], 0.25), method="first_order")
 
 
-@pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
-@pytest.mark.parametrize("storage", [np.ascontiguousarray, sparse.csr_array], ids=["dense", "csr"])
-@each_intercept
-@pytest.mark.parametrize(
-    ("kind", "loss"),
-    [
-        ("cell", "squared"),
-        ("cell", "logistic"),
-        ("label", "squared"),
-        ("weight", "squared"),
-        ("weight", "logistic"),
-    ],
+@in_pairs(
+    secret=["cell squared", "cell logistic", "label squared", "weight squared", "weight logistic"],
+    fit_intercept=INTERCEPT,
+    storage={"dense": np.ascontiguousarray, "csr": sparse.csr_array},
+    detached={"attached": False, "detached": True},
 )
-def test_worlds_leave_no_digit_of_a_row_that_left(kind, loss, fit_intercept, storage, detached, tmp_path):
+def test_worlds_leave_no_digit_of_a_row_that_left(secret, fit_intercept, storage, detached, tmp_path):
+    kind, loss = secret.split()
     un, update = forgotten(kind, loss, fit_intercept, storage, detached)
     assert traces(SECRET, *kept_of(un, update, tmp_path / "file")) == []
     again = ex.Unlearner.load(tmp_path / "file")

@@ -196,13 +196,10 @@ def exact(un, data):
 
 
 CASES = {
-    "adult_1e-8": ("adult", False, "auto", 1e-8, 0.0),
     "adult_1e-2": ("adult", False, "auto", 1e-2, 0.0),
     "adult_intercept_1e-8": ("adult", True, "auto", 1e-8, 0.0),
-    "adult_intercept_1e-2": ("adult", True, "auto", 1e-2, 0.0),
     "drebin_1e-8": ("drebin", False, "auto", 1e-8, 0.0),
     "drebin_cholesky_1e-2": ("drebin", False, "cholesky", 1e-2, 0.0),
-    "adult_noise_1e-2": ("adult", False, "auto", 1e-2, 2.0),
     "adult_intercept_noise_1e-2": ("adult", True, "auto", 1e-2, 2.0),
     "drebin_cholesky_noise_1e-2": ("drebin", False, "cholesky", 1e-2, 2.0),
 }

@@ -1,4 +1,4 @@
-"""expunge.audit: it lets the right mechanism pass, flags planted bugs, and its bounds are bounds."""
+"""expunge.audit: it lets the right mechanism pass, and flags planted bugs."""
 
 import subprocess
 import sys
@@ -9,14 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from problems import bits_of, csr
-from scipy import stats
+from problems import bits_of, csr, in_pairs
 from sklearn.exceptions import ConvergenceWarning
 
 import expunge as ex
 from expunge import accounting
 from expunge.audit import Audit, audit_certificate
-from expunge.audit.separation import clopper_pearson, separate
 from expunge.errors import CertificateError
 from expunge.losses import get_loss
 from expunge.noise import normal
@@ -24,7 +22,10 @@ from expunge.release import Terms, best_intercept
 
 KINDS = [(loss, fit_intercept) for loss in ("squared", "logistic") for fit_intercept in (False, True)]
 each_kind = pytest.mark.parametrize(("loss", "fit_intercept"), KINDS)
-each_seed = pytest.mark.parametrize("seed", range(3))
+each_kind_of_a_seed = pytest.mark.parametrize(
+    ("loss", "fit_intercept", "seed"), [(*kind, seed) for seed, kind in enumerate(KINDS)]
+)
+each_seed = pytest.mark.parametrize("seed", range(2))
 
 EPSILON, DELTA = 1.0, 0.01
 BINDING = {"tolerance": 1e-6, "theta_bound": 10.0}  # noise no wider than the tolerance asks for
@@ -69,12 +70,12 @@ def told(found, audit):
     )
 
 
-# --- the right mechanism passes
+# the right mechanism passes
 
 
 @pytest.mark.slow
 def test_the_right_output_mechanism_passes_in_nearly_all_seeds():
-    audits = [audit(seed, *kind, confidence=0.95) for kind in KINDS for seed in range(10)]
+    audits = [audit(seed, *kind, confidence=0.95) for kind in KINDS for seed in range(5)]
     assert sum(one.falsified for one in audits) <= 0.05 * len(audits)
     assert max(one.worst_residual for one in audits) <= 1e-6
     assert {one.runs for one in audits} == {RUNS}
@@ -82,8 +83,8 @@ def test_the_right_output_mechanism_passes_in_nearly_all_seeds():
 
 @pytest.mark.slow
 def test_the_right_rounding_and_objective_pass_in_nearly_all_seeds():
-    rounding = [audit(seed, *kind, mechanism="rounding", runs=60) for kind in KINDS for seed in range(5)]
-    noisy = [objective(seed, fit_intercept) for fit_intercept in (False, True) for seed in range(10)]
+    rounding = [audit(seed, *kind, mechanism="rounding", runs=60) for kind in KINDS for seed in range(3)]
+    noisy = [objective(seed, fit_intercept) for fit_intercept in (False, True) for seed in range(5)]
     for audits in (rounding, noisy):
         assert sum(one.falsified for one in audits) <= 0.05 * len(audits)
 
@@ -95,7 +96,7 @@ def test_either_comparison_passes(mechanism, against):
     if mechanism == "objective":
         assert not objective(0, against=against, runs=60).falsified
     else:
-        assert not audit(0, mechanism=mechanism, against=against).falsified
+        assert not audit(0, mechanism=mechanism, against=against, runs=60).falsified
 
 
 REQUESTS = {
@@ -115,6 +116,7 @@ def test_every_request_passes(request_):
     assert not objective(1, request=request_, runs=60).falsified
 
 
+@pytest.mark.slow
 def test_other_forms_of_data_pass():
     pandas = pytest.importorskip("pandas")
     X, y = data(0)
@@ -152,7 +154,7 @@ def test_it_passes_at_the_tolerance_that_users_start_with():
     assert found.mu == pytest.approx(accounting.mu(EPSILON, DELTA), rel=2.0**-20)
 
 
-# --- planted bugs
+# planted bugs
 
 
 def unverified(sigma):
@@ -172,14 +174,14 @@ def unverified(sigma):
 SIGMA = 2e-6 / accounting.mu(EPSILON, DELTA)
 
 
+@pytest.mark.slow
 @each_kind
 def test_a_release_of_our_own_that_does_the_same_passes(loss, fit_intercept):
     assert not audit(0, loss, fit_intercept, release=unverified(SIGMA)).falsified
 
 
 @pytest.mark.slow
-@each_kind
-@each_seed
+@each_kind_of_a_seed
 def test_noise_three_times_too_small_on_one_side_is_flagged(loss, fit_intercept, seed):
     found = audit(seed, loss, fit_intercept, release=unverified(SIGMA / 3))
     assert found.falsified
@@ -189,8 +191,7 @@ def test_noise_three_times_too_small_on_one_side_is_flagged(loss, fit_intercept,
 
 
 @pytest.mark.slow
-@each_kind
-@each_seed
+@each_kind_of_a_seed
 def test_doing_nothing_is_flagged(loss, fit_intercept, seed):
     found = audit(seed, loss, fit_intercept, unlearn=lambda un, request: None, runs=60)
     assert found.falsified
@@ -203,8 +204,7 @@ def one_row_left_in(un, request):
 
 
 @pytest.mark.slow
-@each_kind
-@each_seed
+@each_kind_of_a_seed
 def test_a_row_left_in_is_flagged(loss, fit_intercept, seed):
     found = audit(seed, loss, fit_intercept, unlearn=one_row_left_in, runs=60)
     assert found.falsified
@@ -216,8 +216,7 @@ def stale(un, request):
 
 
 @pytest.mark.slow
-@each_kind
-@each_seed
+@each_kind_of_a_seed
 def test_a_stale_hessian_without_settling_is_flagged(loss, fit_intercept, seed):
     found = audit(seed, loss, fit_intercept, unlearn=stale, release=unverified(SIGMA), runs=60)
     assert found.falsified
@@ -237,9 +236,7 @@ def with_old_intercept(seed, loss, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["squared", "logistic"])
-@pytest.mark.parametrize("mechanism", ["output", "rounding"])
-@each_seed
+@in_pairs(loss=["squared", "logistic"], mechanism=["output", "rounding"], seed=range(3))
 def test_the_old_intercept_is_flagged(loss, mechanism, seed):
     found = audit(
         seed, loss, mechanism=mechanism, release=with_old_intercept(seed, loss, mechanism=mechanism), runs=60
@@ -339,7 +336,7 @@ def test_a_column_left_in_is_flagged():
     assert "what is released is not 3 finite coefficients" in found.reasons[0]
 
 
-# --- bugs on both sides
+# bugs on both sides
 
 
 @pytest.mark.slow
@@ -376,7 +373,7 @@ def test_constants_that_do_not_follow_from_the_public_ones_are_flagged(monkeypat
     assert found.worst_residual > found.tolerance
 
 
-# --- the canary
+# the canary
 
 
 def test_the_canary_stops_at_the_tolerance_and_stays_there():
@@ -414,62 +411,10 @@ def test_the_canary_is_as_far_as_the_claim_allows_and_seen():
         assert not found.falsified
 
 
-# --- the bounds
-
-
-@pytest.mark.parametrize("n", [1, 10, 137])
-@pytest.mark.parametrize("error", [0.2, 0.01, 1e-4])
-def test_clopper_pearson_is_the_interval_of_the_binomial(n, error):
-    lower, upper = clopper_pearson(n, error)
-    k = np.arange(n + 1)
-    assert lower[0] == 0.0
-    assert upper[n] == 1.0
-    np.testing.assert_allclose(stats.binom.sf(k[1:] - 1, n, lower[1:]), error, rtol=1e-8)
-    np.testing.assert_allclose(stats.binom.cdf(k[:-1], n, upper[:-1]), error, rtol=1e-8)
-
-
-def gaussians(seed, mu, runs, d=3):
-    rng = np.random.default_rng(seed)
-    shift = mu * np.eye(d)[0]
-    return rng.standard_normal((runs, d)) + shift, rng.standard_normal((runs, d))
+# the face
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mu", [0.0, 0.5, 2.0])
-def test_bounds_are_rarely_above_the_truth(mu):
-    error, delta, times = 0.05, 0.01, 200
-    found = [separate("", *gaussians([7, i], mu, 200), delta, error) for i in range(times)]
-    allowed = stats.binom.ppf(0.9999, times, 2 * error)
-    assert sum(one.mu_lower > mu for one in found) <= allowed
-    truth = accounting.epsilon(delta, mu)
-    assert sum(one.epsilon_lower > truth for one in found) <= allowed
-
-
-def test_without_a_split_sample_they_would_be_above_it():
-    error, times = 0.05, 200
-    twice = [[np.concatenate([z, z]) for z in gaussians([8, i], 0.0, 100)] for i in range(times)]
-    found = [separate("", *samples, 0.01, error) for samples in twice]
-    assert sum(one.mu_lower > 0.0 for one in found) > stats.binom.ppf(0.9999, times, 2 * error)
-
-
-def test_bounds_are_near_the_truth():
-    for mu in (1.0, 2.0, 4.0):
-        found = separate("", *gaussians(0, mu, 20_000), 1e-5, 1e-3)
-        assert 0.85 * mu < found.mu_lower <= mu
-    found = separate("", *gaussians(0, 2.0, 20_000), 1e-5, 1e-3)
-    assert 2.0 < found.epsilon_lower < accounting.epsilon(1e-5, 2.0)
-    assert found.unlearned.shape == found.retrained.shape == (10_000,)
-
-
-def test_no_difference_at_all_shows_nothing():
-    z = np.ones((40, 2))
-    found = separate("", z, z, 0.01, 0.01)
-    assert (found.mu_lower, found.epsilon_lower) == (0.0, 0.0)
-
-
-# --- the face
-
-
 def test_the_same_seed_gives_the_same_audit():
     first, second, other = (audit(0, runs=60, confidence=c) for c in (0.99, 0.99, 0.9))
     assert str(first) == str(second)
@@ -506,6 +451,7 @@ def test_a_request_may_be_any_iterable():
     assert not audit(0, request=(ex.RemoveRows([row]) for row in ROWS), runs=60).falsified
 
 
+@pytest.mark.slow
 def test_it_reads_as_what_it_is():
     right, wrong = audit(0), audit(0, unlearn=lambda un, request: None)
     assert isinstance(right, Audit)
@@ -518,6 +464,7 @@ def test_it_reads_as_what_it_is():
     assert wrong.mu_lower == max(one.mu_lower for one in wrong.separations) > wrong.mu
 
 
+@pytest.mark.slow
 def test_plot():
     pytest.importorskip("matplotlib")
     from matplotlib import pyplot
@@ -536,6 +483,7 @@ def test_plot():
     pyplot.close(own.figure)
 
 
+@pytest.mark.slow
 def test_progress(monkeypatch):
     bars = []
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
+    FAMILIES,
     INTERCEPT,
-    REPRESENTATIONS,
     covering,
     csr,
     float32_values,
-    in_families,
     in_pairs,
     nothing_densifies,
     retrain,
@@ -129,7 +128,7 @@ def test_adoption_measures_and_polishes_what_each_solver_left(loss, solver, fit_
         assert_array_equal(model.intercept_, 0.0)
 
 
-@in_pairs(loss=["squared", "logistic"], fit_intercept=INTERCEPT, represent=REPRESENTATIONS)
+@in_pairs(loss=["squared", "logistic"], fit_intercept=INTERCEPT, represent=[*FAMILIES, "strided", "csc"])
 def test_a_model_is_adopted_in_every_representation(loss, fit_intercept, represent):
     X, y, s = data(loss, weighted=True)
     X[:, 3] = 0.0
@@ -520,7 +519,7 @@ def test_what_is_no_model_is_refused(model):
         ex.Unlearner(model, np.ones((2, 3)), np.ones(2))
 
 
-@in_families
+@pytest.mark.parametrize("represent", ["float64_c", "csr_int32"], indirect=True)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
