@@ -209,11 +209,7 @@ def test_public_methods_of_an_unlearner_are_short():
 @needs_repository
 def test_files_of_the_core_fit_a_mind():
     for path in cpp_files("cpp", "python/bindings"):
-        if path.name not in LARGE:
-            assert path.read_text().count("\n") <= 600, path.name
-
-
-LARGE = {"objective.cpp", "test_objective.cpp"}  # to be cut
+        assert path.read_text().count("\n") <= 600, path.name
 
 
 def module_of(path):
