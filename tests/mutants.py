@@ -212,11 +212,11 @@ BUGS = r"""
 
 CPP_BUGS = r"""
 = downdate adds  [kernels statistics]
-- rankUpdate(W, -1.0)
-+ rankUpdate(W, 1.0)
+- changed(L_, V, -1.0)
++ changed(L_, V, 1.0)
 = missing rounding term of the penalty  [kernels statistics streams]
-- known(u * rounding + penalty_rounding(theta))
-+ known(u * rounding)
+- known(roundoff * rounding + penalty_rounding(theta))
++ known(roundoff * rounding)
 = rows of a request that was rolled back stay in the overlay  [memory bad_input]
 - overlay_.truncate(began_overlay_);
 + ;

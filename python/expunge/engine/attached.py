@@ -25,7 +25,7 @@ from .detached import Detached
 from .methods import BY_NAME
 from .products import Products
 from .solver import choose_block, in_low_dimension, minimize
-from .state import Effort, GramBound, How, Outcome, Staged, State
+from .state import Effort, GramBound, How, Outcome, Staged, State, without_curvature
 
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
@@ -378,23 +378,20 @@ class Attached:
         floor = self.objective(problem).rounding_floor(state.theta)
         return profile_residual(state.at.gradient, norm, fit_intercept) + factor * floor
 
-    def retrained(self, staged: Staged, problem: Problem) -> tuple[State, Outcome]:
-        """From nothing, with the noise of this problem."""
+    def retrained(self, staged: Staged, outcome: Outcome, problem: Problem) -> tuple[State, Outcome]:
+        """From nothing, with the noise of this problem, in place of what was chosen."""
         objective = self.objective(problem)
         theta = np.zeros(problem.parameters(self.data.n_columns))
         block = self.block(objective, theta.size)
         minimum = self.minimize(objective, theta, objective.evaluate(theta), None, block)
         state = self._anchored_at(objective, minimum, block)._replace(gram=staged.gram)
-        at, old = minimum.at, staged.left_of(self.state.theta)
-        return state, Outcome(
-            staged.how.method,
-            state.theta - old,
-            at.gradient,
-            at.residual,
-            at.residual,
-            minimum.passes + 2,
-            True,
-            0,
+        return state, outcome._replace(
+            step=state.theta - staged.left_of(self.state.theta),
+            residual=minimum.at.residual,
+            residual_bound=minimum.at.residual,
+            passes=minimum.passes + 2,
+            settled=True,
+            since_anchor=0,
         )
 
     def kept_profile(self, profile: float, most: float) -> float:
@@ -511,11 +508,6 @@ class Attached:
         if problem is not self.problem:
             changes.append((self, "problem", problem))
         changes.extend(self.data.committed())
-
-
-def without_curvature(at: _core.Evaluation) -> _core.Evaluation:
-    """J and its gradient, without the curvature of every row."""
-    return _core.Evaluation(at.value, at.gradient)
 
 
 def _rows_touched(data: CorrectedData, touched: Touched) -> int:

@@ -138,7 +138,7 @@ class Detached:
         """Not without rows."""
         raise RowsRequired("iterations read the rows, and this Unlearner is detached: attach them first")
 
-    def retrained(self, staged: Staged, problem: Problem) -> tuple[State, Outcome]:
+    def retrained(self, staged: Staged, outcome: Outcome, problem: Problem) -> tuple[State, Outcome]:
         """Not without rows."""
         raise RowsRequired("training reads the rows, and this Unlearner is detached: attach them first")
 

@@ -12,7 +12,7 @@ from .._arrays import Float
 from ..errors import NotPositiveDefiniteError
 from ..updates import first_order_update, safe_tau, second_order_update
 from .products import Products
-from .state import Effort, GramBound, Outcome, Staged, State
+from .state import Effort, GramBound, Outcome, Staged, State, without_curvature
 
 if TYPE_CHECKING:
     from .attached import Attached, Start
@@ -176,5 +176,12 @@ def _state(engine: Attached, start: Start, theta: Float, at: _core.Evaluation) -
     effort = engine.state.effort
     requests = effort.requests + 1 if start.statistics is not None else 0
     effort = Effort(requests, effort.passes + start.passes, effort.saved)
-    at = _core.Evaluation(at.value, at.gradient)  # without the curvature of every row
-    return State(theta, at, start.anchor, start.hessian_is_current, start.statistics, effort, start.gram)
+    return State(
+        theta,
+        without_curvature(at),
+        start.anchor,
+        start.hessian_is_current,
+        start.statistics,
+        effort,
+        start.gram,
+    )

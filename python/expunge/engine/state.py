@@ -63,6 +63,11 @@ class State(NamedTuple):
         return None if self.at is None else self.at.residual
 
 
+def without_curvature(at: _core.Evaluation) -> _core.Evaluation:
+    """J and its gradient, as a state keeps them: without the curvature of every row."""
+    return _core.Evaluation(at.value, at.gradient)
+
+
 @dataclass(frozen=True)
 class How:
     """How theta is to be chosen for the corrected data; see :meth:`expunge.Unlearner.apply`."""

@@ -19,13 +19,13 @@ from scipy import sparse
 from .. import _core
 from .._arrays import Float, as_matrix, as_targets, as_weights
 from .._numbers import as_number, power_of_two_above
-from ..engine.attached import MAX_ITER, Attached, without_curvature
+from ..engine.attached import MAX_ITER, Attached
 from ..engine.by_value import DetachedData
 from ..engine.data import CorrectedData
 from ..engine.detached import Detached
 from ..engine.rows import StreamedCsr
 from ..engine.solver import check_solver, quarter_of_memory
-from ..engine.state import Effort, State
+from ..engine.state import Effort, State, without_curvature
 from ..losses import get_loss
 from ..models import LogisticRegression, Ridge
 from ..models.adopt import estimator_for

@@ -130,7 +130,7 @@ class Budget:
             else:
                 assert problem.noise is not None
                 problem = problem.with_noise(problem.noise.again())
-                state, instead = engine.retrained(staged, problem)
+                state, instead = engine.retrained(staged, outcome, problem)
             profile = engine.profile(state, instead.residual_bound, problem)
             self.check(profile)
             outcome = outcome._replace(
