@@ -62,9 +62,9 @@ private:
     PanelView view_;
 };
 
-// As many columns as indices can name, at most.
+// The largest index of type I, at most. Kernels read indices as unsigned: negative ones exceed this.
 template <class I>
-std::size_t most_of_indices(Index count) {
+std::size_t at_most_an_index(Index count) {
     return static_cast<std::size_t>(std::min<Index>(count, std::numeric_limits<I>::max()));
 }
 
@@ -93,8 +93,8 @@ public:
         X.data = data;
         X.indices = indices;
         X.indptr = indptr;
-        X.entries = most_of_indices<I>(stored.value_or(static_cast<Index>(indptr[n])));
-        X.width = most_of_indices<I>(width);
+        X.entries = at_most_an_index<I>(stored.value_or(static_cast<Index>(indptr[n])));
+        X.width = width > 0 ? at_most_an_index<I>(width - 1) + 1 : 0;  // its last column has an index
         return {X, n, width, std::move(columns)};
     }
 
