@@ -155,7 +155,7 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::edit(const Objecti
     return {std::move(edited), Objective::difference(before, after, theta)};
 }
 
-AnchoredStatistics AnchoredStatistics::folded() const {
+AnchoredStatistics AnchoredStatistics::fold() const {
     const Anchor& H = *state_.anchor;
     AnchoredStatistics folded(state_);
     folded.state_.anchor = H.edit(std::vector<Change::Rows>(), true);
@@ -164,8 +164,8 @@ AnchoredStatistics AnchoredStatistics::folded() const {
     return folded;
 }
 
-AnchoredStatistics AnchoredStatistics::rounded() const {
-    AnchoredStatistics rounded = folded();
+AnchoredStatistics AnchoredStatistics::round_up() const {
+    AnchoredStatistics rounded = fold();
     State& s = rounded.state_;
     s.tallies.largest_norm = norm_above(s.tallies.largest_norm);
     for (double* kept : {&s.tallies.gradient_rounding, &s.tallies.gradient_norm, &s.tallies.hessian_rounding})
@@ -173,7 +173,7 @@ AnchoredStatistics AnchoredStatistics::rounded() const {
     return rounded;
 }
 
-AnchoredStatistics AnchoredStatistics::moved(Vector theta) const {
+AnchoredStatistics AnchoredStatistics::move_to(Vector theta) const {
     if (max_d3(state_.loss) > 0.0)
         throw std::invalid_argument("statistics move only where the Hessian does not depend on theta");
     const Anchor& H = *state_.anchor;
@@ -190,7 +190,7 @@ AnchoredStatistics AnchoredStatistics::moved(Vector theta) const {
     const double rounding = hessian_error() * step.norm() +
                             2.0 * roundoff * (H.frobenius() * step.norm() + state_.gradient.norm());
     s.tallies.gradient_rounding += power_of_two_above(rounding);
-    s.anchor = H.moved(std::move(theta));
+    s.anchor = H.move_to(std::move(theta));
     return moved;
 }
 
@@ -249,7 +249,7 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     return smaller;
 }
 
-double AnchoredStatistics::error(double length, double theta_norm) const {
+double AnchoredStatistics::step_error(double length, double theta_norm) const {
     const double H = state_.anchor->frobenius();
     const auto p = static_cast<double>(state_.gradient.size());
     return gradient_error() + hessian_error() * length + roundoff * H * theta_norm +
@@ -265,7 +265,7 @@ AnchoredStatistics::Solution AnchoredStatistics::solve() const {
         return Solution{std::move(x), std::move(product), residual};
     };
     Solution solution = measured(start_ ? *start_ : H.solve(g));
-    if (solution.residual > 0.5 * error(solution.x.norm(), (H.theta() - solution.x).norm())) {
+    if (solution.residual > 0.5 * step_error(solution.x.norm(), (H.theta() - solution.x).norm())) {
         // one refinement, where rounding leaves it room
         Solution refined = measured(solution.x + H.solve(g - solution.product));
         if (refined.residual < solution.residual) return refined;
@@ -288,7 +288,7 @@ AnchoredStatistics::Step AnchoredStatistics::step() const {
                 length * length;
         nonlinear = R * psi_ratio(R * length) * std::max(0.0, q);
     }
-    const double bound = nonlinear + residual + error(length, theta.norm());  // E10
+    const double bound = nonlinear + residual + step_error(length, theta.norm());  // E10
     // NaN, where something overflowed, bounds nothing
     return {std::move(theta), std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound};
 }

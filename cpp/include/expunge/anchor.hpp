@@ -72,7 +72,7 @@ public:
     std::shared_ptr<const Anchor> drop(const std::vector<Index>& dropped) const;
 
     // The same Hessian under another theta, where it does not depend on that.
-    std::shared_ptr<const Anchor> moved(Vector theta) const {
+    std::shared_ptr<const Anchor> move_to(Vector theta) const {
         require_size("theta", theta.size(), theta_.size());
         std::shared_ptr<Anchor> other(new Anchor(*this));
         other->theta_ = std::move(theta);

@@ -356,7 +356,7 @@ class Attached:
         if self.problem.constant_hessian:
             if state.statistics is not None or anchor is None or not state.hessian_is_current:
                 return state, 0
-            anchor = anchor.moved(state.theta)
+            anchor = anchor.move_to(state.theta)
         elif state.effort.passes + state.effort.saved < objective.anchor_cost:
             return state, 0
         else:
@@ -461,7 +461,7 @@ class Attached:
         theta, statistics, data = self.state.theta, self.state.statistics, self.data
         known = statistics is not None and np.array_equal(statistics.anchor.theta, theta)
         if statistics is not None and known and not data.changed:
-            return statistics.rounded()
+            return statistics.round_up()
         objective = self.objective()
         if self.block(objective, theta.size) is not None:
             raise ValueError(
@@ -471,7 +471,7 @@ class Attached:
         at = objective.evaluate(theta)
         anchor = _core.Anchor(objective, theta, None, at)
         floor = objective.rounding_floor(theta)
-        return _core.AnchoredStatistics(objective, anchor, at, floor, data.current_norm()).rounded()
+        return _core.AnchoredStatistics(objective, anchor, at, floor, data.current_norm()).round_up()
 
     def keeps_statistics(self) -> bool:
         """Whether the whole Hessian is factored."""

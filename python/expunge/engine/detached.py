@@ -95,7 +95,7 @@ class Detached:
         assert statistics is not None
         difference = self._gradient_difference(staged, statistics)
         if staged.dropped.size:
-            statistics = statistics.drop(staged.dropped.tolist()).folded()
+            statistics = statistics.drop(staged.dropped.tolist()).fold()
         theta, bound = _step_from(statistics)
         if not (np.isfinite(theta).all() and isfinite(statistics.at.value)):
             raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
@@ -152,7 +152,7 @@ class Detached:
         """
         statistics = self.state.statistics
         assert statistics is not None
-        return statistics.moved(self.state.theta) if self.problem.constant_hessian else statistics
+        return statistics.move_to(self.state.theta) if self.problem.constant_hessian else statistics
 
     def keeps_statistics(self) -> bool:
         """Always."""

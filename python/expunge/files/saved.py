@@ -508,7 +508,7 @@ def _statistics(
     never_below = [value for name, value in tallies.items() if name not in may_round_below_0]
     if min(never_below) < 0 or tallies["rows"] != int(counts.sum()):
         raise ValueError("statistics.numbers cannot be those of such rows")
-    statistics = _core.AnchoredStatistics.restored(
+    statistics = _core.AnchoredStatistics.restore(
         theta,
         hessian,
         gradient,
