@@ -52,8 +52,8 @@ NUMBERS_PER_ENTRY, SMALL_FACTOR = 1.5, 10_000
 SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: for a fit, for many requests
 LEAST_BLOCK, ROWS_PER_COORDINATE = 64, 16  # few rows do not make a large block worth its Gram matrix
 ENTRIES_PER_PARAMETER = 40  # a vector of p numbers is then at most a fortieth of a pass
-COPIES = 6  # of the Hessian, while a request is applied: kept, asked for and new, each with its factor
-DUAL_COPIES = 2  # of the matrix in the dual: itself, and the factor that it becomes
+COPIES = 6  # of the Hessian while a request is applied: kept, edited and new, each with its factor
+DUAL_COPIES = 2  # of the matrix in the dual: the matrix and its factor
 
 
 def check_solver(solver: Any, memory_limit: Any) -> None:
@@ -78,7 +78,7 @@ def quarter_of_memory() -> float:
 
 
 def in_low_dimension(objective: _core.Objective, p: int) -> bool:
-    """Whether some vectors of p numbers are little beside X."""
+    """Whether a few vectors of p numbers are small beside X."""
     return ENTRIES_PER_PARAMETER * p <= objective.entries
 
 
@@ -102,7 +102,7 @@ def choose_block(
             f"{limit:.3g}: raise memory_limit or use solver='cg'"
         )
     in_proportion = math.isqrt(int(NUMBERS_PER_ENTRY * objective.entries) + SMALL_FACTOR)
-    if objective.quadratic and not requests:  # the first factor is the last, and solves but once
+    if objective.quadratic and not requests:  # one factor, used once
         pays = objective.anchor_cost <= LASTING_PASSES
     else:
         pays = objective.anchor_cost <= (LASTING_PASSES if requests else FIT_PASSES) and p <= in_proportion
@@ -126,7 +126,7 @@ def minimize(
     start: _core.Evaluation | None = None,
     block: int | None = None,
 ) -> _core.Minimum:
-    """The core's E11, judged by :func:`check_converged`."""
+    """Minimises in the core (E11), and checks the result by :func:`check_converged`."""
     minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start, block)
     check_converged(minimum, tol)
     return minimum
@@ -147,7 +147,7 @@ def check_converged(minimum: _core.Minimum, tol: float) -> None:
 
 
 def warn(message: str) -> None:
-    """A ConvergenceWarning at the line outside of this package that led here."""
+    """Gives a ConvergenceWarning for the line outside of this package that called it."""
     frame, level = currentframe(), 1
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
