@@ -338,7 +338,7 @@ class Fuzzer:
         """One call."""
         name = self.rng.choices(NAMES, WEIGHTS)[0]
         owner, _, member = name.rpartition(".")
-        if owner and owner != "kernels" and member not in ("__init__", "restored"):
+        if owner and owner != "kernels" and member not in ("__init__", "restore"):
             target = self.one(owner)
             if target is None:
                 return
@@ -636,19 +636,19 @@ ENTRIES = {
     "Anchor.__init__": new_anchor,
     "Anchor.edit": lambda f, A: sides(f, A.size),
     "Anchor.drop": lambda f, A: (f.positions(A.size),),
-    "Anchor.moved": lambda f, A: (f.array(A.size),),
+    "Anchor.move_to": lambda f, A: (f.array(A.size),),
     "Anchor.solve": lambda f, A: (f.array(A.size),),
     **{f"Anchor.{name}": None for name in ("size", "complete", "factored", "cancelled", "theta", "hessian")},
     "Tallies.__init__": lambda f, _: tuple(f.number(5.0) for _ in range(8)),
     **{f"Tallies.{name}": None for name in TALLIES},
     "AnchoredStatistics.__init__": new_statistics,
-    "AnchoredStatistics.restored": restored,
+    "AnchoredStatistics.restore": restored,
     "AnchoredStatistics.edit": edit_statistics,
     "AnchoredStatistics.replace": lambda f, S: edit_statistics(f, S)[:2],
     "AnchoredStatistics.factor": lambda f, _: (),
-    "AnchoredStatistics.folded": lambda f, _: (),
-    "AnchoredStatistics.rounded": lambda f, _: (),
-    "AnchoredStatistics.moved": lambda f, S: (f.array(S.penalty.size),),
+    "AnchoredStatistics.fold": lambda f, _: (),
+    "AnchoredStatistics.round_up": lambda f, _: (),
+    "AnchoredStatistics.move_to": lambda f, S: (f.array(S.penalty.size),),
     "AnchoredStatistics.merge": lambda f, _: (f.any("AnchoredStatistics"),),
     "AnchoredStatistics.drop": lambda f, S: (f.positions(S.penalty.size),),
     "AnchoredStatistics.step": lambda f, _: (),

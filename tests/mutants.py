@@ -221,8 +221,8 @@ CPP_BUGS = r"""
 - overlay_.truncate(began_overlay_);
 + ;
 = bound without its nonlinear term  [statistics streams]
-- nonlinear + residual + error(length, theta.norm());  // E10
-+ residual + error(length, theta.norm());
+- nonlinear + residual + step_error(length, theta.norm());  // E10
++ residual + step_error(length, theta.norm());
 """
 
 

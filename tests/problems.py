@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.metrics import average_precision_score, f1_score
@@ -379,6 +380,25 @@ def jacobian(function, x: Array, step: float) -> Array:
     return np.stack(
         [central_difference(lambda t, e=e: function(x + t * e), step) for e in directions], axis=-1
     )
+
+
+def assert_finite_differences(module, problem: Problem):
+    """Gradient and Hessian, of the kernels or of their twins, are the differences of value and gradient."""
+    X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
+    J, g = module.loss_and_gradient(X, y, theta, **objective)
+    H = module.hessian(X, theta, **objective)
+    step = 1e-3 / max(1.0, np.abs(X).max())
+
+    def loss_at(t):
+        return module.loss_and_gradient(X, y, t, **objective)[0]
+
+    def gradient_at(t):
+        return module.gradient(X, y, t, **objective)
+
+    scale = max(np.linalg.norm(g), abs(J))
+    assert_allclose(g, jacobian(loss_at, theta, step), rtol=0, atol=1e-8 * scale)
+    scale = max(np.linalg.norm(H), np.linalg.norm(g))
+    assert_allclose(H, jacobian(gradient_at, theta, step), rtol=0, atol=1e-8 * scale)
 
 
 @cache

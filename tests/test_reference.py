@@ -5,11 +5,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
     PROBLEMS,
+    assert_finite_differences,
     central_difference,
     each_problem,
     exact_gradient,
     float32_values,
-    jacobian,
     retrain,
 )
 
@@ -122,21 +122,7 @@ def test_an_unknown_loss_is_refused_with_the_known_ones():
 
 @each_problem
 def test_gradient_and_hessian_by_finite_differences(problem):
-    X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
-    J, g = reference.loss_and_gradient(X, y, theta, **objective)
-    H = reference.hessian(X, theta, **objective)
-    step = 1e-3 / max(1.0, np.abs(X).max())
-
-    def loss_at(t):
-        return reference.loss_and_gradient(X, y, t, **objective)[0]
-
-    def gradient_at(t):
-        return reference.gradient(X, y, t, **objective)
-
-    scale = max(np.linalg.norm(g), abs(J))
-    assert_allclose(g, jacobian(loss_at, theta, step), rtol=0, atol=1e-8 * scale)
-    scale = max(np.linalg.norm(H), np.linalg.norm(g))
-    assert_allclose(H, jacobian(gradient_at, theta, step), rtol=0, atol=1e-8 * scale)
+    assert_finite_differences(reference, problem)
 
 
 @each_problem

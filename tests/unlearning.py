@@ -348,9 +348,11 @@ def assert_retrained(un, data):
     if hasattr(un.model, "classes_") or getattr(un.model, "solver", None) == "cg":
         # Strong convexity: each of the two points is within its own residual / alpha of the minimiser.
         assert np.linalg.norm((theta - retrained)[:d]) <= (r + floor) / un.model.alpha
+    elif retrained.any():
+        assert np.linalg.norm(theta - retrained) <= 1e-10 * np.linalg.norm(retrained)
     else:
-        # That may be 0, where all of X is; theta then holds what rounding left of rows that are gone.
-        assert np.linalg.norm(theta - retrained) <= 1e-10 * np.linalg.norm(retrained) + 1e-13
+        # No error is small relative to 0. By strong convexity theta is within its residual / alpha of it.
+        assert np.linalg.norm(theta[:d]) <= (un.tolerance + gradient_floor) / un.model.alpha
 
 
 def requests_for(loss, d=6, seed=9):

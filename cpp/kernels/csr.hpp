@@ -12,32 +12,32 @@
 
 namespace expunge::kernel {
 
-// What loops throw to whoever fills the table, who returns a Status instead.
+// Loops throw these. The functions of the table catch them and return a Status.
 struct Outside {};     // an index is outside of X, or rows do not follow each other within its entries
 struct Disordered {};  // the columns of a row do not ascend, or one comes twice
 [[noreturn]] EXPUNGE_COLD inline void points_outside() { throw Outside(); }
 [[noreturn]] EXPUNGE_COLD inline void disordered_rows() { throw Disordered(); }
 
-// An index that others may change meanwhile, read once and no more. Negative ones exceed every bound.
+// Reads an index once, since others may change it meanwhile. A negative one exceeds every bound.
 template <class I>
 std::size_t read_once(const I& index) {
 #if defined(__GNUC__) || defined(__clang__)
     std::size_t value = static_cast<std::make_unsigned_t<I>>(index);
-    asm("" : "+r"(value));  // for all that the compiler knows, it is another number now
+    asm("" : "+r"(value));  // the compiler must not read it from memory again
     return value;
 #else
     return static_cast<std::make_unsigned_t<I>>(*static_cast<const volatile I*>(&index));
 #endif
 }
 
-// The arrays of a CSR matrix, which are looked into and not owned. Whoever owns them may write to them at any
-// time, as rows are read: what becomes an address is read once and bounded where it is used. What is written
-// so makes wrong numbers or an error, but no access elsewhere.
+// The arrays of a CSR matrix, not owned. Their owner may write to them while rows are read. So an index that
+// becomes an address is read once and checked where it is used: such a write makes wrong numbers or an error,
+// but no access outside of the arrays.
 template <class T, class I>
 struct CsrArrays {
     const T* data;
     const I *indices, *indptr;
-    std::size_t entries;  // that there is room for in data and indices
+    std::size_t entries;  // the length of data and indices
     std::size_t width;
     bool canonical;  // whether indices are known to be within X and to ascend in every row
 
@@ -72,7 +72,7 @@ EXPUNGE_LOOP void require_order(const CsrArrays<T, I>& X, Index n) {
     if (!rows_follow) points_outside();
 }
 
-// What the indices of some rows of a CSR matrix are, by one pass over them.
+// What one pass over the indices of some rows finds.
 struct Indices {
     bool inside;     // of [0, width)
     bool ascending;  // in every row, none twice
@@ -83,8 +83,8 @@ EXPUNGE_LOOP Indices look_through(const CsrArrays<T, I>& X, Index rows) {
     const std::size_t from = read_once(X.indptr[0]), to = read_once(X.indptr[rows]);
     if (from > to || to > X.entries) return {false, false};
     const auto begin = static_cast<Index>(from), end = static_cast<Index>(to);
-    // Columns that do not follow the one before: right at the start of a row only. In stretches whose counts
-    // fit an index: the compiler then compares many at once.
+    // Counts indices that do not exceed the one before; only the first of a row may do that. Stretches are so
+    // short that their counts fit an index: the compiler then compares many at once.
     Index descents = 0;
     for (Index first = begin + 1; first < end; first += 4096) {
         const Index stop = std::min<Index>(first + 4096, end);
@@ -92,7 +92,7 @@ EXPUNGE_LOOP Indices look_through(const CsrArrays<T, I>& X, Index rows) {
         for (Index k = first; k < stop; ++k) down += static_cast<I>(indices[k] <= indices[k - 1]);
         descents += static_cast<Index>(down);
     }
-    // What ascends is inside if its ends are.
+    // Indices that ascend are inside if the first and the last are.
     bool inside = true;
     for (Index i = 0; i < rows; ++i) {
         const auto first = static_cast<Index>(read_once(X.indptr[i])),
@@ -107,7 +107,7 @@ EXPUNGE_LOOP Indices look_through(const CsrArrays<T, I>& X, Index rows) {
     return {inside, descents == 0};
 }
 
-// ---- What is counted of n rows ----
+// ---- Counts over n rows ----
 
 template <class T, class I>
 Index largest_row(const CsrArrays<T, I>& X, Index n) {
@@ -125,8 +125,8 @@ void count_columns(const CsrArrays<T, I>& X, Index n, double* counts) {
     }
 }
 
-// found (n,): whether a row holds anything but 0 in a column that is wanted (width,). Returns how many
-// entries do.
+// found (n,): whether a row holds anything but 0 in the columns that are `wanted` (width,). Returns the
+// number of such entries.
 template <class T, class I>
 Index find_rows(const CsrArrays<T, I>& X, Index n, const std::vector<char>& wanted, bool* found) {
     Index total = 0;
@@ -141,12 +141,12 @@ Index find_rows(const CsrArrays<T, I>& X, Index n, const std::vector<char>& want
     return total;
 }
 
-// m rows over all columns of f(X) as stored. A column that is not seen meets a 0 in theta, and its sum is not
-// collected: the loops over entries need not know.
+// m rows of f(X) over all columns as stored. For columns that are not seen theta is 0, and their sums are not
+// collected, so the loops over entries take all.
 template <class T, class I, class F = Entry>
 class CsrPanel {
 public:
-    // Rows not known to be canonical are looked through as they are multiplied, which must come first.
+    // Rows that are not known to be canonical are checked by their first product, which must come first.
     explicit CsrPanel(const PanelView& view) : X_(view.X), m_(view.m), gathers_(view.gathers) {}
 
     // eta (m,) = X theta
@@ -154,7 +154,7 @@ public:
         each_product<1>(theta, [&](Index i, const auto& product) { eta[i] = product(0); });
     }
 
-    // eta (m,) = X theta, x_v (m,) = X v, where `both` holds theta_j and v_j side by side: they are one read.
+    // eta (m,) = X theta, x_v (m,) = X v. `both` holds theta_j and v_j side by side, so one read gets both.
     void multiply_two(const double* both, double* eta, double* x_v) const {
         each_product<2>(both, [&](Index i, const auto& products) {
             eta[i] = products(0);
@@ -203,8 +203,8 @@ private:
         if (!found.ascending) disordered_rows();
     }
 
-    // Row i times each of several vectors, in four chains, so that additions need not wait for each other. A
-    // loop of its own for the last three would end unforeseen.
+    // Row i times each of several vectors. Four chains of additions need not wait for each other. A separate
+    // loop for the last three entries would end with a branch that is often mispredicted.
     template <int vectors>
     Eigen::Array<double, vectors, 1> row_times(Index i, const double* theta) const {
         using Products = Eigen::Array<double, vectors, 1>;
@@ -223,8 +223,8 @@ private:
         return (a + b) + (c + d);
     }
 
-    // g (width,) += r times row i. Its columns differ: the sums of four are read before one is written, as a
-    // read waits for writes that may be to its place.
+    // g (width,) += r times row i. The columns of a row differ, so four sums are read before one is written:
+    // a read would wait for earlier writes that may be to the same place.
     void add_row(Index i, double r, double* __restrict g) const {
         auto [k, stop] = X_.row(i);
         for (; k + 4 <= stop; k += 4) {
@@ -238,12 +238,12 @@ private:
             g[at[3]] = d;
         }
         for (; k < stop; ++k) {
-            const Index j = X_.column(k);  // ahead of the product, which else is rounded by itself
+            const Index j = X_.column(k);  // before the product, so that product and sum are rounded together
             g[j] += r * x(k);
         }
     }
 
-    // Entries that follow those from k on, some rows later.
+    // Fetches entries that come some rows after entry k.
     void fetch_entries(Index k) const {
         constexpr Index soon = 512;
         fetch<Near::first>(X_.data + k + soon);
@@ -286,8 +286,8 @@ public:
         }
     }
 
-    // Column by column of H: every row waits in the list of the column that its next entry is in; when that
-    // column's turn has come, the rest of the row is added to it, and the row moves on to the list of its
+    // Column by column of H. Every row is in the list of the column of its next entry. When it is that
+    // column's turn, the rest of the row is added to the column of H, and the row goes to the list of its
     // following entry.
     void add_by_columns() const {
         const std::vector<I> position = positions();
@@ -331,7 +331,7 @@ public:
     }
 
 private:
-    // As stored, or as seen: indices may be too short to name the last columns.
+    // The number of columns stored or seen: the type of indices may be too small to name the last ones.
     std::size_t width() const {
         if (run_count_ == 0) return X_.width;
         const Run& last = runs_[run_count_ - 1];

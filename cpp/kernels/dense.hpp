@@ -1,5 +1,5 @@
 #pragma once
-// Panels of dense X, float32 or float64: rows, or columns, in one piece.
+// Panels of dense X, float32 or float64, whose rows or columns are contiguous.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -10,11 +10,11 @@
 
 namespace expunge::kernel {
 
-// Lines of numbers, `stride` apart: rows of X, or its columns. F: what is read of each.
+// Lines of numbers, `stride` apart: rows of X, or its columns. F: the function of an entry.
 template <class T, class F = Entry>
 struct Lines {
-    static constexpr Index together = 8;         // lines: what they share is read once for all
-    static constexpr Index soon = 2 * together;  // lines from here to those that are fetched from memory
+    static constexpr Index together = 8;         // lines at a time: the vector is read once for all
+    static constexpr Index soon = 2 * together;  // how many lines ahead memory is fetched
     static constexpr Index fetched_at_once = std::max<Index>(tile, 64 / sizeof(T));  // numbers: whole tiles
 
     const T* first;
@@ -30,14 +30,14 @@ struct Lines {
     }
     static double number(T x) { return F()(static_cast<double>(x)); }
 
-    // Lines that are fetched from memory while others are read: each of the first `lines` fetches the one so
-    // many `ahead`.
+    // Which lines are fetched while others are read: each of the first `lines` fetches the line `ahead` of
+    // it.
     struct Fetched {
         Index lines = 0, ahead = 0;
     };
 
-    // sums (count,) += lines v, v (size,). Every second line fetches, from the first on. near: whether the
-    // next lines are fetched into the first cache, too.
+    // sums (count,) += lines v, v (size,). Every second line fetches, the first one included. near: whether
+    // the next lines are also fetched into the first cache.
     void add_products(const double* __restrict v, double* __restrict sums, Fetched fetched, bool near) const {
         const TileColumn last = size < tile ? unseen() : unseen() * tile_at(v + size - tile);
         const Index rest = count - count % together;
@@ -48,7 +48,7 @@ struct Lines {
         products_of<1, false>(rest, count, v, last, sums, fetched);
     }
 
-    // sums (size,) += lines^T c, c (count,). Every `step`-th line fetches, to the last.
+    // sums (size,) += lines^T c, c (count,). Every `step`-th line fetches, the last one included.
     template <int step>
     void add_combination(const double* __restrict c, double* __restrict sums, Fetched fetched) const {
         const TileColumn last = unseen();
@@ -58,8 +58,8 @@ struct Lines {
     }
 
 private:
-    // What is left of a line after whole tiles is read as one more tile, that ends with the line: 1 where it
-    // has what the others had not, 0 where it has what they had.
+    // The rest of a line after whole tiles is read as one more tile, which ends with the line. The mask is 1
+    // for numbers that no tile before had, and 0 for those that one had.
     TileColumn unseen() const {
         TileColumn is;
         for (Index l = 0; l < tile; ++l) is(l) = l >= tile - size % tile ? 1.0 : 0.0;
@@ -140,8 +140,8 @@ public:
           column_stride_(view.X.column_stride), runs_(view.runs), run_count_(view.run_count),
           following_(view.following) {}
 
-    // eta (m,) = X theta. This and add_transposed fetch half each of the panel that follows: memory is busy
-    // all the time.
+    // eta (m,) = X theta. This fetches one half of the next panel, and add_transposed the other, so that
+    // memory is always busy.
     void multiply(const double* theta, double* eta) const {
         std::fill_n(eta, m_, 0.0);
         each_run(runs_, run_count_, [&](const Run& run, Index j) {
@@ -163,7 +163,7 @@ public:
         });
     }
 
-    // Kernels::pack. Rows, if not columns, must be in one piece.
+    // Kernels::pack. Rows or columns must be contiguous.
     void pack(const double* w, const PackedColumns& terms, Index& positive, Index& negative) const {
         Index at[max_panel_rows];
         double scale[max_panel_rows];
@@ -202,7 +202,7 @@ public:
     }
 
 private:
-    // Of rows that go into the first cache together with those that come next.
+    // For rows that fit the first cache together with the next ones.
     static constexpr Index near_columns = 16384 / (2 * Lines<T>::together * sizeof(T));
 
     bool by_rows() const { return column_stride_ == 1; }

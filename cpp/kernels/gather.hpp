@@ -13,7 +13,7 @@ namespace expunge::kernel {
 
 #ifdef EXPUNGE_GATHERS
 
-// Up to eight at a time; what the mask leaves out is 0, and not read.
+// Up to eight numbers at a time. Those outside of the mask are 0 and not read.
 using Mask = __mmask8;
 inline Mask first_of_eight(Index count) { return static_cast<Mask>(count < 8 ? (1u << count) - 1u : 255u); }
 
@@ -33,7 +33,7 @@ inline __m512d gather(const double* from, __m512i at, Mask mask) {
     return _mm512_mask_i64gather_pd(_mm512_setzero_pd(), mask, at, from, 8);
 }
 
-// Which of them are in [0, size), and which do not exceed those of `before`.
+// Which places are in [0, size); and which do not exceed those of `before`.
 inline Mask within(__m256i at, std::int32_t size, Mask mask) {
     return _mm256_mask_cmplt_epu32_mask(mask, at, _mm256_set1_epi32(size));
 }
@@ -48,8 +48,9 @@ inline Mask no_more_than(__m512i at, __m512i before, Mask mask) {
 }
 
 // sum_k x[k] v[at[k]] for one vector v, or for each of two whose entries lie side by side. soon(k) is called
-// ahead of each eight terms. The last are masked: a loop of their own would end unforeseen. Places outside of
-// [0, width) are not read, and set `outside`; with `order`, places that do not ascend set `disordered`.
+// before every eight terms. The last terms are masked: a separate loop would end with a branch that is often
+// mispredicted. Places outside of [0, width) are not read, and set `outside`. With `order`, places that do
+// not ascend set `disordered`.
 template <int vectors, bool order, class T, class I, class Soon>
 Eigen::Array<double, vectors, 1> gathered_products(const T* x, const I* at, Index count, const double* v,
                                                    I width, bool& outside, bool& disordered, Soon&& soon) {

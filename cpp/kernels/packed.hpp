@@ -9,8 +9,8 @@
 
 namespace expunge::kernel {
 
-// Terms of sums over the columns of a matrix (terms, columns), packed: columns in groups of `tile`, and in a
-// group one term after the other. What a group has more than there are columns is 0.
+// A matrix (terms, columns), packed: columns in groups of `tile`, and in a group one term after the other.
+// The last group is filled up with zeros.
 class PackedColumns {
 public:
     PackedColumns(const Packed& packed) : values_(packed.values), columns_(packed.columns) {}
@@ -30,8 +30,8 @@ public:
             to[k] = j + k < columns_ ? scale * static_cast<double>(x[j + k]) : 0.0;
     }
 
-    // Column j becomes scale x, both (count,), in the terms `at`, of which max_terms is none; 0 beyond the
-    // columns there are.
+    // The terms `at` of column j become scale x, both (count,); term max_terms is spare. Columns
+    // beyond the last become 0.
     template <class T>
     void set_column(Index j, Index count, const T* x, const double* scale, const Index* at) const {
         double* to = group(j / tile) + j % tile;
@@ -40,15 +40,14 @@ public:
     }
 
 private:
-    // One term more than are in use: were groups a power of two apart, they would push each other out
-    // of the cache.
+    // One term more than is used: groups a power of two apart would displace each other in the cache.
     static constexpr Index stride = (max_terms + 1) * tile;
 
     double* values_;
     Index columns_;
 };
 
-// Groups of columns beside each other in a tile: with `tile` sums for each, as many as registers hold.
+// How many groups of columns a tile has: with `tile` sums for each, as many as registers hold.
 #if defined(__AVX__) || defined(__aarch64__)
 constexpr Index tile_groups = 3;
 #else
@@ -74,7 +73,7 @@ struct Tile {
     }
 };
 
-// What is summed up meanwhile will be added to it.
+// Fetches a tile to which sums will be added.
 template <int groups>
 void fetch_tile(const double* C, Index stride) {
     for (Index j = 0; j < tile; ++j)
@@ -91,8 +90,8 @@ void add_tile(Index terms, const double* a, Index a_stride, const double* b, dou
         for (int g = 0; g < groups; ++g) tile_at(C + g * tile + j * stride) += sign * product.entries[g][j];
 }
 
-// C = (C - A^T B) L^-T, a tile, packed behind the terms of A, too. L (tile, tile) stands behind those of B,
-// and 1 over its diagonal is `inverse`.
+// A tile C = (C - A^T B) L^-T, which is also packed after the terms of A. L (tile, tile) is after the terms
+// of B, and `inverse` is 1 over its diagonal.
 template <int groups>
 void solve_tile(Index terms, double* a, Index a_stride, const double* b, const double* inverse, double* C,
                 Index stride) {
@@ -131,8 +130,8 @@ struct Lower {
     double& operator()(Index i, Index j) const { return entries[i + j * stride]; }
 };
 
-// A tile of C from row i and column j on, of which not all may lie in C: `work` gets it, or a copy of what
-// does and 0 beyond.
+// Calls `work` on the tile of C from row i and column j on. If part of it is outside of C, `work` gets a copy
+// with zeros there.
 template <class Work>
 void on_tile(const Lower& C, Index i, Index j, Index groups, Work&& work) {
     const Index rows = std::min(groups * tile, C.p - i), columns = std::min(tile, C.p - j);
@@ -154,7 +153,7 @@ void on_tile(const Lower& C, Index i, Index j, Index groups, Work&& work) {
 
 inline Index group_stride(const PackedColumns& A) { return A.group(1) - A.group(0); }
 
-// Kernels::gram_blocks. Columns j, then tiles down from the diagonal: those of j stay in the first-level
+// Kernels::gram_blocks. For each group of columns j, tiles down from the diagonal: group j stays in the first
 // cache.
 inline void gram_blocks(const Lower& lower, const PackedColumns& A, Index first, Index terms, double sign,
                         Ahead ahead, Index begin_block, Index end_block) {
@@ -209,7 +208,7 @@ inline bool factor_diagonal(const PackedColumns& L, Index g, Index terms, const 
     return true;
 }
 
-// Columns of a group g of L in the rows of `high` groups from i on.
+// Group g of the columns of L, in the rows of `high` groups from i on.
 inline void solve_groups(const Lower& A, const PackedColumns& L, Index i, Index high, Index g,
                          const double* inverse) {
     on_tile(A, i * tile, g * tile, high, [&](double* C, Index stride) {
@@ -219,8 +218,8 @@ inline void solve_groups(const Lower& A, const PackedColumns& L, Index i, Index 
     });
 }
 
-// Kernels::factor_top. Rows of tiles from the top: what lies left of a tile is known, and what lies above is
-// of rows that are through.
+// Kernels::factor_top. Rows of tiles from the top down: all that is left of a tile or above it is known by
+// then.
 inline Index factor_top(const Lower& A, const PackedColumns& L, Index width, double* inverse) {
     const Index diagonal = (width + tile - 1) / tile;
     Index pivot = -1;

@@ -41,7 +41,7 @@ CsrPanel<T, I> entries_of(const CsrArrays<T, I>&, const PanelView& X) {
     return CsrPanel<T, I>(X);
 }
 
-// Calls f(a panel) for the storage of X and for what is read of it.
+// Calls f(panel) for the storage of X and the function of its entries.
 template <class F>
 void with_panel(const PanelView& X, F&& f) {
     with_read(X.read, [&]<class R>(R) {
@@ -211,7 +211,7 @@ Status guarded_solve(Index p, const double* L, Index stride, Index k, double* B,
 
 double chains(Index rounds, double start, double* operations) {
 #if defined(__AVX__) || defined(__aarch64__)
-    constexpr int count = 10;  // so many that none is waited for, and registers hold them
+    constexpr int count = 10;  // enough to hide latency, and few enough for the registers
 #else
     constexpr int count = 6;
 #endif

@@ -1,6 +1,5 @@
 #pragma once
-// What the kernels of one instruction set share: numbers that are worked on together, what is read of an
-// entry, and fetching.
+// Shared by the kernels of one instruction set: groups of numbers, functions of an entry, and fetching.
 #include <Eigen/Core>
 #include <cmath>
 #include <cstddef>
@@ -18,7 +17,7 @@ constexpr Index tile = 4;
 // `tile` values of one term, worked on together.
 using TileColumn = Eigen::Array<double, tile, 1>;
 
-// Of packed memory, which is aligned, or of any other.
+// Loads from packed memory, which is aligned, or from any other.
 inline auto packed_column(double* values) { return Eigen::Map<TileColumn, Eigen::AlignedMax>(values); }
 inline auto packed_column(const double* values) {
     return Eigen::Map<const TileColumn, Eigen::AlignedMax>(values);
@@ -33,7 +32,7 @@ inline TileColumn tile_at(const float* values) {
 inline auto vector(double* values, Index n) { return Eigen::Map<Eigen::VectorXd>(values, n); }
 inline auto vector(const double* values, Index n) { return Eigen::Map<const Eigen::VectorXd>(values, n); }
 
-// What a kernel reads of an entry x, or of several at once. All are 0 at 0.
+// The functions f of an entry x, or of several entries at once. All are 0 at 0.
 struct Entry {
     template <class X>
     const X& operator()(const X& x) const {
@@ -60,7 +59,7 @@ decltype(auto) with_scalar(Scalar scalar, F&& f) {
     return scalar == Scalar::float64 ? f(double()) : f(float());
 }
 
-// Calls f(F()) for what is read of an entry.
+// Calls f(F()) for the function of an entry.
 template <class F>
 decltype(auto) with_read(Read read, F&& f) {
     return read == Read::entry ? f(Entry()) : read == Read::square ? f(Square()) : f(Magnitude());
@@ -82,7 +81,7 @@ void each_run(const Run* runs, Index run_count, Visit&& visit) {
     }
 }
 
-// Memory that will be read soon: into the second-level cache, or into the first.
+// Fetches memory that will be read soon, into the second-level cache or into the first.
 enum class Near { second, first };
 template <Near cache = Near::second>
 void fetch([[maybe_unused]] const void* from) {

@@ -1,6 +1,6 @@
 #pragma once
-// What is done often with a lower triangle, faster than by Eigen's kernels. One vector meets eight columns at
-// a time: each entry is read once, and a column does not wait for the one before it.
+// Frequent operations on a lower triangle, faster than Eigen's kernels. A vector is combined with eight
+// columns at a time: each entry is read once, and a column does not wait for the one before it.
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
@@ -68,7 +68,7 @@ struct ColumnPanel {
     }
 
 private:
-    // The sums over rows before `from` and of those from there on.
+    // The sums over rows before `from`, and over rows from there on.
     OfColumns total(const Lanes* sums, Index from, const double* x) const {
         OfColumns all;
         for (Index k = 0; k < panel_width; ++k) {
@@ -111,7 +111,7 @@ inline void symmetric_multiply(Index p, const double* S, Index stride, const dou
     add_block(panels, p - panels);
 }
 
-// Kernels::invert_blocks. What is left over, fewer than eight columns at the end, is solved by substitution.
+// Kernels::invert_blocks. The last columns, if fewer than eight, are solved by substitution.
 inline void invert_blocks(Index p, const double* L, Index stride, double* inverses) {
     for (Index j = 0; j < in_panels(p); j += panel_width) {
         DiagonalBlock inverse = DiagonalBlock::Identity();
@@ -187,8 +187,8 @@ inline void rotate_in(Index p, double* L, Index stride, Index columns, double* V
     }
 }
 
-// Kernels::rotate_out: by hyperbolic rotations, in Chambers' order. The rest is turned with the new column,
-// which is what makes them stable.
+// Kernels::rotate_out, by hyperbolic rotations in Chambers' order: the rest is rotated with the new column,
+// which makes them stable.
 inline bool rotate_out(Index p, double* L, Index stride, Index columns, double* V, Index V_stride) {
     for (Index j = 0; j < p; ++j) {
         double* below = L + j * stride;

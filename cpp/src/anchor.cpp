@@ -182,8 +182,7 @@ Vector Anchor::multiply(const VectorRef& v) const {
     return product(kept_);
 }
 
-// `count` rows of nonzero weight join A, those that come first. False where a pivot loses its sign, or all
-// its digits.
+// The first `count` rows of nonzero weight join A. False where a pivot loses its sign or all its digits.
 bool Anchor::append(const std::vector<Change::Rows>& changes, Index count) {
     Index used = edits_;
     if (!A_ || !A_->used.compare_exchange_strong(used, edits_ + count)) {  // another anchor went on from here
@@ -219,7 +218,7 @@ bool Anchor::append(const std::vector<Change::Rows>& changes, Index count) {
         const auto a = E.rows.col(k);
         E.solutions.col(k) = correct(E.solutions.col(k), k);
         E.pivots(k) = E.signs(k) + a.dot(E.solutions.col(k));
-        constexpr double smallest = 1e-8;  // of 1 - h: below it, H_0 and A are worth no more than their sum
+        constexpr double smallest = 1e-8;  // of 1 - h: below it, A is no more accurate than a new factor
         if (!(E.signs(k) * E.pivots(k) > smallest)) return false;
         const Vector squares = a.cwiseAbs2();
         diagonal_ += E.signs(k) * squares;
@@ -242,7 +241,7 @@ std::shared_ptr<const Anchor> Anchor::edit(const std::vector<Change::Rows>& rows
     for (const Change::Rows& change : rows) count += (change.curvature.array() != 0.0).count();
     const bool whole = edits_ == 0 && !eliminated();  // H is H_0
     if (count == 0 && (whole || !fold)) return shared_from_this();
-    constexpr Index pays = 12;  // rows beyond p / 12 cost more one by one than a new factor does
+    constexpr Index pays = 12;  // above p / 12 rows a new factor costs less than one row after the other
     const bool few = count <= std::max<Index>(1, size() / pays);
     if (!fold && few && gone_.empty() && factored() && edits_ + count <= capacity()) {
         std::shared_ptr<Anchor> appended(new Anchor(*this));
@@ -252,12 +251,13 @@ std::shared_ptr<const Anchor> Anchor::edit(const std::vector<Change::Rows>& rows
     for (const Change::Rows& change : rows) change.rows->add_gram(change.curvature, H);
     auto folded = std::make_shared<Anchor>(theta_, std::move(H));
     if (!fold)
-        folded->largest_ = largest_.cwiseMax(folded->diagonal_);  // else digits of what left would stay
+        folded->largest_ =
+            largest_.cwiseMax(folded->diagonal_);  // otherwise digits of rows that left would stay
     if (fold && few && whole && factored()) folded->held_->factored.set(rotated(rows));
     return folded;
 }
 
-// The factor of H_0 with these rows, or none where rotations cannot give it (E22).
+// The factor of H_0 plus these rows, or nothing where rotations cannot give it (E22).
 std::optional<CholeskyFactor> Anchor::rotated(const std::vector<Change::Rows>& rows) const {
     CholeskyFactor factor = held_->factor();
     try {

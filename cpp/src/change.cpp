@@ -1,4 +1,4 @@
-// What rounding hides in an Objective (E19), and what rows bring that come and go (E3, E10).
+// Rounding errors of an Objective (E19), and what replacing rows changes (E3, E10).
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -10,7 +10,7 @@ namespace expunge {
 
 namespace {
 
-// |v|, also where the squares vanish.
+// |v|, also where the squares underflow.
 double norm_of(const Vector& v) {
     const double norm = v.norm();
     if (!(norm <= 1e-140)) return norm;
@@ -32,7 +32,7 @@ double Objective::gram_norm_bound() const {
     return sums.size() > 0 ? sums.maxCoeff() : 0.0;
 }
 
-// How many additions a term of each coordinate's sum goes through, at most (p,).
+// How many additions a term of each coordinate's sum takes part in, at most (p,).
 Vector Objective::additions_by_coordinate() const {
     Vector k = Vector::Zero(parameters());
     for (const Block& block : blocks_) block.rows.add_additions(k.head(d_));
@@ -91,10 +91,10 @@ Tally Objective::count() const {
     return tally;
 }
 
-// What the rows bring, `sign` times; where `old` has the same rows, less what they bring with its targets and
-// weights. E10: each row brings u s |x| (k |d1| + d2 d |x|^T |theta|) to a gradient, k the additions that it
-// goes through, and u s |x|^2 (k d2 + |d3| d |x|^T |theta|) to a Hessian; d2 and d3 where they are largest
-// among all that eta may be (E19).
+// Adds `sign` times what the rows contribute. Where `old` has the same rows, their contribution with its
+// targets and weights is subtracted. Rounding (E10): a row may be off by u s |x| (k |d1| + d2 d |x|^T
+// |theta|) in a gradient, k the additions that it takes part in, and by u s |x|^2 (k d2 + |d3| d |x|^T
+// |theta|) in a Hessian. d2 and d3 are the largest over all that the true eta may be (E19).
 void Objective::add_change(const VectorRef& theta, double sign, const Objective* old, bool tallied,
                            Change& total) const {
     thread_local Workspace wide_ones, wide_theta;
@@ -165,7 +165,7 @@ Evaluation Objective::difference(const Objective* before, const Objective* after
     return {total.value, std::move(total.gradient), Vector()};
 }
 
-// g (p,) += sign X^T r; where `old` has the same rows, less r with its targets and weights.
+// g (p,) += sign X^T r. Where `old` has the same rows, r with its targets and weights is subtracted.
 void Objective::add_slopes(const VectorRef& theta, double sign, const Objective* old, Vector& g) const {
     add_transposed(
         theta, Read::entry, Walk::by_threads, sign, g,

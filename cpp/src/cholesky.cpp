@@ -61,8 +61,8 @@ Matrix changed(const Matrix& L, const Matrix& V, double sign) {
 // Measured at p = 10 to 1000: a factor anew is cheaper from p / 4 columns on at baseline, p / 8 with AVX-512.
 bool few(const Matrix& V) { return 8 * (V.cols() - 1) < V.rows(); }
 
-// The smallest eigenvalue of I - W W^T, given as its lower triangle, by bisection: a number below it is one
-// that leaves a factor when it is subtracted.
+// The smallest eigenvalue of I - W W^T, given as its lower triangle, by bisection: a number is below it if
+// the matrix can still be factored after the number is subtracted from the diagonal.
 double smallest_eigenvalue(const Matrix& left) {
     const auto k = static_cast<double>(left.rows());
     double low = 1.0 - (k - left.trace()), high = left.diagonal().minCoeff();  // 1 - |W|^2, Frobenius
@@ -103,7 +103,7 @@ void CholeskyFactor::update(Matrix V) {
     require_finite(V, "V");
     if (V.size() == 0) return;
     Matrix H = few(V) ? Matrix() : changed(L_, V, 1.0);
-    if (few(V) || factor_in_place(H))  // where H overflows too: rotations square nothing
+    if (few(V) || factor_in_place(H))  // rotations, which square nothing, also where H overflows
         rotate_in(L_, V);
     else
         L_.swap(H);
@@ -115,7 +115,7 @@ void CholeskyFactor::downdate(Matrix V) {
     if (V.size() == 0) return;
     Matrix W = V;
     solve_lower(L_, W);
-    // I - W^T W, or I - W W^T where that is smaller: less what both have, 1, their eigenvalues are the same.
+    // I - W^T W, or I - W W^T where that is smaller: but for ones, both have the same eigenvalues.
     if (W.cols() <= W.rows()) W.transposeInPlace();
     Matrix left = Matrix::Identity(W.rows(), W.rows());
     add_product(left, W, -1.0);
@@ -143,7 +143,7 @@ void CholeskyFactor::append(const VectorRef& h) {
     Vector w = h.head(p);
     solver_.forward(L_, w);
     const double pivot = h(p) - w.squaredNorm();
-    // a pivot within the rounding of that sum has no sign
+    // the sign of a pivot is not known within the rounding error of that sum
     if (!(pivot > double(p + 1) * std::numeric_limits<double>::epsilon() * h(p)))
         throw NotPositiveDefinite(static_cast<long>(p));
     Matrix larger(p + 1, p + 1);

@@ -18,8 +18,8 @@ constexpr int most_tries = 4096;          // each of which succeeds with probabi
         "the random numbers are not random: they repeat in a way that chance does not bring about");
 }
 
-// With probability exp(-1/2): how long is the run 1/2 > U_1 > U_2 > ...? At least n with probability
-// (1/2)^n / n!, so even with the sum of (-1/2)^n / n!.
+// True with probability exp(-1/2). The run 1/2 > U_1 > U_2 > ... has length n or more with probability
+// (1/2)^n / n!, so an even length with the sum of (-1/2)^n / n!, which is exp(-1/2).
 bool half_an_exponent(Bits& bits) {
     Uniform pair[2];
     if (pair[0].digit(0, bits) >= half) return true;
@@ -30,7 +30,7 @@ bool half_an_exponent(Bits& bits) {
     }
 }
 
-// With probability (2k + x) / (2k + 2).
+// True with probability (2k + x) / (2k + 2).
 bool rarely_not(Digit k, Uniform& x, Bits& bits) {
     const Digit part = bits.below(2 * k + 2);
     if (part != 2 * k) return part < 2 * k;
@@ -38,8 +38,9 @@ bool rarely_not(Digit k, Uniform& x, Bits& bits) {
     return less(fresh, x, bits);
 }
 
-// With probability exp(-x (2k + x) / (2k + 2)): the run x > U_1 > U_2 > ... again, each step of which must
-// win (2k + x) / (2k + 2) besides. At least n steps: (x (2k + x) / (2k + 2))^n / n!.
+// True with probability exp(-x (2k + x) / (2k + 2)). Again a run x > U_1 > U_2 > ..., each step of which must
+// also be true with probability (2k + x) / (2k + 2). It has n steps or more with probability (x (2k + x) /
+// (2k + 2))^n / n!.
 bool accepts(Digit k, Uniform& x, Bits& bits) {
     Uniform pair[2];
     Uniform* least = &x;
@@ -78,8 +79,8 @@ private:
     std::int64_t shift_;
 };
 
-// floor(F + added/2^32 + R w), F the fraction of `at`, w made of the digits of x behind the first few, or 1
-// minus that: digit by digit, until what is to come cannot matter (E42).
+// floor(F + added/2^32 + R w). F is the fraction of `at`; w has the digits of x after the first few, or is 1
+// minus that. Digits are taken one by one, until later ones cannot change the result (E42).
 std::int64_t floor_of_sum(const InSteps& at, std::int64_t added, std::int64_t R, Uniform& x, bool complement,
                           std::size_t first, Bits& bits) {
     const auto product = [&](std::size_t j) {  // R times digit j of w
@@ -177,8 +178,8 @@ Normal draw_normal(Bits& bits) {
         if (more > 0) continue;
         N.whole = k;
         N.negative = bits.coin();
-        // At once what rounding will want but with probability 2^-43: so the noise of a seed is the same
-        // beside any theta.
+        // Drawn now. Rounding needs more digits with probability 2^-43 only, so a seed gives the same noise
+        // for every theta.
         N.fraction.digit(2, bits);
         return N;
     }

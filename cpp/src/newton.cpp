@@ -17,20 +17,21 @@ namespace expunge {
 namespace {
 
 constexpr double armijo = 1e-4;
-constexpr std::size_t most_pairs = 20;   // what older steps tell is of another Hessian
-constexpr double direct_entries = 40.0;  // of X for each parameter, below which pairs take too much memory
-constexpr double dear = 4.0;             // products that a factor costs, above which the diagonal has a try
-constexpr int patience = 8;              // steps with a factor as it is that together ...
-constexpr double worthwhile = 0.25;      // ... must bring the residual to this share
-constexpr double direct_contraction = 0.5;  // a step that does so much needs no new factor
-constexpr double near_minimum = 5.0;        // where a step does so much, the next ones will
-constexpr double endgame = 1e-10;           // below this share of J, differences of J are rounding
+constexpr std::size_t most_pairs = 20;   // older steps tell of another Hessian
+constexpr double direct_entries = 40.0;  // of X for each parameter: below that, pairs take too much memory
+constexpr double dear = 4.0;  // a factor that costs more products is not made before the diagonal failed
+constexpr int patience = 8;   // so many steps with an old factor ...
+constexpr double worthwhile = 0.25;  // ... must bring the residual down to this share
+constexpr double direct_contraction =
+    0.5;                              // a step that reduces the residual to this share needs no new factor
+constexpr double near_minimum = 5.0;  // after a step that gains this factor, the next ones gain as much
+constexpr double endgame = 1e-10;     // differences of J below this share of J are rounding errors
 constexpr int halvings = 40;
 constexpr double digits_of_products =
-    1e-10;  // further than this share, what CG says of a residual is rounding
+    1e-10;  // below this share, the residual that CG tracks is mostly rounding error
 
-// The inverse of a Hessian, from an anchor of about it, up to its scale, and what the gradient did along the
-// last steps (L-BFGS).
+// An approximate inverse of a Hessian (L-BFGS): from an anchor of about that Hessian, scaled, and from how
+// the gradient changed along the last steps.
 class InverseHessian {
 public:
     void add(const Anchor& anchor, Vector step, Vector change) {
@@ -68,8 +69,8 @@ private:
     double scale_ = 1.0;
 };
 
-// Whether a new factor gets to the tolerance sooner than going on with an old one, which took so many passes
-// from one residual to the other: near the minimum a factor gives two digits a pass.
+// Whether a new factor reaches the tolerance sooner than the old one, which took so many passes from one
+// residual to the other. Near the minimum a new factor gives two digits a pass.
 bool factor_pays(double before, double after, double tolerance, double passes, double factor_cost) {
     constexpr double digits_per_pass = 2.0;
     const double gained = std::log10(before / after),
@@ -80,9 +81,9 @@ bool factor_pays(double before, double after, double tolerance, double passes, d
 // Whether an anchor is the diagonal, where a block was asked for.
 bool is_stopgap(const Anchor& anchor, Index block) { return block > 0 && !anchor.has_block(); }
 
-// The diagonal of H (p,), to start from. Where rows are fewer than parameters and it is nearly a multiple of
-// the penalty: the mean curvature in the span of the rows, as such a multiple. Steps then stay in that span,
-// outside of which H is the penalty alone, and the first is none too long.
+// The diagonal of H (p,), to start from. With fewer rows than parameters, if it is nearly a multiple of the
+// penalty, it becomes that multiple of the penalty which is the mean curvature in the span of the rows. Steps
+// then stay in that span, outside of which H is the penalty alone, and the first step is not too long.
 Vector diagonal_of_hessian(const Objective& J, const VectorRef& curvature) {
     constexpr double even = 2.0;
     Vector diagonal = J.gram_diagonal(curvature);
@@ -96,7 +97,7 @@ Vector diagonal_of_hessian(const Objective& J, const VectorRef& curvature) {
     return diagonal + J.penalty();
 }
 
-constexpr double unknown = std::numeric_limits<double>::quiet_NaN();  // what nothing asked for yet
+constexpr double unknown = std::numeric_limits<double>::quiet_NaN();  // not asked for yet
 
 void descend(Minimum& result, const Objective& J, Vector theta, double tolerance, int max_iter,
              std::shared_ptr<const Anchor> anchor, std::optional<Evaluation> start,
@@ -109,7 +110,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
     const bool complete = block >= J.parameters(), quadratic = is_quadratic(J);
     const int max_products = complete ? static_cast<int>(std::min(20.0, factor_cost)) : 1000;
     const bool always_factor = max_products < 2;
-    const bool pairs_pay =  // where H stays, products tell more
+    const bool pairs_pay =  // with a constant H, products tell more
         !quadratic && direct_entries * static_cast<double>(J.parameters()) <= J.entries();
     const bool diagonal_first = !anchor && pairs_pay && (factor_cost > dear || J.rows() < J.parameters());
     std::optional<Matrix> hessian;  // at theta, summed in the first pass, where the first step needs it
@@ -123,10 +124,10 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
         anchor = std::make_shared<const Anchor>(diagonal_of_hessian(J, at.curvature));
         ++result.passes;
     }
-    // Step with a factor as it is: each step tells it more.
+    // Steps with an old factor: from each step it learns.
     bool direct = anchor && (anchor->complete() || pairs_pay);
     bool refactor = !anchor || (complete && !anchor->complete() && !direct);
-    std::vector<double> residuals{at.residual()};  // since it is so
+    std::vector<double> residuals{at.residual()};  // since the factor is old
     bool fresh = false;                            // the factor is that of H at this very theta
     double previous = at.residual();               // one step ago, for the forcing term
     bool measured = at.curvature.size() > 0;       // `at` was read off the data, not carried over
@@ -220,10 +221,10 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
                 refactor = refactor || (moved_far && step.products > 2.0 * factor_cost);
             }
         } else if (!measured) {
-            at = evaluate(theta);  // what was carried over may be rounding more than J
+            at = evaluate(theta);  // the value carried over may be mostly rounding error
             measured = true;
         } else {
-            // Either rounding is all that is left, or the factor misleads: a new factor decides.
+            // Either only rounding errors are left, or the factor is wrong: a new factor decides.
             floor = J.rounding_floor(theta);
             ++result.passes;
             if (residual <= *floor) break;
@@ -255,9 +256,9 @@ struct Sample {
     explicit Sample(const Objective& J) : objective(J.sample(parts, weights)) {}
 };
 
-// How large a block of the Hessian the rows of a sample tell well enough; 0 where a sample does not pay: a
-// quadratic is at its minimum after one step from anywhere, and fewer rows than parameters can be fitted
-// however they are drawn.
+// How large a block of the Hessian a sample of rows determines well enough. 0 where a sample does not pay:
+// one step from anywhere minimises a quadratic, and fewer rows than parameters can be fitted however they are
+// drawn.
 Index sampled_block(const Objective& J, Index block) {
     constexpr double entries = 1e5;
     constexpr Index rows = 4;  // for a coordinate
@@ -266,11 +267,11 @@ Index sampled_block(const Objective& J, Index block) {
     return std::min(block, known);
 }
 
-// About where J is least, and an anchor of about its Hessian, from a sample of its rows; no anchor where that
-// cannot be had. The diagonal is enough where it took the sample there in few steps.
+// A theta near the minimum, and an anchor of about the Hessian there, from a sample of the rows; no anchor
+// where the sample gives none. The diagonal is enough if it took the sample to its minimum in few steps.
 Minimum minimum_of_sample(const Objective& J, double tolerance, int max_iter,
                           const std::function<void()>& checkpoint, Index block) {
-    constexpr double share = 1e-3;  // of the residual at 0: what the sample leaves open is more
+    constexpr double share = 1e-3;  // of the residual at 0: the error of sampling is larger
     const Sample sample(J);
     Minimum near;
     try {
@@ -328,8 +329,8 @@ double dual_cost(const Objective& J) {
     return n / 32.0 + n * n * n / (96.0 * (J.entries() + 1.0)) + 1.0;
 }
 
-// From zero, where the factor is exact: each step leaves what rounding makes of it. Whether that did; nothing
-// is done where `products`, without a factor, get to the tolerance as soon.
+// Minimises from zero in the dual. The factor is exact, so a step leaves only rounding errors. Returns
+// whether the tolerance was reached. Does nothing where `products`, without a factor, reach it as soon.
 bool minimize_in_dual(Minimum& result, const Objective& J, double tolerance, int max_iter,
                       const std::function<void()>& checkpoint, bool products) {
     constexpr double progress = 0.5, products_per_digit = 10.0;
@@ -369,8 +370,8 @@ bool is_quadratic(const Objective& J) {
     return std::visit([](auto loss) { return loss.max_d3 == 0.0; }, J.loss());
 }
 
-// Factoring is level-3 work, which runs about eight
-// times as fast as the four operations that a product makes of an entry.
+// Factoring is level-3 work. It runs about eight times as fast as the four operations of a product on an
+// entry.
 double anchor_cost(const Objective& J, Index block) {
     const auto p = static_cast<double>(J.parameters());
     const double m = std::min(p, static_cast<double>(block)), share = m / std::max(1.0, p);
@@ -387,7 +388,7 @@ Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& 
     Vector v = anchor.solve(r);
     double rz = r.dot(v);
     for (int k = 1; k <= max_products; ++k) {
-        {  // no more vectors at a time than it takes: of a million numbers they are what fills memory
+        {  // few vectors at a time: with a million parameters they fill the memory
             const Vector Hv = J.hvp(curvature, v);
             const double vHv = v.dot(Hv);
             if (!std::isfinite(vHv) || !(vHv > 0.0) || !std::isfinite(rz)) return {std::move(x), k, false};
@@ -440,13 +441,13 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
                 checkpoint, block);
         measure_floor(result, J);
         if (result.anchor && (result.anchor == of_sample || is_stopgap(*result.anchor, block)))
-            result.anchor.reset();  // it is of other rows, or too little to keep
+            result.anchor.reset();  // it is that of the sample, or of a diagonal
         if ((from_zero && !of_sample) || result.at.residual() <= std::max(tolerance, result.floor))
             return result;
     } catch (const NotPositiveDefinite&) {
         if (from_zero && !of_sample) throw;
     }
-    // A start so far out that J is flat there in floating point: 0 is a start that always works.
+    // The start is so far out that J is flat there in floating point. From 0 it always works.
     if (result.theta.size() > 0 && result.iterations >= max_iter) return result;
     Minimum first = result;
     descend(result, J, Vector::Zero(p), tolerance, max_iter, nullptr, std::nullopt, checkpoint, block);

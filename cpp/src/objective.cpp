@@ -15,9 +15,9 @@ namespace expunge {
 
 namespace {
 
-constexpr double worth_sharing = 2e5;  // entries, below which threads cost more than they bring
+constexpr double worth_sharing = 2e5;  // entries below which threads cost more than they save
 
-// Of this thread, for all walks: they do not meet.
+// One per thread, for all walks: no walk runs within another.
 struct Scratch {
     Workspace vectors, sums, ones;
 };
@@ -107,12 +107,12 @@ bool Objective::same_rows(const Objective& other) const {
     return blocks_[0].rows.same_rows(other.blocks_[0].rows);
 }
 
-// Calls visit(m rows, spread(rows, memory), sums) for some rows at a time, and collect(rows, sums) once
-// panel_rows() of them are through (or the block ends). Panels are visited in any order and by several
-// threads, but collected in the order of rows: results are the same for any number of threads. `sets`: how
-// many sums over rows there are of each column, side by side in `sums`. With `gram`, dense rows join it while
-// they are near, and panels are then collected by parts; the row of the intercept is summed up with the
-// panels of any rows.
+// Calls visit(m rows, spread(rows, memory), sums) for some rows at a time, and collect(rows, sums) after
+// every panel_rows() rows and at the end of a block. Several threads visit panels in any order, but they are
+// collected in the order of rows: results are the same for any number of threads. `sets`: how many sums there
+// are of each column, side by side in `sums`. With `gram`, dense rows are added to it while they are in the
+// cache, and panels are then collected by parts. The row of the intercept is summed with the panels of any
+// rows.
 void Objective::walk(Spread spread, Read read, Walk how, Index sets, Visit visit, Collect collect,
                      const Gram* gram) const {
     Workspace passing;
@@ -125,7 +125,7 @@ void Objective::walk(Spread spread, Read read, Walk how, Index sets, Visit visit
     }
 }
 
-// Of one block, whose first row has this number; sums lie in `memory`.
+// The same for one block, whose first row has number `row`. Sums are in `memory`.
 void Objective::walk(const Block& block, Index row, Workspace& memory, Spread spread, Read read, Walk how,
                      Index sets, Visit visit, Collect collect, const Gram* gram) const {
     thread_local std::vector<Sums> of_this_thread;
@@ -167,7 +167,7 @@ void Objective::walk(const Block& block, Index row, Workspace& memory, Spread sp
         return;
     }
     const bool shared = how == Walk::by_threads && threads() > 1 && rows.entries() >= worth_sharing;
-    // Threads wait for each other after so many; what these sum up to stays in a cache.
+    // After so many panels threads wait for each other: their sums then stay in a cache.
     const Index panels = (n + stride - 1) / stride, in_cache = 65536 / std::max<Index>(1, width + ones);
     const Index together = shared ? std::min(panels, std::max<Index>(4 * threads(), in_cache)) : 1;
     sums.make_room(std::max<Index>(1, together));
@@ -205,8 +205,8 @@ void Objective::collect(const RowsView& rows, const Sums& sums, double sign, Vec
     if (fit_intercept_) g(d_) += sign * sums.intercept;
 }
 
-// g (p,) += sign f(X)^T r, X extended by 1, where fill(m rows, f(X) theta, r, sums) sets r; what else it sums
-// is given to more(sums).
+// g (p,) += sign f(X)^T r, X extended by 1. fill(m rows, f(X) theta, r, sums) sets r; its other sums go to
+// more(sums).
 void Objective::add_transposed(const VectorRef& theta, Read read, Walk how, double sign, Vector& g, Fill fill,
                                More more, const Gram* gram) const {
     if (wide()) {  // theta first, then the sums: each has the cache for itself
@@ -273,7 +273,7 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
     require_size("theta", theta.size(), parameters());
     Evaluation at{0.0, Vector::Zero(parameters()), Vector(n_)};
     const auto gram = H ? std::optional(Gram{at.curvature, *H}) : std::nullopt;
-    // E19 with no more known of x_i than its norm, or a bound of that, and how many entries it has at most:
+    // E19 when only the norm of x_i, or a bound of it, and the largest number of entries are known:
     // |x|^T |theta| <= |x| |theta|.
     const bool measured = std::isnan(largest_norm), bounded = measured || std::isfinite(largest_norm);
     Index longest_row = 0;
@@ -332,7 +332,8 @@ void Objective::add_penalty(const VectorRef& theta, Evaluation& at) const {
     kernels().add_scaled(p, 1.0, noise_.data(), at.gradient.data());
 }
 
-// Of the gradient of the same. Magnitudes, for Lambda theta was rounded before b took digits off it.
+// The rounding error of its gradient. Magnitudes are added, because Lambda theta is rounded before b may
+// cancel its digits.
 double Objective::penalty_rounding(const VectorRef& theta) const {
     Vector pull = penalty_.cwiseProduct(theta).cwiseAbs();
     if (noise_.size() > 0) pull += noise_.cwiseAbs();
@@ -472,7 +473,7 @@ Vector Objective::gram_diagonal(const VectorRef& curvature) const {
     Vector diagonal = Vector::Zero(parameters());
     add_transposed(Read::square, Walk::by_threads, 1.0, curvature, diagonal);
     if (diagonal.allFinite()) return diagonal;
-    // A square overflows. One by one, rows that are not there can be left out.
+    // A square overflows. Row by row, rows of weight 0 can be left out.
     thread_local Workspace packed, memory;
     diagonal.setZero();
     Index row = 0;

@@ -9,7 +9,7 @@ namespace expunge {
 
 namespace {
 
-// Whether there are threads, and so many multiplications take longer than they take to begin.
+// Whether there are several threads, and so many multiplications take longer than starting them.
 bool worth_threads(Index rows, Index columns, Index terms) {
     return threads() > 1 &&
            static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(terms) >= 4e6;

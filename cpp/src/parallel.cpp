@@ -16,7 +16,7 @@ namespace expunge {
 
 namespace {
 
-// How long an idle thread looks out for more work before it sleeps: kernels come in series.
+// How long an idle thread waits actively for work before it sleeps: kernels come in series.
 constexpr auto attentive = std::chrono::microseconds(30);
 
 thread_local bool in_task = false;
@@ -53,7 +53,7 @@ public:
         called_.notify_all();
         work();
         std::unique_lock lock(mutex_);
-        open_ = false;  // who has not woken up yet is not waited for
+        open_ = false;  // threads that have not woken up yet are not waited for
         left_.wait(lock, [this] { return busy_ == 0; });
         if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
     }
@@ -105,7 +105,7 @@ private:
     std::vector<std::thread> workers_;
 };
 
-// Who may use the pool, and how many threads it is to have.
+// The pool, its size, and the lock of whoever uses it.
 struct Threads {
     std::mutex owner;
     std::atomic<int> wanted = 1;

@@ -126,7 +126,7 @@ void RowRegister::note(Index row) {
     notes_.push_back({row, at, y(at), s(at)});
 }
 
-// The row at this place is there no more.
+// The row at this place has left it.
 void RowRegister::leave(Index place) {
     s(place) = 0.0;
     abandoned_places_ += place >= base_.size();

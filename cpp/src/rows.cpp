@@ -69,7 +69,7 @@ RowsView RowsView::select(const std::vector<Index>& kept) const {
     return {X_, n_, width, std::move(columns)};
 }
 
-// Where the numbers of row `first` begin, or of CSR rows the places of their entries.
+// Where row `first` begins: its numbers, or for CSR its entry of indptr.
 const void* RowsView::row_at(Index first) const {
     if (dense()) return static_cast<const char*>(X_.data) + first * X_.row_stride * item();
     return static_cast<const char*>(X_.indptr) + first * (X_.index_type == IndexType::int32 ? 4 : 8);
@@ -96,7 +96,7 @@ RowsView RowsView::transposed() const {
     return {X, d_, n_, all_columns(n_)};
 }
 
-// Of CSR rows so many that adding a panel's sums to the total costs little beside the panel.
+// For CSR so many rows that adding a panel's sums to the total costs little beside the panel itself.
 Index RowsView::panel_rows() const {
     if (dense()) return max_panel_rows;
     constexpr double entries_per_column = 8.0;
@@ -106,8 +106,8 @@ Index RowsView::panel_rows() const {
                                             : std::max<Index>(max_panel_rows, n_);
 }
 
-// So many rows that a panel, when it is read again, is in the first cache, or else some in the second; of
-// dense rows whole groups. Columns are best long, even where they are read again from memory.
+// So many rows that a panel which is read again is still in the first cache, or in the second; for dense rows
+// a multiple of a group. In column order long panels are best, even if they are read again from memory.
 Index RowsView::rows_in_cache() const {
     if (!dense()) {
         const double fit = 32768.0 * static_cast<double>(n_) / (entries_ + 1.0);
@@ -121,7 +121,7 @@ Index RowsView::rows_in_cache() const {
 }
 
 RowPanel RowsView::panel(Index first, Index m, Workspace& workspace, Read read) const {
-    constexpr Index worthwhile = 8;  // columns in a run, below which packing pays
+    constexpr Index worthwhile = 8;  // columns in a run: with fewer, packing pays
     PanelView view;
     if (!dense()) {
         view.X = X_;
@@ -138,7 +138,7 @@ RowPanel RowsView::panel(Index first, Index m, Workspace& workspace, Read read) 
 }
 
 PanelView RowsView::panel_as_it_lies(Index first, Index m) const {
-    constexpr double in_cache = 1048576.0;  // bytes, which need not be fetched
+    constexpr double in_cache = 1048576.0;  // bytes that stay in the cache
     PanelView view;
     view.X = X_;
     view.X.data = row_at(first);
@@ -173,7 +173,7 @@ VectorRef RowsView::spread(const VectorRef& theta, Workspace& workspace) const {
     return wide;
 }
 
-// Of dense rows one after the other; of CSR rows their entries for a column side by side.
+// For dense rows one vector after the other; for CSR rows the two entries for a column side by side.
 VectorRef RowsView::spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const {
     Eigen::Map<Vector> all(workspace.take(2 * width_), 2 * width_);
     if (dense()) {
@@ -201,7 +201,7 @@ void RowsView::collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g)
     });
 }
 
-// A column's sum of CSR rows has as many terms as the column has entries.
+// For CSR rows the sum of a column has as many terms as the column has entries.
 void RowsView::add_additions(Eigen::Ref<Vector> k) const {
     const Index p = panel_rows();
     if (dense()) {
@@ -223,7 +223,7 @@ Index RowsView::largest_row() const {
     return largest;
 }
 
-// Each slice takes a matrix (d, d) of its own: little beside X, and beside the cache.
+// Each slice has a matrix (d, d) of its own, which must be small beside X and beside the cache.
 Index RowsView::gram_parts() const {
     if (!dense()) return 1;
     constexpr Index most = 8, least_rows = 512, memory = Index(1) << 22;
@@ -281,7 +281,7 @@ void RowsView::add_dense_gram(const double* w, Eigen::Ref<Matrix> H,
     }
 }
 
-// Row by row where H stays in the last cache; else column by column of H, so that one column does.
+// Row by row of X where H fits the last cache; otherwise column by column of H, since one column fits.
 void RowsView::add_csr_gram(const double* w, Eigen::Ref<Matrix> H) const {
     constexpr Index in_cache = 2500;
     if (d_ == 0 || n_ == 0) return;

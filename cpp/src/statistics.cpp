@@ -11,7 +11,7 @@ namespace expunge {
 
 namespace {
 
-// psi(rho) / rho^2, psi(rho) = e^rho - 1 - rho: 1/2, and growing.
+// psi(rho) / rho^2, psi(rho) = e^rho - 1 - rho. It is 1/2 at 0 and grows.
 double psi_ratio(double rho) {
     if (rho > 1.0) return (std::expm1(rho) - rho) / (rho * rho);
     double sum = 0.0, term = 0.5;  // sum of rho^k / (k + 2)!
@@ -22,14 +22,14 @@ double psi_ratio(double rho) {
     return sum;
 }
 
-// The least power of two that is no less.
+// The least power of two that is not below the value.
 double power_of_two_above(double value) {
     if (!(value > 0.0) || !std::isfinite(value)) return value;
     int exponent = 0;
     return std::frexp(value, &exponent) == 0.5 ? value : std::ldexp(1.0, exponent);
 }
 
-// The same of a norm, and a little more: rows of norm 1, but for rounding, keep it.
+// The same for a norm, times 1 + 2^-30: a norm of 1 stays about 1 in spite of its rounding error.
 double norm_above(double norm) {
     constexpr double more = 1.0 + 0x1p-30;
     return power_of_two_above(norm / more) * more;
@@ -43,12 +43,12 @@ double max_d2(const Loss& loss) {
     return std::visit([](auto l) { return l.max_d2; }, loss);
 }
 
-// What rounding adds to H_a where the columns of A are summed into H_0.
+// The rounding error of adding the columns of A into H_0.
 double fold_rounding(const Anchor& H) {
     return H.edits() == 0 ? 0.0 : (static_cast<double>(H.edits()) + 3.0) * roundoff * H.frobenius();
 }
 
-// Throws unless all that they are is of the same coordinates.
+// Throws unless all parts have the same coordinates.
 void require_fit(const AnchoredStatistics::State& s) {
     if (!s.anchor) throw std::invalid_argument("statistics need an anchor");
     s.anchor->require_complete();
@@ -77,8 +77,9 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
     state_.tallies.weight = count.weight;
     state_.tallies.largest_norm =
         rounded_up(std::sqrt(largest_norm * largest_norm + (J.fit_intercept() ? 1.0 : 0.0)), p);
-    // A sum of s d2 x x^T, whose norm is at most the trace, and d2 at an eta that is off by t: within
-    // e^t - 1 <= t (1 + t) of itself up to t = 1 (E19). Above, only its bounds and those of x are known.
+    // H_a - Lambda is a sum of s d2 x x^T, whose norm is at most its trace. d2 is taken at an eta that is off
+    // by t: up to t = 1 its relative error is at most e^t - 1 <= t (1 + t) (E19). Above, only bounds are
+    // known.
     const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum();
     state_.tallies.hessian_rounding = roundoff * (2.0 * J.additions() + 5.0) * trace;
     if (max_d3(J.loss()) == 0.0) return;
@@ -132,7 +133,7 @@ AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) con
         s.tallies.hessian_rounding += kept(fold_rounding(old) + 3.0 * roundoff * H.frobenius());
         return edited;
     }
-    // One row: its change of g_a is along its column of A.
+    // A single row changes g_a along its column of A.
     const Solution* solved = solution_->peek();
     const Vector* known = solved ? &solved->x : start_ ? &*start_ : nullptr;
     if (known && H.edits() == old.edits() + 1) {
@@ -155,7 +156,7 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::edit(const Objecti
     return {std::move(edited), Objective::difference(before, after, theta)};
 }
 
-AnchoredStatistics AnchoredStatistics::folded() const {
+AnchoredStatistics AnchoredStatistics::fold() const {
     const Anchor& H = *state_.anchor;
     AnchoredStatistics folded(state_);
     folded.state_.anchor = H.edit(std::vector<Change::Rows>(), true);
@@ -164,8 +165,8 @@ AnchoredStatistics AnchoredStatistics::folded() const {
     return folded;
 }
 
-AnchoredStatistics AnchoredStatistics::rounded() const {
-    AnchoredStatistics rounded = folded();
+AnchoredStatistics AnchoredStatistics::round_up() const {
+    AnchoredStatistics rounded = fold();
     State& s = rounded.state_;
     s.tallies.largest_norm = norm_above(s.tallies.largest_norm);
     for (double* kept : {&s.tallies.gradient_rounding, &s.tallies.gradient_norm, &s.tallies.hessian_rounding})
@@ -173,7 +174,7 @@ AnchoredStatistics AnchoredStatistics::rounded() const {
     return rounded;
 }
 
-AnchoredStatistics AnchoredStatistics::moved(Vector theta) const {
+AnchoredStatistics AnchoredStatistics::move_to(Vector theta) const {
     if (max_d3(state_.loss) > 0.0)
         throw std::invalid_argument("statistics move only where the Hessian does not depend on theta");
     const Anchor& H = *state_.anchor;
@@ -186,11 +187,11 @@ AnchoredStatistics AnchoredStatistics::moved(Vector theta) const {
     State& s = moved.state_;
     s.tallies.value += step.dot(state_.gradient) + 0.5 * step.dot(change);
     s.gradient += change;
-    // what is known of H, and two roundings: of the step and of the sum
+    // the error of H, and two roundings: of the step and of the sum
     const double rounding = hessian_error() * step.norm() +
                             2.0 * roundoff * (H.frobenius() * step.norm() + state_.gradient.norm());
     s.tallies.gradient_rounding += power_of_two_above(rounding);
-    s.anchor = H.moved(std::move(theta));
+    s.anchor = H.move_to(std::move(theta));
     return moved;
 }
 
@@ -239,7 +240,7 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     State& s = smaller.state_;
     s.tallies.value += 0.5 * gone.dot(change) - gone.dot(state_.gradient);
     s.gradient = (state_.gradient - change)(kept);
-    // of a column that leaves, powers of two: it may hold what nothing else does
+    // powers of two, because a dropped column may hold digits that stand nowhere else
     s.tallies.gradient_rounding +=
         power_of_two_above((hessian_error() + roundoff * H.frobenius()) * gone.norm());
     s.tallies.gradient_norm += power_of_two_above(s.gradient.norm());
@@ -249,7 +250,7 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     return smaller;
 }
 
-double AnchoredStatistics::error(double length, double theta_norm) const {
+double AnchoredStatistics::step_error(double length, double theta_norm) const {
     const double H = state_.anchor->frobenius();
     const auto p = static_cast<double>(state_.gradient.size());
     return gradient_error() + hessian_error() * length + roundoff * H * theta_norm +
@@ -265,8 +266,8 @@ AnchoredStatistics::Solution AnchoredStatistics::solve() const {
         return Solution{std::move(x), std::move(product), residual};
     };
     Solution solution = measured(start_ ? *start_ : H.solve(g));
-    if (solution.residual > 0.5 * error(solution.x.norm(), (H.theta() - solution.x).norm())) {
-        // one refinement, where rounding leaves it room
+    if (solution.residual > 0.5 * step_error(solution.x.norm(), (H.theta() - solution.x).norm())) {
+        // one step of refinement
         Solution refined = measured(solution.x + H.solve(g - solution.product));
         if (refined.residual < solution.residual) return refined;
     }
@@ -281,15 +282,15 @@ AnchoredStatistics::Step AnchoredStatistics::step() const {
     double nonlinear = 0.0;
     if (max_d3(state_.loss) > 0.0 && x.size() > 0) {
         const double R = state_.tallies.largest_norm;
-        // Delta^T (H_a - Lambda) Delta, and what rounding may hide in it
+        // Delta^T (H_a - Lambda) Delta, plus its rounding error
         const double q =
             x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)) +
             (hessian_error() + static_cast<double>(x.size() + 4) * roundoff * state_.penalty.maxCoeff()) *
                 length * length;
         nonlinear = R * psi_ratio(R * length) * std::max(0.0, q);
     }
-    const double bound = nonlinear + residual + error(length, theta.norm());  // E10
-    // NaN, where something overflowed, bounds nothing
+    const double bound = nonlinear + residual + step_error(length, theta.norm());  // E10
+    // NaN, from an overflow, bounds nothing
     return {std::move(theta), std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound};
 }
 

@@ -12,7 +12,7 @@ std::optional<Objective> objective(const std::vector<Block>& blocks, const Loss&
     return Objective(blocks, loss, Vector::Zero(d + fit_intercept), fit_intercept);
 }
 
-// Rows at these places, of which the first n are the base's: as they lie if they lie together, else copied.
+// The rows at these places; places below n are in the base. A view if they lie side by side, else a copy.
 RowsView rows_at(const std::vector<Index>& places, Index n, const StoredRows& stored) {
     const Index first = places.front(), m = static_cast<Index>(places.size());
     bool together = first >= n || first + m <= n;

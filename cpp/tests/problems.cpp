@@ -240,4 +240,27 @@ std::vector<Stored> layouts(const RowMatrix& X) {
     return all;
 }
 
+void for_each_objective(
+    const std::function<void(const Problem&, const Exact&, const Stored&, const Objective&)>& visit) {
+    struct Case {
+        Problem problem;
+        Exact exact;
+        std::vector<Stored> layouts;
+    };
+    static const auto cases = [] {
+        std::vector<Case> all;
+        for_each_problem([&](const Problem& problem) {
+            all.push_back({problem, exact(problem, problem.theta), layouts(problem.X)});
+        });
+        return all;
+    }();
+    for (const auto& [problem, exact, layouts] : cases) {
+        for (const Stored& layout : layouts) {
+            about = problem.name + ", " + layout.name;
+            visit(problem, exact, layout, problem.on(layout.rows));
+        }
+    }
+    about.clear();
+}
+
 }  // namespace expunge::testing

@@ -150,4 +150,8 @@ Stored masked_csr(const RowMatrix& X);
 // X, of values that float32 holds exactly, in every layout that a view takes.
 std::vector<Stored> layouts(const RowMatrix& X);
 
+// Calls visit(problem, its exact values at problem.theta, layout, objective) for every problem and layout.
+void for_each_objective(
+    const std::function<void(const Problem&, const Exact&, const Stored&, const Objective&)>& visit);
+
 }  // namespace expunge::testing

@@ -450,3 +450,25 @@ TEST("rows that hold something in columns of a sparse matrix are found and their
         CHECK((find({}, seen) == Found{0, {false, false, false, false}}));
     }
 }
+
+TEST("indices are within X up to the largest of their type, and negative ones never are") {
+    constexpr std::int32_t last = std::numeric_limits<std::int32_t>::max();
+    const double x[] = {1.0, 2.0};
+    const std::int32_t indptr[] = {0, 2};
+    for (const Index width : {Index(last), Index(last) + 1, 4 * Index(last)}) {
+        const auto is_canonical = [&](std::int32_t first, std::int32_t second) {
+            const std::int32_t indices[] = {first, second};
+            return RowsView::csr(x, indices, indptr, 1, width, all_columns(width), false).is_canonical();
+        };
+        CHECK(is_canonical(0, last - 1));
+        CHECK(!is_canonical(last - 1, 0));
+        const std::string outside = "the indices of X point outside of it";
+        if (width > last)
+            CHECK(is_canonical(0, last));
+        else
+            CHECK(thrown<std::invalid_argument>([&] { is_canonical(0, last); }) == outside);
+        CHECK(thrown<std::invalid_argument>([&] { is_canonical(-1, 0); }) == outside);
+        CHECK(thrown<std::invalid_argument>(
+                  [&] { is_canonical(0, std::numeric_limits<std::int32_t>::min()); }) == outside);
+    }
+}

@@ -420,10 +420,10 @@ TEST("folded statistics are sums alone, and their bound counts what folding roun
         }
         const Anchor& H = *kept.state().anchor;
         CHECK(H.edits() > 0);
-        const AnchoredStatistics once = kept.folded();
+        const AnchoredStatistics once = kept.fold();
         CHECK(once.state().anchor->edits() == 0);
         CHECK(once.state().tallies.hessian_rounding > kept.state().tallies.hessian_rounding);
-        CHECK(once.folded().state().anchor == once.state().anchor);
+        CHECK(once.fold().state().anchor == once.state().anchor);
         const Problem left = subset(problem, range(6, 150));
         for (const AnchoredStatistics& statistics : {once, folded}) {
             const auto step = statistics.step();
@@ -440,7 +440,7 @@ TEST("folded statistics hold nothing of a coordinate that was dropped") {
     whole.step();
     const AnchoredStatistics smaller = whole.drop({7});
     CHECK(smaller.state().anchor->eliminated());
-    const AnchoredStatistics folded = smaller.folded();
+    const AnchoredStatistics folded = smaller.fold();
     CHECK(!folded.state().anchor->eliminated());
     CHECK_AT_MOST((folded.step().theta - smaller.step().theta).norm(), 1e-10 * folded.step().theta.norm());
 }

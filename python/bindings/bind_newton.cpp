@@ -55,9 +55,9 @@ void bind_newton(py::module_& m) {
             },
             py::arg("b").noconvert())
         .def(
-            "moved",
+            "move_to",
             [](const Anchor& anchor, const Array& theta) {
-                return shared(anchor.moved(vector(theta, "theta", anchor.theta().size())));
+                return shared(anchor.move_to(vector(theta, "theta", anchor.theta().size())));
             },
             py::arg("theta").noconvert())
         .def_property_readonly("size", &Anchor::size)

@@ -61,7 +61,7 @@ void bind_statistics(py::module_& m) {
              py::arg("objective"), py::arg("anchor").none(false), py::arg("at"), py::arg("floor"),
              py::arg("largest_norm"))
         .def_static(
-            "restored",
+            "restore",
             [](const Array& theta, const Array& hessian, const Array& gradient, const std::string& loss,
                const Array& penalty, bool fit_intercept, const Tallies& tallies) {
                 const Index p = theta.size();
@@ -97,22 +97,22 @@ void bind_statistics(py::module_& m) {
         .def(
             "factor", [](const AnchoredStatistics& statistics) { statistics.state().anchor->factor(); },
             py::call_guard<py::gil_scoped_release>())
-        .def("folded",
+        .def("fold",
              [](const AnchoredStatistics& statistics) {
                  py::gil_scoped_release nogil;
-                 return statistics.folded();
+                 return statistics.fold();
              })
-        .def("rounded",
+        .def("round_up",
              [](const AnchoredStatistics& statistics) {
                  py::gil_scoped_release nogil;
-                 return statistics.rounded();
+                 return statistics.round_up();
              })
         .def(
-            "moved",
+            "move_to",
             [](const AnchoredStatistics& statistics, const Array& theta) {
                 Vector at = vector(theta, "theta", statistics.state().penalty.size());
                 py::gil_scoped_release nogil;
-                return statistics.moved(std::move(at));
+                return statistics.move_to(std::move(at));
             },
             py::arg("theta").noconvert())
         .def(

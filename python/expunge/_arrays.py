@@ -55,12 +55,12 @@ def as_matrix(
 
 
 def inside(X: Any) -> Any:
-    """X; of a sparse matrix that is to be converted a copy, whose indices were looked at.
+    """X; for a sparse matrix that will be converted, a copy with checked indices.
 
     SciPy trusts them as it converts, and others may write to X at any time. ValueError where they point
     outside.
     """
-    if not sparse.issparse(X) or _is_plain(X):  # of those the core sees to it
+    if not sparse.issparse(X) or _is_plain(X):  # the core checks those
         return X
     X = X.copy()
     if X.format in ("csr", "csc", "bsr"):
@@ -73,7 +73,7 @@ def inside(X: Any) -> Any:
 
 
 def with_own_indices(X: Any) -> Any:
-    """A CSR matrix over copies of X's indices, which were looked at: for SciPy, which trusts them."""
+    """X as CSR with checked copies of its indices: SciPy trusts indices, and others may write to X."""
     own = sparse.csr_array((X.data, X.indices.copy(), X.indptr.copy()), shape=X.shape)
     _core.is_canonical(own)  # raises where they point outside
     return own
@@ -121,7 +121,7 @@ def _as_csr(X: Any, canonical: bool) -> Any:
 
 
 def stack(parts: Sequence[Any]) -> Any:
-    """Matrices of one kind, one below the other."""
+    """Stacks matrices of one kind, one below the other."""
     if len(parts) == 1:
         return parts[0]
     return sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
@@ -215,7 +215,7 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
     """Positions in [0, size), each once, from an integer, a sequence, a boolean mask or a slice."""
     if isinstance(given, slice):
         return np.arange(*given.indices(size), dtype=np.int64)
-    if type(given) is int and 0 <= given < size:  # a stream of single rows takes this way
+    if type(given) is int and 0 <= given < size:  # fast for streams of single rows
         return np.array([given])
     array = np.array(given)  # a copy, because receipts are written from it later
     if array.ndim == 0:

@@ -1,4 +1,4 @@
-"""Several attributes as one: what neither an error nor an interrupt can split."""
+"""Several assignments as one, which neither an error nor an interrupt can split."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from ._arrays import (
     in_order,
     require_finite,
 )
+from ._parameters import documented
 from .losses import get_loss
 from .problem import Problem, as_block, as_objective
 from .statistics import AnchoredStatistics
@@ -49,6 +50,7 @@ def _explain(g: Float, *Xs: Any) -> None:
             as_matrix(X)
 
 
+@documented
 def loss_and_gradient(
     X: Any,
     y: ArrayLike,
@@ -61,21 +63,6 @@ def loss_and_gradient(
     noise: ArrayLike | None = None,
 ) -> tuple[float, Float]:
     """J and its gradient in one pass over X (E1).
-
-    Parameters
-    ----------
-    X : (n, d) array
-    y : (n,) array
-        Real for the squared loss, 0 or 1 for the logistic.
-    theta : (p,) array
-        p = d, or d + 1 with the intercept last.
-    alpha : float or (d,) array
-        Penalty lambda >= 0, on the sum scale.
-    loss : {"squared", "logistic"}
-    sample_weight : (n,) array, optional
-    fit_intercept : bool
-    noise : (d,) array, optional
-        The b of E1: ``b @ theta`` joins J.
 
     Returns
     -------
@@ -115,6 +102,7 @@ def loss_and_gradient(
     return at.value, g
 
 
+@documented
 def gradient(
     X: Any,
     y: ArrayLike,
@@ -128,7 +116,7 @@ def gradient(
 ) -> Float:
     """Gradient of J (E1), summed by panels of 256 rows (E19).
 
-    Parameters and errors as in :func:`loss_and_gradient`.
+    Errors as in :func:`loss_and_gradient`.
 
     Returns
     -------
@@ -151,6 +139,7 @@ def gradient(
     )[1]
 
 
+@documented
 def hessian(
     X: Any,
     theta: ArrayLike,
@@ -162,7 +151,7 @@ def hessian(
 ) -> Float:
     """Hessian of J (E1): ``X.T @ diag(s d2) @ X + diag(alpha)``; it does not depend on y.
 
-    Parameters and errors as in :func:`loss_and_gradient`.
+    Errors as in :func:`loss_and_gradient`.
 
     Returns
     -------
@@ -180,6 +169,7 @@ def hessian(
     return J.hessian(theta)
 
 
+@documented
 def loss_gradient_and_hessian(
     X: Any,
     y: ArrayLike,
@@ -195,7 +185,7 @@ def loss_gradient_and_hessian(
 
     CSR takes the passes of both kernels.
 
-    Parameters and errors as in :func:`loss_and_gradient`.
+    Errors as in :func:`loss_and_gradient`.
 
     Returns
     -------
@@ -227,6 +217,7 @@ def loss_gradient_and_hessian(
     return at.value, g, H
 
 
+@documented
 def hvp(
     X: Any,
     theta: ArrayLike,
@@ -239,10 +230,7 @@ def hvp(
 ) -> Float:
     """Hessian of J at theta, times v, without forming it (E1).
 
-    Parameters
-    ----------
-    v : (p,) array
-        The other parameters, and the errors, as in :func:`loss_and_gradient`.
+    Errors as in :func:`loss_and_gradient`.
 
     Returns
     -------
@@ -274,6 +262,7 @@ def hvp(
     return product
 
 
+@documented
 def rounding_floor(
     X: Any,
     y: ArrayLike,
@@ -287,7 +276,7 @@ def rounding_floor(
 ) -> float:
     """Bound on the rounding error of :func:`gradient` in Euclidean norm (E19).
 
-    A residual below it cannot be told from 0. Parameters and errors as in :func:`loss_and_gradient`.
+    A residual below it cannot be told from 0. Errors as in :func:`loss_and_gradient`.
 
     Returns
     -------
@@ -304,6 +293,7 @@ def rounding_floor(
     return J.rounding_floor(theta)
 
 
+@documented
 def gradient_difference(
     before: Rows | None,
     after: Rows | None,
@@ -315,16 +305,6 @@ def gradient_difference(
     """Gradient of the rows after a correction minus that of the rows before (E3).
 
     Only the touched rows are read, O(md). The penalty is the same on both sides and does not enter.
-
-    Parameters
-    ----------
-    before, after : tuple (X, y) or (X, y, sample_weight), or None
-        The touched rows on either side, X of shape (m, d). None: no rows, as before rows are added or after
-        they are removed. The numbers of rows may differ. Where both sides hold the very same array X, as
-        when labels or weights change, each row enters as one difference, which loses no digits.
-    theta : (p,) array
-    loss, fit_intercept
-        As in :func:`loss_and_gradient`.
 
     Returns
     -------
@@ -368,14 +348,9 @@ def gradient_difference(
     return g
 
 
+@documented
 def gram(X: Any, w: ArrayLike) -> Float:
     """Weighted Gram matrix ``X.T @ diag(w) @ X``.
-
-    Parameters
-    ----------
-    X : (n, d) array
-    w : (n,) array
-        Of any sign.
 
     Returns
     -------
@@ -402,15 +377,11 @@ def gram(X: Any, w: ArrayLike) -> Float:
     return G
 
 
+@documented
 class CholeskyFactor:
     """H = L L^T, factored once, solved many times and edited with H (E22).
 
     An edit that raises has changed nothing. Edits are not safe beside another thread's use of the factor.
-
-    Parameters
-    ----------
-    H : (p, p) array
-        Symmetric positive definite; the lower triangle is read.
 
     Raises
     ------

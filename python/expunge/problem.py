@@ -1,4 +1,4 @@
-"""The objective of a model (E1) without its rows: what is minimised over whatever rows there are.
+"""The objective of a model (E1) without its rows.
 
 The only place that makes a native Objective, and the only one that knows how theta is laid out.
 """
@@ -43,7 +43,7 @@ class Problem:
     classes: NDArray[Any] | None = None
     noise: Noise | None = None
 
-    # --- what follows from these
+    # --- properties
 
     @cached_property
     def constant_hessian(self) -> bool:
@@ -57,7 +57,7 @@ class Problem:
 
     @cached_property
     def described(self) -> dict[str, Any]:
-        """Which model it is, as receipts say it: all but what the data decide."""
+        """The model as receipts describe it: all that does not depend on the data."""
         return {
             "kind": "Ridge" if self.classes is None else "LogisticRegression",
             "alpha": self.alpha,
@@ -66,7 +66,7 @@ class Problem:
         }
 
     def with_noise(self, noise: Noise | None) -> Self:
-        """The same with another b."""
+        """The problem with another b."""
         return self if noise is self.noise else replace(self, noise=noise)
 
     # --- the layout of theta
@@ -80,11 +80,11 @@ class Problem:
         return split(theta, self.fit_intercept)
 
     def joined(self, coef: Float, intercept: float) -> Float:
-        """The reverse; without an intercept coef alone."""
+        """The reverse of :meth:`split`; without an intercept coef alone."""
         return joined(coef, intercept, self.fit_intercept)
 
     def survives(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which coordinates of theta stay where these columns do."""
+        """Which coordinates of theta stay if these columns do."""
         return np.append(kept, np.ones(int(self.fit_intercept), dtype=bool))
 
     # --- targets
@@ -103,7 +103,7 @@ class Problem:
         ValueError
             Another shape, NaN or infinity, a label that is not one of the two classes.
         """
-        if n == 1 and isinstance(y, SCALARS):  # a stream of single rows takes this way
+        if n == 1 and isinstance(y, SCALARS):  # fast for streams of single rows
             if y in self._scalar_targets:
                 return self._scalar_targets[y]
             if self.classes is None and isinstance(y, float) and isfinite(y):

@@ -1,7 +1,7 @@
 """NumPy twins of the compiled kernels: the executable specification.
 
 A twin is dense, in float64, as short as its equation, and checks nothing. :mod:`expunge.kernels` has the same
-names and signatures, documents them, checks its arguments and is fast. Sums over rows are sums, never means
+names and signatures, checks its arguments and is fast. Sums over rows are sums, never means
 (E1). With ``fit_intercept=True`` a row x becomes (x, 1), theta ends with the intercept, and p = d + 1;
 otherwise p = d.
 """
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_solve
 from scipy.linalg.lapack import dpotrf
 
+from ._parameters import documented
 from .errors import NotPositiveDefiniteError
 from .losses import get_loss
 
@@ -65,10 +66,9 @@ def _norm(v: Array) -> float:
     return float(size * np.linalg.norm(v / size))
 
 
+@documented
 def gram(X: ArrayLike, w: ArrayLike) -> Array:
     """X' diag(w) X, the weighted Gram matrix.
-
-    Parameters as in :func:`expunge.kernels.gram`.
 
     Returns
     -------
@@ -83,6 +83,7 @@ def gram(X: ArrayLike, w: ArrayLike) -> Array:
     return X.T @ (w[:, None] * X)
 
 
+@documented
 def hessian(
     X: ArrayLike,
     theta: ArrayLike,
@@ -93,8 +94,6 @@ def hessian(
     fit_intercept: bool = False,
 ) -> Array:
     """Hessian of J (E1): the sum of s d2 x x' over the rows, plus Lambda. d2 does not depend on y (E6).
-
-    Parameters as in :func:`expunge.kernels.hessian`.
 
     Returns
     -------
@@ -113,6 +112,7 @@ def hessian(
     return gram(A, s * d2) + np.diag(_penalty(alpha, np.shape(X)[1], fit_intercept))
 
 
+@documented
 def gradient(
     X: ArrayLike,
     y: ArrayLike,
@@ -125,8 +125,6 @@ def gradient(
     noise: ArrayLike | None = None,
 ) -> Array:
     """Gradient of J (E1): the sum of s d1 x over the rows, plus Lambda theta and b.
-
-    Parameters as in :func:`expunge.kernels.gradient`.
 
     Returns
     -------
@@ -149,6 +147,7 @@ def gradient(
     )[1]
 
 
+@documented
 def loss_and_gradient(
     X: ArrayLike,
     y: ArrayLike,
@@ -161,8 +160,6 @@ def loss_and_gradient(
     noise: ArrayLike | None = None,
 ) -> tuple[float, Array]:
     """J and its gradient (E1).
-
-    Parameters as in :func:`expunge.kernels.loss_and_gradient`.
 
     Returns
     -------
@@ -185,6 +182,7 @@ def loss_and_gradient(
     return float(value), A.T @ (s * f.d1(y, eta)) + penalty * theta + b
 
 
+@documented
 def loss_gradient_and_hessian(
     X: ArrayLike,
     y: ArrayLike,
@@ -197,8 +195,6 @@ def loss_gradient_and_hessian(
     noise: ArrayLike | None = None,
 ) -> tuple[float, Array, Array]:
     """J, its gradient and its Hessian (E1).
-
-    Parameters as in :func:`expunge.kernels.loss_gradient_and_hessian`.
 
     Returns
     -------
@@ -217,6 +213,7 @@ def loss_gradient_and_hessian(
     return value, gradient, hessian(X, theta, **rows)  # type: ignore[arg-type]
 
 
+@documented
 def hvp(
     X: ArrayLike,
     theta: ArrayLike,
@@ -228,8 +225,6 @@ def hvp(
     fit_intercept: bool = False,
 ) -> Array:
     """Hessian of J, times v (E1).
-
-    Parameters as in :func:`expunge.kernels.hvp`.
 
     Returns
     -------
@@ -248,6 +243,7 @@ def hvp(
     return product
 
 
+@documented
 def gradient_difference(
     before: Rows | None,
     after: Rows | None,
@@ -257,8 +253,6 @@ def gradient_difference(
     fit_intercept: bool = False,
 ) -> Array:
     """The sum of s d1 x over the rows `after`, minus the same sum over the rows `before` (E3).
-
-    Parameters as in :func:`expunge.kernels.gradient_difference`.
 
     Returns
     -------
@@ -280,6 +274,7 @@ def gradient_difference(
     return difference
 
 
+@documented
 def rounding_floor(
     X: ArrayLike,
     y: ArrayLike,
@@ -292,8 +287,6 @@ def rounding_floor(
     noise: ArrayLike | None = None,
 ) -> float:
     """Bound on the rounding error of a computed gradient of J, in Euclidean norm (E19).
-
-    Parameters as in :func:`expunge.kernels.rounding_floor`.
 
     Returns
     -------
@@ -321,10 +314,9 @@ def rounding_floor(
     return np.inf if np.isnan(floor) else float(floor)
 
 
+@documented
 class CholeskyFactor:
     """Lower triangular L with L L' = H; every edit factors H anew (E22), but :meth:`delete`.
-
-    Parameters as in :func:`expunge.kernels.CholeskyFactor`.
 
     Examples
     --------
@@ -405,10 +397,9 @@ class CholeskyFactor:
         self._lower = lower
 
 
+@documented
 class AnchoredStatistics:
     """Gradient and Hessian of the current data at an anchor, edited by rows that come and go (E8).
-
-    Parameters as in :func:`expunge.kernels.AnchoredStatistics`.
 
     Examples
     --------

@@ -262,7 +262,7 @@ def as_requests(given: Request | Iterable[Request]) -> list[Request]:
 
 
 def _size(value: Any) -> str:
-    """The shape of a parameter, as the repr of a request shows it."""
+    """The size of a parameter, as the repr of a request shows it."""
     if value is None or isinstance(value, slice):
         return str(value)
     if isinstance(value, tuple):  # rows by value

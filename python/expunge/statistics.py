@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from . import _core
 from ._arrays import Blocks, Float, as_matrix
+from ._parameters import documented
 from .errors import NotPositiveDefiniteError
 from .losses import get_loss
 from .problem import as_block, as_objective
@@ -16,6 +17,7 @@ from .problem import as_block, as_objective
 __all__ = ["AnchoredStatistics"]
 
 
+@documented
 class AnchoredStatistics:
     """Gradient and Hessian of the current data at a fixed anchor, edited by rows that come and go (E8).
 
@@ -24,12 +26,7 @@ class AnchoredStatistics:
     order or the batching of edits, and statistics of shards add up. Single rows edit one factor (E18). A
     batch edits the Hessian, which is factored when theta is asked for.
 
-    Parameters
-    ----------
-    X, y, alpha, loss, sample_weight, fit_intercept
-        As in :func:`expunge.kernels.loss_and_gradient`.
-    theta : (p,) array
-        The anchor: best a minimiser on these rows or similar ones.
+    The anchor is the `theta` given here: best a minimiser on these rows or similar ones.
 
     Raises
     ------

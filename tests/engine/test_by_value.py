@@ -219,8 +219,8 @@ def test_no_row_stays_in_the_statistics_by_itself(loss):
     for edit in by_value(data, [ex.RemoveRows([5]), ex.AddRows(data.X[:1], data.y[:1])]):
         un.apply(edit)
         statistics = inside(un).statistics
-        assert statistics.tallies == statistics.folded().tallies  # a fold adds its rounding
-        assert bits(statistics.anchor.hessian) == bits(statistics.folded().anchor.hessian)
+        assert statistics.tallies == statistics.fold().tallies  # a fold adds its rounding
+        assert bits(statistics.anchor.hessian) == bits(statistics.fold().anchor.hessian)
 
 
 def assert_ridge(un, data):

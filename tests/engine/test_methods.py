@@ -69,6 +69,19 @@ def test_exact_unlearning_of_cells_that_are_not_0_equals_retraining(kind, loss, 
     assert_retrained(un, data.after(*requests))
 
 
+@pytest.mark.parametrize("fit_intercept", INTERCEPT.values(), ids=INTERCEPT)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_minimiser_of_an_X_that_became_0_is_0(loss, fit_intercept):
+    data = make_data(loss)
+    un = unlearner(data, loss, fit_intercept)
+    for rows in (slice(30), slice(30, None)):
+        request = ex.CorrectValues(rows, range(6), 0.0)
+        un.apply(request)
+        data = data.after(request)
+        assert_retrained(un, data)
+    assert not retrain(*data.rows[:2], **objective_of(un, data.rows[2]))[:6].any()
+
+
 @in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, represent=[*FAMILIES, "csc"])
 def test_a_stream_of_exact_requests_equals_retraining(loss, fit_intercept, represent):
     data = make_data(loss, zeros=True)

@@ -96,7 +96,7 @@ REFUSED = {
     "Anchor.drop twice": (lambda: ANCHOR.drop([1, 1]), ValueError, "must ascend from 0 to 4"),
     "Anchor.drop descending": (lambda: ANCHOR.drop([3, 1]), ValueError, "must ascend from 0 to 4"),
     "Anchor.drop beyond": (lambda: ANCHOR.drop([5]), ValueError, "must ascend from 0 to 4.*got 5"),
-    "Anchor.moved of a block": (lambda: BLOCK.moved(np.zeros(D)), ValueError, "theta has shape"),
+    "Anchor.move_to of a block": (lambda: BLOCK.move_to(np.zeros(D)), ValueError, "theta has shape"),
     "minimize, anchor": (
         lambda: _core.minimize(J, np.zeros(D), 1e-9, 50, WIDE_ANCHOR),
         ValueError,
@@ -156,7 +156,7 @@ REFUSED = {
         "X has 400 columns, expected 5",
     ),
     "restored": (
-        lambda: _core.AnchoredStatistics.restored(
+        lambda: _core.AnchoredStatistics.restore(
             np.ones(2), np.eye(3), np.ones(2), "squared", np.ones(2), False, _core.Tallies(*[0.0] * 8)
         ),
         ValueError,

@@ -8,6 +8,7 @@ from problems import (
     INTERCEPT,
     NATIVE,
     PROBLEMS,
+    assert_finite_differences,
     bits_of,
     cancelling_rows,
     each_problem,
@@ -18,7 +19,6 @@ from problems import (
     float32_values,
     in_every_form,
     in_pairs,
-    jacobian,
 )
 from scipy import sparse
 
@@ -181,21 +181,7 @@ def test_integer_rows_and_targets_are_converted(dtype):
 
 @each_problem
 def test_gradient_and_hessian_by_finite_differences(problem):
-    X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
-    J, g = kernels.loss_and_gradient(X, y, theta, **objective)
-    H = kernels.hessian(X, theta, **objective)
-    step = 1e-3 / max(1.0, np.abs(X).max())
-
-    def loss_at(t):
-        return kernels.loss_and_gradient(X, y, t, **objective)[0]
-
-    def gradient_at(t):
-        return kernels.gradient(X, y, t, **objective)
-
-    scale = max(np.linalg.norm(g), abs(J))
-    assert_allclose(g, jacobian(loss_at, theta, step), rtol=0, atol=1e-8 * scale)
-    scale = max(np.linalg.norm(H), np.linalg.norm(g))
-    assert_allclose(H, jacobian(gradient_at, theta, step), rtol=0, atol=1e-8 * scale)
+    assert_finite_differences(kernels, problem)
 
 
 @in_families

@@ -42,28 +42,28 @@ private:
     std::optional<T> value_;
 };
 
-// The Hessian of the current data at a fixed anchor theta_a (E8), complete: H_a = H_0 + A S A^T, H_0
-// factored once, A the rows that came and went since (E18). In high dimension instead its block over the
-// coordinates that the data determine most and its diagonal elsewhere, which is a preconditioner. Immutable:
-// an edit gives a new anchor, so that a request which fails has changed nothing.
+// The Hessian of the current data at a fixed theta_a (E8). A complete anchor is H_a = H_0 + A S A^T: H_0 is
+// factored once, and the columns of A are the rows that came and went since (E18). In high dimension an
+// anchor is a preconditioner instead: the block over the coordinates that the data determine most, and the
+// diagonal elsewhere. Immutable: an edit gives a new anchor, so a request that fails has changed nothing.
 class Anchor : public std::enable_shared_from_this<Anchor> {
 public:
-    // Complete if `block`, how many coordinates the block has, is no less than there are. `curvature` (n,) is
-    // the objective's at theta.
+    // `block`: how many coordinates the block has; complete if these are all. `curvature` (n,) is that of the
+    // objective at theta.
     Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block);
     explicit Anchor(const Objective& objective, Vector theta, Index block = all_coordinates)
         : Anchor(objective, theta, objective.curvature(theta), block) {}
-    // A preconditioner of no block, but this diagonal (p,).
+    // A preconditioner without a block: this diagonal (p,).
     explicit Anchor(Vector diagonal);
-    // H (p, p), lower triangle, at theta; factored when that is asked for.
+    // Complete, from the lower triangle of H (p, p) at theta. It is factored when the factor is first needed.
     Anchor(Vector theta, Matrix H);
 
-    // Rows before -> after: H changes by their Gram matrices at theta_a; either may be null, and `rows` says
-    // what the weights in it change by. Where the curvature stays, as under corrected labels (E6), so does
-    // the anchor. Few rows join A, many rows are folded into H_0, which is then factored when that is asked
-    // for, and throws if H is not positive definite any more. `fold` asks for the latter, also of what is in
-    // A already and of coordinates that were dropped: nothing is left but H; a factor follows few rows by
-    // rotations (E22). A preconditioner stays as it is: it need not be that of the current data.
+    // H changes by the Gram matrices, at theta_a, of the rows `before` and `after`; either may be null.
+    // `rows` gives by how much their weights in it change. Where the curvature stays, as under corrected
+    // labels (E6), the anchor stays. A few rows join A. Many rows are added into H_0, which is factored when
+    // that is needed; it throws if H is no longer positive definite. `fold` adds all into H_0, also what A
+    // holds already, and leaves dropped coordinates out: only H is kept. A factor that was there follows a
+    // few rows by rotations (E22). A preconditioner stays as it is: it need not be that of the current data.
     std::shared_ptr<const Anchor> edit(const std::vector<Change::Rows>& rows, bool fold = false) const;
     std::shared_ptr<const Anchor> edit(const Objective* before, const Objective* after,
                                        bool fold = false) const;
@@ -71,8 +71,8 @@ public:
     // Without the coordinates in `dropped` (ascending). A large factor is shared, not made anew.
     std::shared_ptr<const Anchor> drop(const std::vector<Index>& dropped) const;
 
-    // The same Hessian under another theta, where it does not depend on that.
-    std::shared_ptr<const Anchor> moved(Vector theta) const {
+    // The same Hessian at another theta, where it does not depend on theta.
+    std::shared_ptr<const Anchor> move_to(Vector theta) const {
         require_size("theta", theta.size(), theta_.size());
         std::shared_ptr<Anchor> other(new Anchor(*this));
         other->theta_ = std::move(theta);
@@ -91,14 +91,15 @@ public:
     Matrix hessian() const;                     // of the block, lower triangle
     const Vector& theta() const { return theta_; }
     const Vector& diagonal() const { return diagonal_; }
-    bool cancelled() const;    // whether what is left of H is mostly the rounding of what has left it
-    double frobenius() const;  // an upper bound of the norms of H_0 and of all that came and went
+    bool cancelled() const;    // whether H is by now mostly rounding errors of rows that have left it
+    double frobenius() const;  // an upper bound of the norms of H_0 and of all rows that came and went
     Index edits() const { return edits_; }  // columns of A
     bool eliminated() const { return !gone_.empty(); }
 
     bool same_factor(const Anchor& other) const { return held_ == other.held_; }
-    // The last column of A, and H^-1 (g + along a) for it, known w = H^-1 g of the anchor without it.
+    // The last column a of A.
     auto last_edit() const { return A_->rows.col(edits_ - 1); }
+    // H^-1 (g + along a), given w, which is H^-1 g for the H before a joined.
     Vector follow(const Vector& w, double along) const;
 
     Index size() const { return diagonal_.size(); }
@@ -120,10 +121,10 @@ private:
         Lazy<CholeskyFactor> factored;
     };
 
-    // The columns a of A and, with H the Hessian before a joined, v = H^-1 a and the pivot c = sign + a^T v:
-    // 1 + h for a row that came and -(1 - h) for one that went, h its leverage. Then (H + sign a a^T)^-1 =
-    // (I - v a^T / c) H^-1. Columns only ever join; an anchor sees its first `edits_`, so that one store
-    // serves a stream of anchors.
+    // For every column a of A, with H the Hessian before a joined: v = H^-1 a, and the pivot c = sign + a^T
+    // v. That is 1 + h for a row that came and -(1 - h) for one that went, h its leverage. Then (H + sign a
+    // a^T)^-1 = (I - v a^T / c) H^-1. Columns are only ever appended, and an anchor sees its first `edits_`:
+    // so a stream of anchors shares one store.
     struct Edits {
         Edits(Index p, Index capacity)
             : rows(p, capacity), solutions(p, capacity), pivots(capacity), signs(capacity) {}
@@ -137,21 +138,21 @@ private:
     void hold(Matrix H);
     Vector correct(Vector x, Index edits) const;  // H_0^-1 b becomes (H_0 + the first `edits` of A)^-1 b
     Matrix held_hessian() const;                  // of what is held, edits included
-    // A column makes the next one dearer, and all share the cost of the factor that ends them: measured at p
-    // = 100 to 1000, the least is at p / 4, and flat from p / 3 to p / 6.
+    // How many columns A has room for. Each makes the next one dearer, and all share the cost of the factor
+    // that follows. Measured at p = 100 to 1000: the total is least at p / 4, and flat from p / 3 to p / 6.
     Index capacity() const { return std::max<Index>(8, size() / 4); }
     bool append(const std::vector<Change::Rows>& changes, Index count);
     std::optional<CholeskyFactor> rotated(const std::vector<Change::Rows>& rows) const;
 
-    Vector theta_;              // (p,) if complete: nobody asks where a preconditioner was made
+    Vector theta_;              // (p,) if complete, else empty
     Vector diagonal_;           // (p,) of H
-    Vector largest_;            // (p,) if complete, the largest that it has been since it was assembled
+    Vector largest_;            // (p,) if complete: the largest diagonal since H was assembled
     std::vector<Index> block_;  // the block's coordinates, ascending
     std::shared_ptr<Held> held_;
     std::shared_ptr<Edits> A_;
     Index edits_ = 0;
     double edited_ = 0.0;             // sum of squared norms of the columns of A
-    std::vector<Index> kept_, gone_;  // positions in what is held: the block's, and those dropped since
+    std::vector<Index> kept_, gone_;  // positions in `held_` of the block, and of coordinates dropped since
     // H_JJ^-1 b = (H^-1 b)_J - W_J (W_K)^-1 (H^-1 b)_K for K gone, J kept, b zero on K, W = H^-1 E_K.
     Matrix W_;
     std::shared_ptr<const CholeskyFactor> corner_;  // of W_K

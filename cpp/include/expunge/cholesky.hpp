@@ -24,7 +24,7 @@ public:
     void downdate(Matrix V);
     // H gets one more row and column, at the end: h (p + 1,). Throws NotPositiveDefinite with pivot p.
     void append(const VectorRef& h);
-    // Removes row and column i of H: a rank-1 update of the trailing block, hence never indefinite.
+    // Removes row and column i of H by a rank-1 update of the trailing block, which cannot fail.
     void erase(Index i);
 
 private:

@@ -44,7 +44,7 @@ inline void require_ascending(const char* name, const std::vector<Index>& positi
 // Of the columns in `runs`, those at the positions `kept`, which ascend.
 inline Runs select(const Runs& runs, const std::vector<Index>& kept) {
     Runs selected;
-    Index before = 0;  // positions in the runs that are through
+    Index before = 0;  // positions in earlier runs
     auto run = runs.begin();
     for (const Index position : kept) {
         while (position >= before + run->count) before += (run++)->count;
@@ -53,13 +53,13 @@ inline Runs select(const Runs& runs, const std::vector<Index>& kept) {
     return selected;
 }
 
-// s x, where a row of weight 0 is not there: its x may be infinite or NaN.
+// s x; 0 where s is 0, even if x is infinite or NaN: a row of weight 0 is not in the data.
 inline double weighted(double s, double x) {
     const double product = s * x;
     return s != 0.0 ? product : 0.0;
 }
 
-// Scratch memory, aligned, that grows and is kept: one per thread and use, so that a kernel allocates once.
+// Aligned scratch memory. It grows as needed and is kept: one per thread and use, so a kernel allocates once.
 class Workspace {
 public:
     template <class T = double>

@@ -5,7 +5,7 @@
 
 namespace expunge {
 
-// A reference to what can be called so, which must outlive it: an argument that makes no template.
+// A reference to a callable, which must outlive it. A function that takes one need not be a template.
 template <class Signature>
 class FunctionRef;
 

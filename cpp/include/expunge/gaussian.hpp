@@ -1,6 +1,6 @@
 #pragma once
-// Gaussian noise in real numbers, whose binary digits are drawn only as far as a result needs them, and what
-// is released of it: the exact sum theta + sigma N, rounded to a grid (E42). Integers alone.
+// Exact Gaussian noise. The digits of a real number are drawn only as far as a result needs them. What is
+// released is the exact sum theta + sigma N, rounded to a grid (E42). All arithmetic is on integers.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +22,7 @@ public:
     Bits(Refill refill, std::size_t at_once) : refill_(std::move(refill)), buffer_(at_once), next_(at_once) {}
     Bits(const Bits&) = delete;
     Bits& operator=(const Bits&) = delete;
-    // Leaves no digit in memory: who reads them there subtracts the noise.
+    // Erases the digits from memory: whoever reads them there can subtract the noise.
     ~Bits();
 
     Digit digit() {
@@ -50,7 +50,7 @@ public:
         return digits_[j];
     }
     std::size_t drawn() const { return drawn_; }
-    // Becomes another number, of which nothing is known.
+    // Starts another number, no digit of which is known.
     void forget() { drawn_ = 0; }
 
 private:

@@ -1,7 +1,7 @@
 #pragma once
-// What an instruction set changes: the hot loops, compiled for each set into a library of its own that hands
-// out this table. Arguments are pointers, sizes and strides; matrices are column-major, and symmetric ones
-// are their lower triangle. Neither a container nor an exception crosses the table: what may fail returns a
+// The hot loops. Each instruction set has a library of its own, compiled for it, that hands out this table.
+// Arguments are pointers, sizes and strides. Matrices are column-major, and symmetric ones are given by their
+// lower triangle. Neither a container nor an exception crosses the table: a kernel that may fail returns a
 // Status.
 #include <cstddef>
 #include <cstdint>
@@ -12,11 +12,11 @@ using Index = std::ptrdiff_t;
 
 constexpr double roundoff = 0x1p-53;  // u, the unit roundoff of float64
 
-// Loops of which all that they call is inlined into them, and they into nothing: the compiler makes the best
-// of them, and of their registers, where it sees nothing else.
+// The compiler inlines every callee into these loops, and never inlines the loops themselves: it then
+// allocates registers better.
 #if defined(__GNUC__) || defined(__clang__)
 #define EXPUNGE_LOOP __attribute__((noinline, flatten))
-#define EXPUNGE_COLD __attribute__((noinline, cold))  // and what they call once at most, which stays out
+#define EXPUNGE_COLD __attribute__((noinline, cold))  // what they call at most once is not inlined
 #else
 #define EXPUNGE_LOOP
 #define EXPUNGE_COLD
@@ -24,7 +24,7 @@ constexpr double roundoff = 0x1p-53;  // u, the unit roundoff of float64
 
 constexpr Index max_panel_rows = 256;
 
-// Columns [first, first + count) that are seen, side by side; a list of them ascends.
+// Columns [first, first + count) of X that a view sees. Lists of runs ascend.
 struct Run {
     Index first, count;
     bool operator==(const Run&) const = default;
@@ -47,24 +47,24 @@ struct Storage {
     const void* data = nullptr;
     Index row_stride = 0, column_stride = 0;  // of dense X, in numbers
     const void *indices = nullptr, *indptr = nullptr;
-    std::size_t entries = 0;  // of CSR: that there is room for in data and indices
+    std::size_t entries = 0;  // of CSR: the length of data and indices
     std::size_t width = 0;    // of CSR: columns as stored
     bool operator==(const Storage&) const = default;
 };
 
-// m rows of f(X). Of dense rows the columns in `runs` are seen, and one of the two strides is 1; `following`
-// rows of the same layout come after these. Of CSR rows all columns are, as stored.
+// m rows of f(X). Dense rows: the columns in `runs`, one of the two strides is 1, and `following` more rows
+// of the same layout come after these. CSR rows: all columns, as stored.
 struct PanelView {
     Storage X;
     Read read = Read::entry;
-    bool gathers = false;  // whether products of CSR rows gather
+    bool gathers = false;  // whether products of CSR rows use gather instructions
     Index m = 0, following = 0;
     const Run* runs = nullptr;
     Index run_count = 0;
 };
 
-// Terms of sums over the columns of a matrix (terms, columns), packed as the instruction set likes it, in
-// memory of packed_size(columns) numbers, aligned to 64 bytes.
+// A matrix (terms, columns) packed in the order in which products of its columns read it. Its memory holds
+// packed_size(columns) numbers, aligned to 64 bytes.
 constexpr Index max_terms = max_panel_rows;
 constexpr Index packed_block = 144;  // columns that stay in the second-level cache; a multiple of every tile
 constexpr Index packed_size(Index columns) { return (columns + 7) / 8 * 8 * (max_terms + 1); }
@@ -76,15 +76,15 @@ struct Packed {
     Packed from(Index column) const { return {values + column * (max_terms + 1), columns - column}; }
 };
 
-// Memory that will be read after a product, fetched while it goes on.
+// Memory that will be read after a product: it is fetched while the product runs.
 struct Ahead {
     const void* first = nullptr;
     Index size = 0;  // in bytes
 };
 
 struct Kernels {
-    std::size_t size;        // of this struct: a table of another version is told by it
-    const char *isa, *simd;  // the instruction set, and what Eigen makes of it
+    std::size_t size;        // of this struct; it differs in a table of another version
+    const char *isa, *simd;  // the instruction set, and the SIMD instructions that Eigen uses
     bool has_gathers;        // whether products of CSR rows can gather
 
     // ---- Panels ----
@@ -101,8 +101,8 @@ struct Kernels {
     void (*copy_seen)(const PanelView& X, void* to);
 
     // ---- All n rows of a CSR matrix ----
-    Status (*rows_follow)(const Storage& X, Index n);   // outside unless they do, within the entries
-    Status (*look_through)(const Storage& X, Index n);  // what the indices of these rows are
+    Status (*rows_follow)(const Storage& X, Index n);  // outside unless rows follow each other in the entries
+    Status (*look_through)(const Storage& X, Index n);  // whether indices are inside and ascend
     Status (*largest_row)(const Storage& X, Index n, Index* largest);
     Status (*count_columns)(const Storage& X, Index n, double* counts);  // (width,) += the entries of each
     // found (n,): whether a row holds anything but 0 in `columns`; total: how many entries do
@@ -120,17 +120,17 @@ struct Kernels {
                         bool weighted, double* r);
     void (*weighted_d2)(std::size_t loss, Index m, const double* eta, const double* y, const double* s,
                         bool weighted, double* w);
-    // E19, in units of u |x_i|: what is left of rounding in r = s d1 after so many additions
+    // E19, in units of u |x_i|: the rounding error of r = s d1 after so many additions
     void (*rounding_of)(std::size_t loss, Index m, const double* r, const double* y, const double* s,
                         double additions, const double* eta_rounding, double* rounding);
-    // The sum of |x_i| times the same, where the rounding of eta is |x_i| `for_each_norm`; norm2 (m,) becomes
-    // |x_i|
+    // The sum of |x_i| times that, where the rounding error of eta is |x_i| `for_each_norm`. norm2 (m,)
+    // becomes |x_i|
     double (*sum_of_rounding)(std::size_t loss, Index m, const double* r, const double* y, const double* s,
                               double additions, double for_each_norm, double one, double* norm2);
-    // slope = s |d1|; rounding = s times what eta_rounding leaves in d1
+    // slope = s |d1|; rounding = s times the error of d1 at an eta that is off by eta_rounding
     void (*slope_and_rounding)(std::size_t loss, Index m, const double* d1, const double* y, const double* s,
                                bool weighted, const double* eta_rounding, double* slope, double* rounding);
-    // x = w (x + offset), but 0 where w is; returns the sum
+    // x = w (x + offset), and 0 where w is 0; returns the sum
     double (*weigh)(Index m, const double* w, double offset, double* x);
 
     // ---- Vectors ----
@@ -140,8 +140,8 @@ struct Kernels {
     bool (*all_finite)(Index n, const void* x, Scalar scalar);
 
     // ---- Products of packed columns ----
-    // Terms of a Gram matrix: rows of weight w != 0, times sqrt|w|, the positive ones from the first on, the
-    // others from the last back. Returns how many of each in positive and negative.
+    // Packs the rows of weight w != 0, times sqrt|w|, as terms of a Gram matrix: positive weights from the
+    // front, negative ones from the back. `positive` and `negative` become how many there are.
     void (*pack)(const PanelView& X, const double* w, const Packed& terms, Index* positive, Index* negative);
     // Term `term` of every column becomes x (columns,).
     void (*pack_term)(const Packed& terms, Index term, const double* x);
@@ -149,11 +149,11 @@ struct Kernels {
     // rows
     void (*gram_blocks)(double* lower, Index stride, const Packed& A, Index first, Index count, double sign,
                         Ahead ahead, Index begin, Index end);
-    // The first `width` <= max_terms columns of A (p, p) become those of its Cholesky factor, packed as terms
-    // too: the first `width` rows. The pivot that is not a positive number, or -1. `inverse` holds max_terms
-    // + 8 numbers.
+    // The top `width` <= max_terms rows and columns of A (p, p) become those of its Cholesky factor, which is
+    // also packed into L. Returns the first pivot that is not positive, or -1. `inverse` holds max_terms + 8
+    // numbers.
     Index (*factor_top)(double* A, Index stride, const Packed& L, Index width, double* inverse);
-    // Then rows [begin, end).
+    // Rows [begin, end) of these columns follow.
     void (*factor_below)(double* A, Index stride, const Packed& L, Index width, const double* inverse,
                          Index begin, Index end);
 
@@ -172,17 +172,17 @@ struct Kernels {
     // The same of L L^T - V V^T. False, with L spoiled, where rounding breaks it down
     bool (*rotate_out)(Index p, double* L, Index stride, Index k, double* V, Index V_stride);
 
-    // Operations of so many rounds of chains of multiplications with additions in registers; returns what
-    // they give.
+    // Runs so many rounds of multiply-add chains in registers, to time the machine. `operations` becomes how
+    // many operations that were; returns their result.
     double (*chains)(Index rounds, double start, double* operations);
 };
 
-// The table in use: the core is handed one before all else, and keeps it.
+// The table in use. The core is given one before anything else, and keeps it.
 void use_kernels(const Kernels& table);
 extern const Kernels* kernels_in_use;
 inline const Kernels& kernels() { return *kernels_in_use; }
 
-// Whether products of CSR rows gather: not at first, and never where the table has no gathers.
+// Whether products of CSR rows use gather instructions: off at first, and always off where there are none.
 bool gathers();
 void set_gathers(bool on);
 

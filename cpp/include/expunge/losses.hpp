@@ -1,6 +1,6 @@
 #pragma once
-// A loss is three scalar functions of (y, eta), the domain of y and two constants (E1). To add one: write its
-// struct, name it in `Loss`; every kernel follows. Python's half is one entry in losses.py.
+// A loss is three scalar functions of (y, eta), the domain of y, and two constants (E1). To add one, write
+// its struct and name it in `Loss`: every kernel then has it. Python needs one entry in losses.py.
 #include <cmath>
 #include <cstddef>
 #include <stdexcept>
@@ -13,11 +13,12 @@
 
 namespace expunge {
 
-// E19: how far d1 (or d2) may be, in units of u, from its value at an eta that is off by eta_rounding such
-// units. `slope` bounds the derivative at the computed eta, `steepest` the derivative anywhere, `range` the
-// span of all values. With |d3| <= d2 the derivative is at most e^t times as much elsewhere, t = u
-// eta_rounding, and e^t - 1 <= t (1 + t) up to t = 1. Above, the slope found tells nothing of that at the
-// true eta. NaN, from an overflow, counts as infinite. What underflows is a few 2^-1074.
+// E19: by how much, in units of u, d1 (or d2) at the computed eta may differ from its value at the true eta,
+// which is eta_rounding units away. `slope` bounds the derivative at the computed eta, `steepest` bounds it
+// anywhere, and `range` is the span of all values. Because |d3| <= d2, the derivative between the two is at
+// most e^t times `slope`, t = u eta_rounding, and e^t - 1 <= t (1 + t) up to t = 1. Above, `slope` tells
+// nothing of the derivative at the true eta. NaN, from an overflow, counts as infinite. Underflow costs a few
+// 2^-1074.
 inline double moved(double slope, double steepest, double range, double eta_rounding) {
     constexpr double lost = 0x1p-1071 / roundoff, more = 1.0 + 0x1p-20;
     const double t = roundoff * eta_rounding, grown = slope * (1.0 + t);

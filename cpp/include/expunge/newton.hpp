@@ -19,17 +19,18 @@ struct Minimum {
     int passes = 0;                        // over all rows: gradients, products, Hessians, the floor
     std::shared_ptr<const Anchor> anchor;  // the last factor used; null if none was needed
 
-    // Of a row: found in the first pass where J knows none.
+    // Of a row. Where J does not know it, the first pass finds it.
     double largest_norm = std::numeric_limits<double>::infinity();
 };
 
 bool is_quadratic(const Objective& J);
 
-// E11: minimise J from theta until the residual |grad J| <= tolerance, or until rounding stops it.
-// `anchor` is any earlier factor of about this Hessian; `start` is J and its gradient at theta where
-// they are known. Where theta leads nowhere it starts again from 0. `checkpoint` is called before each
-// iteration and may throw. `block` is that of the anchors made on the way. `dual` allows to minimise a
-// quadratic from zero in the dual (E23), where that costs less; it leaves no anchor.
+// E11: minimises J from theta until the residual |grad J| <= tolerance, or until rounding stops it.
+// anchor: an earlier factor of about this Hessian, or null.
+// start: J and its gradient at theta, where they are known. Where iterations from theta fail, they start
+// again from 0. checkpoint: called before each iteration; it may throw. block: how many coordinates the
+// anchors made on the way factor. dual: whether a quadratic may be minimised from 0 in the dual (E23), where
+// that costs less. No anchor is left.
 Minimum minimize(
     const Objective& J, Vector theta, double tolerance, int max_iter,
     std::shared_ptr<const Anchor> anchor = nullptr, std::optional<Evaluation> start = std::nullopt,
@@ -41,9 +42,9 @@ struct Solution {
     bool converged;
 };
 
-// H x = b by conjugate gradients to |H x - b| <= tolerance, H the Hessian of J where its rows have this
-// curvature, preconditioned by an anchor of about this Hessian. Where b = grad J,
-// every iterate is a direction of ascent.
+// Solves H x = b by conjugate gradients until |H x - b| <= tolerance. H is the Hessian of J for this
+// curvature of its rows, and `anchor`, of about that Hessian, preconditions. With b = grad J every iterate is
+// a direction of ascent.
 Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& b, const Anchor& anchor,
                double tolerance, int max_products);
 

@@ -24,28 +24,29 @@ struct Evaluation {
     double residual() const { return gradient.norm(); }
 };
 
-// What a bound needs to know of rows beside their sums (E10), in units of u = 2^-53 where it is rounding.
+// What E10 needs to know of some rows beside their sums. Rounding errors are in units of u = 2^-53.
 struct Tally {
-    double rows = 0.0, weight = 0.0;  // of positive weight, and the sum of weights
-    double largest_norm = 0.0;        // of a row, extended by 1 with an intercept
-    double gradient_rounding = 0.0;   // in their part of a gradient
-    double hessian_rounding = 0.0;    // and of a Hessian
+    double rows = 0.0;               // how many have a positive weight
+    double weight = 0.0;             // sum of the weights
+    double largest_norm = 0.0;       // of a row, extended by 1 with an intercept
+    double gradient_rounding = 0.0;  // bound of the rounding error in their part of a gradient
+    double hessian_rounding = 0.0;   // and in their part of a Hessian
 };
 
 class Objective;
 
-// What rows before -> after change at one theta (E3, E10), penalties not counted: J and its gradient; the
-// rows with what their weights in the Hessian change by; and what a bound needs to know of either side.
+// The difference that replacing some rows makes at one theta (E3, E10): to J, to its gradient, and to the
+// weights of the rows in the Hessian. Penalties are not counted.
 struct Change {
     struct Rows {
         const Objective* rows;
-        Vector curvature;  // (n,)
+        Vector curvature;  // (n,): by how much the weights in the Hessian change
     };
     double value = 0.0;
     Vector gradient;  // (p,)
     std::vector<Rows> rows;
     Tally before, after;
-    Index edited = 0;  // rows of both sides
+    Index edited = 0;  // rows on both sides
 };
 
 // E1: J(theta; D) = sum_i s_i loss(y_i, eta_i) + 1/2 theta^T Lambda theta + b^T theta,
@@ -66,17 +67,17 @@ public:
     bool fit_intercept() const { return fit_intercept_; }
     const Loss& loss() const { return loss_; }
     double largest_norm() const { return largest_norm_; }
-    double additions() const { return most_additions_; }  // that a term of a sum over rows goes through
+    double additions() const { return most_additions_; }  // that a term of a sum over rows takes part in
     bool same_rows(const Objective& other) const;
 
     // The same objective over some of its coordinates, ascending: the others are left out of X.
     Objective select(const std::vector<Index>& coordinates) const;
 
-    // One pass: J, gradient, curvature, summed by panels. `largest_norm`: of a row, or NaN to find it on the
-    // way.
+    // J, gradient and curvature in one pass, summed by panels. `largest_norm`: the largest norm of a row,
+    // or NaN, which becomes it.
     Evaluation evaluate(const VectorRef& theta) const;
     Evaluation evaluate(const VectorRef& theta, double& largest_norm) const;
-    // H (p, p), lower triangle, becomes the Hessian, penalty included: in the same pass, for dense rows.
+    // The lower triangle of H (p, p) becomes the Hessian, penalty included. Dense rows are read once for all.
     Evaluation evaluate(const VectorRef& theta, double& largest_norm, Matrix& H) const;
 
     // s_i d2_i (n,) at theta.
@@ -96,41 +97,43 @@ public:
 
     // X^T diag(curvature) X v + Lambda v
     Vector hvp(const VectorRef& curvature, const VectorRef& v) const;
-    // The same for the curvature at theta, which is found on the way.
+    // The same with the curvature at theta, in one pass.
     Vector hvp_at(const VectorRef& theta, const VectorRef& v) const;
 
-    // X v, v_0 added to each, and X^T r with the sum of r (p,).
+    // X v (n,), X extended by 1 with an intercept.
     Vector predict(const VectorRef& v) const;
+    // X^T r (p,), X extended likewise.
     Vector transposed(const VectorRef& r) const;
 
-    // E23: I + R X Lambda^-1 X^T R (n, n), R = diag(root), lower triangle. Only for one dense block of fewer
-    // rows than columns, all of them penalised.
+    // E23: the lower triangle of I + R X Lambda^-1 X^T R (n, n), R = diag(root). There is one only for a
+    // single dense block with fewer rows than columns and a penalty on every coordinate.
     bool has_dual() const;
     Matrix dual(const VectorRef& root) const;
 
     // An upper bound of |S^1/2 X|^2, X extended by 1: the largest sum of a row of |X|^T S |X| (E4).
     double gram_norm_bound() const;
 
-    // E19: what rounding may hide in the gradient of `evaluate`.
+    // E19: a bound of the rounding error in the gradient of `evaluate`.
     double rounding_floor(const VectorRef& theta) const;
 
-    // The two numbers of a tally that need no look at X.
+    // The two numbers of a tally that are known without reading X.
     Tally count() const;
 
-    // Rows before -> after at theta, either null, read once. The two may share their rows, as when only
-    // labels or weights change; then each row is one difference. Tallies are taken if `tallied`.
+    // What replacing the rows `before` by `after` changes at theta; either may be null, each is read once.
+    // Where both share their rows, because only labels or weights change, each row gives one difference.
+    // `tallied`: whether tallies are taken.
     static Change change(const Objective* before, const Objective* after, const VectorRef& theta,
                          bool tallied = true);
 
-    // E3: J_after - J_before on these rows alone, and its gradient.
+    // E3: J_after - J_before on these rows alone, and the gradient of that.
     static Evaluation difference(const Objective* before, const Objective* after, const VectorRef& theta);
 
-    // Its gradient alone (p,), by threads.
+    // The gradient of that alone (p,), by several threads.
     static Vector gradient_difference(const Objective* before, const Objective* after,
                                       const VectorRef& theta);
 
-    // About the same objective from one row in `parts`, in a few pieces of each block. Their weights, which
-    // make up for the other rows, join `weights`, which must outlive it.
+    // An estimate of this objective from one row in `parts`, taken in a few pieces of each block. Larger
+    // weights make up for the other rows; they are appended to `weights`, which must outlive the sample.
     Objective sample(Index parts, std::vector<Vector>& weights) const;
 
 private:

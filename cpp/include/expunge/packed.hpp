@@ -14,8 +14,8 @@ void add_gram(Eigen::Ref<Matrix> lower, const Packed& A, Index first, Index term
 void add_product(Eigen::Ref<Matrix> lower, const Eigen::Ref<const Matrix, 0, Eigen::OuterStride<>>& A,
                  double sign);
 
-// A (p, p), lower triangle, becomes L with A = L L^T. Returns the pivot that is not a positive number, with A
-// spoiled, or none.
+// The lower triangle of A (p, p) becomes L with A = L L^T. Returns the first pivot that is not positive, and
+// then A is spoiled; or nothing.
 std::optional<Index> factor_in_place(Eigen::Ref<Matrix> A);
 
 }  // namespace expunge

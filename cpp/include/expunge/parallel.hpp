@@ -1,5 +1,5 @@
 #pragma once
-// Threads that kernels share their work with: kept, asleep between kernels.
+// A pool of threads for the kernels. Between kernels they sleep.
 #include "expunge/types.hpp"
 
 namespace expunge {
@@ -10,15 +10,15 @@ void set_threads(int count);  // from 1 to most_threads: to the nearest
 
 constexpr int most_threads = 1024;
 
-// For the child of a fork, in which the other threads do not exist, and locks may be held by some that do
-// not: what there was is left behind.
+// For the child of a fork: it makes a new pool. The threads of the old one do not exist there, and may have
+// held its locks.
 void reset_after_fork();
 
 using Task = void (*)(const void* context, Index k);
 
-// task(context, k) for every k in [0, tasks), each once, on this thread and others; the first error is thrown
-// once all are through. This thread does them alone where the others are at work for another thread of the
-// caller's, or where a task asks.
+// Calls task(context, k) once for every k in [0, tasks), on this thread and others. When all are done it
+// throws the first error, if any. This thread does all of them alone while the pool works for another thread
+// of the caller's, and where a task itself asks.
 void run_tasks(Index tasks, const void* context, Task task);
 
 template <class F>

@@ -9,8 +9,8 @@
 
 namespace expunge {
 
-// Targets and weights of rows that are stored side by side. They grow at their end; who holds the memory
-// keeps what it was.
+// Targets and weights of rows that are stored side by side. Appending may move them to larger memory; whoever
+// shares the old memory still has it.
 class WeightedTargets {
 public:
     WeightedTargets() = default;
@@ -30,11 +30,11 @@ private:
     Index size_ = 0, capacity_ = 0;
 };
 
-// Which rows are in the data (E2): by row number, the place where each is stored, its target and its weight.
-// Places begin with the rows of the X that was handed over; an overlay follows, of rows that were added and
-// of those whose values were corrected. A place that no row has (any more) weighs 0.
-// One request at a time: what rows were since begin() is noted, for change() to tell and rollback() to
-// restore.
+// Which rows are in the data (E2). For every row number it knows the place where the row is stored, its
+// target and its weight. The first places are the rows of the X that was handed over (the base). The overlay
+// follows: rows that were added, and rows whose values were corrected. A place that no row has any more has
+// weight 0. One request at a time: from begin() on it notes what rows were, so that change() can tell and
+// rollback() can restore it.
 class RowRegister {
 public:
     using RowNumbers = std::span<const Index>;
@@ -43,10 +43,11 @@ public:
         Vector y, s;
     };
 
-    // `classes`: whether targets are 0 and 1, both of which must keep weight.
+    // `classes`: whether targets are 0 and 1. Then each class must keep a row of positive weight.
     RowRegister(const VectorRef& y, const VectorRef& s, bool classes);
-    // The same, with the rows at places 0, 1, ... under these numbers, which ascend: of `count` that were
-    // given out, the others have left. Here as everywhere, what does not fit throws, and nothing has changed.
+    // The same, where the rows at places 0, 1, ... have these numbers, which ascend. Of the `count` numbers
+    // that were given out, the others have left. Arguments that do not fit throw, here as everywhere, and
+    // nothing has changed.
     RowRegister(const VectorRef& y, const VectorRef& s, bool classes, RowNumbers numbers, Index count);
 
     Index row_count() const { return static_cast<Index>(place_.size()); }           // given out so far
@@ -55,17 +56,16 @@ public:
     std::vector<Index> live() const;  // numbers, ascending
     const WeightedTargets& base() const { return base_; }
     const WeightedTargets& overlay() const { return overlay_; }
-    Index abandoned_places() const {
-        return abandoned_places_;
-    }  // places of the overlay that no row will have again
-    std::pair<Index, Index> counts() const { return counts_; }  // rows of positive weight: in class 0, in 1
+    // Places of the overlay that no row will have again.
+    Index abandoned_places() const { return abandoned_places_; }
+    std::pair<Index, Index> counts() const { return counts_; }  // rows of positive weight in class 0 and in 1
     Index weighted_rows() const { return counts_.first + counts_.second; }
 
     void begin();
     void rollback();  // to the last begin(), or to what was given at first
 
-    // Of rows in the data, each named once.
-    void require(RowNumbers rows) const;  // throws for any other
+    // Rows in the data, each named once:
+    void require(RowNumbers rows) const;  // throws for any others
     void remove(RowNumbers rows);
     void set_targets(RowNumbers rows, const VectorRef& y);  // (m,), or one for all
     void relocate(RowNumbers rows);                         // to the end of the overlay, in this order
@@ -81,7 +81,8 @@ public:
     Index edited_rows() const { return edited_rows_; }  // rows that change() found edited or added
     std::vector<Index> touched() const;                 // their numbers, ascending
 
-    // Without the abandoned places: the overlay's rows in the order of their numbers, and where they were.
+    // The register without abandoned places: the overlay's rows in the order of their numbers. And where in
+    // the overlay they were.
     std::pair<RowRegister, std::vector<Index>> compacted() const;
 
 private:

@@ -1,5 +1,5 @@
 #pragma once
-// A row view: how the core sees a matrix X (n, d), whatever its storage, a value. Nothing is owned.
+// A row view: how the core sees a matrix X (n, d) in any storage. It is a value, and owns no memory.
 #include <algorithm>
 #include <cstdint>
 #include <limits>
@@ -13,19 +13,19 @@
 
 namespace expunge {
 
-// Throws what a status says: `canonical`, whether the indices of X were looked at before.
+// Throws the error that a status stands for. `canonical`: whether the indices of X were checked before.
 [[noreturn]] EXPUNGE_COLD void fail(Status status, bool canonical);
 inline void require_fine(Status status, bool canonical) {
     if (status != Status::fine) fail(status, canonical);
 }
 
-// m rows of f(X), f of Read.
+// m rows of f(X), where f is one of Read.
 class RowPanel {
 public:
-    // The rows and the columns that are seen must outlive it. All width() columns are taken and summed.
+    // X and the list of columns must outlive it. Vectors have an entry for each of width() columns.
     explicit RowPanel(const PanelView& view) : view_(view) {}
 
-    // The same rows, of which something else is read.
+    // The same rows with another f.
     RowPanel map(Read read) const {
         RowPanel mapped(*this);
         mapped.view_.read = read;
@@ -36,7 +36,7 @@ public:
     void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta, double offset = 0.0) const {
         require_fine(kernels().multiply(view_, theta.data(), offset, eta.data()));
     }
-    // eta (m,) = X theta + offset, x_v (m,) = X v + v_offset, where `both` is theta and v spread together.
+    // eta (m,) = X theta + offset, x_v (m,) = X v + v_offset; `both` is RowsView::spread(theta, v).
     void multiply(const VectorRef& both, Eigen::Ref<Vector> eta, Eigen::Ref<Vector> x_v, double offset = 0.0,
                   double v_offset = 0.0) const {
         require_fine(kernels().multiply_two(view_, both.data(), offset, v_offset, eta.data(), x_v.data()));
@@ -45,8 +45,8 @@ public:
     void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
         require_fine(kernels().add_transposed(view_, r.data(), g.data()));
     }
-    // g (width,) += X^T r, r = w (X theta + offset); returns the sum of r. Row by row, additions would wait
-    // for the row's product.
+    // g (width,) += X^T r, r = w (X theta + offset); returns the sum of r. The products of all rows come
+    // first: row by row, each addition would wait for a product.
     double add_product(const VectorRef& w, const VectorRef& theta, double offset, Eigen::Ref<Vector> g) const;
 
     // How many entries of each row are stored (m,).
@@ -62,9 +62,9 @@ private:
     PanelView view_;
 };
 
-// As many columns as indices can name, at most.
+// The largest index of type I, at most. Kernels read indices as unsigned: negative ones exceed this.
 template <class I>
-std::size_t most_of_indices(Index count) {
+std::size_t at_most_an_index(Index count) {
     return static_cast<std::size_t>(std::min<Index>(count, std::numeric_limits<I>::max()));
 }
 
@@ -80,8 +80,8 @@ public:
         X.column_stride = column_stride;
         return {X, n, count(columns), std::move(columns)};
     }
-    // canonical: whether indices are known to be within X and to ascend in every row; else panels find out.
-    // stored: how long data and indices are; by default as the last row says.
+    // canonical: whether indices are known to be within X and to ascend in every row; otherwise panels check.
+    // stored: the length of data and indices; by default where the last row ends.
     template <class T, class I>
     static RowsView csr(const T* data, const I* indices, const I* indptr, Index n, Index width, Runs columns,
                         bool canonical = true, std::optional<Index> stored = std::nullopt) {
@@ -93,14 +93,14 @@ public:
         X.data = data;
         X.indices = indices;
         X.indptr = indptr;
-        X.entries = most_of_indices<I>(stored.value_or(static_cast<Index>(indptr[n])));
-        X.width = most_of_indices<I>(width);
+        X.entries = at_most_an_index<I>(stored.value_or(static_cast<Index>(indptr[n])));
+        X.width = width > 0 ? at_most_an_index<I>(width - 1) + 1 : 0;  // its last column has an index
         return {X, n, width, std::move(columns)};
     }
 
     Index rows() const { return n_; }
     Index columns() const { return d_; }  // that are seen
-    // The length of the vectors that panels take: spread(theta) widens theta (d,) to it, collect(sums)
+    // The length of the vectors that panels take. spread(theta) widens theta (d,) to it; collect(sums)
     // narrows sums over rows back to (d,).
     Index width() const { return width_; }
     double entries() const { return entries_; }  // stored
@@ -116,35 +116,35 @@ public:
     RowsView transposed() const;
 
     Index panel_rows() const;     // rows summed before they join the total: p of E19
-    Index rows_in_cache() const;  // rows that a panel should have, at most max_panel_rows
+    Index rows_in_cache() const;  // how many rows a panel should have, at most max_panel_rows
     // Rows [first, first + m): X itself where its layout allows, else packed into the workspace.
     RowPanel panel(Index first, Index m, Workspace& workspace, Read read = Read::entry) const;
 
     VectorRef spread(const VectorRef& theta, Workspace& workspace) const;
-    // As panels multiply two vectors at once.
+    // For panels that multiply two vectors at once.
     VectorRef spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const;
     void collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const;
 
-    // k (d,) += how many additions a term of each column's sum goes through (E19).
+    // k (d,) += how many additions a term of each column's sum takes part in (E19).
     void add_additions(Eigen::Ref<Vector> k) const;
-    Index largest_row() const;  // entries that it stores
+    Index largest_row() const;  // how many entries the fullest row stores
 
-    // Before rows [first, first + m) of `part`, a slice of X, are read. Each part is one thread's.
+    // Called before rows [first, first + m) of `part`, a slice of X, are read. Each part is one thread's.
     using BeforePanel = FunctionRef<void(Index part, Index first, Index m)>;
     // H (d, d), lower triangle, += X^T diag(w) X for weights of either sign; rows of weight 0 cost nothing.
     // `before` may set the weights of the rows that it is called for.
     void add_gram(const double* w, Eigen::Ref<Matrix> H) const;
     void add_gram(const double* w, Eigen::Ref<Matrix> H, BeforePanel before) const;
-    bool gram_by_panels() const { return dense(); }  // whether those are panels of panel_rows(), or all rows
-    Index gram_parts() const;  // into how many slices that is best split for threads, whatever their number
+    bool gram_by_panels() const { return dense(); }  // whether `before` sees panels, or all rows at once
+    Index gram_parts() const;  // into how many slices threads best split that, however many threads there are
 
-    // The largest Euclidean norm of a row; infinity where a square overflows, be its column seen or not.
+    // The largest Euclidean norm of a row; infinity where a square overflows, also in a column not seen.
     double largest_norm() const;
 
     // ---- CSR only ----
     // Throws unless rows follow each other within the entries.
     void require_order() const;
-    // Throws unless indices are within X; whether they ascend in every row, none twice.
+    // Throws unless indices are within X. Returns whether they ascend in every row, none twice.
     bool is_canonical() const;
     // found[i] (n,) becomes whether row i holds anything but 0 in some of these columns of X as stored.
     // Returns how many entries do.
@@ -170,13 +170,13 @@ private:
     Index n_, width_, d_;
     Runs columns_;
     Run whole_;       // all d columns of a packed panel
-    double entries_;  // as they were: panels are to stay of one size
+    double entries_;  // counted once, so that panels keep one size while others write to X
 };
 
 // m rows of X; throws where there are not so many.
 RowsView slice(const RowsView& X, Index first, Index m);
 
-// The largest of some squared norms and of those before; infinity for NaN: what overflows has no known bound.
+// The maximum of `largest` and some squared norms; infinity for NaN, since what overflows has no known bound.
 double larger_norm2(double largest, const VectorRef& norm2);
 
 }  // namespace expunge

@@ -6,29 +6,30 @@
 
 namespace expunge {
 
-// Anchored statistics (E8): at a fixed theta_a, the gradient g_a and the Hessian H_a of the current data,
-// how long its rows are and how much rounding both carry. Rows add to them and leave them one by one, in
-// any order; statistics of shards add up. theta = theta_a - H_a^-1 g_a (E9) then needs no row, and neither
-// does a bound of its residual (E10). Immutable: an edit gives new statistics, which share the factor.
+// Anchored statistics (E8): the gradient g_a and the Hessian H_a of the current data at a fixed theta_a, the
+// length of its longest row, and bounds of the rounding errors in g_a and H_a. Rows are added and subtracted
+// in any order, and statistics of shards add up. No row is read for theta = theta_a - H_a^-1 g_a (E9) and for
+// the bound of its residual (E10). Immutable: every edit gives new statistics, which share the factor.
 class AnchoredStatistics {
 public:
-    // `anchor` is complete, the Hessian of J at its theta; `at` is J there, `floor` what rounding may hide in
-    // its gradient; no row of J is longer than `largest_norm`, intercept not counted.
+    // `anchor` is complete: the Hessian of J at its theta. `at` is J there, and `floor` bounds the rounding
+    // error of its gradient. No row of J is longer than `largest_norm`, intercept not counted.
     AnchoredStatistics(const Objective& J, std::shared_ptr<const Anchor> anchor, const Evaluation& at,
                        double floor, double largest_norm);
 
-    // What the rows add up to beside g_a and H_a.
+    // The other sums over rows, and bounds.
     struct Tallies {
-        double value = 0.0;               // J(theta_a)
-        double rows = 0.0, weight = 0.0;  // of positive weight; the sum of weights
-        double largest_norm = 0.0;        // R of E10, at least
-        double gradient_rounding = 0.0;   // e_g without
-        double gradient_norm = 0.0;       // the sum of |g_a| over edits, in units of 1/u
-        double hessian_rounding = 0.0;    // e_H without that of its representation
-        double edits = 0.0;               // rows edited since the anchor
+        double value = 0.0;              // J(theta_a)
+        double rows = 0.0;               // how many have a positive weight
+        double weight = 0.0;             // sum of the weights
+        double largest_norm = 0.0;       // R of E10, or more
+        double gradient_rounding = 0.0;  // e_g = gradient_rounding + u gradient_norm
+        double gradient_norm = 0.0;      // sum of |g_a| after each edit
+        double hessian_rounding = 0.0;   // e_H, without the rounding of H_a itself to doubles
+        double edits = 0.0;              // rows added or subtracted since the anchor
         bool operator==(const Tallies&) const = default;
     };
-    // All that they are, as saved.
+    // What a file keeps.
     struct State {
         std::shared_ptr<const Anchor> anchor;
         Loss loss;
@@ -40,58 +41,56 @@ public:
     explicit AnchoredStatistics(State state);
     const State& state() const { return state_; }
 
-    // Rows before -> after (E3), either null; penalties do not enter. Throws where fewer rows or less weight
-    // than none would be left. Whether H_a stays positive definite shows when its factor is asked for. With
-    // `fold` nothing but sums is left, no row by itself: and of what a row adds to a bound, which stays when
-    // the row leaves, its power of two.
+    // Subtracts the rows `before` and adds the rows `after` (E3); either may be null. Penalties do not enter.
+    // Throws where fewer than 0 rows, or a weight below 0, would be left. Whether H_a stays positive definite
+    // shows when its factor is asked for. With `fold` only sums are kept: no row stands by itself, and a
+    // bound grows by a power of two, because it keeps what a row added after that row has left.
     AnchoredStatistics edit(const Objective* before, const Objective* after, bool fold = false) const {
         return edit(Objective::change(before, after, state_.anchor->theta()), fold);
     }
-    AnchoredStatistics edit(const Change& change, bool fold = false) const;  // as tallied at the anchor
-    // And E3 on these rows at another theta.
+    AnchoredStatistics edit(const Change& change, bool fold = false) const;  // `change` is that at the anchor
+    // Also gives E3 at another theta.
     std::pair<AnchoredStatistics, Evaluation> edit(const Objective* before, const Objective* after,
                                                    const VectorRef& theta, bool fold = false) const;
-    AnchoredStatistics folded() const;
+    // Adds the rows that the factor holds one by one into H_a.
+    AnchoredStatistics fold() const;
 
-    // Folded, with R, e_g and e_H rounded up to powers of two: for who keeps these sums without the rows,
-    // since maxima and bounds stay when a row leaves, and tell its digits.
-    AnchoredStatistics rounded() const;
+    // Folds, and rounds R, e_g and e_H up to powers of two. These keep what a row added after that row has
+    // left, and would tell its digits to whoever keeps the statistics without the rows.
+    AnchoredStatistics round_up() const;
 
-    // The same sums at another theta, where the Hessian does not depend on it: what rows that left have moved
-    // g_a by leaves with them.
-    AnchoredStatistics moved(Vector theta) const;
+    // Moves the anchor to another theta, where the Hessian does not depend on theta. The anchor then no
+    // longer tells of rows that have left.
+    AnchoredStatistics move_to(Vector theta) const;
 
-    // Of both data together, at the same anchor: the penalty is counted once.
+    // Adds the statistics of other data at the same anchor. The penalty is counted once.
     AnchoredStatistics merge(const AnchoredStatistics& other) const;
 
-    // Without the coordinates in `dropped` (ascending), where the Hessian does not depend on theta: the
-    // anchor keeps its other coordinates (E12).
+    // Drops coordinates, which ascend, where the Hessian does not depend on theta. The others stay where the
+    // anchor has them (E12).
     AnchoredStatistics drop(const std::vector<Index>& dropped) const;
 
     struct Step {
         Vector theta;
         double bound;  // of |grad J(theta)|
     };
-    // E9 and E10.
+    // The Newton step from the anchor (E9) and the bound of its residual (E10).
     Step step() const;
 
-    // The largest difference from g_a that rounding can explain in a gradient of these data at theta_a, to
-    // which `floor` adds.
-    double gradient_error() const;
+    double gradient_error() const;  // e_g: at least the rounding error of g_a
 
 private:
-    double hessian_error() const;  // e_H, with what its representation adds
+    double hessian_error() const;  // e_H: at least the rounding error of H_a
 
-    // H_a^-1 g_a, what H_a times it leaves of g_a, and the norm of that.
     struct Solution {
-        Vector x, product;
-        double residual;
+        Vector x, product;  // x = H_a^-1 g_a up to rounding, and H_a x
+        double residual;    // |g_a - H_a x|
     };
     Solution solve() const;
-    double error(double length, double theta_norm) const;  // e of E10, length = |H_a^-1 g_a|
+    double step_error(double length, double theta_norm) const;  // e of E10, length = |H_a^-1 g_a|
 
     State state_;
-    std::optional<Vector> start_;  // H_a^-1 g_a as it follows from that before the last edit, if it does
+    std::optional<Vector> start_;  // H_a^-1 g_a, if it follows from the solution before the last edit
     std::shared_ptr<Lazy<Solution>> solution_ = std::make_shared<Lazy<Solution>>();
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// What is done often with a lower triangle, by kernels.
+// Frequent operations on a lower triangle, by kernels.
 #include "expunge/types.hpp"
 
 namespace expunge {
@@ -7,9 +7,9 @@ namespace expunge {
 // S x, S (p, p) symmetric with the lower triangle `lower`.
 Vector multiply_symmetric(const Matrix& lower, const VectorRef& x);
 
-// Solves with L (p, p) lower triangular. Its diagonal blocks of eight columns are inverted beforehand, which
-// changes no more than how long one block waits for the other; what is left over, fewer than eight columns at
-// the end, is solved by substitution.
+// Solves with a lower triangular L (p, p). Its diagonal blocks of eight columns are inverted beforehand, so
+// that one block waits less for the one before. The last columns, if fewer than eight, are solved by
+// substitution.
 class TriangularSolver {
 public:
     explicit TriangularSolver(const Matrix& L);

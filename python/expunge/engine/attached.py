@@ -1,4 +1,4 @@
-"""The engine with rows: requests are edits of them, and theta is chosen for what they become."""
+"""The engine with rows: a request edits them, and theta is then chosen for the corrected rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .detached import Detached
 from .methods import BY_NAME
 from .products import Products
 from .solver import choose_block, in_low_dimension, minimize
-from .state import Effort, GramBound, How, Outcome, Staged, State
+from .state import Effort, GramBound, How, Outcome, Staged, State, without_curvature
 
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
@@ -78,15 +78,15 @@ class Attached:
 
     @classmethod
     def again(cls, engine: Detached, data: CorrectedData, problem: Problem) -> Self:
-        """A detached engine that has its rows back; ValueError unless its statistics are of them."""
+        """A detached engine with its rows given back; ValueError unless its statistics are of these rows."""
         attached = cls(problem, data, engine.tolerance, engine.solver, engine.memory_limit)
         attached.check_belong(engine.data.counts, engine.state.statistics)
-        data.changed = True  # since the statistics: what has left is still in their bounds
+        data.changed = True  # rows that left are still in the bounds of the statistics
         attached.state = engine.state
         return attached
 
     def begin_at(self, theta: Float) -> float:
-        """Polishes theta to the tolerance and anchors statistics there; the residual that it came with."""
+        """Iterates from theta to the tolerance and anchors statistics; returns the residual before."""
         objective = self.objective()
         block, at = self.block(objective, theta.size), objective.evaluate(theta)
         minimum = self.minimize(objective, theta, at, None, block)
@@ -131,7 +131,7 @@ class Attached:
         *,
         move: bool = False,
     ) -> _core.Minimum:
-        """E11 to the tolerance; raises where it is not reached, warns where rounding does not let it be.
+        """Minimises (E11) to the tolerance; raises where that fails, and warns where rounding prevents it.
 
         `move`: theta may not stay where it is, even if the tolerance is met there.
         """
@@ -157,7 +157,7 @@ class Attached:
         revokes = False
         for request in requests:
             revokes = revokes or isinstance(request, RevokeFeatures)
-        if revokes and self.state.at is None:  # what revoked columns leave is judged by what was there
+        if revokes and self.state.at is None:  # J without revoked columns is found from J with them
             at = self.objective().evaluate(self.state.theta)
             self.state, passes = self.state._replace(at=without_curvature(at)), 1
         original = self._hessian_here() if how.hessian == "original" else None
@@ -195,12 +195,12 @@ class Attached:
     def _edited(
         self, touched: Touched, how: How
     ) -> tuple[_core.Evaluation | None, _core.AnchoredStatistics | None, _core.Anchor | None, bool]:
-        """E3 at the old theta; statistics and anchor of the corrected rows; whether that is their Hessian."""
+        """E3 at the old theta; statistics and anchor of the corrected rows; whether it is their Hessian."""
         rows, register, state, problem = touched.rows, self.data.register, self.state, self.problem
         anchor, current, statistics = state.anchor, state.hessian_is_current, state.statistics
         if not rows.any:
             return None, statistics, anchor, current
-        many = 4 * register.edited_rows > register.weighted_rows  # so many that H is better assembled anew
+        many = 4 * register.edited_rows > register.weighted_rows  # then H is better assembled anew
         if statistics is not None and not (many and not problem.constant_hessian):
             statistics, difference = rows.edit(statistics, state.theta)
             edited = statistics.anchor
@@ -208,10 +208,10 @@ class Attached:
                 return difference, None, None, False
             if how.method in ("auto", "second_order") or edited.size <= SMALL or edited.factored:
                 return difference, statistics, edited, True
-            return difference, statistics, anchor, False  # a large factor preconditions as it is
+            return difference, statistics, anchor, False  # an old large factor is good enough to precondition
         was, now = rows.objectives(problem.loss, problem.fit_intercept)
         difference = _core.difference(was, now, state.theta)
-        # A large factor is edited only for a step that uses it; else it preconditions as it is.
+        # A large factor is edited only for a step that uses it. Otherwise the old one preconditions.
         lag = anchor is not None and anchor.size > SMALL and not (how.method == "second_order" and current)
         if anchor is not None and not lag:
             anchor = None if many else anchor.edit(was, now)
@@ -230,7 +230,7 @@ class Attached:
     # --- theta is chosen
 
     def choose(self, staged: Staged) -> tuple[State, Outcome]:
-        """By the method of the request."""
+        """Chooses theta by the method of the request."""
         state, outcome = BY_NAME[staged.how.method](self, staged)
         if not isfinite(outcome.residual_bound + (0.0 if state.at is None else state.at.value)):
             raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
@@ -239,11 +239,11 @@ class Attached:
         return state, outcome
 
     def settle(self, staged: Staged) -> tuple[State, Outcome]:
-        """By iterations, whatever the request asked for."""
+        """Chooses theta by iterations, whatever the request asked for."""
         return BY_NAME["exact"](self, staged)
 
     def start(self, staged: Staged) -> Start:
-        """At what is left of the old theta (E12)."""
+        """A start at the old theta without the coordinates that dropped (E12)."""
         theta, objective = staged.left_of(self.state.theta), self.objective()
         block = self.block(objective, theta.size)
         anchor, current, statistics = staged.anchor, staged.hessian_is_current, staged.statistics
@@ -254,7 +254,7 @@ class Attached:
         return Start(objective, theta, at, block, anchor, current, statistics, staged.gram, passes)
 
     def start_at(self, theta: Float, staged: Staged) -> Start:
-        """At a step from the anchor, or at the anchor itself where J is less there (E11)."""
+        """A start at a step from the anchor, or at the anchor itself if J is less there (E11)."""
         statistics, objective = staged.statistics, self.objective()
         assert statistics is not None
         at = objective.evaluate(theta)
@@ -265,10 +265,10 @@ class Attached:
     def _at_start(
         self, staged: Staged, objective: _core.Objective, theta: Float, block: int | None
     ) -> tuple[_core.Evaluation, int]:
-        """J and its gradient at the theta that is left (E12), and passes made.
+        """J and its gradient at the old theta without dropped coordinates (E12), and passes made.
 
-        Rows that are 0 in all revoked columns are what they were: where the others are few, only these are
-        read.
+        Rows that are 0 in all revoked columns contribute what they did. Where the other rows are few, only
+        those are read.
         """
         data, old, known = self.data, self.state, self.state.at
         if known is not None and staged.difference is not None:
@@ -293,7 +293,7 @@ class Attached:
         return _core.Evaluation(value, others + after.gradient), 0
 
     def gradient_difference(self, staged: Staged, at: _core.Evaluation) -> Float:
-        """E3 at the old theta, over the surviving coordinates; `at` is J at what is left of it."""
+        """E3 at the old theta, over the surviving coordinates; `at` is J there, without the dropped ones."""
         if staged.dropped.size:
             assert self.state.at is not None
             return at.gradient - self.state.at.gradient[staged.survives]
@@ -316,7 +316,7 @@ class Attached:
         return _core.Anchor(objective, theta)
 
     def original_hessian(self, staged: Staged) -> _core.Anchor | Products:
-        """What :meth:`stage` took of the data before the request, as something that solves."""
+        """The Hessian before the request, from what :meth:`stage` kept of it, in a form that solves."""
         original, data, theta = staged.original, self.data, self.state.theta
         if isinstance(original, _core.Anchor):
             return original
@@ -324,14 +324,14 @@ class Attached:
         stored, blocks = data.stored_columns(staged.columns), data.blocks()
         objective = self.problem.objective(blocks, staged.columns, stored=stored, noisy=False)
         rows = sum(X.shape[0] for X, _, _ in blocks)
-        curvature = np.append(original, np.zeros(rows - original.size))  # rows of the request: not there yet
+        curvature = np.append(original, np.zeros(rows - original.size))  # rows that the request added
         anchor = self.state.anchor
         if anchor is None:
             anchor = _core.Anchor(objective, theta, self.block(objective, theta.size))
         return self.products(objective, curvature, anchor)
 
     def products(self, objective: _core.Objective, curvature: Float, anchor: _core.Anchor) -> Products:
-        """A Hessian that is not factored whole."""
+        """A Hessian that is not factored as a whole."""
         return Products(objective, curvature, anchor, self.tolerance, exact=self.problem.constant_hessian)
 
     def gram_norm(self, block: int | None) -> float:
@@ -348,15 +348,15 @@ class Attached:
     def anchored(
         self, state: State, objective: _core.Objective, at: _core.Evaluation, floor: float
     ) -> tuple[State, int]:
-        """With statistics anchored anew at theta, once passes spent or saved since would have paid for it.
+        """The state with statistics anchored at theta, once passes spent or saved would have paid for them.
 
-        And passes made: one, for the Hessian.
+        Also returns the passes made: one if a Hessian was assembled.
         """
         anchor, made = state.anchor, 0
         if self.problem.constant_hessian:
             if state.statistics is not None or anchor is None or not state.hessian_is_current:
                 return state, 0
-            anchor = anchor.moved(state.theta)
+            anchor = anchor.move_to(state.theta)
         elif state.effort.passes + state.effort.saved < objective.anchor_cost:
             return state, 0
         else:
@@ -367,10 +367,10 @@ class Attached:
             made,
         )
 
-    # --- what certificates ask
+    # --- for certificates
 
     def profile(self, state: State, bound: float, problem: Problem) -> float:
-        """The profile residual at most (E10), rounding counted; `bound` is that of the whole gradient."""
+        """A bound of the profile residual (E10), rounding included; `bound` is that of the whole gradient."""
         norm, fit_intercept = self.data.largest_norm, problem.fit_intercept
         factor = norm_factor(norm, fit_intercept)
         if state.at is None:
@@ -378,35 +378,32 @@ class Attached:
         floor = self.objective(problem).rounding_floor(state.theta)
         return profile_residual(state.at.gradient, norm, fit_intercept) + factor * floor
 
-    def retrained(self, staged: Staged, problem: Problem) -> tuple[State, Outcome]:
-        """From nothing, with the noise of this problem."""
+    def retrained(self, staged: Staged, outcome: Outcome, problem: Problem) -> tuple[State, Outcome]:
+        """Trains from 0 with the noise of this problem; the result replaces `outcome`."""
         objective = self.objective(problem)
         theta = np.zeros(problem.parameters(self.data.n_columns))
         block = self.block(objective, theta.size)
         minimum = self.minimize(objective, theta, objective.evaluate(theta), None, block)
         state = self._anchored_at(objective, minimum, block)._replace(gram=staged.gram)
-        at, old = minimum.at, staged.left_of(self.state.theta)
-        return state, Outcome(
-            staged.how.method,
-            state.theta - old,
-            at.gradient,
-            at.residual,
-            at.residual,
-            minimum.passes + 2,
-            True,
-            0,
+        return state, outcome._replace(
+            step=state.theta - staged.left_of(self.state.theta),
+            residual=minimum.at.residual,
+            residual_bound=minimum.at.residual,
+            passes=minimum.passes + 2,
+            settled=True,
+            since_anchor=0,
         )
 
     def kept_profile(self, profile: float, most: float) -> float:
-        """What the state remembers of it."""
+        """The profile residual as the state keeps it."""
         return profile
 
     def measured(self, theta: Float) -> Measured:
-        """The profile residual there, and its rounding floor: functions of theta and of the current data."""
+        """The profile residual at theta and its rounding floor: functions of theta and the current data."""
         return measure(self.data.panels(), theta, self.problem, self.data.kept)
 
     def verify(self, limit: float) -> Measured:
-        """The model's parameters, or better ones, with a profile residual within the limit if that can be.
+        """The model's parameters, or better ones, with a profile residual within the limit if possible.
 
         Iterations go on from where theta is. Where that does not suffice they start from 0 on a copy of the
         current rows: neither knows anything of the past.
@@ -428,7 +425,7 @@ class Attached:
         found: Measured,
         limit: float,
     ) -> Measured:
-        """What iterations lead to, or what was found before if that is better."""
+        """The result of iterations from theta, or `found` if that is better."""
         factor = norm_factor(found.largest_norm, self.problem.fit_intercept)
         goal = max(0.0, limit - found.floor) / (2.0 * factor)
         block = self.block(objective, theta.size)
@@ -438,10 +435,10 @@ class Attached:
             return found
         return min(self.measured(theta), found, key=lambda at: at.bound)
 
-    # --- what is handed on
+    # --- for other engines and files
 
     def detached(self, budget: Budget | NoBudget) -> Detached:
-        """The same without the rows."""
+        """The engine without the rows."""
         statistics, data, state = self.statistics(), self.data, self.state
         left = DetachedData(
             data.kept,
@@ -457,14 +454,14 @@ class Attached:
         return Detached(self.problem, left, state, self.tolerance, self.solver, self.memory_limit)
 
     def statistics(self) -> _core.AnchoredStatistics:
-        """Of the current data, as sums alone, without a trace of rows that left them.
+        """Statistics of the current data, as sums alone, without a trace of rows that have left.
 
-        They are found anew at theta: older ones hold what has left in bounds and anchor.
+        They are computed at theta. Older ones would tell of rows that left, in their bounds and anchor.
         """
         theta, statistics, data = self.state.theta, self.state.statistics, self.data
         known = statistics is not None and np.array_equal(statistics.anchor.theta, theta)
         if statistics is not None and known and not data.changed:
-            return statistics.rounded()
+            return statistics.round_up()
         objective = self.objective()
         if self.block(objective, theta.size) is not None:
             raise ValueError(
@@ -474,14 +471,14 @@ class Attached:
         at = objective.evaluate(theta)
         anchor = _core.Anchor(objective, theta, None, at)
         floor = objective.rounding_floor(theta)
-        return _core.AnchoredStatistics(objective, anchor, at, floor, data.current_norm()).rounded()
+        return _core.AnchoredStatistics(objective, anchor, at, floor, data.current_norm()).round_up()
 
     def keeps_statistics(self) -> bool:
         """Whether the whole Hessian is factored."""
         return self.block(self.objective(), self.state.theta.size) is None
 
     def spent(self) -> float:
-        """The profile residual at most, as the data are now."""
+        """A bound of the profile residual on the current data."""
         return self.measured(self.state.theta).bound
 
     def check_belong(self, counts: NDArray[np.int64], statistics: _core.AnchoredStatistics | None) -> None:
@@ -506,16 +503,11 @@ class Attached:
             )
 
     def add_changes(self, changes: list[Change], state: State, problem: Problem) -> None:
-        """Adds what to assign when a request is granted."""
+        """Adds the assignments that commit a request."""
         changes.append((self, "state", state))
         if problem is not self.problem:
             changes.append((self, "problem", problem))
         changes.extend(self.data.committed())
-
-
-def without_curvature(at: _core.Evaluation) -> _core.Evaluation:
-    """J and its gradient, without the curvature of every row."""
-    return _core.Evaluation(at.value, at.gradient)
 
 
 def _rows_touched(data: CorrectedData, touched: Touched) -> int:

@@ -1,4 +1,4 @@
-"""What is left of the current data without its rows: they come by value, and are gone when a request ends."""
+"""The current data of a detached Unlearner: a request brings rows by value, and none is kept after it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class DetachedData(Data):
             setattr(owner, name, value)
 
     def _kept_columns(self) -> list[tuple[Data, str, Any]]:
-        """What follows from which columns are kept: rows come with these, and others have no name."""
+        """Follows a change of the kept columns: rows come with these, and the others lose their names."""
         columns = np.flatnonzero(self.kept)
         names = self.names
         if names is not None:
@@ -94,7 +94,7 @@ class DetachedData(Data):
     def replace(
         self, before: tuple[Any, Float, Float | None] | None, after: tuple[Any, Float, Float | None] | None
     ) -> None:
-        """Rows X (m, surviving columns), y (m,), s (m,) leave, and others join.
+        """Replaces rows X (m, surviving columns), y (m,), s (m,) by others.
 
         A row is kept once, with its weight on either side, 0 where it is not there. So all rows of a request
         are one matrix, and where targets change H does not (E6).

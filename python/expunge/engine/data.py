@@ -1,4 +1,4 @@
-"""The current data D': X as it was handed over, never copied or changed, under an overlay of corrections."""
+"""The current data D': the X that was handed over, which is neither copied nor changed, and corrections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .rows import (
     with_cells,
 )
 
-COPIED_TOGETHER, PANEL_BYTES = 4096, 2**20  # rows of a panel at most, and what their values take
+COPIED_TOGETHER, PANEL_BYTES = 4096, 2**20  # the most rows of a panel, and the most bytes of their values
 
 
 class Touched:
@@ -79,7 +79,7 @@ class Data:
         return None if self.names is None else [str(self.names[j]) for j in self.columns()]
 
     def stored_columns(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-        """A mask over all columns as one over those that are stored, as the core takes it: None for all."""
+        """A mask over all columns as a mask over the stored ones; None, as the core takes it, for all."""
         key, seen = self._last_mask
         if mask is not key:
             chosen = mask if self.stored is None else mask[self.stored]
@@ -99,7 +99,7 @@ class Data:
         else:
             columns, names = as_indices(given, self.kept.size, "column"), None
         gone = np.flatnonzero(~self.kept[columns])
-        if gone.size:  # said as it was asked: the name of a revoked column is not told
+        if gone.size:  # in the words of the request: it must not tell the name of a revoked column
             asked = columns[gone[0]] if names is None else repr(names[gone[0]])
             raise ValueError(f"column {asked} was revoked before")
         return columns
@@ -124,7 +124,7 @@ class Data:
     # --- one request: edits that are undone unless all of it succeeds
 
     def _before(self, *names: str) -> None:
-        """These attributes are about to change."""
+        """Notes these attributes, which are about to change, for `rollback`."""
         self._touched.undo.extend([(self, name, getattr(self, name)) for name in names])
 
     def begin(self) -> None:
@@ -142,12 +142,12 @@ class Data:
         self._touched.revoked.extend(columns.tolist())
 
     def rollback(self) -> None:
-        """Undoes the edits since `begin`; where that was interrupted, once more. Else does nothing."""
+        """Undoes the edits since `begin`, if there are any; an interrupted undoing is completed."""
         if self._touched.undo:
             assign_all(self._touched.undo[::-1])  # the first values last
 
     def committed(self) -> list[tuple[Data, str, Any]]:
-        """What to assign, together with all else that a request changes, to make its edits stay."""
+        """The assignments that keep the edits, to be made together with all else that a request changes."""
         return [(self, "_touched", NO_REQUEST)]
 
 
@@ -189,7 +189,7 @@ class CorrectedData(Data):
         self.register = _core.RowRegister(y, np.ones(n) if s is None else s, classes)
         self.weighted = s is not None
         self.overlay_X = overlay_of(X)
-        self.largest_norm = _core.largest_norm(X)  # that any row ever had
+        self.largest_norm = _core.largest_norm(X)  # of any row so far
         self.changed = False  # since X was handed over
         self._index = rows_by_column(X) if column_index and sparse.issparse(X) else None
         self._revoked_entries = 0  # of a sparse X
@@ -222,7 +222,7 @@ class CorrectedData(Data):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of X and of all that is added to it."""
+        """The dtype of X, and of all that is added to it."""
         dtype: np.dtype[Any] = self.X.dtype
         return dtype
 
@@ -237,7 +237,7 @@ class CorrectedData(Data):
         return self.register.row_count
 
     def blocks(self) -> Blocks:
-        """D' as the core takes it: the base, with weight 0 where the overlay or nothing stands instead."""
+        """D' as the core takes it: base and overlay. A row of the base that left or moved has weight 0."""
         blocks: Blocks = [(self.X, *self.register.base)]
         if len(self.overlay_X):
             blocks.append((self.overlay_X.matrix(), *self.register.overlay))
@@ -271,7 +271,7 @@ class CorrectedData(Data):
         return self._rows_at(places, self.stored_columns(self.kept)), y, s
 
     def panels(self) -> Iterator[tuple[Any, Float, Float]]:
-        """What `current` gives, some rows at a time: how many depends on what the data are now alone.
+        """The rows of `current`, some at a time. How many depends on the current data alone.
 
         (A release is computed panel by panel, and must not tell by its last bits what was revoked.)
         """
@@ -287,7 +287,7 @@ class CorrectedData(Data):
         return (rows[first : first + height] for first in range(0, rows.size, height))
 
     def _cut_fine(self, rows: Index) -> Iterator[Index]:
-        """The same, with as many rows of a sparse X as fill PANEL_BYTES."""
+        """The same; of a sparse X, as many rows as fill PANEL_BYTES."""
         for panel in self._cut(rows):
             if not self.is_sparse:
                 yield panel
@@ -297,7 +297,7 @@ class CorrectedData(Data):
             yield from np.split(panel, np.flatnonzero(np.diff(filled)) + 1)
 
     def _entries(self, rows: Index) -> Index:
-        """(m,) how many entries each of these rows of a sparse X has, over the stored columns."""
+        """How many entries each of these rows (m,) of a sparse X has, over the stored columns."""
         places, n = self.register.of(rows)[0], self.X.shape[0]
         base, counts = places < n, np.empty(rows.size, dtype=np.int64)
         for here, X, at in ((base, self.X, places), (~base, self.overlay_X.matrix(), places - n)):
@@ -341,7 +341,7 @@ class CorrectedData(Data):
         return live, streamed_csr(panels, live.size, self.dtype), y, s
 
     def numbered(self, kind: str) -> Self:
-        """Itself: rows have numbers here, which a request of that kind may name."""
+        """These data: their rows have numbers, which a request may name."""
         return self
 
     def by_value(self) -> NoReturn:
@@ -352,20 +352,20 @@ class CorrectedData(Data):
         )
 
     def rows(self, given: Any) -> Index:
-        """Row numbers from a request. Whether they are in the data still is seen where they are edited."""
+        """Row numbers from a request. The edit checks whether they are still in the data."""
         return as_indices(given, self.register.row_count, "row")
 
     # --- the edits of a request
 
     def begin(self) -> None:
         """See Data."""
-        self.register.begin()  # first: an interrupt between the two must not undo the request before
+        self.register.begin()  # first: otherwise an interrupt in between would undo the previous request
         self._touched = Touched(self)
 
     def rollback(self) -> None:
         """See Data."""
         if self._touched is not NO_REQUEST:
-            self.register.rollback()  # which may be done twice
+            self.register.rollback()  # a second one changes nothing
             super().rollback()
 
     def _append(self, X: Any) -> None:
@@ -409,10 +409,10 @@ class CorrectedData(Data):
         self._revoked_entries += entries
         self._drop(columns)
 
-    # --- what one request came to
+    # --- the result of a request
 
     def finish(self) -> Touched:
-        """All that the request touched; raises if too little would be left."""
+        """Ends the edits and returns what they touched; raises if too few rows would be left."""
         if not self.changed:
             self._before("changed")
             self.changed = True
@@ -426,7 +426,7 @@ class CorrectedData(Data):
         return touched
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
-        """Rows now in the data that are not 0 in all of these columns; how many entries of X these hold."""
+        """Rows in the data that hold anything but 0 in these columns, and how many entries of X that is."""
         at = self._position(columns)
         found = np.zeros(self.X.shape[0], dtype=bool)
         entries = 0
@@ -442,10 +442,10 @@ class CorrectedData(Data):
         live = self.register.live()
         return live[found[self.register.of(live)[0]]], entries
 
-    # --- memory that nothing needs any more
+    # --- memory that is no longer needed
 
     def compact(self) -> None:
-        """Leaves out overlay rows that are no more, and revoked columns of a sparse X, where they are most.
+        """Drops abandoned rows of the overlay, and revoked columns of a sparse X, where they take most of it.
 
         The data stay what they are.
         """
@@ -471,4 +471,4 @@ class CorrectedData(Data):
         rows = overlay_of(X)
         rows.append(overlay)
         changed.update(overlay_X=rows, register=register)
-        self.__dict__.update(changed)  # all at once: an interrupt finds the data before or after
+        self.__dict__.update(changed)  # at once: an interrupt finds the data either before or after

@@ -1,4 +1,4 @@
-"""The engine without rows: requests bring theirs by value, and sums over all others follow (E8)."""
+"""The engine without rows: it keeps sums over them (E8), and requests bring their rows by value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .state import Effort, GramBound, How, Outcome, Staged, State
 
 
 class Detached:
-    """A problem, what is left of its data, and the statistics of them.
+    """A problem, what is known of its data without the rows, and statistics of the rows.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Detached:
         self.memory_limit = memory_limit
 
     def stage(self, requests: Sequence[Request], how: How) -> Staged:
-        """Statistics of the corrected data. They are kept folded: no row stays in them by itself."""
+        """Edits the statistics. They are folded: no row stands in them by itself."""
         if how.method in ("exact", "first_order") or how.hessian == "original":
             what = "hessian='original'" if how.hessian == "original" else f"method={how.method!r}"
             raise RowsRequired(
@@ -90,12 +90,12 @@ class Detached:
         )
 
     def choose(self, staged: Staged) -> tuple[State, Outcome]:
-        """The step from the anchor (E9) and its bound (E10); for ``auto`` that is within the tolerance."""
+        """Takes the step from the anchor (E9); for ``auto`` its bound (E10) must be within the tolerance."""
         old, method, statistics = self.state, staged.how.method, staged.statistics
         assert statistics is not None
         difference = self._gradient_difference(staged, statistics)
         if staged.dropped.size:
-            statistics = statistics.drop(staged.dropped.tolist()).folded()
+            statistics = statistics.drop(staged.dropped.tolist()).fold()
         theta, bound = _step_from(statistics)
         if not (np.isfinite(theta).all() and isfinite(statistics.at.value)):
             raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
@@ -123,47 +123,47 @@ class Detached:
             return difference
         return (difference - statistics.anchor.hessian[:, dropped] @ theta[dropped])[staged.survives]
 
-    # --- what certificates ask
+    # --- for certificates
 
     def profile(self, state: State, bound: float, problem: Problem) -> float:
-        """The profile residual at most (E10); `bound` is that of the whole gradient."""
+        """A bound of the profile residual (E10); `bound` is that of the whole gradient."""
         assert state.statistics is not None
         return bound * (state.statistics.tallies.largest_norm if problem.fit_intercept else 1.0)
 
     def kept_profile(self, profile: float, most: float) -> float:
-        """What the state remembers of it: no digits of the rows of a request."""
+        """The profile residual as the state keeps it: rounded up, without digits of the rows of a request."""
         return min(power_of_two_above(profile), most)
 
     def settle(self, staged: Staged) -> tuple[State, Outcome]:
-        """Not without rows."""
+        """Raises: iterations need rows."""
         raise RowsRequired("iterations read the rows, and this Unlearner is detached: attach them first")
 
-    def retrained(self, staged: Staged, problem: Problem) -> tuple[State, Outcome]:
-        """Not without rows."""
+    def retrained(self, staged: Staged, outcome: Outcome, problem: Problem) -> tuple[State, Outcome]:
+        """Raises: training needs rows."""
         raise RowsRequired("training reads the rows, and this Unlearner is detached: attach them first")
 
-    # --- what is handed on
+    # --- for other engines and files
 
     def statistics(self) -> _core.AnchoredStatistics:
-        """As sums alone.
+        """The statistics, as sums alone.
 
-        Where the Hessian depends on theta the anchor has to stay; its gradient is then the sum of what left
-        since.
+        Where the Hessian does not depend on theta, their anchor moves to theta. Elsewhere it has to stay, and
+        the gradient there shows the sum of what has left since.
         """
         statistics = self.state.statistics
         assert statistics is not None
-        return statistics.moved(self.state.theta) if self.problem.constant_hessian else statistics
+        return statistics.move_to(self.state.theta) if self.problem.constant_hessian else statistics
 
     def keeps_statistics(self) -> bool:
-        """Always."""
+        """True: there is nothing else."""
         return True
 
     def spent(self) -> float:
-        """The profile residual at most, as it was promised."""
+        """The bound of the profile residual that the state keeps."""
         return self.state.profile
 
     def add_changes(self, changes: list[Change], state: State, problem: Problem) -> None:
-        """Adds what to assign when a request is granted."""
+        """Adds the assignments that commit a request."""
         changes.append((self, "state", state))
         if problem is not self.problem:
             changes.append((self, "problem", problem))
@@ -171,7 +171,7 @@ class Detached:
 
 
 def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float]:
-    """E9 and E10 from statistics that rows were taken from by value."""
+    """The step E9 and its bound E10; an error where rows that left cannot have been in the statistics."""
     try:
         return statistics.step()
     except NotPositiveDefiniteError:

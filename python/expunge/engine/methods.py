@@ -1,4 +1,4 @@
-"""How theta is chosen for the corrected data: four methods, each as its equation says."""
+"""The four methods that choose theta for the corrected data, each as its equation says."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .._arrays import Float
 from ..errors import NotPositiveDefiniteError
 from ..updates import first_order_update, safe_tau, second_order_update
 from .products import Products
-from .state import Effort, GramBound, Outcome, Staged, State
+from .state import Effort, GramBound, Outcome, Staged, State, without_curvature
 
 if TYPE_CHECKING:
     from .attached import Attached, Start
 
-PASSES_SAVED = 2.0  # by a request that an anchor serves without the data
+PASSES_SAVED = 2.0  # by a request that needs only a step from the anchor, and no row
 
 
 def auto(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
     """One step from the anchor (E9) while its bound (E10) is within the tolerance; else :func:`exact`.
 
-    Iterations begin at that step, unless they have taken the old theta further than one step gets.
+    Iterations begin at that step, or at the old theta if iterations had found that since the anchor.
     """
     step, old = _step(staged), engine.state
     if step is not None and step[1] <= engine.tolerance:
@@ -78,7 +78,7 @@ BY_NAME: dict[str, Callable[[Attached, Staged], tuple[State, Outcome]]] = {
 
 
 def _step(staged: Staged) -> tuple[Float, float] | None:
-    """E9 and its bound E10; None where there are no statistics, or no factor."""
+    """The step E9 and its bound E10; None where there are no statistics, or H cannot be factored."""
     if staged.statistics is None or staged.dropped.size:
         return None
     try:
@@ -101,10 +101,10 @@ def _by_step(engine: Attached, staged: Staged, theta: Float, bound: float) -> tu
 
 
 def _settled(engine: Attached, staged: Staged, step: Float | None) -> tuple[State, Outcome]:
-    """By iterations (E11), from the step or from what is left of the old theta."""
+    """Iterations (E11), from the step or from the old theta without dropped coordinates."""
     start = engine.start(staged) if step is None else engine.start_at(step, staged)
-    # Had a row left whose gradient is below the tolerance, and theta stayed, what is left at theta would be
-    # that row's gradient, a multiple of the row.
+    # Theta must move. If a row left whose gradient is below the tolerance, and theta stayed, the gradient at
+    # theta would be minus that of the row: a multiple of the row.
     changed = staged.difference is not None and bool(staged.difference.gradient.any())
     minimum = engine.minimize(
         start.objective, start.theta, start.at, start.anchor, start.block, move=changed and step is None
@@ -131,7 +131,7 @@ def _settled(engine: Attached, staged: Staged, step: Float | None) -> tuple[Stat
 
 
 def _by_original_hessian(engine: Attached, staged: Staged, start: Start) -> tuple[State, Outcome]:
-    """E5 with H of the data before: over the old coordinates, of which some drop afterwards."""
+    """E5 with H of the data before the request, over all old coordinates; revoked ones drop afterwards."""
     old = engine.state
     g = np.zeros_like(old.theta)
     g[staged.survives] = start.at.gradient
@@ -153,7 +153,7 @@ def _by_update(
     hessian: str | None = None,
     tau: float | None = None,
 ) -> tuple[State, Outcome]:
-    """By a closed form, whose residual is measured."""
+    """The outcome of a closed-form update: its residual is measured."""
     at = start.objective.evaluate(theta)
     start = start._replace(passes=start.passes + 1)
     state = _state(engine, start, theta, at)
@@ -172,9 +172,16 @@ def _by_update(
 
 
 def _state(engine: Attached, start: Start, theta: Float, at: _core.Evaluation) -> State:
-    """After passes over the data, which tell J there."""
+    """The state after a method that read the data and knows J at theta."""
     effort = engine.state.effort
     requests = effort.requests + 1 if start.statistics is not None else 0
     effort = Effort(requests, effort.passes + start.passes, effort.saved)
-    at = _core.Evaluation(at.value, at.gradient)  # without the curvature of every row
-    return State(theta, at, start.anchor, start.hessian_is_current, start.statistics, effort, start.gram)
+    return State(
+        theta,
+        without_curvature(at),
+        start.anchor,
+        start.hessian_is_current,
+        start.statistics,
+        effort,
+        start.gram,
+    )

@@ -1,4 +1,4 @@
-"""A Hessian that is not factored whole, known by its products."""
+"""A Hessian that is known by its products with vectors, and not factored as a whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Products:
     curvature: Float
     preconditioner: _core.Anchor
     tolerance: float
-    exact: bool  # whether the step that it serves is exact, and worth no more than the tolerance
+    exact: bool  # whether H is constant: its step is then exact, and solved to the tolerance
     passes: int = 0
 
     def solve(self, b: Float, /) -> Float:

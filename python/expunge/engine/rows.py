@@ -1,4 +1,4 @@
-"""What is done to rows of either kind, dense or CSR."""
+"""Operations on rows of either kind, dense or CSR."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StreamedCsr(NamedTuple):
 
 
 def streamed_csr(panels: Callable[[], Iterable[Any]], n: int, dtype: np.dtype[Any]) -> StreamedCsr:
-    """CSR panels of n rows in all, as one matrix to be written piece by piece; asks for the panels thrice."""
+    """CSR panels, n rows in all, as one matrix to be written piece by piece; reads the panels three times."""
     indptr, at = np.zeros(n + 1, dtype=np.int64), 0
     index: np.dtype[Any] = np.dtype(np.int32)
     for X in panels():
@@ -45,7 +45,7 @@ def streamed_csr(panels: Callable[[], Iterable[Any]], n: int, dtype: np.dtype[An
 
 
 def widened(X: Any, columns: Index, width: int) -> Any:
-    """X (m, k) as (m, width): these k columns hold it, the others zeros."""
+    """X (m, k) widened to (m, width): its k columns at these positions, zeros elsewhere."""
     shape = (X.shape[0], width)
     if sparse.issparse(X):
         parts = (X.data, columns[X.indices].astype(X.indices.dtype, copy=False), X.indptr)
@@ -78,7 +78,7 @@ def rows_by_column(X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def rows_with_values(X: Any, columns: Index) -> tuple[NDArray[np.bool_], int]:
-    """(n,) which rows of X hold anything but 0 in some of these columns, and how many entries do."""
+    """Which rows (n,) of X hold anything but 0 in these columns, and how many entries that is."""
     if sparse.issparse(X):
         return _core.rows_with_values(X, columns)
     values = np.zeros(X.shape[0], dtype=np.int64)

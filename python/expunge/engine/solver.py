@@ -1,15 +1,25 @@
 """How Newton's linear systems are solved: by a factor of the whole Hessian, or by conjugate gradients.
 
 The choice changes time and memory, not the minimiser. A factor of the whole Hessian costs as much as so many
-passes over X. Below are milliseconds of one core with AVX-512 on a busy machine, cholesky before cg, for the
-logistic loss, alpha = 0.01 and a dense normal X with rows about 1 long. Its singular values are equal, or
-fall like 1/j. A request removes 10 rows with method="exact".
+passes over X. All figures are of one core with AVX-512 on a busy machine, for the logistic loss and rows
+about 1 long. X is normal with columns of equal size, of sizes that fall like 1/j, or with 20 factors in
+common; or it holds products of Adult's columns.
 
-    X               a factor     a fit, equal   a fit, 1/j     a request, equal   a request, 1/j
-    10,000 x   700   23 passes     76   266      191    1361     32    25           31    20
-    10,000 x 1,500   50 passes    275   326      666    8027    119    74           49    45
-     8,000 x 2,500   87 passes    517   541     1361   15654    118   401           72  8209
-     4,000 x 3,500  142 passes   1698   372                     158   336
+Fits to a residual of 1e-8: the time of cg over that of cholesky, geometric mean of alpha = 0.01 and 1.
+
+    X               a factor     equal   1/j   factors   Adult
+    10,000 x 1,500   50 passes    1.07   1.20   2.54     0.87 (16,000 rows)
+     8,000 x 2,500   87 passes    0.90   1.22   1.30     0.32
+     6,000 x 3,000  110 passes    0.60   0.46   1.08
+     4,000 x 3,500  142 passes    0.61   0.58   0.67
+
+Requests that remove 10 rows with method="exact", alpha = 0.01: milliseconds, cholesky before cg.
+
+    X               a factor        equal       1/j
+    10,000 x   700   23 passes     32    25    31    20
+    10,000 x 1,500   50 passes    119    74    49    45
+     8,000 x 2,500   87 passes    118   401    72  8209
+     4,000 x 3,500  142 passes    158   336
 """
 
 from __future__ import annotations
@@ -32,17 +42,18 @@ from ..errors import ConvergenceError
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 SOLVERS = ("auto", "cholesky", "cg")
-# What a factor of the whole Hessian may cost, in passes: for one fit, and for many requests. Above, with
-# equal singular values, a fit breaks even near 90 passes, and a request somewhere between 50 and 90.
-FIT_PASSES, LASTING_PASSES = 40.0, 120.0
+# What a factor of the whole Hessian may cost, in passes: for one fit, and for many requests. Over the fits
+# above, cg takes 1.3 times as long as cholesky at 50 passes and 0.8 times at 87, so they are even near 65.
+# Requests are even somewhere between 50 and 90, but a slow one is far slower with cg.
+FIT_PASSES, LASTING_PASSES = 65.0, 120.0
 # A solve reads the p^2 numbers of a factor, a pass the entries of X. With more numbers for each entry a solve
 # would take longer than a pass. A factor of 100 x 100 numbers is always small enough.
 NUMBERS_PER_ENTRY, SMALL_FACTOR = 1.5, 10_000
 SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: for a fit, for many requests
 LEAST_BLOCK, ROWS_PER_COORDINATE = 64, 16  # few rows do not make a large block worth its Gram matrix
 ENTRIES_PER_PARAMETER = 40  # a vector of p numbers is then at most a fortieth of a pass
-COPIES = 6  # of the Hessian, while a request is applied: kept, asked for and new, each with its factor
-DUAL_COPIES = 2  # of the matrix in the dual: itself, and the factor that it becomes
+COPIES = 6  # of the Hessian while a request is applied: kept, edited and new, each with its factor
+DUAL_COPIES = 2  # of the matrix in the dual: the matrix and its factor
 
 
 def check_solver(solver: Any, memory_limit: Any) -> None:
@@ -67,7 +78,7 @@ def quarter_of_memory() -> float:
 
 
 def in_low_dimension(objective: _core.Objective, p: int) -> bool:
-    """Whether some vectors of p numbers are little beside X."""
+    """Whether a few vectors of p numbers are small beside X."""
     return ENTRIES_PER_PARAMETER * p <= objective.entries
 
 
@@ -91,7 +102,7 @@ def choose_block(
             f"{limit:.3g}: raise memory_limit or use solver='cg'"
         )
     in_proportion = math.isqrt(int(NUMBERS_PER_ENTRY * objective.entries) + SMALL_FACTOR)
-    if objective.quadratic and not requests:  # the first factor is the last, and solves but once
+    if objective.quadratic and not requests:  # one factor, used once
         pays = objective.anchor_cost <= LASTING_PASSES
     else:
         pays = objective.anchor_cost <= (LASTING_PASSES if requests else FIT_PASSES) and p <= in_proportion
@@ -115,7 +126,7 @@ def minimize(
     start: _core.Evaluation | None = None,
     block: int | None = None,
 ) -> _core.Minimum:
-    """The core's E11, judged by :func:`check_converged`."""
+    """Minimises in the core (E11), and checks the result by :func:`check_converged`."""
     minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start, block)
     check_converged(minimum, tol)
     return minimum
@@ -136,7 +147,7 @@ def check_converged(minimum: _core.Minimum, tol: float) -> None:
 
 
 def warn(message: str) -> None:
-    """A ConvergenceWarning at the line outside of this package that led here."""
+    """Gives a ConvergenceWarning for the line outside of this package that called it."""
     frame, level = currentframe(), 1
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1

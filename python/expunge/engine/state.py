@@ -1,6 +1,6 @@
-"""What engines hand to each other: where the model stands, what a request asks, and what came of it.
+"""Values that engines and methods pass on: the state, how theta is to be chosen, a request and its outcome.
 
-All of it is replaced and never changed.
+They are replaced and never changed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Effort(NamedTuple):
 
 
 class GramBound(NamedTuple):
-    """Upper bound of ``|S^1/2 X|^2`` (E4): as a first-order update last found it, and what was added since.
+    """Upper bound of ``|S^1/2 X|^2`` (E4): found by the last first-order update, and added since.
 
-    Of what has left, powers of two.
+    Once rows have left, powers of two, which tell nothing of them.
     """
 
     found: float | None = None
@@ -40,13 +40,13 @@ class GramBound(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Of the rows as they are now."""
+        """The bound for the current rows."""
         assert self.found is not None
         return self.found + self.added
 
 
 class State(NamedTuple):
-    """theta, and what is known there of the current data."""
+    """Theta, and what is known of the current data at theta."""
 
     theta: Float
     at: _core.Evaluation | None  # J and its gradient; None: not measured, a bound vouches for theta
@@ -63,6 +63,11 @@ class State(NamedTuple):
         return None if self.at is None else self.at.residual
 
 
+def without_curvature(at: _core.Evaluation) -> _core.Evaluation:
+    """J and its gradient, as a state keeps them: without the curvature of every row."""
+    return _core.Evaluation(at.value, at.gradient)
+
+
 @dataclass(frozen=True)
 class How:
     """How theta is to be chosen for the corrected data; see :meth:`expunge.Unlearner.apply`."""
@@ -73,10 +78,10 @@ class How:
 
     @classmethod
     def checked(cls, method: Any, hessian: Any, tau: Any) -> Self:
-        """One of these, or ValueError."""
+        """How, from these arguments; ValueError where they are wrong."""
         if (
             method == "auto" and hessian == "corrected" and tau is None
-        ):  # a stream asks for it again and again
+        ):  # the usual case, which a stream repeats
             return cls.default()
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
@@ -91,12 +96,12 @@ class How:
     @classmethod
     @cache
     def default(cls) -> Self:
-        """That of `apply` without options."""
+        """How `apply` does without options."""
         return cls("auto")
 
 
 class Staged(NamedTuple):
-    """A request whose edits are made: D' is current, and nothing else has changed yet.
+    """A request whose edits are made: the data are D', and nothing else has changed yet.
 
     Statistics and anchor are of the corrected rows, before revoked coordinates drop (E12).
     """
@@ -123,7 +128,7 @@ class Staged(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a request; the fields of an :class:`expunge.Update` of the same names."""
+    """The outcome of a request: the fields of an :class:`expunge.Update` of the same names."""
 
     method: str
     step: Float

@@ -77,7 +77,8 @@ def write(
 
     Whatever happens, `path` holds what it held before or all of the new: the new file is written beside it,
     under a name like .expunge-1f2e3d4c5b6a7988.tmp, and renamed once it is on the disk. Only a killed process
-    or machine leaves that other file behind, which can be deleted. No array is copied as a whole.
+    or machine, or three interrupts at one moment, leave that other file behind; it can be deleted. No array
+    is copied as a whole.
 
     Both are their owner's alone from the first byte on (mode 0600, or less under a stricter umask), also
     where the file that is replaced was open to others. A symbolic link stays one; its target is replaced or,

@@ -19,13 +19,13 @@ from scipy import sparse
 from .. import _core
 from .._arrays import Float, as_matrix, as_targets, as_weights
 from .._numbers import as_number, power_of_two_above
-from ..engine.attached import MAX_ITER, Attached, without_curvature
+from ..engine.attached import MAX_ITER, Attached
 from ..engine.by_value import DetachedData
 from ..engine.data import CorrectedData
 from ..engine.detached import Detached
 from ..engine.rows import StreamedCsr
 from ..engine.solver import check_solver, quarter_of_memory
-from ..engine.state import Effort, State
+from ..engine.state import Effort, State, without_curvature
 from ..losses import get_loss
 from ..models import LogisticRegression, Ridge
 from ..models.adopt import estimator_for
@@ -81,7 +81,7 @@ class Saved:
     budget: Budget | None
 
     def all_names(self) -> list[str | None] | None:
-        """Over all columns that were ever handed over; None for one that is not kept."""
+        """The noise over all columns that were ever handed over; None if it is not kept."""
         if self.names is None:
             return None
         names = iter(self.names)
@@ -151,7 +151,7 @@ class Saved:
         return model
 
     def engine(self) -> Attached | Detached:
-        """What works on; ValueError where the rows are not those of the statistics."""
+        """The engine; ValueError where the rows are not those of the statistics."""
         problem = self.problem.with_noise(self.noise and self.noise.spread(self.kept))
         statistics, classes = self.statistics, problem.classes is not None
         anchor = None if statistics is None else statistics.anchor
@@ -188,7 +188,7 @@ class Saved:
 
 
 def _noise_kept(noise: Noise | None, include_rows: bool, include_noise: bool) -> Noise | None:
-    """That of the objective, without its values unless they are included."""
+    """The noise of the objective, without its values unless they are included."""
     if noise is None:
         return None
     if include_noise:
@@ -253,7 +253,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
 
 
 def _promised(saved: Saved) -> dict[str, Any]:
-    """Noise of the objective, and what it is to be good for."""
+    """The noise of the objective and the budget."""
     entries: dict[str, Any] = {}
     if (noise := saved.noise) is not None:
         entries["noise.sigma"], entries["noise.draws"] = noise.sigma, noise.draws
@@ -298,7 +298,7 @@ def _labels(classes: NDArray[Any]) -> tuple[NDArray[Any], bool]:
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
-    """What was written; ValueError, which names the file, for anything else."""
+    """Reads what `write` wrote; for anything else a ValueError that names the file."""
     entries = _Entries(archive.read(path, KIND, READABLE))
     with naming(path):
         saved = _interpreted(entries)
@@ -308,7 +308,7 @@ def read(path: str | os.PathLike[str]) -> Saved:
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever is wrong with what a file holds is a ValueError that names the file."""
+    """Turns every error about the content of a file into a ValueError that names the file."""
     try:
         with np.errstate(all="ignore"):  # what overflows is then refused, or was saved so
             yield
@@ -355,7 +355,7 @@ class _Entries:
         return value
 
     def optional(self, name: str, kind: str, *, finite: bool = True) -> Any:
-        """The same, or None if it is not there."""
+        """A scalar, or None if it is not there."""
         return self.value(name, kind, finite=finite) if name in self else None
 
     def count(self, name: str, most: int = _MOST) -> int:
@@ -446,7 +446,7 @@ def _model(entries: _Entries) -> tuple[Problem, dict[str, Any]]:
 def _kept(
     entries: _Entries, problem: Problem
 ) -> tuple[NDArray[np.bool_], list[str] | None, NDArray[np.int64]]:
-    """Which columns are, their names, and how many rows."""
+    """Which columns are left, their names, and how many rows there are."""
     kept = entries.array("kept", "b", None)
     d = int(np.count_nonzero(kept))
     names = entries.array("names", "U", d).tolist() if "names" in entries else None
@@ -508,7 +508,7 @@ def _statistics(
     never_below = [value for name, value in tallies.items() if name not in may_round_below_0]
     if min(never_below) < 0 or tallies["rows"] != int(counts.sum()):
         raise ValueError("statistics.numbers cannot be those of such rows")
-    statistics = _core.AnchoredStatistics.restored(
+    statistics = _core.AnchoredStatistics.restore(
         theta,
         hessian,
         gradient,
@@ -542,7 +542,7 @@ def _rows(
 
 
 def _csr(entries: _Entries, n: int, d: int) -> Any:
-    """A canonical matrix, whose indices nobody has to look at any more."""
+    """A canonical CSR matrix; its indices are checked here."""
     indptr = entries.array("rows.X.indptr", "i", n + 1)
     size = int(indptr[-1])
     if indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():

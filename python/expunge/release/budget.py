@@ -1,4 +1,4 @@
-"""How large a residual the noise in an objective hides, and what a request does beyond that (E15)."""
+"""The residual that the noise in an objective hides, and what a request does when it is exceeded (E15)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 OnExhausted = Literal["settle", "retrain", "raise"]
 ON_EXHAUSTED = get_args(OnExhausted)
 
-LEAST_DELTA = 2.0**-53  # memory and random generators fail more often than what is smaller
+LEAST_DELTA = 2.0**-53  # memory and random generators fail with a larger probability than anything smaller
 
 
 def check_epsilon_delta(epsilon: Any, delta: Any) -> tuple[float, float]:
-    """Both as floats, or an error."""
+    """Checks both and returns them as floats."""
     accounting.mu(epsilon, delta)
     epsilon, delta = float(epsilon), float(delta)
     if delta < LEAST_DELTA:
@@ -79,7 +79,7 @@ class Budget:
 
     @classmethod
     def promised(cls, epsilon: Any, delta: Any, on_exhausted: Any, noise: Noise | None) -> Self | None:
-        """What comes with noise in the objective, nothing known yet of what is spent; None for no promise."""
+        """The budget of a promise, of which nothing is measured yet; None where nothing is promised."""
         if on_exhausted not in ON_EXHAUSTED:
             raise ValueError(
                 f"unknown on_exhausted={on_exhausted!r}: choose one of {', '.join(ON_EXHAUSTED)}"
@@ -97,7 +97,7 @@ class Budget:
         return cls(epsilon, delta, noise.sigma, on_exhausted, hidden(epsilon, delta, noise.sigma), np.inf)
 
     def check(self, profile: float) -> None:
-        """CertificateError where the profile residual may be above it."""
+        """CertificateError where the profile residual may exceed the budget."""
         if not profile <= self.total:
             raise CertificateError(
                 f"the profile residual is at most {profile:.3g}, above the {self.total:.3g} that noise of "
@@ -106,7 +106,7 @@ class Budget:
             )
 
     def begin(self, engine: Attached) -> None:
-        """The model as it came: measured, and checked."""
+        """Measures the residual of the model as it came, and checks it."""
         state = engine.state
         profile = engine.profile(state, np.inf, engine.problem)
         self.check(profile)
@@ -115,7 +115,7 @@ class Budget:
     def within(
         self, engine: Attached | Detached, staged: Staged, state: State, outcome: Outcome
     ) -> tuple[State, Problem, Outcome]:
-        """What was chosen where the noise hides its profile residual, or else what `on_exhausted` says.
+        """The chosen state if the noise hides its profile residual; else the one that `on_exhausted` says.
 
         CertificateError where neither is hidden.
         """
@@ -130,7 +130,7 @@ class Budget:
             else:
                 assert problem.noise is not None
                 problem = problem.with_noise(problem.noise.again())
-                state, instead = engine.retrained(staged, problem)
+                state, instead = engine.retrained(staged, outcome, problem)
             profile = engine.profile(state, instead.residual_bound, problem)
             self.check(profile)
             outcome = outcome._replace(
@@ -144,7 +144,7 @@ class Budget:
         return state._replace(profile=engine.kept_profile(profile, self.total)), problem, outcome
 
     def told(self, engine: Attached | Detached) -> Self:
-        """The same, with what is spent now: what a file says."""
+        """The budget with what is spent now, for users and files."""
         return replace(self, spent=engine.spent())
 
     @property
@@ -158,7 +158,7 @@ class Budget:
 
 
 class NoBudget:
-    """The face of a :class:`Budget` where nothing was promised: whatever is chosen is within it."""
+    """A :class:`Budget` where nothing is promised: every outcome is within it."""
 
     def begin(self, engine: Attached) -> None:
         """Nothing to check."""
@@ -166,7 +166,7 @@ class NoBudget:
     def within(
         self, engine: Attached | Detached, staged: Staged, state: State, outcome: Outcome
     ) -> tuple[State, Problem, Outcome]:
-        """What was chosen."""
+        """The state and outcome as they were chosen."""
         return state, engine.problem, outcome
 
     def told(self, engine: Attached | Detached) -> None:

@@ -1,4 +1,4 @@
-"""What is done to released coefficients: public constants give a scale, and that noise or cells (E15-E17)."""
+"""How coefficients are released: public constants give the scale of noise or of cells (E15-E17)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_theta_bound(value: Any) -> float:
 
 @dataclass(frozen=True)
 class Terms:
-    """What is public of a release. All that noise depends on is here (E16, E17)."""
+    """The public constants of a release: noise depends on nothing else (E16, E17)."""
 
     mechanism: Mechanism
     epsilon: float
@@ -86,7 +86,7 @@ class Terms:
 
     @property
     def models(self) -> int:
-        """How many models are off the minimiser by the tolerance."""
+        """How many of the two models may be off the minimiser by the tolerance."""
         return 2 if self.against == "retraining" else 1
 
     @property
@@ -165,13 +165,13 @@ class Terms:
 
 
 def _above(value: Fraction) -> float:
-    """A float that is no less."""
+    """A float that is not below the value."""
     nearest = float(value)
     return nearest if nearest >= value else nextafter(nearest, inf)
 
 
 def _root(d: int) -> Fraction:
-    """No less than the square root of d, and exact for squares."""
+    """An upper bound of the square root of d, exact for squares."""
     return Fraction(isqrt((d << 128) - 1) + 1, 1 << 64)
 
 

@@ -1,4 +1,4 @@
-"""How far from the minimiser parameters are at most, and the intercept beside released coefficients (E10)."""
+"""Bounds of the distance from the minimiser, and the intercept for released coefficients (E10)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..problem import Problem
 
 
 def norm_factor(largest_norm: float, fit_intercept: bool) -> float:
-    """What the profile residual is at most, for a whole gradient of norm 1 (E10)."""
+    """The largest profile residual for a whole gradient of norm 1 (E10)."""
     return hypot(1.0, largest_norm) if fit_intercept else 1.0
 
 
@@ -41,13 +41,13 @@ class Measured:
     """
 
     theta: Float
-    residual: float  # without rounding
-    floor: float  # of rounding: E19, in profile
+    residual: float  # as computed
+    floor: float  # bound of its rounding error (E19)
     largest_norm: float  # of a row
 
     @property
     def bound(self) -> float:
-        """Of the profile residual."""
+        """A bound of the profile residual, rounding included."""
         return self.residual + self.floor
 
 
@@ -89,7 +89,7 @@ def measure(
 
 
 def best_intercept(panels: Iterable[tuple[Any, Float, Float]], coef: Float, loss: Loss) -> float:
-    """The intercept that minimises J beside these coefficients.
+    """The intercept that minimises J for these coefficients.
 
     A function of them and of the rows alone, bit for bit: rows in the order of their numbers, panel by panel,
     from the same start. (The old intercept would remember rows that are gone.)
@@ -97,7 +97,7 @@ def best_intercept(panels: Iterable[tuple[Any, Float, Float]], coef: Float, loss
     parts = [(_products(X, coef), y, s) for X, y, s in panels]
     eta, y, s = (np.concatenate(column) for column in zip(*parts, strict=True))
 
-    def slope(intercept: float) -> float:  # of J, rising
+    def slope(intercept: float) -> float:  # of J; it increases
         return float(np.sum(s * loss.d1(y, eta + intercept)))  # s @ d1 would depend on BLAS's threads
 
     low, high = -1.0, 1.0
@@ -114,7 +114,7 @@ def best_intercept(panels: Iterable[tuple[Any, Float, Float]], coef: Float, loss
 
 
 def _products(X: Any, coef: Float) -> Float:
-    """X @ coef, each row by itself: bits of BLAS's product depend on its threads and on the rows beside."""
+    """X @ coef, row by row: the bits of a BLAS product depend on its threads and on the other rows."""
     by_row = sparse.issparse(X)  # entry by entry
     products: Float = X @ coef if by_row else np.sum(X * coef, axis=1, dtype=np.float64)
     return products
