@@ -107,6 +107,22 @@ EXPUNGE_LOOP Indices look_through(const CsrArrays<T, I>& X, Index rows) {
     return {inside, descents == 0};
 }
 
+// Kernels::copy_csr_shifted. What others write meanwhile is read once, and where rows begin and end is the
+// copy's from here on.
+template <class T, class I>
+EXPUNGE_LOOP void copy_shifted(const CsrArrays<T, I>& X, Index m, const double* shift, double* entries,
+                               Index room, I* indptr) {
+    const std::size_t begin = read_once(X.indptr[0]);
+    Index at = 0;
+    indptr[0] = 0;
+    for (Index i = 0; i < m; ++i) {
+        const auto [first, stop] = X.row(i);
+        if (first != static_cast<Index>(begin) + at || stop - first > room - at) points_outside();
+        for (Index k = first; k < stop; ++k, ++at) entries[at] = X.value(k) - shift[X.column(k)];
+        indptr[i + 1] = static_cast<I>(at);
+    }
+}
+
 // ---- Counts over n rows ----
 
 template <class T, class I>

@@ -201,6 +201,25 @@ public:
         });
     }
 
+    // Kernels::copy_shifted; the strides may be any.
+    EXPUNGE_LOOP void copy_shifted(const Storage& X, double* to) const {
+        const Index d = count(runs_, run_count_);
+        const bool side_by_side = by_rows() && X.shift_column_stride == 1;
+        each_run(runs_, run_count_, [&](const Run& run, Index at) {
+            for (Index i = 0; i < m_; ++i) {
+                const T* x = data_ + i * row_stride_ + run.first * column_stride_;
+                const double* c = X.shift + i * X.shift_row_stride + run.first * X.shift_column_stride;
+                double* row = to + i * d + at;
+                if (side_by_side)
+                    for (Index j = 0; j < run.count; ++j) row[j] = static_cast<double>(x[j]) - c[j];
+                else
+                    for (Index j = 0; j < run.count; ++j)
+                        row[j] =
+                            static_cast<double>(x[j * column_stride_]) - c[j * X.shift_column_stride];
+            }
+        });
+    }
+
 private:
     // For rows that fit the first cache together with the next ones.
     static constexpr Index near_columns = 16384 / (2 * Lines<T>::together * sizeof(T));

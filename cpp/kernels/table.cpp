@@ -98,6 +98,18 @@ void copy_seen(const PanelView& X, void* to) {
     with_scalar(X.X.scalar, [&]<class T>(T) { DensePanel<T>(X).copy_seen(static_cast<T*>(to)); });
 }
 
+void copy_shifted(const PanelView& X, double* to) {
+    with_scalar(X.X.scalar, [&]<class T>(T) { DensePanel<T>(X).copy_shifted(X.X, to); });
+}
+
+Status copy_csr_shifted(const Storage& X, Index m, double* entries, Index room, void* indptr) {
+    return guarded([&] {
+        with_csr(X, [&]<class T, class I>(const CsrArrays<T, I>& arrays) {
+            copy_shifted(arrays, m, X.shift, entries, room, static_cast<I*>(indptr));
+        });
+    });
+}
+
 Status rows_follow(const Storage& X, Index n) {
     return guarded([&] { with_csr(X, [&](const auto& arrays) { require_order(arrays, n); }); });
 }
@@ -244,6 +256,8 @@ const Kernels& table() {
         .add_transposed = add_transposed,
         .count_stored = count_stored,
         .copy_seen = copy_seen,
+        .copy_shifted = copy_shifted,
+        .copy_csr_shifted = copy_csr_shifted,
         .rows_follow = rows_follow,
         .look_through = look_through,
         .largest_row = largest_row,

@@ -41,6 +41,27 @@ Matrix hessian_of(const Objective& objective, const VectorRef& curvature) {
     return H;
 }
 
+// Of the same, without H: rows of the penalty first, then those of the data, some at a time.
+CholeskyFactor factor_of_rows(const Objective& objective, const VectorRef& curvature) {
+    const Index p = objective.parameters(), n = objective.rows();
+    Index penalised = 0, row = 0;
+    Vector weights = Vector::Zero(n);
+    return CholeskyFactor::of_rows(p, [&](Eigen::Ref<Matrix> rows) {
+        rows.setZero();
+        Index m = 0;
+        for (; penalised < p && m < rows.rows(); ++penalised, ++m)
+            rows(m, penalised) = std::sqrt(objective.penalty()(penalised));
+        const Index first = row, before = m;
+        for (; row < n && m < rows.rows(); ++row) m += curvature(row) > 0.0;
+        weights.setZero();
+        weights.segment(first, row - first) = curvature.segment(first, row - first);
+        Matrix columns(p, m - before);
+        objective.scaled_rows(weights.cwiseMax(0.0), columns);
+        rows.middleRows(before, m - before) = columns.transpose();
+        return m;
+    });
+}
+
 }  // namespace
 
 std::vector<Index> complement(Index p, const std::vector<Index>& dropped) {
@@ -93,7 +114,16 @@ Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvat
         diagonal_ += objective.penalty();
         hold(hessian_of(objective.select(block_), curvature));
     }
-    factor();
+    factor(complete() ? objective : objective.select(block_), curvature);
+}
+
+void Anchor::factor(const Objective& objective, const VectorRef& curvature) const {
+    try {
+        factor();
+    } catch (const NotPositiveDefinite&) {
+        held_->factored.set(factor_of_rows(objective, curvature));
+        held_->from_rows = true;
+    }
 }
 
 Anchor::Anchor(Vector diagonal) : diagonal_(std::move(diagonal)) {

@@ -51,7 +51,7 @@ double Objective::rounding_floor(const VectorRef& theta) const {
         },
         nothing);
     // |X|^T |s d1|, and |X|^T of what rounding in eta leaves in s d1
-    const double ones_column = fit_intercept_ ? 1.0 : 0.0;
+    const double more = (fit_intercept_ ? 1.0 : 0.0) + 2.0 + entry_roundings_;
     Vector sums = Vector::Zero(parameters()), predictors = sums;
     for_each_panel(
         theta.cwiseAbs(), Read::magnitude, Walk::by_threads, 2,
@@ -59,7 +59,7 @@ double Objective::rounding_floor(const VectorRef& theta) const {
             alignas(64) Panel stored, slope, rounding;
             const Index m = here.m, width = here.rows.width();
             here.panel.count_stored(as_vector(stored, m));
-            for (Index i = 0; i < m; ++i) x_theta[i] *= stored[i] + ones_column + 2.0;
+            for (Index i = 0; i < m; ++i) x_theta[i] *= stored[i] + more;
             kernels().slope_and_rounding(loss_.index(), m, d1.data() + here.row, here.y, here.s,
                                          here.weighted(), x_theta, slope.data(), rounding.data());
             here.panel.add_transposed(as_vector(slope, m), of.columns.head(width));
@@ -100,7 +100,7 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
     thread_local Workspace wide_ones, wide_theta;
     const Vector ones_of = Vector::Ones(tallied ? d_ : 0), sizes = theta.head(d_).cwiseAbs();
     const double one = fit_intercept_ ? 1.0 : 0.0, offset = fit_intercept_ ? std::abs(theta(d_)) : 0.0;
-    const double additions = most_additions_ + 3.0, d = static_cast<double>(parameters()) + 2.0;
+    const double additions = most_additions_ + 3.0, d = static_cast<double>(parameters()) + 2.0 + entry_roundings_;
     Vector& curvature = total.rows.emplace_back(Change::Rows{this, Vector(n_)}).curvature;
     alignas(64) Panel value, w, old_r, norm2, predictor, rounding;
     // value, r and w of one side; norm2 and predictor, d |x|^T |theta|, are those of its rows.

@@ -1,5 +1,6 @@
 #include "expunge/cholesky.hpp"
 
+#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -17,7 +18,7 @@ namespace expunge {
 namespace {
 
 Matrix factor_of(Matrix H) {
-    if (const auto pivot = factor_in_place(H)) throw NotPositiveDefinite(static_cast<long>(*pivot));
+    if (const auto pivot = factor_in_place(H)) throw NotPositiveDefinite(*pivot, H(*pivot, *pivot));
     return H;
 }
 
@@ -82,6 +83,24 @@ double smallest_eigenvalue(const Matrix& left) {
 
 CholeskyFactor::CholeskyFactor(Matrix H) : L_(factor_of(std::move(H))), solver_(L_) {}
 
+CholeskyFactor CholeskyFactor::of_rows(Index p, FunctionRef<Index(Eigen::Ref<Matrix>)> fill) {
+    const Index together = std::max<Index>(p, 256);
+    Matrix rows(p + together, p);  // R, and the rows that join it
+    rows.topRows(p).setZero();
+    for (Index m = fill(rows.bottomRows(together)); m > 0; m = fill(rows.bottomRows(together))) {
+        const Eigen::HouseholderQR<Eigen::Ref<Matrix>> in_place(rows);
+        rows.bottomRows(together).setZero();
+        for (Index j = 0; j < p; ++j) rows.col(j).segment(j + 1, p - j - 1).setZero();
+    }
+    constexpr double digits = 1e-12;  // of a column that others may share: what is left then is rounding
+    Matrix L = rows.topRows(p).transpose();
+    for (Index j = 0; j < p; ++j) {
+        if (L(j, j) < 0.0) L.col(j) = -L.col(j);
+        if (!(L(j, j) > digits * L.row(j).head(j + 1).norm())) throw NotPositiveDefinite(j, L(j, j));
+    }
+    return {std::move(L), Given::lower};
+}
+
 void CholeskyFactor::replace(Matrix L) {
     solver_ = TriangularSolver(L);
     L_.swap(L);
@@ -145,7 +164,7 @@ void CholeskyFactor::append(const VectorRef& h) {
     const double pivot = h(p) - w.squaredNorm();
     // the sign of a pivot is not known within the rounding error of that sum
     if (!(pivot > double(p + 1) * std::numeric_limits<double>::epsilon() * h(p)))
-        throw NotPositiveDefinite(static_cast<long>(p));
+        throw NotPositiveDefinite(p, h(p));
     Matrix larger(p + 1, p + 1);
     larger.topLeftCorner(p, p) = L_;
     larger.row(p).head(p) = w.transpose();

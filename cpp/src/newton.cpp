@@ -151,7 +151,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
         if (refactor || (always_factor && !direct)) {
             if (hessian) {
                 anchor = std::make_shared<const Anchor>(theta, std::move(*hessian));
-                anchor->factor();
+                anchor->factor(J, at.curvature);
                 hessian.reset();
             } else {
                 anchor = std::make_shared<const Anchor>(J, theta,

@@ -57,7 +57,8 @@ Objective::Objective(std::vector<Block> blocks, Loss loss, Vector penalty, bool 
                                         std::to_string(d_));
         n_ += rows.rows();
         const auto p = static_cast<double>(rows.panel_rows()), n = static_cast<double>(rows.rows());
-        most_additions_ += std::min(n, p) + std::ceil(n / p);
+        most_additions_ += std::min(n, p) + std::ceil(n / p) + rows.entry_roundings();
+        entry_roundings_ = std::max(entry_roundings_, rows.entry_roundings());
     }
 }
 
@@ -281,7 +282,7 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
         if (bounded) longest_row = std::max(longest_row, block.rows.largest_row());
     const Vector every = Vector::Ones(measured ? d_ : 0);
     const double one = fit_intercept_ ? 1.0 : 0.0,
-                 for_each_norm = bounded ? (static_cast<double>(longest_row) + 3.0) * theta.norm() : 0.0;
+                 for_each_norm = bounded ? (static_cast<double>(longest_row) + 3.0 + entry_roundings_) * theta.norm() : 0.0;
     double rounding = 0.0, largest_norm2 = measured ? 0.0 : largest_norm * largest_norm;
     const auto measure = [&](const Here& here, Panel& norms, Sums& sums) {
         auto norm2 = as_vector(norms, here.m);

@@ -25,9 +25,10 @@ void each_run(const Runs& runs, Visit&& visit) {
     }
 }
 
-double number_at(const void* indices, IndexType type, Index k) {
-    return type == IndexType::int32 ? static_cast<double>(static_cast<const std::int32_t*>(indices)[k])
-                                    : static_cast<double>(static_cast<const std::int64_t*>(indices)[k]);
+// One of them, as others may write to it at any time.
+std::int64_t integer_at(const void* indices, IndexType type, Index k) {
+    return type == IndexType::int32 ? static_cast<const volatile std::int32_t*>(indices)[k]
+                                    : static_cast<const volatile std::int64_t*>(indices)[k];
 }
 
 }  // namespace
@@ -54,7 +55,8 @@ RowsView::RowsView(const Storage& X, Index n, Index width, Runs columns)
     : X_(X), n_(n), width_(width), d_(count(columns)), columns_(std::move(columns)), whole_{0, d_},
       entries_(static_cast<double>(n_) * static_cast<double>(d_)) {
     if (!dense())
-        entries_ = std::max(0.0, number_at(X.indptr, X.index_type, n) - number_at(X.indptr, X.index_type, 0));
+        entries_ = std::max(0.0, static_cast<double>(integer_at(X.indptr, X.index_type, n)) -
+                                     static_cast<double>(integer_at(X.indptr, X.index_type, 0)));
 }
 
 double RowsView::gram_work() const {
@@ -72,12 +74,19 @@ RowsView RowsView::select(const std::vector<Index>& kept) const {
 // Where row `first` begins: its numbers, or for CSR its entry of indptr.
 const void* RowsView::row_at(Index first) const {
     if (dense()) return static_cast<const char*>(X_.data) + first * X_.row_stride * item();
-    return static_cast<const char*>(X_.indptr) + first * (X_.index_type == IndexType::int32 ? 4 : 8);
+    return static_cast<const char*>(X_.indptr) + first * index_item();
+}
+
+RowsView RowsView::less(const double* c) const {
+    RowsView shifted(*this);
+    shifted.X_.shift = c;
+    return shifted;
 }
 
 RowsView RowsView::slice(Index first, Index m) const {
     Storage rows = X_;
     (dense() ? rows.data : rows.indptr) = row_at(first);
+    if (rows.shift) rows.shift += first * rows.shift_row_stride;
     return {rows, m, width_, columns_};
 }
 
@@ -93,6 +102,8 @@ RowsView RowsView::transposed() const {
     Storage X = X_;
     X.data = static_cast<const char*>(X_.data) + columns_[0].first * X_.column_stride * item();
     std::swap(X.row_stride, X.column_stride);
+    if (X.shift) X.shift += columns_[0].first * X.shift_column_stride;
+    std::swap(X.shift_row_stride, X.shift_column_stride);
     return {X, d_, n_, all_columns(n_)};
 }
 
@@ -113,9 +124,9 @@ Index RowsView::rows_in_cache() const {
         const double fit = 32768.0 * static_cast<double>(n_) / (entries_ + 1.0);
         return fit < max_panel_rows ? std::max<Index>(8, static_cast<Index>(fit)) : max_panel_rows;
     }
-    if (X_.column_stride != 1) return max_panel_rows;
+    if (X_.column_stride != 1 && !shifted()) return max_panel_rows;
     constexpr Index group = 8, some = 4 * group, second = 32768;
-    const Index first = 25600 / item(), d = std::max<Index>(1, d_);
+    const Index first = 25600 / (shifted() ? Index(sizeof(double)) : item()), d = std::max<Index>(1, d_);
     const Index fit = first / d >= group ? first / d : std::min(some, second / d);
     return std::max(group, std::min(max_panel_rows, fit) / group * group);
 }
@@ -123,7 +134,9 @@ Index RowsView::rows_in_cache() const {
 RowPanel RowsView::panel(Index first, Index m, Workspace& workspace, Read read) const {
     constexpr Index worthwhile = 8;  // columns in a run: with fewer, packing pays
     PanelView view;
-    if (!dense()) {
+    if (!dense() && shifted()) {
+        view = shifted_csr_panel(first, m, workspace);
+    } else if (!dense()) {
         view.X = X_;
         view.X.indptr = row_at(first);
         view.gathers = gathers();
@@ -131,7 +144,7 @@ RowPanel RowsView::panel(Index first, Index m, Workspace& workspace, Read read) 
     } else {
         const bool few_runs = static_cast<Index>(columns_.size()) * worthwhile <= d_ + worthwhile;
         const bool lines = X_.column_stride == 1 || X_.row_stride == 1;
-        view = d_ > 0 && few_runs && lines ? panel_as_it_lies(first, m) : packed_panel(first, m, workspace);
+        view = d_ > 0 && few_runs && lines && !shifted() ? panel_as_it_lies(first, m) : packed_panel(first, m, workspace);
     }
     view.read = read;
     return RowPanel(view);
@@ -149,17 +162,48 @@ PanelView RowsView::panel_as_it_lies(Index first, Index m) const {
     return view;
 }
 
-// The columns that are seen, side by side, row by row.
+// The columns that are seen, side by side, row by row, less the shift.
 PanelView RowsView::packed_panel(Index first, Index m, Workspace& workspace) const {
-    char* packed = workspace.take<char>(m * d_ * item());
+    char* packed = workspace.take<char>(m * d_ * (shifted() ? Index(sizeof(double)) : item()));
     PanelView view = panel_as_it_lies(first, m);
-    kernels().copy_seen(view, packed);
+    if (shifted()) {
+        view.X.shift += first * view.X.shift_row_stride;
+        kernels().copy_shifted(view, reinterpret_cast<double*>(packed));
+        view.X.scalar = Scalar::float64;
+        view.X.shift = nullptr;
+    } else {
+        kernels().copy_seen(view, packed);
+    }
     view.X.data = packed;
     view.X.row_stride = d_;
     view.X.column_stride = 1;
     view.following = 0;
     view.runs = &whole_;
     view.run_count = 1;
+    return view;
+}
+
+// Their indices stay where they are.
+PanelView RowsView::shifted_csr_panel(Index first, Index m, Workspace& workspace) const {
+    Storage rows = X_;
+    rows.indptr = row_at(first);
+    const std::int64_t begin = integer_at(rows.indptr, X_.index_type, 0),
+                       room = integer_at(rows.indptr, X_.index_type, m) - begin;
+    if (begin < 0 || room < 0 || static_cast<std::size_t>(begin + room) > X_.entries)
+        fail(Status::outside, X_.canonical);
+    double* entries = workspace.take(room + m + 1);  // and places, which are not larger
+    void* indptr = entries + room;
+    require_fine(kernels().copy_csr_shifted(rows, m, entries, room, indptr), X_.canonical);
+    PanelView view;
+    view.X = X_;
+    view.X.scalar = Scalar::float64;
+    view.X.data = entries;
+    view.X.indices = static_cast<const char*>(X_.indices) + begin * index_item();
+    view.X.indptr = indptr;
+    view.X.entries = static_cast<std::size_t>(room);
+    view.X.shift = nullptr;
+    view.gathers = gathers();
+    view.m = m;
     return view;
 }
 
@@ -205,14 +249,14 @@ void RowsView::collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g)
 void RowsView::add_additions(Eigen::Ref<Vector> k) const {
     const Index p = panel_rows();
     if (dense()) {
-        k.array() += static_cast<double>(std::min(n_, p) + (n_ + p - 1) / p);
+        k.array() += static_cast<double>(std::min(n_, p) + (n_ + p - 1) / p) + entry_roundings();
         return;
     }
     Vector entries = Vector::Zero(width_);
     require_fine(kernels().count_columns(X_, n_, entries.data()), X_.canonical);
     const auto rows = static_cast<double>(p);
     const double panels = std::ceil(static_cast<double>(n_) / rows);
-    entries = (entries.array().min(rows) + entries.array().min(panels)).matrix();
+    entries = (entries.array().min(rows) + entries.array().min(panels) + entry_roundings()).matrix();
     collect(entries, 1.0, k);
 }
 
@@ -269,7 +313,7 @@ void RowsView::add_dense_gram(const double* w, Eigen::Ref<Matrix> H,
         const Index m = std::min(max_panel_rows, n_ - first), next = first + m;
         before(first, m);
         if (d_ == 0) continue;
-        const bool as_it_lies = by_rows ? in_one_piece : X_.row_stride == 1;
+        const bool as_it_lies = !shifted() && (by_rows ? in_one_piece : X_.row_stride == 1);
         const PanelView panel = as_it_lies ? panel_as_it_lies(first, m) : packed_panel(first, m, rows);
         Index positive = 0, negative = 0;
         kernels().pack(panel, w + first, terms, &positive, &negative);
@@ -285,9 +329,23 @@ void RowsView::add_dense_gram(const double* w, Eigen::Ref<Matrix> H,
 void RowsView::add_csr_gram(const double* w, Eigen::Ref<Matrix> H) const {
     constexpr Index in_cache = 2500;
     if (d_ == 0 || n_ == 0) return;
-    require_fine(kernels().csr_gram(X_, n_, columns_.data(), static_cast<Index>(columns_.size()), w, H.data(),
-                                    H.outerStride(), d_ > in_cache),
-                 X_.canonical);
+    const auto add = [&](const Storage& X, Index m, const double* weights) {
+        require_fine(kernels().csr_gram(X, m, columns_.data(), static_cast<Index>(columns_.size()), weights,
+                                        H.data(), H.outerStride(), d_ > in_cache),
+                     X_.canonical);
+    };
+    if (!shifted()) {
+        add(X_, n_, w);
+        return;
+    }
+    thread_local Workspace memory;
+    constexpr double entries = 1 << 20;  // that are copied at a time
+    const Index together = std::max<Index>(1, static_cast<Index>(entries * static_cast<double>(n_) /
+                                                                 std::max(entries, entries_)));
+    for (Index first = 0; first < n_; first += together) {
+        const Index m = std::min(together, n_ - first);
+        add(shifted_csr_panel(first, m, memory).X, m, w + first);
+    }
 }
 
 double larger_norm2(double largest, const VectorRef& norm2) {

@@ -195,6 +195,22 @@ AnchoredStatistics AnchoredStatistics::move_to(Vector theta) const {
     return moved;
 }
 
+AnchoredStatistics AnchoredStatistics::measure(Vector theta, const Evaluation& at, double floor) const {
+    require_size("theta", theta.size(), state_.anchor->size());
+    require_size("the gradient", at.gradient.size(), state_.anchor->size());
+    const bool here = theta == state_.anchor->theta();
+    if (!here && max_d3(state_.loss) > 0.0)
+        throw std::invalid_argument("the Hessian is that of another theta: measure at the anchor");
+    AnchoredStatistics measured(state_);
+    State& s = measured.state_;
+    if (!here) s.anchor = s.anchor->move_to(std::move(theta));
+    s.gradient = at.gradient;
+    s.tallies.value = at.value;
+    s.tallies.gradient_rounding = floor;
+    s.tallies.gradient_norm = 0.0;
+    return measured;
+}
+
 AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) const {
     const State& t = other.state_;
     if (state_.gradient.size() != t.gradient.size())

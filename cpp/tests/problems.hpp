@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "expunge/errors.hpp"
 #include "expunge/objective.hpp"
 
 namespace expunge::testing {
@@ -97,6 +98,11 @@ Exact exact(const Problem& problem, const Vector& theta);
 template <class A, class B>
 Real distance(const A& a, const B& b) {
     return (a.template cast<Real>() - b.template cast<Real>()).norm();
+}
+
+// What is said of a pivot whose place in H holds this value.
+inline std::string not_positive_definite(Index pivot, double value = 0.0) {
+    return NotPositiveDefinite(pivot, value).what();
 }
 
 inline Matrix symmetric(const Matrix& lower) { return lower.selfadjointView<Eigen::Lower>(); }

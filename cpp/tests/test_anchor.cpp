@@ -278,7 +278,7 @@ TEST("a Hessian that is singular is refused") {
     const RowMatrix X = RowMatrix::Ones(4, 2);
     const Objective J({{rows_of(X), nullptr, nullptr}}, Squared{}, Vector::Zero(2), false);
     CHECK(thrown<NotPositiveDefinite>([&] { Anchor anchor(J, Vector::Zero(2)); }) ==
-          "Hessian is not positive definite (pivot 1): raise alpha above 0");
+          not_positive_definite(1));
 }
 
 // ---- A block of H and its diagonal elsewhere ----

@@ -303,7 +303,7 @@ TEST("without a penalty, columns that repeat are refused, not regularised") {
     const Vector y = Vector::Ones(4);
     const Objective J({{rows_of(X), y.data(), nullptr}}, Squared{}, Vector::Zero(2), false);
     CHECK(thrown<NotPositiveDefinite>([&] { minimize(J, Vector::Zero(2), tolerance, max_iter); }) ==
-          "Hessian is not positive definite (pivot 1): raise alpha above 0");
+          not_positive_definite(1));
 }
 
 // ---- solve ----

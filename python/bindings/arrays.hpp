@@ -141,15 +141,28 @@ struct Csr {
     Index n, width;
 };
 
-// A view of an array or a CSR matrix. `owners` gets what must outlive it.
-inline RowsView rows(const py::object& X, const Columns& columns, py::list& owners, bool canonical = true) {
-    if (py::isinstance<py::array>(X)) {
-        owners.append(X);
-        return dense_rows(py::reinterpret_borrow<py::array>(X), columns);
-    }
-    const Csr csr(X);
-    for (const py::array& part : {csr.data, csr.indices, csr.indptr}) owners.append(part);
-    return csr.rows(columns, canonical);
+using Shift = std::optional<Array>;
+
+// A view of an array or a CSR matrix, less the shift (its width,). `owners` gets what must outlive it.
+inline RowsView rows(const py::object& X, const Columns& columns, py::list& owners, bool canonical = true,
+                     const Shift& shift = std::nullopt) {
+    Index width = 0;
+    const auto view = [&]() -> RowsView {
+        if (py::isinstance<py::array>(X)) {
+            owners.append(X);
+            const auto array = py::reinterpret_borrow<py::array>(X);
+            RowsView dense = dense_rows(array, columns);
+            width = array.shape(1);
+            return dense;
+        }
+        const Csr csr(X);
+        for (const py::array& part : {csr.data, csr.indices, csr.indptr}) owners.append(part);
+        width = csr.width;
+        return csr.rows(columns, canonical);
+    }();
+    if (!shift) return view;
+    owners.append(*shift);
+    return view.less(vector(*shift, "shift", width).data());
 }
 
 }  // namespace expunge::bindings

@@ -62,6 +62,7 @@ void bind_newton(py::module_& m) {
             py::arg("theta").noconvert())
         .def_property_readonly("size", &Anchor::size)
         .def_property_readonly("factored", &Anchor::factored)
+        .def_property_readonly("factored_from_rows", &Anchor::factored_from_rows)
         .def_property_readonly("cancelled", &Anchor::cancelled)
         .def_property_readonly("complete", &Anchor::complete)
         .def_property_readonly("theta", [](const Anchor& anchor) { return to_numpy(anchor.theta()); })

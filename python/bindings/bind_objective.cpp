@@ -24,13 +24,13 @@ const double* column(const py::object& values, const char* name, Index n) {
 
 PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
-                         Vector noise, bool canonical)
+                         Vector noise, bool canonical, const Shift& shift)
     : objective([&] {
           std::vector<Block> views;
           for (const auto& item : blocks) {
               const auto block = item.cast<py::tuple>();
               owners.append(block);
-              RowsView X = rows(block[0], columns, owners, canonical);
+              RowsView X = rows(block[0], columns, owners, canonical, shift);
               const Index n = X.rows();
               views.push_back({std::move(X), column(block[1], "y", n), column(block[2], "sample_weight", n)});
           }
@@ -100,15 +100,16 @@ void bind_objective(py::module_& m) {
     py::class_<PyObjective>(m, "Objective", py::module_local(), py::is_final())
         .def(py::init([](const py::list& blocks, const std::string& loss, const Array& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
-                         const std::optional<Array>& noise, bool canonical) {
+                         const std::optional<Array>& noise, bool canonical, const Shift& shift) {
                  const Index p = penalty.size();
                  return std::make_unique<PyObjective>(
                      blocks, loss_named(loss), vector(penalty, "penalty", p), fit_intercept, columns,
-                     largest_norm, noise ? Vector(vector(*noise, "noise", p)) : Vector(), canonical);
+                     largest_norm, noise ? Vector(vector(*noise, "noise", p)) : Vector(), canonical, shift);
              }),
              py::arg("blocks"), py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
              py::arg("columns").noconvert() = py::none(), py::arg("largest_norm") = py::none(),
-             py::arg("noise").noconvert() = py::none(), py::arg("canonical") = true)
+             py::arg("noise").noconvert() = py::none(), py::arg("canonical") = true,
+             py::arg("shift").noconvert() = py::none())
         .def(
             "evaluate",
             [](const PyObjective& J, const Array& theta) {
@@ -265,13 +266,13 @@ void bind_objective(py::module_& m) {
 
     m.def(
         "largest_norm",
-        [](const py::object& X) {
+        [](const py::object& X, const Shift& shift) {
             py::list owners;
-            const RowsView view = rows(X, std::nullopt, owners);
+            const RowsView view = rows(X, std::nullopt, owners, true, shift);
             py::gil_scoped_release nogil;
             return view.largest_norm();
         },
-        py::arg("X"));
+        py::arg("X"), py::arg("shift").noconvert() = py::none());
 
     m.def(
         "rows_with_values",

@@ -42,18 +42,22 @@ py::tuple views(const WeightedTargets& stored) {
 // The core's TouchedRows with all that they look into kept alive.
 class PyTouchedRows {
 public:
-    // X and the overlay's rows, of which those in `columns` are seen. `take(places)` copies rows together
-    // that do not lie together.
+    // X and the overlay's rows, of which those in `columns` are seen, less the shift. `take(places)` copies
+    // rows together that do not lie together.
     PyTouchedRows(RowRegister& row_register, const py::object& X, const py::object& overlay,
-                  const py::object& take, const Columns& columns)
-        : rows_(row_register,
-                {[&] { return rows(X, columns, owners_); }, [&] { return rows(overlay(), columns, owners_); },
-                 [&](const std::vector<Index>& places) {
-                     return rows(take(to_numpy(places)), columns, owners_);
-                 }}) {}
+                  const py::object& take, const Columns& columns, const Shift& shift)
+        : rows_(row_register, {[&] { return seen(X, columns, shift); },
+                               [&] { return seen(overlay(), columns, shift); },
+                               [&](const std::vector<Index>& places) {
+                                   return seen(take(to_numpy(places)), columns, shift);
+                               }}) {}
     const TouchedRows& core() const { return rows_; }
 
 private:
+    RowsView seen(const py::object& X, const Columns& columns, const Shift& shift) {
+        return rows(X, columns, owners_, true, shift);
+    }
+
     py::list owners_;
     TouchedRows rows_;
 };
@@ -141,10 +145,11 @@ void bind_register(py::module_& m) {
         .def(
             "change",
             [](RowRegister& row_register, const py::object& X, const py::object& overlay,
-               const py::object& take, const Columns& columns) {
-                return std::make_unique<PyTouchedRows>(row_register, X, overlay, take, columns);
+               const py::object& take, const Columns& columns, const Shift& shift) {
+                return std::make_unique<PyTouchedRows>(row_register, X, overlay, take, columns, shift);
             },
-            py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert())
+            py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert(),
+            py::arg("shift").noconvert() = py::none())
         .def("touched", [](const RowRegister& row_register) { return to_numpy(row_register.touched()); })
         .def("compacted",
              [](const RowRegister& row_register) {

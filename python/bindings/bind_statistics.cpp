@@ -15,10 +15,12 @@ using Tallies = AnchoredStatistics::Tallies;
 
 // Rows of a request, to which no penalty belongs.
 struct RowsAlone {
-    RowsAlone(const Blocks& blocks, const AnchoredStatistics& statistics, const Columns& columns) {
+    RowsAlone(const Blocks& blocks, const AnchoredStatistics& statistics, const Columns& columns,
+              const Shift& shift = std::nullopt) {
         const auto& s = statistics.state();
         if (blocks)
-            objective.emplace(*blocks, s.loss, Vector::Zero(s.penalty.size()), s.fit_intercept, columns);
+            objective.emplace(*blocks, s.loss, Vector::Zero(s.penalty.size()), s.fit_intercept, columns,
+                              std::nullopt, Vector(), true, shift);
     }
     const Objective* get() const { return objective ? &objective->core() : nullptr; }
     std::optional<PyObjective> objective;
@@ -76,14 +78,14 @@ void bind_statistics(py::module_& m) {
         .def(
             "edit",
             [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
-               const Columns& columns, const Array& theta, bool fold) {
+               const Columns& columns, const Array& theta, bool fold, const Shift& shift) {
                 const auto here = vector(theta, "theta", statistics.state().penalty.size());
-                const RowsAlone was(before, statistics, columns), now(after, statistics, columns);
+                const RowsAlone was(before, statistics, columns, shift), now(after, statistics, columns, shift);
                 py::gil_scoped_release nogil;
                 return statistics.edit(was.get(), now.get(), here, fold);
             },
             py::arg("before").none(true), py::arg("after").none(true), py::arg("columns").noconvert(),
-            py::arg("theta").noconvert(), py::arg("fold") = false)
+            py::arg("theta").noconvert(), py::arg("fold") = false, py::arg("shift").noconvert() = py::none())
         // Rows alone, without E3 at a theta.
         .def(
             "replace",
@@ -115,6 +117,14 @@ void bind_statistics(py::module_& m) {
                 return statistics.move_to(std::move(at));
             },
             py::arg("theta").noconvert())
+        .def(
+            "measure",
+            [](const AnchoredStatistics& statistics, const Array& theta, const Evaluation& at, double floor) {
+                Vector here = vector(theta, "theta", statistics.state().penalty.size());
+                py::gil_scoped_release nogil;
+                return statistics.measure(std::move(here), at, floor);
+            },
+            py::arg("theta").noconvert(), py::arg("at"), py::arg("floor"))
         .def(
             "merge",
             [](const AnchoredStatistics& statistics, const AnchoredStatistics& other) {

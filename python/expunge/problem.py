@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite
+from math import fsum, isfinite
 from typing import Any, Self
 
 import numpy as np
@@ -87,6 +87,14 @@ class Problem:
         """Which coordinates of theta stay if these columns do."""
         return np.append(kept, np.ones(int(self.fit_intercept), dtype=bool))
 
+    def moved(self, theta: Float, old: Float | None, new: Float | None) -> Float:
+        """Theta over x - new from that over x - old; the intercept alone differs (E43)."""
+        return moved(theta, old, new) if self.fit_intercept else theta
+
+    def gradient_over_x(self, g: Float, shift: Float) -> Float:
+        """Of the objective over x, from that over x - shift."""
+        return np.append(g[:-1] + shift * g[-1], g[-1])
+
     # --- targets
 
     @cached_property
@@ -156,11 +164,13 @@ class Problem:
         loss: str | None = None,
         penalised: bool = True,
         noisy: bool = True,
+        shift: Float | None = None,
     ) -> _core.Objective:
         """E1 on rows, over a mask of all columns that were ever handed over.
 
-        `stored` is that mask over the columns that the rows hold, None where they hold no others. Without
-        `penalised` rows stand for themselves, without `noisy` there is no b; `loss` replaces the loss.
+        `stored` is that mask over the columns that the rows hold, None where they hold no others; `shift` is
+        taken off these (E43). Without `penalised` rows stand for themselves, without `noisy` there is no b;
+        `loss` replaces the loss.
         """
         d = int(np.count_nonzero(columns))
         penalty = self.penalty(d) if penalised else np.zeros(self.parameters(d))
@@ -168,7 +178,9 @@ class Problem:
         if noisy and self.noise is not None:
             b = as_noise(self.noise.values[columns], d, self.fit_intercept)
         loss = self.loss if loss is None else loss
-        return _core.Objective(blocks, loss, penalty, self.fit_intercept, stored, largest_norm, b)
+        return _core.Objective(
+            blocks, loss, penalty, self.fit_intercept, stored, largest_norm, b, shift=shift
+        )
 
 
 def split(theta: Float, fit_intercept: bool) -> tuple[Float, Float]:
@@ -180,6 +192,18 @@ def split(theta: Float, fit_intercept: bool) -> tuple[Float, Float]:
 def joined(coef: Float, intercept: ArrayLike, fit_intercept: bool) -> Float:
     """See :meth:`Problem.joined`."""
     return np.append(coef, intercept) if fit_intercept else coef
+
+
+def moved(theta: Float, old: Float | None, new: Float | None) -> Float:
+    """See :meth:`Problem.moved`; shifts (d,), None for 0.
+
+    What the intercept takes, ``(new - old) @ coef``, is a sum rounded once: the same on every machine.
+    """
+    if old is new:
+        return theta
+    by = (0.0 if new is None else new) - (np.zeros(theta.size - 1) if old is None else old)
+    here = np.flatnonzero(by)
+    return np.append(theta[:-1], fsum([theta[-1], *(by[here] * theta[here])]))
 
 
 def _one_column(y: NDArray[Any]) -> NDArray[Any]:

@@ -329,11 +329,16 @@ class CholeskyFactor:
     """
 
     def __init__(self, H: ArrayLike) -> None:
-        lower, info = dpotrf(_float(H), lower=1, clean=1)
+        H = _float(H)
+        lower, info = dpotrf(H, lower=1, clean=1)
         if info:
-            raise NotPositiveDefiniteError(
-                f"Hessian is not positive definite (pivot {info - 1}): raise alpha above 0"
+            cause = (
+                "columns of X depend on each other, or their sizes are too far apart for float64. Drop or "
+                "scale them, or strengthen the penalty"
+                if np.isfinite(H[info - 1, info - 1])
+                else "squares of X overflow. Scale its columns"
             )
+            raise NotPositiveDefiniteError(f"Hessian is not positive definite (pivot {info - 1}): {cause}")
         self._lower: Array = lower
 
     @property

@@ -104,7 +104,7 @@ class AnchoredStatistics:
         except NotPositiveDefiniteError:
             raise NotPositiveDefiniteError(
                 "these rows cannot be part of the statistics: without them the Hessian is not positive "
-                "definite. Check that they were added, or raise alpha"
+                "definite. Check that they were added, in these values"
             ) from None
         self._set(edited)
 

@@ -383,7 +383,8 @@ class Unlearner:
             if not isinstance(engine, Detached):
                 raise ValueError("this Unlearner has its rows: detach it first, or make a new one")
             problem, names = engine.problem.with_noise(noise_of(self.model)), engine.data.surviving_names()
-            data = rows_of(X, y, sample_weight, problem, engine.data.n_columns, names, self._column_index)
+            width, index = engine.data.n_columns, self._column_index
+            data = rows_of(X, y, sample_weight, problem, width, names, index, engine.data)
             self._fitted.engine = Attached.again(engine, data, problem)
         return self
 
@@ -466,7 +467,7 @@ class Unlearner:
             fitted = Fitted(saved.model(), saved.engine())
             entry, index = saved.residual_on_entry, saved.column_index
             un._assemble(fitted, saved.budget or NoBudget(), saved.theta_bound, entry, index)
-            fitted.write(saved.residual, saved.names if saved.named else None)
+            fitted.write(saved.residual, saved.names if saved.named else None, saved.theta)
         return un
 
     # --- the current data

@@ -81,6 +81,10 @@ public:
 
     // Makes the factor now: throws NotPositiveDefinite.
     void factor() const { held_->factor(); }
+    // The same, from the rows of the objective where H itself lost the digits that it takes.
+    void factor(const Objective& objective, const VectorRef& curvature) const;
+    // Whether that was so: H alone, as saved, has no factor.
+    bool factored_from_rows() const { return held_->from_rows; }
     bool factored() const { return held_->factored.peek() != nullptr; }
 
     // H^-1 b if complete, else the block's and the diagonal's.
@@ -118,6 +122,7 @@ private:
         }
         Matrix H;           // lower triangle
         double norm = 0.0;  // Frobenius
+        bool from_rows = false;
         Lazy<CholeskyFactor> factored;
     };
 

@@ -1,4 +1,7 @@
 #pragma once
+#include <utility>
+
+#include "expunge/function_ref.hpp"
 #include "expunge/triangle.hpp"
 
 namespace expunge {
@@ -9,6 +12,9 @@ class CholeskyFactor {
 public:
     // H (p, p), lower triangle read. Throws NotPositiveDefinite with the pivot that fails.
     explicit CholeskyFactor(Matrix H);
+    // Of H = A^T A, from the rows of A (p each): R^T of A = Q R keeps twice the digits that H does. `fill`
+    // writes as many of them as there is room for, and 0s after the last, and returns how many; 0 ends it.
+    static CholeskyFactor of_rows(Index p, FunctionRef<Index(Eigen::Ref<Matrix>)> fill);
 
     Index size() const { return L_.rows(); }
     // L in the lower triangle; the rest is not defined.
@@ -28,6 +34,8 @@ public:
     void erase(Index i);
 
 private:
+    enum class Given { lower };
+    CholeskyFactor(Matrix L, Given) : L_(std::move(L)), solver_(L_) {}
     void replace(Matrix L);
 
     Matrix L_;

@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -16,9 +17,13 @@ inline void require_size(const char* name, Index size, Index expected) {
 // Wrong arguments are std::invalid_argument; this is the one failure that depends on the numbers.
 class NotPositiveDefinite : public std::runtime_error {
 public:
-    explicit NotPositiveDefinite(long pivot)
-        : std::runtime_error("Hessian is not positive definite (pivot " + std::to_string(pivot) +
-                             "): raise alpha above 0") {}
+    // `value`: what the pivot's place in H holds.
+    NotPositiveDefinite(Index pivot, double value)
+        : std::runtime_error(
+              "Hessian is not positive definite (pivot " + std::to_string(pivot) + "): " +
+              (std::isfinite(value) ? "columns of X depend on each other, or their sizes are too far apart for "
+                                      "float64. Drop or scale them, or strengthen the penalty"
+                                    : "squares of X overflow. Scale its columns")) {}
     explicit NotPositiveDefinite(const std::string& message) : std::runtime_error(message) {}
 };
 

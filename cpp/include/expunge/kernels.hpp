@@ -49,6 +49,8 @@ struct Storage {
     const void *indices = nullptr, *indptr = nullptr;
     std::size_t entries = 0;  // of CSR: the length of data and indices
     std::size_t width = 0;    // of CSR: columns as stored
+    const double* shift = nullptr;  // what is taken off the entries, or null: of columns, strides 0 and 1
+    Index shift_row_stride = 0, shift_column_stride = 1;
     bool operator==(const Storage&) const = default;
 };
 
@@ -99,6 +101,11 @@ struct Kernels {
     Status (*count_stored)(const PanelView& X, double* counts);
     // The columns that are seen, side by side, row by row, in numbers of X's type.
     void (*copy_seen)(const PanelView& X, void* to);
+    // The same less the shift, in float64.
+    void (*copy_shifted)(const PanelView& X, double* to);
+    // The entries of m CSR rows less the shift, at most so many as there is room for, and where each row's
+    // begin and end, from 0 on (m + 1,), in X's type of index.
+    Status (*copy_csr_shifted)(const Storage& X, Index m, double* entries, Index room, void* indptr);
 
     // ---- All n rows of a CSR matrix ----
     Status (*rows_follow)(const Storage& X, Index n);  // outside unless rows follow each other in the entries

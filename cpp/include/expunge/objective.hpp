@@ -175,6 +175,7 @@ private:
     double largest_norm_;
     Index n_ = 0, d_ = 0;
     double most_additions_ = 0.0;  // over all columns
+    double entry_roundings_ = 0.0;
 };
 
 }  // namespace expunge

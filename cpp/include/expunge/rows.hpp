@@ -98,6 +98,13 @@ public:
         return {X, n, width, std::move(columns)};
     }
 
+    // X - c is seen from here on, 1 c^T taken off the stored entries, c over the columns as stored; null: X.
+    // It must outlive the view. Of CSR rows, columns with another c than 0 must be stored in every row.
+    RowsView less(const double* c) const;
+    bool shifted() const { return X_.shift != nullptr; }
+    // What taking c off rounds, in the product of two entries at most, in units of u (E19).
+    double entry_roundings() const { return shifted() ? 2.0 : 0.0; }
+
     Index rows() const { return n_; }
     Index columns() const { return d_; }  // that are seen
     // The length of the vectors that panels take. spread(theta) widens theta (d,) to it; collect(sums)
@@ -159,10 +166,12 @@ private:
         return std::is_same_v<T, double> ? Scalar::float64 : Scalar::float32;
     }
     bool dense() const { return X_.kind == Kind::dense; }
+    Index index_item() const { return X_.index_type == IndexType::int32 ? 4 : 8; }
     Index item() const { return X_.scalar == Scalar::float64 ? sizeof(double) : sizeof(float); }
     const void* row_at(Index first) const;
     PanelView panel_as_it_lies(Index first, Index m) const;
     PanelView packed_panel(Index first, Index m, Workspace& workspace) const;
+    PanelView shifted_csr_panel(Index first, Index m, Workspace& workspace) const;
     void add_dense_gram(const double* w, Eigen::Ref<Matrix> H, FunctionRef<void(Index, Index)> before) const;
     void add_csr_gram(const double* w, Eigen::Ref<Matrix> H) const;
 

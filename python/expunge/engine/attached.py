@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from math import isfinite
 from typing import NamedTuple, Self
 
@@ -24,10 +25,11 @@ from .data import CorrectedData, Touched
 from .detached import Detached
 from .methods import BY_NAME
 from .products import Products
-from .solver import choose_block, in_low_dimension, minimize
+from .shift import same_shift
+from .solver import MAX_ITER, choose_block, in_low_dimension, minimize, serves_in_dual
 from .state import Effort, GramBound, How, Outcome, Staged, State, without_curvature
+from .verified import verified
 
-MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
 _NONE = np.empty(0, dtype=np.int64)
 
@@ -80,9 +82,11 @@ class Attached:
     def again(cls, engine: Detached, data: CorrectedData, problem: Problem) -> Self:
         """A detached engine with its rows given back; ValueError unless its statistics are of these rows."""
         attached = cls(problem, data, engine.tolerance, engine.solver, engine.memory_limit)
-        attached.check_belong(engine.data.counts, engine.state.statistics)
+        statistics = engine.state.statistics
+        assert statistics is not None
+        at, floor = check_belong(attached, engine.data.counts, statistics)
         data.changed = True  # rows that left are still in the bounds of the statistics
-        attached.state = engine.state
+        attached.state = _measured(engine.state, statistics.anchor.theta, at, floor)
         return attached
 
     def begin_at(self, theta: Float) -> float:
@@ -110,16 +114,40 @@ class Attached:
             data.kept,
             stored=data.stored_columns(data.kept),
             largest_norm=data.largest_norm,
+            shift=data.stored_shift,
         )
 
     def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:
         """E1 on some rows, over a mask of all columns, without a penalty."""
-        stored = self.data.stored_columns(columns)
-        return self.problem.objective(blocks, columns, stored=stored, penalised=False, noisy=False)
+        data = self.data
+        stored = data.stored_columns(columns)
+        return self.problem.objective(
+            blocks, columns, stored=stored, penalised=False, noisy=False, shift=data.stored_shift
+        )
 
     def block(self, objective: _core.Objective, p: int) -> int | None:
         """How many coordinates of the Hessian are factored for requests; None: all."""
-        return choose_block(self.solver, self.memory_limit, objective, p, requests=True)
+        return (
+            0
+            if self._in_dual()
+            else choose_block(self.solver, self.memory_limit, objective, p, requests=True)
+        )
+
+    def _in_dual(self) -> bool:
+        """Whether requests are fits from 0 in the dual, and no factor of H is kept."""
+        data, problem = self.data, self.problem
+        if not problem.constant_hessian or data.is_sparse:
+            return False
+        n, p = data.register.weighted_rows, problem.parameters(data.n_columns)
+        return serves_in_dual(self.solver, self.memory_limit, n, p)
+
+    def _objective_in_one_piece(self) -> _core.Objective:
+        """The same as `objective`, which has a dual: of a copy, where rows came or are too many."""
+        data = self.data
+        if not len(data.overlay_X) and data.X.shape[0] < data.n_columns:
+            return self.objective()
+        X, y, s = data.current()
+        return self.problem.objective([(X, y, s)], data.kept, shift=data.surviving_shift())
 
     def minimize(
         self,
@@ -135,6 +163,9 @@ class Attached:
 
         `move`: theta may not stay where it is, even if the tolerance is met there.
         """
+        if self._in_dual() and (move or not start.residual <= self.tolerance):
+            whole, zero = self._objective_in_one_piece(), np.zeros_like(theta)
+            return minimize(whole, zero, self.tolerance, MAX_ITER, block=block, dual=True)
         minimum = minimize(
             objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=start, block=block
         )
@@ -222,6 +253,8 @@ class Attached:
 
     def _gram_after(self, touched: Touched) -> GramBound:
         gram = self.state.gram
+        if self.data.shift is not None:  # it is of x, and touched rows are x - c
+            return GramBound()
         assert gram.found is not None
         added = gram.added + power_of_two_above(touched.rows.gained_norm(self.problem.fit_intercept))
         left = touched.rows.any_before or touched.revoked
@@ -280,7 +313,10 @@ class Attached:
             return known, 0
         few = 4 * staged.revoked_rows.size <= data.register.weighted_rows
         if not (
-            few and sparse.issparse(data.X) and (block is None or in_low_dimension(objective, theta.size))
+            few
+            and sparse.issparse(data.X)
+            and data.shift is None
+            and (block is None or in_low_dimension(objective, theta.size))
         ):
             return objective.evaluate(theta), 1
         rows: Blocks = [data.get(staged.revoked_rows)]
@@ -322,7 +358,9 @@ class Attached:
             return original
         assert original is not None
         stored, blocks = data.stored_columns(staged.columns), data.blocks()
-        objective = self.problem.objective(blocks, staged.columns, stored=stored, noisy=False)
+        objective = self.problem.objective(
+            blocks, staged.columns, stored=stored, noisy=False, shift=data.stored_shift
+        )
         rows = sum(X.shape[0] for X, _, _ in blocks)
         curvature = np.append(original, np.zeros(rows - original.size))  # rows that the request added
         anchor = self.state.anchor
@@ -335,7 +373,7 @@ class Attached:
         return Products(objective, curvature, anchor, self.tolerance, exact=self.problem.constant_hessian)
 
     def gram_norm(self, block: int | None) -> float:
-        """Upper bound of |S^1/2 X|^2 on the corrected data, X extended by 1 with an intercept."""
+        """Upper bound of |S^1/2 X|^2 on the corrected data, X as it is, extended by 1 with an intercept."""
         data, kept = self.data, self.data.kept
         stored = data.stored_columns(kept)
         squared = self.problem.objective(
@@ -354,8 +392,10 @@ class Attached:
         """
         anchor, made = state.anchor, 0
         if self.problem.constant_hessian:
-            if state.statistics is not None or anchor is None or not state.hessian_is_current:
+            if anchor is None or not state.hessian_is_current:
                 return state, 0
+            if state.statistics is not None:
+                return _measured(state, state.theta, at, floor), 0
             anchor = anchor.move_to(state.theta)
         elif state.effort.passes + state.effort.saved < objective.anchor_cost:
             return state, 0
@@ -398,47 +438,27 @@ class Attached:
         """The profile residual as the state keeps it."""
         return profile
 
-    def measured(self, theta: Float) -> Measured:
-        """The profile residual at theta and its rounding floor: functions of theta and the current data."""
-        return measure(self.data.panels(), theta, self.problem, self.data.kept)
+    def measured(self, theta: Float, shift: Float | None = None) -> Measured:
+        """The profile residual at theta over x - shift, and its floor: functions of it and of D' alone."""
+        now = self.current_shift()
+        theta = self.problem.moved(theta, shift, now)
+        return measure(self.data.panels(), theta, self.problem, self.data.kept, now)
+
+    def current_shift(self) -> Float | None:
+        """What would be taken off the columns, were it chosen from the data of now."""
+        return self.data.current_shift() if self.problem.fit_intercept else None
 
     def verify(self, limit: float) -> Measured:
-        """The model's parameters, or better ones, with a profile residual within the limit if possible.
-
-        Iterations go on from where theta is. Where that does not suffice they start from 0 on a copy of the
-        current rows: neither knows anything of the past.
-        """
-        found = self.measured(self.state.theta)
-        if not found.bound <= limit:
-            found = self._settled(self.objective(), found.theta, self.state.anchor, found, limit)
-        if not found.bound <= limit:
-            X, y, s = self.data.current()
-            fresh = self.problem.objective([(X, y, s)], self.data.kept)
-            found = self._settled(fresh, np.zeros_like(found.theta), None, found, limit)
-        return found
-
-    def _settled(
-        self,
-        objective: _core.Objective,
-        theta: Float,
-        anchor: _core.Anchor | None,
-        found: Measured,
-        limit: float,
-    ) -> Measured:
-        """The result of iterations from theta, or `found` if that is better."""
-        factor = norm_factor(found.largest_norm, self.problem.fit_intercept)
-        goal = max(0.0, limit - found.floor) / (2.0 * factor)
-        block = self.block(objective, theta.size)
-        try:
-            theta = _core.minimize(objective, theta, goal, MAX_ITER, anchor, None, block).theta
-        except NotPositiveDefiniteError:
-            return found
-        return min(self.measured(theta), found, key=lambda at: at.bound)
+        """The model's parameters, or better ones, with a profile residual within the limit if that can be."""
+        return verified(self, limit)
 
     # --- for other engines and files
 
     def detached(self, budget: Budget | NoBudget) -> Detached:
         """The engine without the rows."""
+        now = self.as_now()
+        if now is not self:
+            return now.detached(budget)
         statistics, data, state = self.statistics(), self.data, self.state
         left = DetachedData(
             data.kept,
@@ -448,10 +468,23 @@ class Attached:
             is_sparse=data.is_sparse,
             classes=data.classes,
             weighted=data.weighted,
+            shift=data.shift,
         )
         profile = np.inf if (told := budget.told(self)) is None else told.spent
         state = State(state.theta, state.at, statistics.anchor, True, statistics, profile=profile)
         return Detached(self.problem, left, state, self.tolerance, self.solver, self.memory_limit)
+
+    def as_now(self) -> Self:
+        """The same, its shift chosen from the data as they are now: what has left had a part in the other."""
+        data = self.data
+        now = self.current_shift() if data.changed else data.surviving_shift()
+        if same_shift(now, data.surviving_shift()):
+            return self
+        here = copy(self)
+        here.data = data.less(now)
+        theta = self.problem.moved(self.state.theta, data.surviving_shift(), now)
+        here.state = State(theta, None, None, False, profile=self.state.profile)
+        return here
 
     def statistics(self) -> _core.AnchoredStatistics:
         """Statistics of the current data, as sums alone, without a trace of rows that have left.
@@ -460,9 +493,17 @@ class Attached:
         """
         theta, statistics, data = self.state.theta, self.state.statistics, self.data
         known = statistics is not None and np.array_equal(statistics.anchor.theta, theta)
-        if statistics is not None and known and not data.changed:
-            return statistics.round_up()
-        objective = self.objective()
+        if statistics is None or not known or data.changed:
+            statistics = self._found_anew()
+        if statistics.anchor.factored_from_rows:
+            raise NotPositiveDefiniteError(
+                "sums over these rows lose digits that the model needs: a row or column is too large beside "
+                "the others for float64. Correct or scale it, or keep the rows"
+            )
+        return statistics.round_up()
+
+    def _found_anew(self) -> _core.AnchoredStatistics:
+        theta, data, objective = self.state.theta, self.data, self.objective()
         if self.block(objective, theta.size) is not None:
             raise ValueError(
                 "without rows the whole Hessian is needed, which solver='cg' does not keep: use a model of "
@@ -471,7 +512,8 @@ class Attached:
         at = objective.evaluate(theta)
         anchor = _core.Anchor(objective, theta, None, at)
         floor = objective.rounding_floor(theta)
-        return _core.AnchoredStatistics(objective, anchor, at, floor, data.current_norm()).round_up()
+        norm = data.current_norm(data.surviving_shift())
+        return _core.AnchoredStatistics(objective, anchor, at, floor, norm)
 
     def keeps_statistics(self) -> bool:
         """Whether the whole Hessian is factored."""
@@ -479,28 +521,7 @@ class Attached:
 
     def spent(self) -> float:
         """A bound of the profile residual on the current data."""
-        return self.measured(self.state.theta).bound
-
-    def check_belong(self, counts: NDArray[np.int64], statistics: _core.AnchoredStatistics | None) -> None:
-        """Raises unless these are the rows that the statistics are of."""
-        data = self.data
-        if not np.array_equal(data.counts, counts):
-            found, expected = (c.tolist() if data.classes else int(c.sum()) for c in (data.counts, counts))
-            raise ValueError(
-                f"X has {found} rows of positive weight{' by class' if data.classes else ''}, the statistics "
-                f"{expected}: pass the current rows, after all corrections"
-            )
-        if statistics is None:
-            return
-        objective, theta = self.objective(), statistics.anchor.theta
-        difference = objective.evaluate(theta).gradient - statistics.at.gradient
-        explained = statistics.gradient_error + objective.rounding_floor(theta)
-        if not np.linalg.norm(difference) <= explained < np.inf:
-            raise ValueError(
-                "the gradient of these rows at the anchor differs from the statistics by "
-                f"{np.linalg.norm(difference):.3g}, of which rounding explains {explained:.3g}: pass the "
-                "current rows, after all corrections, in the values and weights that went in"
-            )
+        return self.measured(self.state.theta, self.data.surviving_shift()).bound
 
     def add_changes(self, changes: list[Change], state: State, problem: Problem) -> None:
         """Adds the assignments that commit a request."""
@@ -508,6 +529,48 @@ class Attached:
         if problem is not self.problem:
             changes.append((self, "problem", problem))
         changes.extend(self.data.committed())
+
+
+def check_belong(
+    engine: Attached, counts: NDArray[np.int64], statistics: _core.AnchoredStatistics
+) -> tuple[_core.Evaluation, float]:
+    """J at the anchor and its floor; raises unless these are the rows that the statistics are of."""
+    check_counts(engine, counts)
+    objective, theta = engine.objective(), statistics.anchor.theta
+    at, floor = objective.evaluate(theta), objective.rounding_floor(theta)
+    difference = np.linalg.norm(at.gradient - statistics.at.gradient)
+    explained = statistics.gradient_error + floor
+    if not difference <= explained < np.inf:
+        raise ValueError(
+            "the gradient of these rows at the anchor differs from the statistics by "
+            f"{difference:.3g}, of which rounding explains {explained:.3g}: pass the current rows, after "
+            "all corrections, in the values and weights that went in"
+        )
+    return without_curvature(at), floor
+
+
+def check_counts(engine: Attached, counts: NDArray[np.int64]) -> None:
+    """Raises unless there are as many rows, of either class."""
+    data = engine.data
+    if not np.array_equal(data.counts, counts):
+        found, expected = (c.tolist() if data.classes else int(c.sum()) for c in (data.counts, counts))
+        raise ValueError(
+            f"X has {found} rows of positive weight{' by class' if data.classes else ''}, the statistics "
+            f"{expected}: pass the current rows, after all corrections"
+        )
+
+
+def _measured(state: State, theta: Float, at: _core.Evaluation, floor: float) -> State:
+    """With statistics that take J and its gradient at theta as measured, where that tells more than sums do.
+
+    What requests have rounded adds up, until no step is proven any more. H stays: it need not be measured.
+    """
+    statistics = state.statistics
+    assert statistics is not None
+    if not floor < statistics.gradient_error:
+        return state
+    statistics = statistics.measure(theta, at, floor)
+    return state._replace(anchor=statistics.anchor, statistics=statistics, effort=Effort())
 
 
 def _rows_touched(data: CorrectedData, touched: Touched) -> int:

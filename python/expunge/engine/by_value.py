@@ -31,6 +31,8 @@ class DetachedData(Data):
         Whether targets are classes 0 and 1, both of which must keep weight.
     weighted : bool
         Whether weights were ever given.
+    shift : (width,) array or None
+        What is taken off the columns.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class DetachedData(Data):
         is_sparse: bool,
         classes: bool,
         weighted: bool,
+        shift: Float | None = None,
     ) -> None:
         super().__init__(kept.size, names, classes=classes)
         self.kept = kept.copy()
+        self.shift = shift
         self.counts = counts.copy()
         self.dtype = dtype
         self.is_sparse = is_sparse
@@ -62,7 +66,13 @@ class DetachedData(Data):
         names = self.names
         if names is not None:
             names = [name if here else None for name, here in zip(names, self.kept, strict=True)]
-        return [(self, "stored", columns), (self, "names", names), (self, "_last_mask", (None, None))]
+        shift = None if self.shift is None else np.where(self.kept, self.shift, 0.0)
+        return [
+            (self, "stored", columns),
+            (self, "names", names),
+            (self, "shift", shift),
+            (self, "_last_mask", (None, None)),
+        ]
 
     def begin(self) -> None:
         """See Data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from .rows import (
     widened,
     with_cells,
 )
+from .shift import free_of_zeros, sampled, shift_of_sample, spread, with_stored
 
 COPIED_TOGETHER, PANEL_BYTES = 4096, 2**20  # the most rows of a panel, and the most bytes of their values
 
@@ -59,6 +61,7 @@ class Data:
         self.names: list[str | None] | None = None if names is None else list(names)
         self.classes = classes
         self.kept = np.ones(width, dtype=bool)  # replaced, never changed
+        self.shift: Float | None = None  # what is taken off the columns (width,), for good; None: 0 (E43)
         self.stored: Index | None = None  # which columns rows are stored with; None: all
         self._last_mask: tuple[Any, NDArray[np.bool_] | None] = (None, None)
         self._touched = NO_REQUEST
@@ -73,6 +76,15 @@ class Data:
     def columns(self) -> Index:
         """Surviving columns."""
         return np.flatnonzero(self.kept)
+
+    def surviving_shift(self) -> Float | None:
+        """What is taken off them."""
+        return None if self.shift is None else self.shift[self.kept]
+
+    @property
+    def stored_shift(self) -> Float | None:
+        """What is taken off the columns that are stored."""
+        return self.shift if self.shift is None or self.stored is None else self.shift[self.stored]
 
     def surviving_names(self) -> list[str] | None:
         """Their names."""
@@ -119,7 +131,8 @@ class Data:
     def _widened(self, X: Any) -> Any:
         """X (m, surviving columns) as the overlay stores it."""
         chosen = self.stored_columns(self.kept)
-        return X if chosen is None else widened(X, np.flatnonzero(chosen), chosen.size)
+        X = X if chosen is None else widened(X, np.flatnonzero(chosen), chosen.size)
+        return with_stored(X, self.stored_shift)
 
     # --- one request: edits that are undone unless all of it succeeds
 
@@ -171,6 +184,8 @@ class CorrectedData(Data):
         Whether y holds classes 0 and 1, both of which must keep weight.
     column_index : bool
         Whether to keep, for a sparse X, which rows each column has entries in.
+    shift : (width,) array or None
+        What is taken off the columns.
     """
 
     def __init__(
@@ -182,14 +197,16 @@ class CorrectedData(Data):
         *,
         classes: bool,
         column_index: bool = False,
+        shift: Float | None = None,
     ) -> None:
         n, width = X.shape
         super().__init__(width, names, classes=classes)
-        self.X = X
+        self.shift = shift
+        self.X = X = with_stored(X, shift)
         self.register = _core.RowRegister(y, np.ones(n) if s is None else s, classes)
         self.weighted = s is not None
         self.overlay_X = overlay_of(X)
-        self.largest_norm = _core.largest_norm(X)  # of any row so far
+        self.largest_norm = _core.largest_norm(X, shift)  # of any row so far
         self.changed = False  # since X was handed over
         self._index = rows_by_column(X) if column_index and sparse.issparse(X) else None
         self._revoked_entries = 0  # of a sparse X
@@ -205,13 +222,15 @@ class CorrectedData(Data):
         classes: bool,
         weighted: bool,
         column_index: bool = False,
+        shift: Float | None = None,
     ) -> Self:
         """The data with these numbers (m,), ascending, of `n_rows`, X, y and s; all others are removed.
 
-        `kept` and `names` are over all columns that were ever handed over.
+        `kept` and `names` are over all columns that were ever handed over, `shift` over those of X.
         """
         numbers, X, y, s = numbered
-        data = cls(X, y, s, None, classes=classes, column_index=column_index)
+        data = cls(X, y, s, None, classes=classes, column_index=column_index, shift=shift)
+        data.shift = spread(shift, kept)
         data.register = _core.RowRegister(y, s, classes, numbers, n_rows)
         data.kept, data.stored = kept.copy(), np.flatnonzero(kept)
         data.names = None if names is None else list(names)
@@ -305,11 +324,25 @@ class CorrectedData(Data):
             counts[here] = indptr[at[here] + 1] - indptr[at[here]]
         return counts
 
-    def current_norm(self) -> float:
-        """The largest norm of a row as the data are now."""
+    def current_norm(self, shift: Float | None) -> float:
+        """The largest norm of a row as the data are now, less a shift of the surviving columns."""
         if not self.changed:
             return self.largest_norm
-        return max((_core.largest_norm(X) for X, _, _ in self.panels()), default=0.0)
+        return max((_core.largest_norm(X, shift) for X, _, _ in self.panels()), default=0.0)
+
+    def less(self, shift: Float | None) -> Self:
+        """The same data, to be read only, with another shift (d,) of the surviving columns."""
+        data = copy(self)
+        data.shift = spread(shift, self.kept)
+        data.largest_norm = data.current_norm(shift)
+        return data
+
+    def current_shift(self) -> Float | None:
+        """What would be taken off the surviving columns (d,), were it chosen from the data of now."""
+        live = self.register.live()
+        rows = live[sampled(live.size, self.n_columns)]
+        panels = (X for X, _, _ in self.panels())
+        return shift_of_sample(self._current(rows)[0], lambda columns: free_of_zeros(panels, columns))
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -372,8 +405,9 @@ class CorrectedData(Data):
         """Values join the overlay."""
         self._before("largest_norm")
         self._touched.undo.extend(self.overlay_X.as_is())
+        X, shift = with_stored(X, self.stored_shift), self.stored_shift
         self.overlay_X.append(X)
-        self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
+        self.largest_norm = max(self.largest_norm, _core.largest_norm(X, shift))
 
     def remove(self, rows: Index) -> None:
         """Rows leave: s -> 0."""
@@ -422,7 +456,9 @@ class CorrectedData(Data):
             touched.columns = self.kept.copy()
             touched.columns[touched.revoked] = True
         columns = self.stored_columns(touched.columns)
-        touched.rows = self.register.change(self.X, self.overlay_X.matrix, self._rows_at, columns)
+        touched.rows = self.register.change(
+            self.X, self.overlay_X.matrix, self._rows_at, columns, self.stored_shift
+        )
         return touched
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:

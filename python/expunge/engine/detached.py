@@ -65,7 +65,7 @@ class Detached:
         statistics, difference = old.statistics, None
         assert statistics is not None
         if before is not None:
-            statistics, difference = statistics.edit(before, after, None, old.theta, True)
+            statistics, difference = statistics.edit(before, after, None, old.theta, True, data.stored_shift)
         survives = self.problem.survives(data.kept[data.stored])
         dropped = np.flatnonzero(~survives)
         if dropped.size and not self.problem.constant_hessian:
@@ -176,6 +176,6 @@ def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float]:
         return statistics.step()
     except NotPositiveDefiniteError:
         raise NotPositiveDefiniteError(
-            "these rows cannot be part of the statistics: without them the Hessian is not positive definite. "
-            "Check that they were in the data, in these values, or raise alpha"
+            "with this request the Hessian is not positive definite: check that the rows that leave were in "
+            "the data, in these values, and that no value is too large beside the others for float64"
         ) from None

@@ -21,9 +21,9 @@ from ..receipts import versions
 from ..release import Budget, Certificate, NoBudget
 from ..requests import Request
 from ..update import Update
-from .attached import MAX_ITER, Attached
+from .attached import Attached
 from .detached import Detached
-from .solver import check_solver
+from .solver import MAX_ITER, check_solver
 from .state import How, State
 
 
@@ -40,12 +40,25 @@ class Fitted:
         self.model = model
         self.engine = engine
         self._published: Any = None  # a model of ours is as it was written while this is what it is fitted to
+        self._theta: Float = self._over_x(engine.state.theta)  # of the model, as it was written
 
-    def write(self, residual: float | None, names: list[str] | None = None) -> None:
-        """Makes the model what the engine says; `names` of its columns, None to keep those that it has."""
+    def _over_x(self, theta: Float) -> Float:
+        """Theta of a model from that of the engine."""
         engine = self.engine
+        return engine.problem.moved(theta, engine.data.surviving_shift(), None)
+
+    def write(
+        self, residual: float | None, names: list[str] | None = None, theta: Float | None = None
+    ) -> None:
+        """Makes the model what the engine says; `names` of its columns, None to keep those that it has.
+
+        `theta` is that of the model, where its last bits are known.
+        """
+        engine = self.engine
+        if theta is not None:
+            self._theta = theta
         noise = engine.problem.noise and engine.problem.noise.of(engine.data.kept)
-        set_theta(self.model, engine.state.theta, residual, names=names, noise=noise)
+        set_theta(self.model, self._theta, residual, names=names, noise=noise)
         self._published = getattr(self.model, "_fitted", None)
 
     def check(self) -> None:
@@ -54,7 +67,7 @@ class Fitted:
         published = self._published
         if published is not None and getattr(self.model, "_fitted", None) is published:
             return
-        if not np.array_equal(theta_of(self.model), self.engine.state.theta):
+        if not np.array_equal(theta_of(self.model), self._theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
 
     def apply(self, requests: Sequence[Request], how: How, budget: Budget | NoBudget) -> Update:
@@ -64,32 +77,39 @@ class Fitted:
             staged = engine.stage(requests, how)
             state, outcome = engine.choose(staged)
             state, problem, outcome = budget.within(engine, staged, state, outcome)
+            theta = self._over_x(state.theta)
+            if theta is not state.theta:
+                outcome = outcome._replace(step=theta - staged.left_of(self._theta))
             record = (
                 staged.named,
-                engine.state.theta,
-                state.theta,
+                self._theta,
+                theta,
                 problem.described,
                 engine.tolerance,
                 engine.attached,
                 versions(),
             )
             update = Update.from_outcome(outcome, staged, record, started)
-            self._publish(state, problem, revoked=staged.features_revoked > 0)
+            self._publish(state, theta, problem, revoked=staged.features_revoked > 0)
         except BaseException:
             engine.data.rollback()
             raise
         return update
 
-    def _publish(self, state: State, problem: Problem, *, revoked: bool) -> None:
-        """The last act of a request. `revoked`: whether the names of the model's columns may have changed."""
+    def _publish(self, state: State, theta: Float, problem: Problem, *, revoked: bool) -> None:
+        """The last act of a request; theta is the model's.
+
+        `revoked`: whether the names of its columns may have changed.
+        """
         engine, own = self.engine, None
         names = self.names() if revoked else None
         if problem.noise is not None:  # dropped features drop their entries (E12)
             problem = problem.with_noise(problem.noise.without(~engine.data.kept))
             own = problem.noise and problem.noise.of(engine.data.kept)
-        changes = fitted_attributes(self.model, state.theta, state.residual, names, own)
+        changes = fitted_attributes(self.model, theta, state.residual, names, own)
         _, name, value = changes[0]
         changes.append((self, "_published", value if name == "_fitted" else None))
+        changes.append((self, "_theta", theta))
         engine.add_changes(changes, state, problem)
         assign_all(changes)
 
@@ -154,4 +174,4 @@ def polished(
     names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].size
     data = rows_of(X, y, sample_weight, problem, width, names, column_index)
     engine = Attached(problem, data, tolerance, solver, memory_limit)
-    return engine, engine.begin_at(theta)
+    return engine, engine.begin_at(problem.moved(theta, None, data.surviving_shift()))

@@ -65,7 +65,12 @@ def first_order(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
             gram = GramBound(engine.gram_norm(start.block))
             start = start._replace(gram=gram, passes=start.passes + 1)
         tau = safe_tau(gram.total, engine.problem.alpha, engine.problem.row_loss)
-    theta = first_order_update(start.theta, start.at.gradient, tau)
+    shift, g = engine.data.surviving_shift(), start.at.gradient
+    if shift is None:
+        theta = first_order_update(start.theta, g, tau)
+    else:  # it depends on where columns have their zero: as they came
+        step = first_order_update(np.zeros_like(g), engine.problem.gradient_over_x(g, shift), tau)
+        theta = start.theta + engine.problem.moved(step, None, shift)
     return _by_update(engine, staged, start, theta, tau=tau)
 
 

@@ -41,11 +41,17 @@ from ..errors import ConvergenceError
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
+MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 SOLVERS = ("auto", "cholesky", "cg")
 # What a factor of the whole Hessian may cost, in passes: for one fit, and for many requests. Over the fits
 # above, cg takes 1.3 times as long as cholesky at 50 passes and 0.8 times at 87, so they are even near 65.
 # Requests are even somewhere between 50 and 90, but a slow one is far slower with cg.
 FIT_PASSES, LASTING_PASSES = 65.0, 120.0
+# A Ridge is factored once and for ever: requests pay for a dear factor. A fit pays for one that costs no more
+# than products do: near n = p, and for singular values as even as those of normal numbers, this many times
+# (1 + r) / (1 - r), r^2 the ratio of n and p.
+FOREVER_PASSES, PASSES_BY_CONDITION = 1000.0, 10.0
+SOLVE_READS = 4.0  # times that a request reads the factor
 # A solve reads the p^2 numbers of a factor, a pass the entries of X. With more numbers for each entry a solve
 # would take longer than a pass. A factor of 100 x 100 numbers is always small enough.
 NUMBERS_PER_ENTRY, SMALL_FACTOR = 1.5, 10_000
@@ -102,8 +108,10 @@ def choose_block(
             f"{limit:.3g}: raise memory_limit or use solver='cg'"
         )
     in_proportion = math.isqrt(int(NUMBERS_PER_ENTRY * objective.entries) + SMALL_FACTOR)
-    if objective.quadratic and not requests:  # one factor, used once
-        pays = objective.anchor_cost <= LASTING_PASSES
+    if objective.quadratic:  # the first factor is the last
+        pays = objective.anchor_cost <= (
+            FOREVER_PASSES if requests else max(LASTING_PASSES, _by_condition(objective.rows, p))
+        )
     else:
         pays = objective.anchor_cost <= (LASTING_PASSES if requests else FIT_PASSES) and p <= in_proportion
     if solver == "cholesky" or (solver == "auto" and needed <= limit and pays):
@@ -116,6 +124,19 @@ def choose_block(
     return min(p, block, math.isqrt(int(min(limit, 2.0**60) / (8 * COPIES))))
 
 
+def serves_in_dual(solver: str, memory_limit: float | None, n: int, p: int) -> bool:
+    """Whether requests to a Ridge of n dense rows are best fits from 0 in the dual (E23)."""
+    if solver != "auto" or not 0 < n < p:
+        return False
+    cost = n / 32.0 + n * n / (96.0 * p) + 4.0  # of the factor, and of products beside it
+    return cost <= SOLVE_READS * p / n and DUAL_COPIES * 8.0 * n * n <= most_memory(memory_limit)
+
+
+def _by_condition(n: int, p: int) -> float:
+    r = math.sqrt(min(n, p) / max(n, p, 1))
+    return PASSES_BY_CONDITION * (1.0 + r) / max(1.0 - r, 1e-9)
+
+
 def minimize(
     objective: _core.Objective,
     theta: Float,
@@ -125,9 +146,10 @@ def minimize(
     anchor: _core.Anchor | None = None,
     start: _core.Evaluation | None = None,
     block: int | None = None,
+    dual: bool = False,
 ) -> _core.Minimum:
     """Minimises in the core (E11), and checks the result by :func:`check_converged`."""
-    minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start, block)
+    minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start, block, dual)
     check_converged(minimum, tol)
     return minimum
 

@@ -19,23 +19,26 @@ from scipy import sparse
 from .. import _core
 from .._arrays import Float, as_matrix, as_targets, as_weights
 from .._numbers import as_number, power_of_two_above
-from ..engine.attached import MAX_ITER, Attached
+from ..engine.attached import Attached, check_belong, check_counts
 from ..engine.by_value import DetachedData
 from ..engine.data import CorrectedData
 from ..engine.detached import Detached
 from ..engine.rows import StreamedCsr
-from ..engine.solver import check_solver, quarter_of_memory
+from ..engine.shift import spread
+from ..engine.solver import MAX_ITER, check_solver, quarter_of_memory
 from ..engine.state import Effort, State, without_curvature
+from ..errors import NotPositiveDefiniteError
 from ..losses import get_loss
 from ..models import LogisticRegression, Ridge
 from ..models.adopt import estimator_for
+from ..models.base import theta_of
 from ..noise import Noise, check_random_state
 from ..problem import Problem
 from ..release import Budget, check_theta_bound
 from . import archive
 
-KIND, VERSION = "unlearner", 2
-READABLE = (1, 2)
+KIND, VERSION = "unlearner", 3  # 2 is the same without a shift
+READABLE = (1, 2, 3)
 _MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
 _MOST = 2**53  # of whatever is counted
 _TALLIES = (  # of statistics, in the order of "statistics.numbers"
@@ -60,7 +63,8 @@ class Saved:
 
     problem: Problem  # without noise
     parameters: Mapping[str, Any]  # of the model, beside alpha and fit_intercept
-    theta: Float
+    theta: Float  # of the model
+    shift: tuple[Float, float] | None  # what is taken off the surviving columns, and the intercept beside
     residual: float | None
     n_iter: int | None
     named: bool  # whether the model has feature_names_in_
@@ -104,7 +108,10 @@ class Saved:
 
         ValueError where there is no such file: see :meth:`expunge.Unlearner.save`.
         """
+        if isinstance(engine, Attached):
+            engine = engine.as_now()
         data, state, problem = engine.data, engine.state, engine.problem
+        shift = data.surviving_shift()
         rows = None
         if include_rows:
             data = data.numbered("save(include_rows=True)")
@@ -122,7 +129,8 @@ class Saved:
                 "solver": engine.solver,
                 "memory_limit": engine.memory_limit,
             },
-            theta=state.theta,
+            theta=theta_of(model),
+            shift=None if shift is None else (shift, float(state.theta[-1])),
             residual=residual,
             n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
@@ -136,7 +144,7 @@ class Saved:
             dtype=data.dtype,
             is_sparse=data.is_sparse,
             since_anchor=0 if engine.attached else state.effort.requests,
-            statistics=engine.statistics() if rows is None or engine.keeps_statistics() else None,
+            statistics=_statistics_kept(engine, rows is not None),
             rows=rows,
             noise=noise and noise.of(data.kept),
             theta_bound=theta_bound,
@@ -155,7 +163,11 @@ class Saved:
         problem = self.problem.with_noise(self.noise and self.noise.spread(self.kept))
         statistics, classes = self.statistics, problem.classes is not None
         anchor = None if statistics is None else statistics.anchor
-        state = State(self.theta, None, anchor, anchor is not None, statistics, Effort(self.since_anchor))
+        theta, shift = self.theta, None
+        if self.shift is not None:
+            shift, intercept = self.shift
+            theta = np.append(theta[:-1], intercept)
+        state = State(theta, None, anchor, anchor is not None, statistics, Effort(self.since_anchor))
         if self.budget is not None:
             state = state._replace(profile=self.budget.spent)
         how = self.tolerance, self.parameters["solver"], self.parameters["memory_limit"]
@@ -168,6 +180,7 @@ class Saved:
                 is_sparse=self.is_sparse,
                 classes=classes,
                 weighted=self.weighted,
+                shift=spread(shift, self.kept),
             )
             return Detached(problem, left, state, *how)
         *numbered, n_rows = self.rows
@@ -179,12 +192,25 @@ class Saved:
             classes=classes,
             weighted=self.weighted,
             column_index=self.column_index,
+            shift=shift,
         )
         engine = Attached(problem, data, *how)
-        engine.check_belong(self.counts, statistics)
-        at = engine.objective().evaluate(self.theta)
+        check_counts(engine, self.counts)
+        if statistics is not None:
+            check_belong(engine, self.counts, statistics)
+        at = engine.objective().evaluate(theta)
         engine.state = state._replace(at=without_curvature(at))
         return engine
+
+
+def _statistics_kept(engine: Attached | Detached, with_rows: bool) -> _core.AnchoredStatistics | None:
+    """None where there are none, or sums lose digits: rows are then enough, and needed."""
+    if not with_rows:
+        return engine.statistics()
+    try:
+        return engine.statistics() if engine.keeps_statistics() else None
+    except NotPositiveDefiniteError:
+        return None
 
 
 def _noise_kept(noise: Noise | None, include_rows: bool, include_noise: bool) -> Noise | None:
@@ -228,6 +254,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "theta_bound": check_theta_bound(saved.theta_bound),
     }
     entries |= _promised(saved)
+    if saved.shift is not None:
+        entries["shift"], entries["shift.intercept"] = saved.shift
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
     for name in ("residual", "n_iter"):
@@ -249,7 +277,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             )
     if saved.rows is not None:
         entries |= _of_rows(*saved.rows)
-    archive.write(path, KIND, VERSION, entries)
+    archive.write(path, KIND, VERSION if saved.shift is not None else 2, entries)
 
 
 def _promised(saved: Saved) -> dict[str, Any]:
@@ -395,13 +423,15 @@ def _interpreted(entries: _Entries) -> Saved:
     on_entry = entries.value("residual_on_entry", "f", finite=False)
     if on_entry < 0 or (residual is not None and residual < 0):
         raise ValueError("residual or residual_on_entry is negative")
+    theta = entries.floats("theta", p)
     named = entries.value("named", "b")
     if named and names is None:
         raise ValueError("names is missing")
     return Saved(
         problem=problem,
         parameters=parameters,
-        theta=entries.floats("theta", p),
+        theta=theta,
+        shift=_shift(entries, problem, theta),
         residual=residual,
         n_iter=entries.count("n_iter") if "n_iter" in entries else None,
         named=named,
@@ -472,6 +502,17 @@ def _noise(entries: _Entries, problem: Problem, d: int) -> Noise | None:
     if told is not None and str(seed) != told:
         raise ValueError(f"noise.random_state {told[:50]!r} is not written as a number is")
     return Noise(sigma, seed, draws, entries.floats("noise.b", d) if "noise.b" in entries else None)
+
+
+def _shift(entries: _Entries, problem: Problem, theta: Float) -> tuple[Float, float] | None:
+    if "shift" not in entries:
+        return None
+    shift, intercept = entries.floats("shift", theta.size - 1), entries.value("shift.intercept", "f")
+    raw = problem.moved(np.append(theta[:-1], intercept), shift, None)[-1]
+    size = np.abs(shift * theta[:-1]).sum() + abs(intercept)
+    if not problem.fit_intercept or not abs(raw - theta[-1]) <= 2.0**-48 * size:
+        raise ValueError("shift and theta do not belong together")
+    return shift, intercept
 
 
 def _budget(entries: _Entries, noise: Noise | None) -> Budget | None:

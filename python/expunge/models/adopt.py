@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import as_matrix, as_weights, frame_names, match_columns
 from .._numbers import as_number
-from ..engine.data import CorrectedData
+from ..engine.data import CorrectedData, Data
+from ..engine.shift import shift_of
 from ..problem import Problem
 from .logistic import LogisticRegression
 from .ridge import Ridge
@@ -137,8 +138,12 @@ def rows_of(
     width: int,
     names: Sequence[str] | None,
     column_index: bool,
+    like: Data | None = None,
 ) -> CorrectedData:
-    """What a model of `width` columns, perhaps with names, was fitted to; raises where it cannot be that."""
+    """What a model of `width` columns, perhaps with names, was fitted to; raises where it cannot be that.
+
+    Columns are shifted as those of `like`, or else as these rows want it (E43).
+    """
     if match_columns(X, names) is not X:
         raise ValueError(
             "X has more columns than the model, which leaves open what positions mean: pass "
@@ -153,4 +158,11 @@ def rows_of(
         raise ValueError("X has no rows")
     problem.check_enough(targets, weights)
     classes, chosen = problem.classes is not None, frame_names(X) or names
-    return CorrectedData(matrix, targets, weights, chosen, classes=classes, column_index=column_index)
+    shift = None
+    if like is not None:
+        shift = like.surviving_shift()
+    elif problem.fit_intercept:
+        shift = shift_of(matrix)
+    return CorrectedData(
+        matrix, targets, weights, chosen, classes=classes, column_index=column_index, shift=shift
+    )

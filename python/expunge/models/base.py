@@ -32,6 +32,7 @@ from .._arrays import (
 )
 from .._numbers import as_number
 from ..atomic import assign_all
+from ..engine.shift import shift_of
 from ..engine.solver import (
     DUAL_COPIES,
     check_converged,
@@ -187,7 +188,8 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         check_solver(self.solver, self.memory_limit)
         X = as_layout(X)
         problem = problem.with_noise(self._draw(d))
-        objective = problem.objective([(X, targets, weights)], np.ones(d, dtype=bool))
+        shift = shift_of(X) if problem.fit_intercept else None
+        objective = problem.objective([(X, targets, weights)], np.ones(d, dtype=bool), shift=shift)
         theta = np.zeros(problem.parameters(d))
         block = choose_block(self.solver, self.memory_limit, objective, theta.size)
         dual = self.solver != "cg" and DUAL_COPIES * 8.0 * n * n <= most_memory(self.memory_limit)
@@ -203,7 +205,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         except ConvergenceError as error:
             warn(str(error))
         fresh.n_iter_ = max(1, minimum.iterations)
-        set_theta(fresh, minimum.theta, minimum.residual, noise=problem.noise)
+        set_theta(fresh, problem.moved(minimum.theta, shift, None), minimum.residual, noise=problem.noise)
         self._fitted = vars(fresh)["_fitted"]
         return self
 

@@ -203,7 +203,7 @@ def release(
     if problem.fit_intercept:
         panels = engine.data.panels()
         theta = problem.joined(coef, best_intercept(panels, coef, problem.row_loss))
-    terms.check(coef, engine.measured(theta))
+    terms.check(coef, engine.measured(theta, None))
     if not found.bound <= terms.tolerance:
         raise CertificateError(
             "iterations did not bring the profile residual within the tolerance, "

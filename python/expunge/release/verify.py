@@ -56,8 +56,11 @@ def measure(
     theta: Float,
     problem: Problem,
     columns: NDArray[np.bool_],
+    shift: Float | None,
 ) -> Measured:
     """The profile residual (E10) at theta (p,) and its floor (E19), of rows that come panel by panel.
+
+    Theta and norms are over x - shift.
 
     `columns` is a mask of all that were ever handed over; rows hold these alone.
 
@@ -67,10 +70,10 @@ def measure(
     total, lost, size = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
     floor = largest_norm = 0.0
     for X, y, s in panels:
-        rows = problem.objective([(X, y, s)], columns, penalised=False, noisy=False)
+        rows = problem.objective([(X, y, s)], columns, penalised=False, noisy=False, shift=shift)
         g = rows.evaluate(theta).gradient
         floor += rows.rounding_floor(theta)
-        largest_norm = max(largest_norm, _core.largest_norm(X if (s > 0).all() else X[s > 0]))
+        largest_norm = max(largest_norm, _core.largest_norm(X if (s > 0).all() else X[s > 0], shift))
         size += np.abs(g)
         total, before = total + g, total
         from_g = total - before
