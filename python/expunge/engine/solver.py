@@ -42,6 +42,7 @@ SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: fo
 LEAST_BLOCK, ROWS_PER_COORDINATE = 64, 16  # few rows do not make a large block worth its Gram matrix
 ENTRIES_PER_PARAMETER = 40  # a vector of p numbers is then at most a fortieth of a pass
 COPIES = 6  # of the Hessian, while a request is applied: kept, asked for and new, each with its factor
+FAR_FROM_1 = 30.0  # an entry of a long row, on average: standardised columns stay below
 DUAL_COPIES = 2  # of the matrix in the dual: itself, and the factor that it becomes
 
 
@@ -121,17 +122,31 @@ def minimize(
     return minimum
 
 
-def check_converged(minimum: _core.Minimum, tol: float) -> None:
-    """Raises ConvergenceError above both tolerance and floor; warns where the floor rules (E19)."""
+def check_converged(minimum: _core.Minimum, tol: float, max_iter: int | None = None) -> None:
+    """Raises ConvergenceError above both tolerance and floor; warns where the floor rules (E19).
+
+    `max_iter`: of an estimator, whose parameter it is, as is `tol`; an Unlearner's is `tolerance`.
+    """
+    name = "tolerance" if max_iter is None else "tol"
+    scale = "scale the columns of X to a size near 1"
     if not minimum.residual <= max(tol, minimum.floor) or not np.isfinite(minimum.residual):
+        if not np.isfinite(minimum.residual):
+            advice = f"the numbers leave the range of floating point, {scale}"
+        elif max_iter is not None and minimum.iterations >= max_iter:
+            advice = "raise max_iter"
+        else:
+            advice = f"the Hessian is nearly singular, raise alpha or {scale}"
         raise ConvergenceError(
             f"residual {minimum.residual:.3g} is above the tolerance {tol:.3g} after {minimum.iterations} "
-            "iterations: raise max_iter or alpha, or scale the columns of X"
+            f"iterations: {advice}"
         )
     if minimum.floor > tol:
+        advice = f"Raise {name} above it"
+        if minimum.largest_norm > FAR_FROM_1 * math.sqrt(minimum.theta.size):
+            advice += f", or {scale}"
         warn(
             f"the tolerance {tol:.3g} lies below the rounding floor {minimum.floor:.3g} of these data: "
-            f"stopped at residual {minimum.residual:.3g}. Raise the tolerance, or scale the columns of X"
+            f"stopped at residual {minimum.residual:.3g}. {advice}"
         )
 
 
