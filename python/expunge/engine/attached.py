@@ -22,6 +22,7 @@ from ..updates import gram_norm_bound
 from .by_value import DetachedData
 from .data import CorrectedData, Touched
 from .detached import Detached
+from .entry import OnEntry, distance
 from .methods import BY_NAME
 from .products import Products
 from .solver import choose_block, in_low_dimension, minimize
@@ -85,13 +86,13 @@ class Attached:
         attached.state = engine.state
         return attached
 
-    def begin_at(self, theta: Float) -> float:
-        """Polishes theta to the tolerance and anchors statistics there; the residual that it came with."""
+    def begin_at(self, theta: Float) -> OnEntry:
+        """Polishes theta to the tolerance and anchors statistics there; how far it came from that."""
         objective = self.objective()
         block, at = self.block(objective, theta.size), objective.evaluate(theta)
         minimum = self.minimize(objective, theta, at, None, block)
         self.state = self._anchored_at(objective, minimum, block)
-        return at.residual
+        return OnEntry(at.residual, distance(objective, theta, minimum, self.data.register.weighted_rows))
 
     def _anchored_at(self, objective: _core.Objective, minimum: _core.Minimum, block: int | None) -> State:
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)

@@ -1,0 +1,76 @@
+"""Whether a model was fitted to the data that came with it: how far it is from their minimum tells (E41)."""
+
+from __future__ import annotations
+
+from math import inf, sqrt
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from .. import _core
+from .._arrays import Float
+from .._numbers import power_of_two_above
+from ..errors import NotFittedToThisData
+from .solver import warn
+
+# How far a solver may leave a model from the minimum, in standard errors for each square root of a parameter.
+# docs/adoption.md has the measurements.
+ANY_SOLVER = 1.0  # those that converged, at scikit-learn's tolerance, leave 0.35 or less
+OWN_SOLVER = 0.02  # ours leaves 1e-6 or less, and data that were copied to float32 2e-4
+SMALL_RESIDUAL = 1e-4  # of a model of ours whose tolerance was not loosened
+USUAL_TOL = 1e-4  # scikit-learn's
+USUAL_ITER = 1000  # of those of its solvers that max_iter=None leaves free
+
+
+class OnEntry(NamedTuple):
+    """How far from the minimum on the data handed over the model was as it came."""
+
+    residual: float
+    distance: float | None  # in standard errors; None: an older file does not say
+
+    def rounded(self) -> Self:
+        """The next powers of two: what may be told once rows have left."""
+        distance = None if self.distance is None else power_of_two_above(self.distance)
+        return self._replace(residual=power_of_two_above(self.residual), distance=distance)
+
+
+def distance(objective: _core.Objective, theta: Float, minimum: _core.Minimum, rows: int) -> float:
+    """From theta to the minimum in standard errors (E41): 0 where it needed no step."""
+    step = theta - minimum.theta
+    if not step.any():
+        return 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = float(step @ objective.hvp(minimum.theta, step))
+    variance = 2.0 * minimum.value / rows if objective.quadratic else 1.0
+    return sqrt(squared / variance) if 0.0 <= squared < inf and variance > 0.0 else inf
+
+
+def check_fitted(model: Any, objective: _core.Objective, theta: Float, entry: OnEntry) -> None:
+    """Raises NotFittedToThisData where theta is further away than the model's solver can have left it.
+
+    A solver that stopped early leaves what it likes, and a warning says so. But it began at 0, so theta is no
+    worse than that.
+    """
+    away, residual = entry.distance, getattr(model, "residual_", None)
+    assert away is not None
+    small = residual is not None and residual <= SMALL_RESIDUAL
+    limit = (OWN_SOLVER if small else ANY_SOLVER) * sqrt(theta.size)
+    if away <= limit:
+        return
+    early = None if small else _stopped_early(model)
+    if early is None or not objective.evaluate(theta).value <= objective.evaluate(np.zeros_like(theta)).value:
+        raise NotFittedToThisData(away, limit)
+    warn(
+        f"the model came {away:.3g} standard errors from the minimum on these data, and is there now. "
+        f"Its solver stopped early ({early}); if that is not why, it was fitted to other data"
+    )
+
+
+def _stopped_early(model: Any) -> str | None:
+    """Which parameter ended a fit before it converged as far as scikit-learn asks by default."""
+    iterations, most, tol = (getattr(model, name, None) for name in ("n_iter_", "max_iter", "tol"))
+    if tol is not None and tol > USUAL_TOL:
+        return f"tol={tol:g}"
+    if iterations is not None and np.max(iterations) >= (USUAL_ITER if most is None else most):
+        return f"after {np.max(iterations)} iterations, max_iter={most}"
+    return None
