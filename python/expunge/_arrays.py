@@ -171,6 +171,7 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> Float | None:
     """(n,) weights >= 0, or None; a scalar is the weight of each row."""
     if sample_weight is None:
         return None
+    refuse_lazy(sample_weight, "sample_weight")
     array = np.asarray(sample_weight)
     if array.ndim == 0:
         array = np.full(n, array)

@@ -509,4 +509,4 @@ class Unlearner(Described, TakesTurns):
         with self._lock, self._verb:
             self._fitted.engine.data.rollback()
             kept = self._fitted.engine.data.kept
-        return np.flatnonzero(kept) if indices else kept.copy()
+        return np.flatnonzero(kept) if as_flag(indices, "indices") else kept.copy()

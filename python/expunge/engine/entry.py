@@ -16,7 +16,7 @@ from .solver import warn
 # How far a solver may leave a model from the minimum, in standard errors for each square root of a parameter.
 # docs/adoption.md has the measurements.
 ANY_SOLVER = 1.0  # those that converged, at scikit-learn's tolerance, leave 0.35 or less
-OWN_SOLVER = 0.02  # ours leaves 1e-6 or less, and data that were copied to float32 2e-4
+EXACT_SOLVER = 0.02  # those leave 1e-6 or less, and data that were copied to float32 2e-4
 SMALL_RESIDUAL = 1e-4  # of a model of ours whose tolerance was not loosened
 USUAL_TOL = 1e-4  # scikit-learn's
 USUAL_ITER = 1000  # of those of its solvers that max_iter=None leaves free
@@ -51,19 +51,27 @@ def check_fitted(model: Any, objective: _core.Objective, theta: Float, entry: On
     A solver that stopped early leaves what it likes, and a warning says so. But it began at 0, so theta is no
     worse than that.
     """
-    away, residual = entry.distance, getattr(model, "residual_", None)
+    away, exact = entry.distance, _solved_exactly(model)
     assert away is not None
-    small = residual is not None and residual <= SMALL_RESIDUAL
-    limit = (OWN_SOLVER if small else ANY_SOLVER) * sqrt(theta.size)
+    limit = (EXACT_SOLVER if exact else ANY_SOLVER) * sqrt(theta.size)
     if away <= limit:
         return
-    early = None if small else _stopped_early(model)
+    early = None if exact else _stopped_early(model)
     if early is None or not objective.evaluate(theta).value <= objective.evaluate(np.zeros_like(theta)).value:
         raise NotFittedToThisData(away, limit)
     warn(
         f"the model came {away:.3g} standard errors from the minimum on these data, and is there now. "
         f"Its solver stopped early ({early}); if that is not why, it was fitted to other data"
     )
+
+
+def _solved_exactly(model: Any) -> bool:
+    """Whether ours fitted it, or scikit-learn's Ridge with a factor and in float64."""
+    residual = getattr(model, "residual_", None)
+    if residual is not None:
+        return bool(residual <= SMALL_RESIDUAL)
+    factored = getattr(model, "solver_", None) in ("cholesky", "svd")
+    return factored and np.asarray(model.coef_).dtype == np.float64
 
 
 def _stopped_early(model: Any) -> str | None:

@@ -66,7 +66,7 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         "VotingRegressor": _WITHIN,
         "StackingClassifier": f"{_WITHIN}; and fit its final estimator anew",
         "StackingRegressor": f"{_WITHIN}; and fit its final estimator anew",
-        "BaseBagging": f"{_WITHIN}[k], with the rows model.estimators_samples_[k]",
+        "BaseBagging": "its models saw rows drawn at random: fit LogisticRegression or Ridge",
     }
 )
 
