@@ -22,7 +22,7 @@ from ..receipts import versions
 from ..release import Budget, Certificate, NoBudget
 from ..requests import Request
 from ..update import Update
-from .attached import MAX_ITER, Attached
+from .attached import Attached
 from .detached import Detached
 from .entry import OnEntry, check_fitted
 from .solver import check_solver
@@ -130,23 +130,20 @@ class Fitted:
 
     def fresh(self) -> Ridge | LogisticRegression:
         """An estimator of ours for the same objective, not fitted."""
-        engine = self.engine
+        engine, most = self.engine, Ridge().max_iter
+        if isinstance(self.model, Ridge | LogisticRegression):
+            most = max(most, self.model.max_iter)
         return estimator_for(
             engine.problem,
             tol=engine.tolerance,
-            max_iter=MAX_ITER,
+            max_iter=most,
             solver=engine.solver,
             memory_limit=engine.memory_limit,
         )
 
     def given_away(self, theta: Float, certificate: Certificate) -> Ridge | LogisticRegression:
         """A model to release, with its certificate."""
-        engine, model = self.engine, self.model
-        noise, own = engine.problem.noise, {}
-        if isinstance(model, Ridge | LogisticRegression):
-            own = {name: getattr(model, name) for name in ("tol", "max_iter")}
-        how = {"solver": engine.solver, "memory_limit": engine.memory_limit}
-        model = estimator_for(engine.problem, **own, **how)
+        model, noise = self.fresh(), self.engine.problem.noise
         hidden = noise and replace(noise.lost(), draws=0)  # how many draws tells of requests
         set_theta(model, theta, None, names=self.names(), noise=hidden)
         model.certificate_ = certificate
