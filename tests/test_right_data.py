@@ -122,7 +122,7 @@ def test_a_model_within_the_tolerance_is_at_distance_0(loss):
 @each_loss
 def test_once_rows_have_left_it_is_a_power_of_two_also_in_files(loss, tmp_path):
     X, y = data(loss)
-    un = ex.Unlearner(theirs(loss).fit(X[:-9], y[:-9]), X, y)
+    un = ex.Unlearner(theirs(loss).fit(X[:-9], y[:-9]), X, y, refit=True)
     before = un.distance_on_entry
     assert 0.0 < before != power_of_two_above(before)
     un.save(tmp_path / "before", include_rows=True)
@@ -391,3 +391,12 @@ def test_C_says_what_alpha_is():
         ex.LogisticRegression(C="0.25")
     with pytest.raises(TypeError, match="unexpected keyword argument 'C'"):
         ex.Ridge(C=1.0)  # has none in scikit-learn either
+
+
+def test_a_refusal_comes_before_anything_else_is_said_of_the_data():
+    raw, y = load_breast_cancer(return_X_y=True)
+    X = StandardScaler().fit_transform(raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the floor of raw X lies above the tolerance
+        with pytest.raises(ex.NotFittedToThisData):
+            ex.Unlearner(theirs("logistic").fit(X, y), raw, y)

@@ -22,10 +22,10 @@ from ..updates import gram_norm_bound
 from .by_value import DetachedData
 from .data import CorrectedData, Touched
 from .detached import Detached
-from .entry import OnEntry, distance
+from .entry import Judge, OnEntry, distance
 from .methods import BY_NAME
 from .products import Products
-from .solver import choose_block, in_low_dimension, minimize
+from .solver import check_converged, choose_block, in_low_dimension, minimize
 from .state import Effort, GramBound, How, Outcome, Staged, State
 
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
@@ -86,13 +86,21 @@ class Attached:
         attached.state = engine.state
         return attached
 
-    def begin_at(self, theta: Float) -> OnEntry:
-        """Polishes theta to the tolerance and anchors statistics there; how far it came from that."""
+    def begin_at(self, theta: Float, judge: Judge | None) -> OnEntry:
+        """Polishes theta to the tolerance and anchors statistics there; how far it came from that.
+
+        `judge` may refuse theta for that, before anything else is said of the data.
+        """
         objective = self.objective()
         block, at = self.block(objective, theta.size), objective.evaluate(theta)
-        minimum = self.minimize(objective, theta, at, None, block)
+        minimum = _core.minimize(objective, theta, self.tolerance, MAX_ITER, None, at, block)
+        rows = self.data.register.weighted_rows
+        entry = OnEntry(at.residual, distance(objective, theta, minimum, rows))
+        if judge is not None:
+            judge(objective, theta, entry)
+        check_converged(minimum, self.tolerance)
         self.state = self._anchored_at(objective, minimum, block)
-        return OnEntry(at.residual, distance(objective, theta, minimum, self.data.register.weighted_rows))
+        return entry
 
     def _anchored_at(self, objective: _core.Objective, minimum: _core.Minimum, block: int | None) -> State:
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, sqrt
 from typing import Any, NamedTuple, Self
 
@@ -32,6 +33,9 @@ class OnEntry(NamedTuple):
         """The next powers of two: what may be told once rows have left."""
         distance = None if self.distance is None else power_of_two_above(self.distance)
         return self._replace(residual=power_of_two_above(self.residual), distance=distance)
+
+
+Judge = Callable[[_core.Objective, Float, OnEntry], None]
 
 
 def distance(objective: _core.Objective, theta: Float, minimum: _core.Minimum, rows: int) -> float:

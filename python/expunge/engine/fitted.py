@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from time import perf_counter
 from typing import Any, NoReturn
@@ -175,7 +176,4 @@ def polished(
     names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].size
     data = rows_of(X, y, sample_weight, problem, width, names, column_index)
     engine = Attached(problem, data, tolerance, solver, memory_limit)
-    entry = engine.begin_at(theta)
-    if not refit:
-        check_fitted(model, engine.objective(), theta, entry)
-    return engine, entry
+    return engine, engine.begin_at(theta, None if refit else partial(check_fitted, model))
