@@ -87,7 +87,7 @@ def state_of(un):
         "since": inside(un).since_anchor,
         "noise": inside(un).noise and inside(un).noise.b is not None and bits(inside(un).noise.b),
         "budget": un.budget,
-        "entry": un.residual_on_entry,
+        "entry": (un.residual_on_entry, un.distance_on_entry),
     }
 
 
@@ -773,7 +773,7 @@ WAITING = {
     ),
     "detach": lambda un: inside(un.detach()).held.counts.tolist(),
 }
-CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry")  # one thing, from construction
+CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry", "distance_on_entry")  # for ever
 
 
 def test_every_public_name_is_among_those_that_these_tests_know():

@@ -56,9 +56,7 @@ def as_flag(value: Any, name: str) -> bool:
     ...
     ValueError: fit_intercept must be True or False, got 'False'
     """
-    if value is True or value is False:
-        return bool(value)
-    if isinstance(value, np.bool_):
+    if value is True or value is False or isinstance(value, np.bool_):
         return bool(value)
     raise ValueError(f"{name} must be True or False, got {value!r}")
 
