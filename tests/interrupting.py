@@ -68,7 +68,7 @@ def state_of(un):
         "since": inside(un).since_anchor,
         "noise": inside(un).noise and inside(un).noise.b is not None and bits(inside(un).noise.b),
         "budget": un.budget,
-        "entry": un.residual_on_entry,
+        "entry": (un.residual_on_entry, un.distance_on_entry),
     }
 
 

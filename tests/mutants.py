@@ -188,8 +188,33 @@ BUGS = r"""
 - "step": None,
 + "step": self.step,
 = entry residual tells of rows that left  [worlds]
-- return power_of_two_above(entry) if self._fitted.engine.data.changed else entry
-+ return entry
+- return self._on_entry.rounded() if self._fitted.engine.data.changed else self._on_entry
++ return self._on_entry
+# Whether a model and its data belong together
+= no model is too far from its data  [right_data]
+- if away <= limit:
++ if away >= 0.0:
+= an unconverged model is polished whatever it is worth  [right_data]
+- if early is None or not objective.evaluate(theta).value <= objective.evaluate(np.zeros_like(theta)).value:
++ if early is None:
+= distance of a squared loss in units of y  [right_data]
+- variance = 2.0 * minimum.value / rows if objective.quadratic else 1.0
++ variance = 1.0
+= exact solvers are trusted like others  [right_data adoption_tables]
+- limit = (EXACT_SOLVER if exact else ANY_SOLVER) * sqrt(theta.size)
++ limit = ANY_SOLVER * sqrt(theta.size)
+= parameters changed on the model go unnoticed  [right_data]
+- if self._read(self.model) != self._parameters:
++ if False:
+= a forked child keeps the lock  [first_sight]
+- os.register_at_fork(after_in_child=_begin_anew)
++ pass
+= a mask equals its 0 and 1  [first_sight]
+- return one.shape == other.shape and masks[0] == masks[1] and bool(np.all(one == other))
++ return one.shape == other.shape and bool(np.all(one == other))
+= pickled statistics keep their digits  [first_sight]
+- kept = self._statistics.round_up()
++ kept = self._statistics.fold()
 = certificate pickles its residual  [release mechanisms budget certificate worlds]
 - return replace(self, residual=None, residual_bound=None, floor=None)
 + return self

@@ -3,11 +3,11 @@
 import numpy as np
 from unlearning import inside
 
-from expunge.files import archive
+from expunge.files import archive, saved
 
 
 def entries_of(path):
-    return archive.read(path, "unlearner", [2])
+    return archive.read(path, "unlearner", [saved.VERSION])
 
 
 def assert_same_model(loaded, model, X):

@@ -23,6 +23,7 @@ from ._core import build_info
 from .errors import (
     CertificateError,
     ConvergenceError,
+    NotFittedToThisData,
     NotPositiveDefiniteError,
     RowsRequired,
     ToleranceExceeded,
@@ -46,6 +47,7 @@ __all__ = [
     "CorrectValues",
     "Edit",
     "LogisticRegression",
+    "NotFittedToThisData",
     "NotPositiveDefiniteError",
     "RemoveRows",
     "RevokeFeatures",

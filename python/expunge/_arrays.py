@@ -33,8 +33,11 @@ def as_matrix(
     canonical=False: nobody looks at CSR indices here; the core does and raises NotCanonical.
     """
     if not _is_plain(X):
-        if np.ndim(X) != 2:
-            raise ValueError(f"{name} has shape {np.shape(X)}, expected (n, d)")
+        refuse_lazy(X, name)
+        if not hasattr(X, "shape"):
+            X = np.asarray(X)
+        if len(X.shape) != 2:  # np.ndim would convert a polars frame
+            raise ValueError(f"{name} has shape {X.shape}, expected (n, d)")
         if getattr(getattr(X, "dtype", None), "kind", "f") in "mM":
             raise ValueError(f"{name} must hold real numbers, got dtype {X.dtype}")
         X = check_array(
@@ -54,12 +57,19 @@ def as_matrix(
     return X
 
 
+def refuse_lazy(values: Any, name: str) -> None:
+    """TypeError for a query that was not run yet, such as a polars LazyFrame: it has no rows."""
+    if callable(getattr(values, "collect", None)) and not hasattr(values, "__array__"):
+        raise TypeError(f"{name} is a {type(values).__name__} and holds no rows yet: pass {name}.collect()")
+
+
 def inside(X: Any) -> Any:
     """X; for a sparse matrix that will be converted, a copy with checked indices.
 
     SciPy trusts them as it converts, and others may write to X at any time. ValueError where they point
-    outside.
+    outside. TypeError for a lazy frame.
     """
+    refuse_lazy(X, "X")
     if not sparse.issparse(X) or _is_plain(X):  # the core checks those
         return X
     X = X.copy()
@@ -133,6 +143,7 @@ def as_real(values: Any, name: str) -> Float:
         flags = values.flags
         if flags.c_contiguous and flags.aligned:
             return values
+    refuse_lazy(values, name)
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "biufO":
@@ -160,6 +171,7 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> Float | None:
     """(n,) weights >= 0, or None; a scalar is the weight of each row."""
     if sample_weight is None:
         return None
+    refuse_lazy(sample_weight, "sample_weight")
     array = np.asarray(sample_weight)
     if array.ndim == 0:
         array = np.full(n, array)
@@ -242,8 +254,11 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
 
 def frame_names(X: Any) -> list[str] | None:
     """Column names of a pandas or polars frame, if all of them are strings; else None."""
+    if isinstance(X, np.ndarray) or sparse.issparse(X):
+        return None
+    refuse_lazy(X, "X")  # whose columns would be found by running it
     columns = getattr(X, "columns", None)
-    if columns is None or isinstance(X, np.ndarray) or sparse.issparse(X):
+    if columns is None:
         return None
     names = list(columns)
     return names if names and all(isinstance(name, str) for name in names) else None

@@ -6,6 +6,8 @@ from math import frexp, inf, ldexp, nan
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 
 def as_number(value: Any, name: str, *, above: float | None = None, below: float = inf) -> float:
     """A finite number as float, at least 0 or between the bounds.
@@ -42,6 +44,21 @@ def as_number(value: Any, name: str, *, above: float | None = None, below: float
     least = ">= 0" if above is None else f"> {above:g}"
     wanted = f"finite number {least}" if below == inf else f"number above {above:g} and below {below:g}"
     raise ValueError(f"{name} must be a {wanted}, got {value!r}")
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """True or False, of Python or NumPy; ValueError for anything else, as "False" and [0] count as true.
+
+    Examples
+    --------
+    >>> as_flag("False", "fit_intercept")
+    Traceback (most recent call last):
+    ...
+    ValueError: fit_intercept must be True or False, got 'False'
+    """
+    if value is True or value is False or isinstance(value, np.bool_):
+        return bool(value)
+    raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def power_of_two_above(value: float) -> float:

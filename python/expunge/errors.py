@@ -5,6 +5,7 @@ from numpy.linalg import LinAlgError
 __all__ = [
     "CertificateError",
     "ConvergenceError",
+    "NotFittedToThisData",
     "NotPositiveDefiniteError",
     "RowsRequired",
     "ToleranceExceeded",
@@ -13,6 +14,35 @@ __all__ = [
 
 class NotPositiveDefiniteError(LinAlgError):
     """A matrix has no Cholesky factor; the message names the pivot or eigenvalue that is not positive."""
+
+
+class NotFittedToThisData(ValueError):
+    """A model is further from the minimum on the data handed over than its solver can have left it.
+
+    Nothing was changed.
+
+    Attributes
+    ----------
+    distance : float
+        From the minimum, in standard errors (E41).
+    limit : float
+        What it may be.
+    """
+
+    def __init__(self, distance: float, limit: float) -> None:
+        super().__init__(distance, limit)
+        self.distance = distance
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"the model is {self.distance:.3g} standard errors from the minimum on these data, and its "
+            f"solver leaves {self.limit:.2g} at most: it was fitted to others. Check, the cheapest first: "
+            "sample_weight, the same as in the fit; y, in the order of the rows of X and with labels that "
+            "mean the same; X as the model saw it, scaled or transformed and its columns in that order; all "
+            "rows of the fit and no others; alpha or C and fit_intercept, not changed since the fit. "
+            "refit=True trains the model on these data instead"
+        )
 
 
 class ConvergenceError(RuntimeError):

@@ -22,6 +22,7 @@ from ._arrays import (
     in_order,
     require_finite,
 )
+from ._numbers import as_flag
 from ._parameters import documented
 from .losses import get_loss
 from .problem import Problem, as_block, as_objective
@@ -321,7 +322,7 @@ def gradient_difference(
     >>> gradient_difference((X, [0]), (X, [1]), [0.3, -0.1])
     array([-1., -2.])
     """
-    chosen, fit_intercept = get_loss(loss), bool(fit_intercept)
+    chosen, fit_intercept = get_loss(loss), as_flag(fit_intercept, "fit_intercept")
     plain = _core.gradient_difference(before, after, theta, loss, fit_intercept)
     if plain is not None:
         return plain

@@ -14,7 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from ._arrays import Block, Blocks, Float, as_matrix, as_noise, as_penalty, as_targets, as_vector, as_weights
+from ._arrays import (
+    Block,
+    Blocks,
+    Float,
+    as_matrix,
+    as_noise,
+    as_penalty,
+    as_targets,
+    as_vector,
+    as_weights,
+    refuse_lazy,
+)
+from ._numbers import as_flag
 from .losses import Loss, get_loss
 from .noise import Noise
 
@@ -116,6 +128,7 @@ class Problem:
                 return self._scalar_targets[y]
             if self.classes is None and isinstance(y, float) and isfinite(y):
                 return np.array([float(y)])
+        refuse_lazy(y, "y")
         if self.classes is None:
             y = np.asarray(y)
             return as_targets(np.full(n, y) if y.ndim == 0 else _one_column(y), self.row_loss, n)
@@ -235,11 +248,11 @@ def as_objective(
     `finite` and `canonical` as in :func:`expunge._arrays.as_matrix`; without the second, J is there for one
     product alone. targets=False: y is not looked at, a Hessian does without (E6).
     """
-    chosen = get_loss(loss)
+    chosen, fit_intercept = get_loss(loss), as_flag(fit_intercept, "fit_intercept")
     X = as_matrix(X, finite=finite, canonical=canonical)
     n, d = X.shape
     block = as_block(X, y, sample_weight, chosen) if targets else (X, None, as_weights(sample_weight, n))
     penalty = as_penalty(alpha, d, fit_intercept)
     b = as_noise(noise, d, fit_intercept)
-    J = _core.Objective([block], loss, penalty, bool(fit_intercept), None, None, b, canonical)
+    J = _core.Objective([block], loss, penalty, fit_intercept, None, None, b, canonical)
     return J, as_vector(theta, "theta", penalty.size, match=" to match X")

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from ._arrays import Float, as_matrix, as_real, as_weights, match_columns
+from ._same import same
 from .engine.by_value import DetachedData
 from .engine.data import CorrectedData
 from .problem import SCALARS
@@ -30,7 +31,17 @@ Named = dict[str, NDArray[np.int64] | range | list[str] | int | str]
 
 
 class Request:
-    """Base of all requests. Its repr shows how many rows and columns it names, but no numbers or values."""
+    """Base of all requests. Its repr shows how many rows and columns it names, but no numbers or values.
+
+    Requests of one kind are equal where their arguments say the same; they are not hashable.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(same(value, vars(other)[name]) for name, value in vars(self).items())
 
     def __repr__(self) -> str:
         shown = (f"{name}={_size(value)}" for name, value in vars(self).items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
@@ -15,6 +15,17 @@ from .losses import get_loss
 from .problem import as_block, as_objective
 
 __all__ = ["AnchoredStatistics"]
+
+TALLIES = (  # in the order of files
+    "value",
+    "rows",
+    "weight",
+    "largest_norm",
+    "gradient_rounding",
+    "gradient_norm",
+    "hessian_rounding",
+    "edits",
+)
 
 
 @documented
@@ -37,6 +48,9 @@ class AnchoredStatistics:
     -----
     Statistics cannot tell whether a row that is subtracted was ever part of them, unless the Hessian would
     lose its positive definiteness. Several threads must not use them at once.
+
+    They can be copied and pickled, so that shards may be summed by other processes: what is pickled are the
+    sums, and bounds rounded up to powers of two, as in files of an Unlearner.
 
     Examples
     --------
@@ -74,6 +88,32 @@ class AnchoredStatistics:
                 _core.largest_norm(X),
             )
         )
+
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))  # the core's statistics are replaced and never changed
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = self._statistics.round_up()
+        return {
+            "theta": kept.anchor.theta,
+            "hessian": kept.anchor.hessian,
+            "gradient": kept.at.gradient,
+            "loss": kept.loss,
+            "penalty": kept.penalty,
+            "fit_intercept": kept.fit_intercept,
+            "tallies": [getattr(kept.tallies, name) for name in TALLIES],
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        sums = {**state, "tallies": _core.Tallies(*state["tallies"])}
+        self._columns = state["theta"].size - state["fit_intercept"]
+        self._loss = get_loss(state["loss"])
+        self._set(_core.AnchoredStatistics.restore(**sums))
 
     def _set(self, statistics: _core.AnchoredStatistics) -> None:
         self._statistics = statistics

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
-from threading import RLock
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._arrays import Float
-from ._numbers import as_number, power_of_two_above
+from ._numbers import as_flag, as_number
 from .atomic import assign_all
+from .described import Described
 from .engine.attached import Attached
 from .engine.detached import Detached
+from .engine.entry import OnEntry
 from .engine.fitted import Fitted, polished
 from .engine.state import Hessian, How, Method
 from .files.saved import Saved, naming, read, write
@@ -34,12 +35,12 @@ from .release import (
 )
 from .requests import Request, as_requests
 from .update import Update
-from .verb import Verb
+from .verb import TakesTurns
 
 __all__ = ["Unlearner", "Update"]
 
 
-class Unlearner:
+class Unlearner(Described, TakesTurns):
     """Corrects a fitted linear model for what its data should not have held.
 
     Parameters
@@ -70,6 +71,8 @@ class Unlearner:
     on_exhausted : {"settle", "retrain", "raise"}
         What a request does whose residual is above that budget: iterate to the tolerance, with the same
         noise; train anew with fresh noise; or raise CertificateError.
+    refit : bool, default=False
+        Whether the model is to be trained on these data, however far it is from their minimum.
 
     Attributes
     ----------
@@ -77,13 +80,17 @@ class Unlearner:
     residual_on_entry : float
         Norm of the gradient of the model as it came; once a request was granted, the next power of two, as
         its digits may be those of what has left.
+    distance_on_entry : float or None
+        How far from the minimum on the data the model came, in standard errors (E41), likewise; 0 where it
+        was within `tolerance`, None where the file of an earlier version does not say.
     tolerance, theta_bound : float
-        All four are read-only.
+        All five are read-only.
 
     Raises
     ------
     NotFittedError, TypeError, ValueError
-        A model or data that are not accepted; nothing is changed.
+        A model or data that are not accepted; nothing is changed. NotFittedToThisData, a ValueError, where
+        the model is too far from the minimum on these data to have been fitted to them.
 
     See Also
     --------
@@ -118,12 +125,13 @@ class Unlearner:
         epsilon: float | None = None,
         delta: float | None = None,
         on_exhausted: OnExhausted = "settle",
+        refit: bool = False,
     ) -> None:
         problem = problem_of(model).with_noise(noise_of(model))
         tolerance, bound = as_number(tolerance, "tolerance"), check_theta_bound(theta_bound)
         budget = Budget.promised(epsilon, delta, on_exhausted, problem.noise) or NoBudget()
-        column_index = bool(column_index)
-        engine, entry = polished(model, problem, X, y, sample_weight, tolerance, column_index)
+        column_index, refit = as_flag(column_index, "column_index"), as_flag(refit, "refit")
+        engine, entry = polished(model, problem, X, y, sample_weight, tolerance, column_index, refit)
         budget.begin(engine)
         self._assemble(Fitted(model, engine), budget, bound, entry, column_index)
         self._fitted.write(engine.state.residual)
@@ -133,45 +141,16 @@ class Unlearner:
         fitted: Fitted,
         budget: Budget | NoBudget,
         theta_bound: float,
-        residual_on_entry: float,
+        on_entry: OnEntry,
         column_index: bool,
     ) -> None:
         """All that an Unlearner is, however it came to be."""
         self._fitted = fitted
         self._budget = budget
         self._theta_bound = theta_bound
-        self._residual_on_entry = residual_on_entry
+        self._on_entry = on_entry
         self._column_index = column_index
-        self._lock, self._verb = RLock(), Verb()
-
-    # --- what was chosen at construction, and stays: certificates rest on it
-
-    @property
-    def model(self) -> Any:
-        """The object that was passed in."""
-        return self._fitted.model
-
-    @property
-    def tolerance(self) -> float:
-        """What the norm of the gradient is at most after a request, on the sum scale."""
-        return self._fitted.engine.tolerance
-
-    @property
-    def theta_bound(self) -> float:
-        """What no released coefficient exceeds."""
-        return self._theta_bound
-
-    @property
-    def residual_on_entry(self) -> float:
-        """Norm of the gradient of the model as it came, or the next power of two; see the class."""
-        entry = self._residual_on_entry
-        return power_of_two_above(entry) if self._fitted.engine.data.changed else entry
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError(
-            "an Unlearner is neither copied nor pickled, as two of them would change one model: save() it to "
-            "a file, and Unlearner.load() a second one from there"
-        )
+        self._begin_turns()
 
     # --- requests
 
@@ -315,11 +294,6 @@ class Unlearner:
 
     # --- without the rows
 
-    @property
-    def attached(self) -> bool:
-        """Whether the rows are here; after :meth:`detach` only statistics are."""
-        return self._fitted.engine.attached
-
     def detach(self) -> Self:
         """Drops the rows, and keeps the sums over them that further requests need (E8).
 
@@ -351,8 +325,8 @@ class Unlearner:
             engine = self._fitted.engine
             if isinstance(engine, Detached):
                 raise ValueError("this Unlearner is detached already")
-            left, entry = engine.detached(self._budget), self.residual_on_entry
-            assign_all([(self._fitted, "engine", left), (self, "_residual_on_entry", entry)])
+            left, entry = engine.detached(self._budget), self._told()
+            assign_all([(self._fitted, "engine", left), (self, "_on_entry", entry)])
         return self
 
     def attach(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -428,12 +402,14 @@ class Unlearner:
             If the file cannot be written, or `path` is a folder, a FIFO or a device.
         """
         path = os.fspath(path)  # which is the caller's code
+        rows, noise = as_flag(include_rows, "include_rows"), as_flag(include_noise, "include_noise")
         with self._lock, self._verb:
             self._fitted.check()
-            engine = self._fitted.rows() if include_rows else self._fitted.engine
-            public = self.residual_on_entry, self._column_index, self._theta_bound
-            secret = {"include_rows": include_rows, "include_noise": include_noise}
-            write(path, Saved.of(engine, self.model, self._budget.told(engine), *public, **secret))
+            engine = self._fitted.rows() if rows else self._fitted.engine
+            public = self._told(), self._column_index, self._theta_bound
+            told = self._budget.told(engine)
+            saved = Saved.of(engine, self.model, told, *public, include_rows=rows, include_noise=noise)
+            write(path, saved)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -465,7 +441,7 @@ class Unlearner:
         saved, un = read(path), cls.__new__(cls)
         with naming(path):
             fitted = Fitted(saved.model(), saved.engine())
-            entry, index = saved.residual_on_entry, saved.column_index
+            entry, index = saved.on_entry, saved.column_index
             un._assemble(fitted, saved.budget or NoBudget(), saved.theta_bound, entry, index)
             fitted.write(saved.residual, saved.names if saved.named else None, saved.theta)
         return un
@@ -534,4 +510,4 @@ class Unlearner:
         with self._lock, self._verb:
             self._fitted.engine.data.rollback()
             kept = self._fitted.engine.data.kept
-        return np.flatnonzero(kept) if indices else kept.copy()
+        return np.flatnonzero(kept) if as_flag(indices, "indices") else kept.copy()

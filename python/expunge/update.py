@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ._arrays import Float
+from ._html import table
 from ._numbers import power_of_two_above
 from .engine.state import Outcome, Staged
 from .receipts import Record, issue
@@ -84,13 +85,18 @@ class Update:
     seconds: float = 0.0
     _record: ClassVar[tuple[Any, ...] | None] = None  # a Record; no field, which repr and asdict would show
 
-    def __repr__(self) -> str:
-        shown = {
+    def _shown(self) -> dict[str, Any]:
+        return {
             field.name: f"{value:.3g}" if isinstance(value, float) else value
             for field in fields(self)
             if not isinstance(value := getattr(self, field.name), np.ndarray | None)
         }
-        return f"Update({', '.join(f'{name}={value}' for name, value in shown.items())})"
+
+    def __repr__(self) -> str:
+        return f"Update({', '.join(f'{name}={value}' for name, value in self._shown().items())})"
+
+    def _repr_html_(self) -> str:
+        return table("Update", self._shown())
 
     def __copy__(self) -> Self:
         return self

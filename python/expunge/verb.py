@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from inspect import currentframe
 from pathlib import Path
+from threading import RLock
 from typing import Any
+from weakref import WeakSet
 
 VERBS = frozenset(
     ("apply", "release", "detach", "attach", "save", "residual", "retrain", "corrected_data", "get_support")
@@ -41,3 +44,27 @@ class Verb:
                 verbs += getattr(frame.f_locals.get("self"), "_verb", None) is self
             frame = frame.f_back
         return verbs > 1
+
+
+class TakesTurns:
+    """What has a lock and a :class:`Verb`, both new in a forked child.
+
+    There nobody would let go of a lock that another thread of the parent held. What that thread had begun is
+    undone by the next call, as after an interrupt.
+    """
+
+    def _begin_turns(self) -> None:
+        self._lock, self._verb = RLock(), Verb()
+        _TAKERS.add(self)
+
+
+_TAKERS: WeakSet[TakesTurns] = WeakSet()
+
+
+def _begin_anew() -> None:
+    for taker in list(_TAKERS):
+        taker._begin_turns()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

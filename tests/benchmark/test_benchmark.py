@@ -219,7 +219,7 @@ def test_without_threadpoolctl_the_header_says_that_threads_are_not_limited(monk
     without(monkeypatch, "threadpoolctl")
     assert command.main(["bench", "--filter", SMALL, "--seconds", "1e-9", "--json", "-"]) == 0
     out, err = capsys.readouterr()
-    assert 'BLAS threads not limited: pip install "expunge[bench]"' in err
+    assert "BLAS threads not limited: pip install threadpoolctl" in err
     machine = json.loads(out)["machine"]
     assert machine["threadpoolctl"] is None
     assert [blas["threads"] for blas in machine["blas"]] == [None, None]  # NumPy's and SciPy's
@@ -377,7 +377,7 @@ def test_bad_arguments_are_answered_before_anything_runs(
 
 def test_a_plot_without_matplotlib_names_the_extra(tmp_path, monkeypatch, nothing_runs):
     without(monkeypatch, "matplotlib")
-    with pytest.raises(SystemExit, match=re.escape('a plot needs matplotlib: pip install "expunge[bench]"')):
+    with pytest.raises(SystemExit, match="a plot needs matplotlib: pip install matplotlib"):
         command.main(["bench", "--plot", str(tmp_path / "bench.png")])
     assert list(tmp_path.iterdir()) == []
 

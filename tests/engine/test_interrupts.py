@@ -329,7 +329,7 @@ def test_interrupts_at_random_instants_leave_all_as_before_or_after(loss, form):
 # What stays
 
 
-CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry")  # one thing, from construction
+CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry", "distance_on_entry")  # for ever
 
 
 @pytest.mark.parametrize("name", CONSTANT)

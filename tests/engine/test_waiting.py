@@ -41,7 +41,7 @@ WAITING = {
     ),
     "detach": lambda un: inside(un.detach()).held.counts.tolist(),
 }
-CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry")  # one thing, from construction
+CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry", "distance_on_entry")  # for ever
 
 
 def test_every_public_name_is_among_those_that_these_tests_know():

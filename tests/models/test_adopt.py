@@ -449,10 +449,14 @@ def refused():
             TypeError,
             r"Pipeline .* pass its last step, model\[-1\], and the transformed X",
         ),
-        "logistic CV": (linear_model.LogisticRegressionCV(Cs=2), TypeError, "LogisticRegressionCV chose C"),
+        "logistic CV": (
+            linear_model.LogisticRegressionCV(Cs=2),
+            TypeError,
+            "RegressionCV .* chose C",
+        ),
     }
     for name in ("RidgeCV", "RidgeClassifier", "SGDClassifier", "Lasso", "LinearRegression", "Perceptron"):
-        models[name] = (getattr(linear_model, name)(), TypeError, f"{name} is not supported: pass a fitted")
+        models[name] = (getattr(linear_model, name)(), TypeError, f"{name} is not supported: .*(pass|fit) ")
     l1 = "an l1 or elastic-net penalty is not differentiable: refit with the l2 penalty"
     if linear_model.LogisticRegression().get_params().get("penalty", "deprecated") == "deprecated":
         models["l1"] = (Logistic(l1_ratio=1.0, solver="saga"), ValueError, l1)

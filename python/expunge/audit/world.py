@@ -45,12 +45,12 @@ Release = Callable[[Unlearner, int], Any]  # gives a model whose noise comes fro
 
 
 def extra(module: str) -> Any:
-    """A package of `expunge[audit]`, or ImportError that names it."""
+    """A package that this one does without elsewhere, or ImportError that names it."""
     try:
         return import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
-        raise ImportError(f"this needs {name}: pip install expunge[audit]", name=name) from error
+        raise ImportError(f"this needs {name}: pip install {name}", name=name) from error
 
 
 # --- the corrected data, in NumPy alone

@@ -113,7 +113,7 @@ def require_plot(path: Path) -> None:
         backend = import_module("matplotlib.backends.backend_agg")
         figure = import_module("matplotlib.figure").Figure()
     except ImportError:
-        raise ImportError('a plot needs matplotlib: pip install "expunge[bench]"') from None
+        raise ImportError("a plot needs matplotlib: pip install matplotlib") from None
     known = backend.FigureCanvasAgg(figure).get_supported_filetypes()
     if path.suffix.removeprefix(".").lower() not in known:
         raise ValueError(f"{path}: matplotlib draws files that end in {', '.join(sorted(known))}")

@@ -178,7 +178,7 @@ def header(machine: dict[str, Any]) -> list[str]:
     if None in threads:
         limit = "BLAS threads not limited"
         if machine["threadpoolctl"] is None:
-            limit += ': pip install "expunge[bench]" brings threadpoolctl, which does it'
+            limit += ": pip install threadpoolctl, which does it"
     else:
         limit = _count(max(threads))
     coretype = machine["openblas_coretype"]  # kernels that the user chose, in place of OpenBLAS

@@ -83,6 +83,10 @@ def read_csv(path: Path, target: str) -> Table:
             lines = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     except OSError as error:
         raise SystemExit(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"{path} is not UTF-8 (byte {error.start}): save it in that encoding") from None
+    except csv.Error as error:
+        raise SystemExit(f"{path} is no CSV: {error}") from None
     if not lines:
         raise SystemExit(f"{path} is empty: a header and rows are needed")
     header, *rows = lines

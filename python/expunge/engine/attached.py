@@ -23,10 +23,11 @@ from ..updates import gram_norm_bound
 from .by_value import DetachedData
 from .data import CorrectedData, Touched
 from .detached import Detached
+from .entry import Judge, OnEntry, check_belong, distance
 from .methods import BY_NAME
 from .products import Products
 from .shift import same_shift
-from .solver import MAX_ITER, choose_block, in_low_dimension, minimize, serves_in_dual
+from .solver import MAX_ITER, check_converged, choose_block, in_low_dimension, serves_in_dual
 from .state import Effort, GramBound, How, Outcome, Staged, State, without_curvature
 from .verified import verified
 
@@ -89,13 +90,21 @@ class Attached:
         attached.state = _measured(engine.state, statistics.anchor.theta, at, floor)
         return attached
 
-    def begin_at(self, theta: Float) -> float:
-        """Iterates from theta to the tolerance and anchors statistics; returns the residual before."""
+    def begin_at(self, theta: Float, judge: Judge | None) -> OnEntry:
+        """Iterates from theta to the tolerance and anchors statistics there; how far away theta was.
+
+        `judge` may refuse theta for that, before anything else is said of the data.
+        """
         objective = self.objective()
         block, at = self.block(objective, theta.size), objective.evaluate(theta)
-        minimum = self.minimize(objective, theta, at, None, block)
+        minimum = self._descend(objective, theta, at, None, block)
+        rows = self.data.register.weighted_rows
+        entry = OnEntry(at.residual, distance(objective, theta, minimum, rows))
+        if judge is not None:
+            judge(objective, theta, entry)
+        check_converged(minimum, self.tolerance)
         self.state = self._anchored_at(objective, minimum, block)
-        return at.residual
+        return entry
 
     def _anchored_at(self, objective: _core.Objective, minimum: _core.Minimum, block: int | None) -> State:
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
@@ -149,6 +158,20 @@ class Attached:
         X, y, s = data.current()
         return self.problem.objective([(X, y, s)], data.kept, shift=data.surviving_shift())
 
+    def _descend(
+        self,
+        objective: _core.Objective,
+        theta: Float,
+        start: _core.Evaluation,
+        anchor: _core.Anchor | None,
+        block: int | None,
+        move: bool = False,
+    ) -> _core.Minimum:
+        if self._in_dual() and (move or not start.residual <= self.tolerance):
+            whole, zero = self._objective_in_one_piece(), np.zeros_like(theta)
+            return _core.minimize(whole, zero, self.tolerance, MAX_ITER, block=block, dual=True)
+        return _core.minimize(objective, theta, self.tolerance, MAX_ITER, anchor, start, block)
+
     def minimize(
         self,
         objective: _core.Objective,
@@ -163,12 +186,8 @@ class Attached:
 
         `move`: theta may not stay where it is, even if the tolerance is met there.
         """
-        if self._in_dual() and (move or not start.residual <= self.tolerance):
-            whole, zero = self._objective_in_one_piece(), np.zeros_like(theta)
-            return minimize(whole, zero, self.tolerance, MAX_ITER, block=block, dual=True)
-        minimum = minimize(
-            objective, theta, self.tolerance, MAX_ITER, anchor=anchor, start=start, block=block
-        )
+        minimum = self._descend(objective, theta, start, anchor, block, move)
+        check_converged(minimum, self.tolerance)
         if move and minimum.iterations == 0:
             lower = _core.minimize(objective, theta, 0.0, MAX_ITER, anchor, start, block)
             minimum = min(lower, minimum, key=lambda found: found.residual)
@@ -529,35 +548,6 @@ class Attached:
         if problem is not self.problem:
             changes.append((self, "problem", problem))
         changes.extend(self.data.committed())
-
-
-def check_belong(
-    engine: Attached, counts: NDArray[np.int64], statistics: _core.AnchoredStatistics
-) -> tuple[_core.Evaluation, float]:
-    """J at the anchor and its floor; raises unless these are the rows that the statistics are of."""
-    check_counts(engine, counts)
-    objective, theta = engine.objective(), statistics.anchor.theta
-    at, floor = objective.evaluate(theta), objective.rounding_floor(theta)
-    difference = np.linalg.norm(at.gradient - statistics.at.gradient)
-    explained = statistics.gradient_error + floor
-    if not difference <= explained < np.inf:
-        raise ValueError(
-            "the gradient of these rows at the anchor differs from the statistics by "
-            f"{difference:.3g}, of which rounding explains {explained:.3g}: pass the current rows, after "
-            "all corrections, in the values and weights that went in"
-        )
-    return without_curvature(at), floor
-
-
-def check_counts(engine: Attached, counts: NDArray[np.int64]) -> None:
-    """Raises unless there are as many rows, of either class."""
-    data = engine.data
-    if not np.array_equal(data.counts, counts):
-        found, expected = (c.tolist() if data.classes else int(c.sum()) for c in (data.counts, counts))
-        raise ValueError(
-            f"X has {found} rows of positive weight{' by class' if data.classes else ''}, the statistics "
-            f"{expected}: pass the current rows, after all corrections"
-        )
 
 
 def _measured(state: State, theta: Float, at: _core.Evaluation, floor: float) -> State:

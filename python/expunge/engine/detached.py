@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from typing import Self
 
 import numpy as np
 
@@ -143,6 +144,10 @@ class Detached:
         raise RowsRequired("training reads the rows, and this Unlearner is detached: attach them first")
 
     # --- for other engines and files
+
+    def as_now(self) -> Self:
+        """The engine itself: what its shift was chosen from is not there any more."""
+        return self
 
     def statistics(self) -> _core.AnchoredStatistics:
         """The statistics, as sums alone.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +16,7 @@ from .._arrays import Float
 from ..atomic import assign_all
 from ..errors import RowsRequired
 from ..models import LogisticRegression, Ridge
-from ..models.adopt import estimator_for, rows_of
+from ..models.adopt import estimator_for, parameters_of, rows_of
 from ..models.base import fitted_attributes, set_theta, theta_of
 from ..problem import Problem
 from ..receipts import versions
@@ -23,7 +25,8 @@ from ..requests import Request
 from ..update import Update
 from .attached import Attached
 from .detached import Detached
-from .solver import MAX_ITER, check_solver
+from .entry import OnEntry, check_fitted
+from .solver import check_solver
 from .state import How, State
 
 
@@ -39,6 +42,9 @@ class Fitted:
     def __init__(self, model: Any, engine: Attached | Detached) -> None:
         self.model = model
         self.engine = engine
+        self._names = parameters_of(model)
+        self._read = attrgetter(*self._names)
+        self._parameters = self._read(model)  # on which the objective rests
         self._published: Any = None  # a model of ours is as it was written while this is what it is fitted to
         self._theta: Float = self._over_x(engine.state.theta)  # of the model, as it was written
 
@@ -64,11 +70,23 @@ class Fitted:
     def check(self) -> None:
         """Raises if others changed the model; first undoes a request whose undoing was interrupted."""
         self.engine.data.rollback()
+        if self._read(self.model) != self._parameters:
+            self._refuse_parameters()
         published = self._published
         if published is not None and getattr(self.model, "_fitted", None) is published:
             return
         if not np.array_equal(theta_of(self.model), self._theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
+
+    def _refuse_parameters(self) -> NoReturn:
+        known = zip(self._names, self._parameters, self._read(self.model), strict=True)
+        changed = [(name, old, new) for name, old, new in known if old != new]
+        told = ", ".join(f"{name} from {old!r} to {new!r}" for name, old, new in changed)
+        back = ", ".join(f"{name}={old!r}" for name, old, _ in changed)
+        raise ValueError(
+            f"{told} was changed on the model since this Unlearner was made, and coef_ is of the old one: "
+            f"model.set_params({back}) sets it back; or fit the model again and make a new Unlearner"
+        )
 
     def apply(self, requests: Sequence[Request], how: How, budget: Budget | NoBudget) -> Update:
         """Data, statistics and model become those of the corrected data; where that fails, all stays."""
@@ -133,11 +151,13 @@ class Fitted:
 
     def fresh(self) -> Ridge | LogisticRegression:
         """An estimator of ours for the same objective, not fitted."""
-        engine = self.engine
+        engine, most = self.engine, Ridge().max_iter
+        if isinstance(self.model, Ridge | LogisticRegression):
+            most = max(most, self.model.max_iter)
         return estimator_for(
             engine.problem,
             tol=engine.tolerance,
-            max_iter=MAX_ITER,
+            max_iter=most,
             solver=engine.solver,
             memory_limit=engine.memory_limit,
         )
@@ -159,10 +179,12 @@ def polished(
     sample_weight: ArrayLike | None,
     tolerance: float,
     column_index: bool,
-) -> tuple[Attached, float]:
-    """The engine of a fitted model and its data, and the residual that the model came with.
+    refit: bool,
+) -> tuple[Attached, OnEntry]:
+    """The engine of a fitted model and its data, and how far from their minimum the model came.
 
-    The engine's theta meets the tolerance; the model is not written to.
+    The engine's theta meets the tolerance; the model is not written to. Unless to `refit` it was asked for,
+    NotFittedToThisData where that is too far.
     """
     ours = isinstance(model, Ridge | LogisticRegression)
     solver = getattr(model, "solver", "auto") if ours else "auto"
@@ -174,4 +196,5 @@ def polished(
     names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].size
     data = rows_of(X, y, sample_weight, problem, width, names, column_index)
     engine = Attached(problem, data, tolerance, solver, memory_limit)
-    return engine, engine.begin_at(problem.moved(theta, None, data.surviving_shift()))
+    theta = problem.moved(theta, None, data.surviving_shift())
+    return engine, engine.begin_at(theta, None if refit else partial(check_fitted, model))

@@ -36,7 +36,6 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .. import _core
-from .._arrays import Float
 from ..errors import ConvergenceError
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
@@ -59,6 +58,7 @@ SMALL_BLOCK, LARGE_BLOCK = 512, 1536  # coordinates that solver="cg" factors: fo
 LEAST_BLOCK, ROWS_PER_COORDINATE = 64, 16  # few rows do not make a large block worth its Gram matrix
 ENTRIES_PER_PARAMETER = 40  # a vector of p numbers is then at most a fortieth of a pass
 COPIES = 6  # of the Hessian while a request is applied: kept, edited and new, each with its factor
+FAR_FROM_1 = 30.0  # an entry of a long row, on average: standardised columns stay below
 DUAL_COPIES = 2  # of the matrix in the dual: the matrix and its factor
 
 
@@ -137,34 +137,31 @@ def _by_condition(n: int, p: int) -> float:
     return PASSES_BY_CONDITION * (1.0 + r) / max(1.0 - r, 1e-9)
 
 
-def minimize(
-    objective: _core.Objective,
-    theta: Float,
-    tol: float,
-    max_iter: int,
-    *,
-    anchor: _core.Anchor | None = None,
-    start: _core.Evaluation | None = None,
-    block: int | None = None,
-    dual: bool = False,
-) -> _core.Minimum:
-    """Minimises in the core (E11), and checks the result by :func:`check_converged`."""
-    minimum = _core.minimize(objective, theta, tol, max_iter, anchor, start, block, dual)
-    check_converged(minimum, tol)
-    return minimum
+def check_converged(minimum: _core.Minimum, tol: float, max_iter: int | None = None) -> None:
+    """Raises ConvergenceError above both tolerance and floor; warns where the floor rules (E19).
 
-
-def check_converged(minimum: _core.Minimum, tol: float) -> None:
-    """Raises ConvergenceError above both tolerance and floor; warns where the floor rules (E19)."""
+    `max_iter`: of an estimator, whose parameter it is, as is `tol`; an Unlearner's is `tolerance`.
+    """
+    name = "tolerance" if max_iter is None else "tol"
+    scale = "scale the columns of X to a size near 1"
     if not minimum.residual <= max(tol, minimum.floor) or not np.isfinite(minimum.residual):
+        if not np.isfinite(minimum.residual):
+            advice = f"the numbers leave the range of floating point, {scale}"
+        elif max_iter is not None and minimum.iterations >= max_iter:
+            advice = "raise max_iter"
+        else:
+            advice = f"the Hessian is nearly singular, raise alpha or {scale}"
         raise ConvergenceError(
             f"residual {minimum.residual:.3g} is above the tolerance {tol:.3g} after {minimum.iterations} "
-            "iterations: raise max_iter or alpha, or scale the columns of X"
+            f"iterations: {advice}"
         )
     if minimum.floor > tol:
+        advice = f"Raise {name} above it"
+        if minimum.largest_norm > FAR_FROM_1 * math.sqrt(minimum.theta.size):
+            advice += f", or {scale}"
         warn(
             f"the tolerance {tol:.3g} lies below the rounding floor {minimum.floor:.3g} of these data: "
-            f"stopped at residual {minimum.residual:.3g}. Raise the tolerance, or scale the columns of X"
+            f"stopped at residual {minimum.residual:.3g}. {advice}"
         )
 
 

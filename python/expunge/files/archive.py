@@ -125,6 +125,8 @@ def write(
         interrupt = error.__context__  # which zipfile, closed between two of its steps, hides in a ValueError
         if isinstance(error, ValueError) and isinstance(interrupt, KeyboardInterrupt):
             raise interrupt from None
+        if isinstance(error, OSError) and error.filename == os.fspath(temporary):  # a name nobody gave
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
     _sync_folder(target.parent)
 

@@ -19,13 +19,14 @@ from scipy import sparse
 from .. import _core
 from .._arrays import Float, as_matrix, as_targets, as_weights
 from .._numbers import as_number, power_of_two_above
-from ..engine.attached import Attached, check_belong, check_counts
+from ..engine.attached import Attached
 from ..engine.by_value import DetachedData
 from ..engine.data import CorrectedData
 from ..engine.detached import Detached
+from ..engine.entry import OnEntry, check_belong, check_counts
 from ..engine.rows import StreamedCsr
 from ..engine.shift import spread
-from ..engine.solver import MAX_ITER, check_solver, quarter_of_memory
+from ..engine.solver import check_solver, quarter_of_memory
 from ..engine.state import Effort, State, without_curvature
 from ..errors import NotPositiveDefiniteError
 from ..losses import get_loss
@@ -35,22 +36,13 @@ from ..models.base import theta_of
 from ..noise import Noise, check_random_state
 from ..problem import Problem
 from ..release import Budget, check_theta_bound
+from ..statistics import TALLIES
 from . import archive
 
-KIND, VERSION = "unlearner", 3  # 2 is the same without a shift
+KIND, VERSION = "unlearner", 3
 READABLE = (1, 2, 3)
 _MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
 _MOST = 2**53  # of whatever is counted
-_TALLIES = (  # of statistics, in the order of "statistics.numbers"
-    "value",
-    "rows",
-    "weight",
-    "largest_norm",
-    "gradient_rounding",
-    "gradient_norm",
-    "hessian_rounding",
-    "edits",
-)
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ class Saved:
     n_iter: int | None
     named: bool  # whether the model has feature_names_in_
     tolerance: float
-    residual_on_entry: float
+    on_entry: OnEntry
     column_index: bool
     kept: NDArray[np.bool_]
     names: list[str] | None
@@ -97,7 +89,7 @@ class Saved:
         engine: Attached | Detached,
         model: Any,
         budget: Budget | None,
-        residual_on_entry: float,
+        on_entry: OnEntry,
         column_index: bool,
         theta_bound: float,
         *,
@@ -108,11 +100,9 @@ class Saved:
 
         ValueError where there is no such file: see :meth:`expunge.Unlearner.save`.
         """
-        if isinstance(engine, Attached):
-            engine = engine.as_now()
+        engine = engine.as_now()
         data, state, problem = engine.data, engine.state, engine.problem
-        shift = data.surviving_shift()
-        rows = None
+        shift, rows = data.surviving_shift(), None
         if include_rows:
             data = data.numbered("save(include_rows=True)")
             rows = (*data.streamed(), data.n_rows)
@@ -125,7 +115,7 @@ class Saved:
             problem=problem,
             parameters={
                 "tol": model.tol if ours else engine.tolerance,
-                "max_iter": model.max_iter if ours else MAX_ITER,
+                "max_iter": (model if ours else Ridge()).max_iter,
                 "solver": engine.solver,
                 "memory_limit": engine.memory_limit,
             },
@@ -135,7 +125,7 @@ class Saved:
             n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
             tolerance=engine.tolerance,
-            residual_on_entry=residual_on_entry,
+            on_entry=on_entry,
             column_index=column_index,
             kept=data.kept,
             names=data.surviving_names(),
@@ -243,7 +233,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "tolerance": as_number(saved.tolerance, "tolerance"),
         "theta": saved.theta,
         "named": saved.named,
-        "residual_on_entry": saved.residual_on_entry,
+        "residual_on_entry": saved.on_entry.residual,
         "column_index": saved.column_index,
         "kept": saved.kept,
         "counts": saved.counts,
@@ -258,6 +248,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["shift"], entries["shift.intercept"] = saved.shift
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
+    if saved.on_entry.distance is not None:
+        entries["distance_on_entry"] = saved.on_entry.distance
     for name in ("residual", "n_iter"):
         if getattr(saved, name) is not None:
             entries[name] = getattr(saved, name)
@@ -269,7 +261,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["statistics.theta"] = statistics.anchor.theta
         entries["statistics.hessian"] = statistics.anchor.hessian
         entries["statistics.gradient"] = statistics.at.gradient
-        entries["statistics.numbers"] = np.array([getattr(statistics.tallies, name) for name in _TALLIES])
+        entries["statistics.numbers"] = np.array([getattr(statistics.tallies, name) for name in TALLIES])
     for name in ("theta", "residual", *(name for name in entries if name.startswith("statistics."))):
         if not np.isfinite(entries.get(name, 0.0)).all():
             raise ValueError(
@@ -277,7 +269,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             )
     if saved.rows is not None:
         entries |= _of_rows(*saved.rows)
-    archive.write(path, KIND, VERSION if saved.shift is not None else 2, entries)
+    archive.write(path, KIND, VERSION, entries)
 
 
 def _promised(saved: Saved) -> dict[str, Any]:
@@ -420,9 +412,9 @@ def _interpreted(entries: _Entries) -> Saved:
     if rows is not None and noise is not None and noise.b is None:
         raise ValueError("noise.b is missing, beside rows")
     residual = entries.optional("residual", "f")
-    on_entry = entries.value("residual_on_entry", "f", finite=False)
-    if on_entry < 0 or (residual is not None and residual < 0):
-        raise ValueError("residual or residual_on_entry is negative")
+    on_entry = _on_entry(entries)
+    if residual is not None and residual < 0:
+        raise ValueError("residual is negative")
     theta = entries.floats("theta", p)
     named = entries.value("named", "b")
     if named and names is None:
@@ -436,7 +428,7 @@ def _interpreted(entries: _Entries) -> Saved:
         n_iter=entries.count("n_iter") if "n_iter" in entries else None,
         named=named,
         tolerance=as_number(entries.value("tolerance", "f"), "tolerance"),
-        residual_on_entry=on_entry,
+        on_entry=on_entry,
         column_index=entries.value("column_index", "b"),
         kept=kept,
         names=names,
@@ -451,6 +443,14 @@ def _interpreted(entries: _Entries) -> Saved:
         theta_bound=100.0 if theta_bound is None else check_theta_bound(theta_bound),  # None: version 1
         budget=_budget(entries, noise),
     )
+
+
+def _on_entry(entries: _Entries) -> OnEntry:
+    residual = entries.value("residual_on_entry", "f", finite=False)
+    distance = entries.optional("distance_on_entry", "f", finite=False)  # None: version 1 or 2
+    if residual < 0 or not (distance is None or distance >= 0):
+        raise ValueError("residual_on_entry or distance_on_entry is negative")
+    return OnEntry(residual, distance)
 
 
 def _model(entries: _Entries) -> tuple[Problem, dict[str, Any]]:
@@ -541,10 +541,10 @@ def _statistics(
     theta = entries.floats("statistics.theta", p)
     hessian = entries.floats("statistics.hessian", p, p)
     gradient = entries.floats("statistics.gradient", p)
-    numbers = entries.floats("statistics.numbers", len(_TALLIES))
+    numbers = entries.floats("statistics.numbers", len(TALLIES))
     if not np.array_equal(hessian, hessian.T):
         raise ValueError("statistics.hessian is not symmetric")
-    tallies = dict(zip(_TALLIES, numbers.tolist(), strict=True))
+    tallies = dict(zip(TALLIES, numbers.tolist(), strict=True))
     may_round_below_0 = ("value", "weight")
     never_below = [value for name, value in tallies.items() if name not in may_round_below_0]
     if min(never_below) < 0 or tallies["rows"] != int(counts.sum()):

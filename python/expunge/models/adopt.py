@@ -12,18 +12,31 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn import linear_model
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import as_matrix, as_weights, frame_names, match_columns
-from .._numbers import as_number
+from .._numbers import as_flag, as_number
 from ..engine.data import CorrectedData, Data
 from ..engine.shift import shift_of
 from ..problem import Problem
+from .instead import instead_of
 from .logistic import LogisticRegression
 from .ridge import Ridge
 
-__all__ = ["estimator_for", "problem_of", "rows_of"]
+__all__ = ["estimator_for", "parameters_of", "problem_of", "rows_of"]
+
+# Parameters that choose the objective, of whichever model has them.
+_CHOOSE = (
+    "alpha",
+    "C",
+    "fit_intercept",
+    "noise",
+    "penalty",
+    "l1_ratio",
+    "class_weight",
+    "multi_class",
+    "positive",
+)
 
 
 def problem_of(model: Any) -> Problem:
@@ -54,15 +67,8 @@ def problem_of(model: Any) -> Problem:
     """
     if isinstance(model, type):
         raise TypeError(f"{model.__name__} is a class: pass a fitted instance")
-    if isinstance(model, Pipeline):
-        raise TypeError(
-            "a Pipeline transforms X before its model: pass its last step, model[-1], and the transformed X, "
-            "model[:-1].transform(X)"
-        )
-    if isinstance(model, linear_model.LogisticRegressionCV):
-        raise TypeError(
-            "LogisticRegressionCV chose C on the data: fit LogisticRegression with its C_ and pass that"
-        )
+    if instead := instead_of(type(model).__mro__):
+        raise TypeError(f"{type(model).__name__} is not supported: {instead}")
     for kind, read in (
         ((Ridge, linear_model.Ridge), _ridge),
         ((LogisticRegression, linear_model.LogisticRegression), _logistic),
@@ -78,6 +84,18 @@ def problem_of(model: Any) -> Problem:
     )
 
 
+def parameters_of(model: Any) -> tuple[str, ...]:
+    """Names of the parameters of a model that choose its objective.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> parameters_of(Ridge())
+    ('alpha', 'fit_intercept', 'positive')
+    """
+    return tuple(name for name in _CHOOSE if hasattr(model, name))
+
+
 def estimator_for(problem: Problem, **parameters: Any) -> Ridge | LogisticRegression:
     """An estimator of ours that minimises it, not fitted; with a classifier's classes."""
     parameters["fit_intercept"] = problem.fit_intercept
@@ -90,6 +108,16 @@ def estimator_for(problem: Problem, **parameters: Any) -> Ridge | LogisticRegres
     return model
 
 
+def _intercept(model: Any) -> bool:
+    fit_intercept = as_flag(model.fit_intercept, "fit_intercept")
+    if not fit_intercept and np.any(model.intercept_):
+        raise ValueError(
+            "fit_intercept=False, but intercept_ is not 0: fit_intercept was changed since the fit. Set it "
+            "back, or fit again"
+        )
+    return fit_intercept
+
+
 def _ridge(model: Any) -> Problem:
     if np.ndim(model.coef_) > 1 and np.shape(model.coef_)[0] != 1:
         raise ValueError("multi-output Ridge is not supported: fit one model for each output")
@@ -98,7 +126,7 @@ def _ridge(model: Any) -> Problem:
     alpha = np.ravel(model.alpha)
     if alpha.size != 1:
         raise ValueError("Ridge with one alpha for each output is not supported: fit one model for each")
-    return Problem("squared", as_number(float(alpha[0]), "alpha", above=0.0), bool(model.fit_intercept), None)
+    return Problem("squared", as_number(float(alpha[0]), "alpha", above=0.0), _intercept(model), None)
 
 
 def _logistic(model: Any) -> Problem:
@@ -108,7 +136,7 @@ def _logistic(model: Any) -> Problem:
         )
     ours = isinstance(model, LogisticRegression)
     alpha = as_number(model.alpha, "alpha", above=0.0) if ours else 1.0 / _C(model)
-    return Problem("logistic", alpha, bool(model.fit_intercept), np.asarray(model.classes_))
+    return Problem("logistic", alpha, _intercept(model), np.asarray(model.classes_))
 
 
 def _C(model: Any) -> float:

@@ -30,7 +30,7 @@ from .._arrays import (
     select_columns,
     with_own_indices,
 )
-from .._numbers import as_number
+from .._numbers import as_flag, as_number
 from ..atomic import assign_all
 from ..engine.shift import shift_of
 from ..engine.solver import (
@@ -178,7 +178,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         problem = Problem(
             self._loss,
             as_number(self.alpha, "alpha", above=0.0),
-            bool(self.fit_intercept),
+            as_flag(self.fit_intercept, "fit_intercept"),
             fresh.classes_ if hasattr(fresh, "classes_") else None,
         )
         problem.check_enough(targets, weights)
@@ -201,7 +201,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         if not math.isfinite(minimum.largest_norm + minimum.residual):
             assert_all_finite(X, input_name="X")  # or squares overflow
         try:
-            check_converged(minimum, tol)
+            check_converged(minimum, tol, int(self.max_iter))
         except ConvergenceError as error:
             warn(str(error))
         fresh.n_iter_ = max(1, minimum.iterations)

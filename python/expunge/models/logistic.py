@@ -17,11 +17,12 @@ from .._arrays import Float, inside
 from .._numbers import as_number
 from ..noise import Noise, check_random_state
 from .base import ON_FIT, _LinearModel
+from .renamed import AsksForAlpha
 
 __all__ = ["LogisticRegression"]
 
 
-class LogisticRegression(ClassifierMixin, _LinearModel):  # type: ignore[misc]
+class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: ignore[misc]
     """Binary logistic regression with an l2 penalty, solved to a stated residual.
 
     Minimises ``sum_i s_i log(1 + exp(-m_i)) + alpha/2 |coef|^2``, m_i the margin of row i (E1): the

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self, get_args
+
+from .._html import table
 
 Mechanism = Literal["output", "rounding", "objective"]
 Against = Literal["retraining", "minimiser"]
@@ -111,6 +113,13 @@ class Certificate:
     def __reduce__(self) -> tuple[Any, ...]:
         public = self.published()
         return _certificate, ({name: getattr(public, name) for name in self.__dataclass_fields__},)
+
+    def _repr_html_(self) -> str:
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
+        told = {name: value for name, value in shown.items() if value is not None}
+        for status in (_CHECKED, _TRUSTED):
+            told[status] = "; ".join(text for text, said in self.assumptions if said == status)
+        return table("Certificate", told | {"outside": "; ".join(self.outside)})
 
     def __str__(self) -> str:
         scale = f"grid {self.grid:.3g}" if self.sigma is None else f"sigma {self.sigma:.3g}"
