@@ -21,11 +21,13 @@ this on real data.
 from . import accounting, audit, certificate, kernels, receipts, reference, updates
 from ._core import build_info
 from .errors import (
+    AlreadyForgotten,
     CertificateError,
     ConvergenceError,
     NotPositiveDefiniteError,
     RowsRequired,
     ToleranceExceeded,
+    UnknownId,
 )
 from .metrics import residual
 from .models import LogisticRegression, Ridge
@@ -38,6 +40,7 @@ __version__ = "0.4.0"
 
 __all__ = [
     "AddRows",
+    "AlreadyForgotten",
     "Budget",
     "Certificate",
     "CertificateError",
@@ -52,6 +55,7 @@ __all__ = [
     "Ridge",
     "RowsRequired",
     "ToleranceExceeded",
+    "UnknownId",
     "Unlearner",
     "Update",
     "accounting",

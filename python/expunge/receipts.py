@@ -80,7 +80,7 @@ def issue(
 ) -> str:
     """The receipt of an update with these fields; see :meth:`expunge.Update.receipt`."""
     if key is not None:
-        _check_key(key)
+        check_key(key)
     if not (note is None or isinstance(note, str)):
         raise TypeError(f"note must be text, got {type(note).__name__}")
     content = {
@@ -156,7 +156,7 @@ def state_hash(model: Any, key: bytes | None = None) -> str:
     True
     """
     if key is not None:
-        _check_key(key)
+        check_key(key)
     return _state(problem_of(model).described, theta_of(model), key)
 
 
@@ -188,7 +188,7 @@ def verify(receipt: str, key: bytes) -> dict[str, Any]:
     >>> ex.receipts.verify(receipt, key)["requests"][0]["rows"]
     1
     """
-    _check_key(key)
+    check_key(key)
     content = _parsed(receipt)
     seal = content.pop("hmac", None)
     if seal is None:
@@ -306,7 +306,7 @@ def _plain(certificate: Certificate) -> Any:
         raise type(error)(f"certificate.as_dict() does not go into JSON: {error}") from None
 
 
-def _check_key(key: bytes) -> None:
+def check_key(key: bytes) -> None:
     if not isinstance(key, bytes):
         raise TypeError(
             f"key must be bytes, got {type(key).__name__}: secrets.token_bytes(32) makes one, and "

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .._arrays import Float
 from ..atomic import assign_all
@@ -17,7 +17,7 @@ from ..models import LogisticRegression, Ridge
 from ..models.adopt import estimator_for, rows_of
 from ..models.base import fitted_attributes, set_theta, theta_of
 from ..problem import Problem
-from ..receipts import versions
+from ..receipts import check_key, versions
 from ..release import Budget, Certificate, NoBudget
 from ..requests import Request
 from ..update import Update
@@ -78,6 +78,7 @@ class Fitted:
         except BaseException:
             engine.data.rollback()
             raise
+        engine.data.forget()
         return update
 
     def _publish(self, state: State, problem: Problem, *, revoked: bool) -> None:
@@ -101,11 +102,14 @@ class Fitted:
             )
         return self.engine
 
-    def current(self) -> tuple[Any, NDArray[Any], Float | None]:
-        """Copies of the current rows, targets in the user's form."""
+    def current(self, *, rows: bool = False, ids: bool = False, as_frame: bool = False) -> tuple[Any, ...]:
+        """Copies of the current rows, targets in the user's form; see :meth:`Unlearner.corrected_data`."""
         engine = self.rows()
-        X, y, s = engine.data.current()
-        return X, engine.problem.decode(y), s
+        data, (X, y, s) = engine.data, engine.data.current()
+        if as_frame:
+            X = data.as_frame(X)
+        more = [*([data.register.live()] if rows else []), *([data.ids()] if ids else [])]
+        return X, engine.problem.decode(y), s, *more
 
     def names(self) -> list[str] | None:
         """Of the surviving columns, where the model has names."""
@@ -134,16 +138,20 @@ class Fitted:
 def polished(
     model: Any,
     problem: Problem,
+    tolerance: float,
     X: Any,
     y: ArrayLike,
     sample_weight: ArrayLike | None,
-    tolerance: float,
     column_index: bool,
+    ids: Any,
+    key: bytes | None,
 ) -> tuple[Attached, float]:
     """The engine of a fitted model and its data, and the residual that the model came with.
 
     The engine's theta meets the tolerance; the model is not written to.
     """
+    if key is not None:
+        check_key(key)
     ours = isinstance(model, Ridge | LogisticRegression)
     solver = getattr(model, "solver", "auto") if ours else "auto"
     memory_limit = getattr(model, "memory_limit", None)
@@ -152,6 +160,6 @@ def polished(
     if not np.isfinite(theta).all():
         raise ValueError("the model's coefficients contain NaN or infinity: refit it")
     names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].size
-    data = rows_of(X, y, sample_weight, problem, width, names, column_index)
+    data = rows_of(X, y, sample_weight, problem, width, names, column_index, ids, key)
     engine = Attached(problem, data, tolerance, solver, memory_limit)
     return engine, engine.begin_at(theta)
