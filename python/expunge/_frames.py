@@ -73,6 +73,8 @@ def as_frame(X: Any, library: str, columns: Sequence[Any] | None, index: Sequenc
         return import_module(library).DataFrame(X, schema=columns)
     pandas = import_module("pandas")
     make = pandas.DataFrame.sparse.from_spmatrix if sparse.issparse(X) else pandas.DataFrame
+    if index is not None and None in index:
+        index = pandas.Index(index, dtype=object)  # or None would become NaN, and integers floats
     return make(X, index=index, columns=columns)
 
 

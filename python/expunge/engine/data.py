@@ -16,7 +16,7 @@ from ..atomic import Change, assign_all
 from ..errors import AlreadyForgotten
 from ..files.archive import Streamed
 from .overlay import overlay_of
-from .row_names import Missing, RowNames, Selection
+from .row_names import NO_IDS, Missing, RowNames, Selection
 from .rows import (
     StreamedCsr,
     rows_by_column,
@@ -470,6 +470,8 @@ class CorrectedData(Data):
         if self.row_names is not None:
             self._touched.undo.extend(self.row_names.as_is())
             self.row_names.append(y.size, ids, labels, self.register)
+        elif ids is not None:
+            raise ValueError(NO_IDS)
         self._append(self._widened(X))
         self.register.add(y, np.ones(y.size) if s is None else s)
         if s is not None and not self.weighted:

@@ -114,8 +114,7 @@ class SavedNames:
         """ValueError where the digests were made under another key."""
         if key is not None and self.check is not None and Tombstones(key).digest(_CHECK, "") != self.check:
             raise ValueError(
-                "the tombstones in this file were made with another key: pass that one, or none to leave them "
-                "out"
+                "the tombstones in this file were made with another key: pass that, or none to leave them out"
             )
 
 

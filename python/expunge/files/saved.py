@@ -81,7 +81,7 @@ class Saved:
     noise: Noise | None  # of the objective, for the surviving columns; perhaps without its values
     theta_bound: float
     budget: Budget | None
-    row_names: SavedNames = SavedNames()
+    row_names: SavedNames
 
     def all_names(self) -> list[Any] | None:
         """Over all columns that were ever handed over; None for one that is not kept."""
