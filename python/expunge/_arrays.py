@@ -239,7 +239,10 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{what}s must be integers, a boolean mask or a slice, got dtype {array.dtype}")
+        named = "; labels= and ids= take names of rows" if what == "row" else ""
+        raise TypeError(
+            f"{what}s must be integers, a boolean mask or a slice, got dtype {array.dtype}{named}"
+        )
     ordered = np.sort(array)
     if ordered[0] < 0 or ordered[-1] >= size:
         outside = array[(array < 0) | (array >= size)]
