@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -422,7 +422,8 @@ class CorrectedData(Data):
         if self._touched is not NO_REQUEST:
             self.register.rollback()  # which may be done twice
             super().rollback()
-        self.forget()
+        if self.row_names is not None:
+            self.forget()
 
     def forget(self) -> None:
         """Names of rows that left in granted requests are forgotten, also where that was interrupted."""
@@ -439,27 +440,33 @@ class CorrectedData(Data):
 
     def remove(self, rows: Index) -> None:
         """Rows leave: s -> 0."""
-        self._require(rows, self.register.remove)
+        try:
+            self.register.remove(rows)
+        except ValueError as error:
+            raise self._gone(rows, error) from None
         names = self.row_names
         if names is not None:
             self._touched.undo.append((names, "left", names.left))
             names.left = [*names.left, rows]
 
-    def _require(self, rows: Index, edit: Callable[..., None], *values: Any) -> None:
-        """An edit of rows; AlreadyForgotten where some left before."""
-        try:
-            edit(rows, *values)
-        except ValueError as error:
-            gone = rows[self.register.of(rows)[0] < 0].tolist()
-            raise (AlreadyForgotten(gone, "row") if gone else error) from None
+    def _gone(self, rows: Index, error: ValueError) -> ValueError:
+        """What to raise where rows cannot be edited: AlreadyForgotten where some left before."""
+        gone = rows[self.register.of(rows)[0] < 0].tolist()
+        return AlreadyForgotten(gone, "row") if gone else error
 
     def set_targets(self, rows: Index, y: Float) -> None:
         """Targets of rows become y, (m,)."""
-        self._require(rows, self.register.set_targets, y)
+        try:
+            self.register.set_targets(rows, y)
+        except ValueError as error:
+            raise self._gone(rows, error) from None
 
     def set_values(self, rows: Index, columns: Index, values: NDArray[Any]) -> None:
         """Cells of rows x columns become values (m, k), in the dtype of X."""
-        self._require(rows, self.register.require)
+        try:
+            self.register.require(rows)
+        except ValueError as error:
+            raise self._gone(rows, error) from None
         X, _, _ = self.get(rows)
         self._append(with_cells(X, self._position(columns), values))
         self.register.relocate(rows)

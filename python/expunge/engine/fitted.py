@@ -78,7 +78,8 @@ class Fitted:
         except BaseException:
             engine.data.rollback()
             raise
-        engine.data.forget()
+        if engine.data.row_names is not None:
+            engine.data.forget()
         return update
 
     def _publish(self, state: State, problem: Problem, *, revoked: bool) -> None:
