@@ -69,7 +69,19 @@ def state_of(un):
         "noise": inside(un).noise and inside(un).noise.b is not None and bits(inside(un).noise.b),
         "budget": un.budget,
         "entry": (un.residual_on_entry, un.distance_on_entry),
+        "names": names_of(un),
     }
+
+
+def names_of(un):
+    """Ids and labels of the current rows, and whom all know to have left."""
+    names = inside(un).held.row_names
+    if names is None:
+        return None
+    numbers, ids = un.corrected_data(return_rows=True, return_ids=True)[3:]
+    found = [un.rows_of(name).tolist() for name in ids]
+    shown = names.labels.shown(numbers)
+    return numbers.tolist(), ids, found, shown, len(names.left), sorted(names.tombstones.digests)
 
 
 def true_residual(un, data):
@@ -113,7 +125,8 @@ def assert_right(un, data, bound=None):
 def assert_next_bound_holds(un, data, k=0):
     """One more request, whose bound is compared; the data after it."""
     X, y, _ = make_data("logistic", n=8, d=int(data.kept.sum()), seed=k).rows
-    request = ex.AddRows(X[:2], y[:2])
+    ids = None if inside(un).held.row_names is None else ["first", "second"]
+    request = ex.AddRows(X[:2], y[:2], ids=ids)
     data = data.after(request)
     update = un.apply(request, **({} if un.attached else METHODS["corrected"]))
     floor = rounding_floor(un, data)
@@ -210,6 +223,7 @@ class Verb:
     after: Any = None
     refused: type[Exception] | None = None
     every: int = 1  # how many lines apart
+    forgets: bool = False  # names, after the commit; the next call goes on with it
 
 
 DATA = {loss: make_data(loss) for loss in ("squared", "logistic")}
@@ -320,6 +334,56 @@ def look_at_factor(subject):
     return bits(subject.lower), bits(subject.solve(np.arange(float(subject.shape[0]))))
 
 
+PEOPLE = [f"person {row // 2}" for row in range(60)]
+
+
+def with_names():
+    """An Unlearner whose rows have ids, and labels that were asked for."""
+    X, y, _ = DATA["logistic"].rows
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, index=[f"row {row}" for row in range(60)])
+    options = {"ids": PEOPLE, "key": b"a secret of 16 bytes or more", "tolerance": 0.5}
+    un = ex.Unlearner(ex.LogisticRegression(ALPHA).fit(X, y), frame, y, **options)
+    un.apply([ex.RemoveRows(labels=["row 3"]), ex.RemoveRows(ids=["person 4"])])
+    return un
+
+
+def naming_people(*requests, granted=(), refused=None):
+    data = DATA["logistic"].after(ex.RemoveRows([3, 8, 9]))
+    return Verb(
+        with_names,
+        lambda un: un.apply(list(requests)),
+        data=data,
+        after=data if refused else data.after(*granted),
+        refused=refused,
+        every=2,
+        forgets=True,
+    )
+
+
+def verbs_of_people():
+    X, y, _ = make_data("logistic", n=40, d=6, seed=5).rows
+    added = ex.AddRows(X[:2], y[:2], ids=["person 1", "new"])
+    requests = [
+        added,
+        ex.RemoveRows(ids=["person 1", "person 7"]),
+        ex.RemoveRows(labels=["row 20"]),
+        ex.CorrectLabels(ids=["person 11", "new"], labels=[1.0, 0.0]),
+        ex.RemoveRows(ids=["person 4"], missing="ignore"),
+    ]
+    granted = [
+        added,
+        ex.RemoveRows([2, 60, 14, 15, 20]),
+        ex.CorrectLabels([22, 23, 61], [1.0, 1.0, 0.0]),
+    ]
+    again = ex.RemoveRows(ids=["person 7"])
+    return {
+        "names": naming_people(*requests, granted=granted),
+        "names_refused": naming_people(*requests, again, refused=ex.AlreadyForgotten),
+        "drop_tombstones": Verb(with_names, ex.Unlearner.drop_tombstones, forgets=True),
+    }
+
+
 def verbs():
     X, y, _ = DATA["logistic"].rows
     everything = {loss: of_kind(loss, "mixed") for loss in DATA}
@@ -416,7 +480,7 @@ def verbs():
         "append": Verb(factor, lambda held: held.append([*np.ones(6), 99.0]), look_at_factor),
         "delete": Verb(factor, lambda held: held.delete(2), look_at_factor),
     }
-    return cases
+    return cases | verbs_of_people()
 
 
 # Of these, every fourth line in an everyday run.
@@ -440,6 +504,8 @@ SOME = [
     "release_rounded",
     "release_of_objective",
     "load",
+    "names",
+    "names_refused",
 ]
 VERBS = {name: replace(verb, every=4 if name in SOME else 1) for name, verb in verbs().items()}
 

@@ -287,8 +287,9 @@ def test_the_documented_fields_are_those_there_are():
         pytest.skip("docs/ is not beside the tests")
     frame = pandas.DataFrame(np.eye(4) + 1.0, columns=list("abcd"))
     model = ex.Ridge().fit(frame, Y)
-    un = ex.Unlearner(model, frame, Y)
-    updates = [un.apply([ex.CorrectValues([0], ["a"], 0.0), ex.AddRows(frame[:1], Y[:1]), ex.RemoveRows(3)])]
+    un = ex.Unlearner(model, frame, Y, ids=list("wxyz"))
+    added = ex.AddRows(frame[:1], Y[:1], ids=["v"])
+    updates = [un.apply([ex.CorrectValues([0], ["a"], 0.0), added, ex.RemoveRows(3)])]
     updates += [un.detach().apply([ex.Edit(before=(np.eye(4)[1:2] + 1.0, Y[1:2])), ex.RevokeFeatures("b")])]
     found = set()
     for update in updates:

@@ -21,12 +21,14 @@ this on real data.
 from . import accounting, audit, certificate, kernels, receipts, reference, updates
 from ._core import build_info
 from .errors import (
+    AlreadyForgotten,
     CertificateError,
     ConvergenceError,
     NotFittedToThisData,
     NotPositiveDefiniteError,
     RowsRequired,
     ToleranceExceeded,
+    UnknownId,
 )
 from .metrics import residual
 from .models import LogisticRegression, Ridge
@@ -39,6 +41,7 @@ __version__ = "0.4.0"
 
 __all__ = [
     "AddRows",
+    "AlreadyForgotten",
     "Budget",
     "Certificate",
     "CertificateError",
@@ -54,6 +57,7 @@ __all__ = [
     "Ridge",
     "RowsRequired",
     "ToleranceExceeded",
+    "UnknownId",
     "Unlearner",
     "Update",
     "accounting",

@@ -11,6 +11,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_array
 
 from . import _core
+from ._frames import require_no_dates
 from .losses import Loss
 
 Float = NDArray[np.float64]
@@ -41,7 +42,7 @@ def as_matrix(
         if getattr(getattr(X, "dtype", None), "kind", "f") in "mM":
             raise ValueError(f"{name} must hold real numbers, got dtype {X.dtype}")
         X = check_array(
-            inside(X),
+            inside(X, name),
             accept_sparse="csr",
             dtype=_FLOATS,
             ensure_min_samples=0,
@@ -63,14 +64,18 @@ def refuse_lazy(values: Any, name: str) -> None:
         raise TypeError(f"{name} is a {type(values).__name__} and holds no rows yet: pass {name}.collect()")
 
 
-def inside(X: Any) -> Any:
-    """X; for a sparse matrix that will be converted, a copy with checked indices.
+def inside(X: Any, name: str = "X") -> Any:
+    """X, checked before it is converted; for a sparse matrix, a copy with checked indices.
 
-    SciPy trusts them as it converts, and others may write to X at any time. ValueError where they point
-    outside. TypeError for a lazy frame.
+    NumPy would take numbers from behind a mask, and dates for numbers. SciPy trusts indices as it converts,
+    and others may write to X at any time. ValueError for all three, TypeError for a lazy frame.
     """
-    refuse_lazy(X, "X")
-    if not sparse.issparse(X) or _is_plain(X):  # the core checks those
+    if _is_plain(X):  # the core checks the indices of those
+        return X
+    refuse_lazy(X, name)
+    require_unmasked(X, name)
+    require_no_dates(X, name)
+    if not sparse.issparse(X):
         return X
     X = X.copy()
     if X.format in ("csr", "csc", "bsr"):
@@ -87,6 +92,15 @@ def with_own_indices(X: Any) -> Any:
     own = sparse.csr_array((X.data, X.indices.copy(), X.indptr.copy()), shape=X.shape)
     _core.is_canonical(own)  # raises where they point outside
     return own
+
+
+def require_unmasked(values: Any, name: str) -> None:
+    """ValueError where entries are masked out."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} has {np.ma.getmaskarray(values).sum()} entries that are masked out: leave these out, as "
+            f"{name}.compressed() does, or put values in their place, {name}.filled(...)"
+        )
 
 
 def require_finite(values: NDArray[Any], name: str) -> None:
@@ -144,6 +158,7 @@ def as_real(values: Any, name: str) -> Float:
         if flags.c_contiguous and flags.aligned:
             return values
     refuse_lazy(values, name)
+    require_unmasked(values, name)
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "biufO":
@@ -172,6 +187,7 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> Float | None:
     if sample_weight is None:
         return None
     refuse_lazy(sample_weight, "sample_weight")
+    require_unmasked(sample_weight, "sample_weight")
     array = np.asarray(sample_weight)
     if array.ndim == 0:
         array = np.full(n, array)
@@ -216,19 +232,15 @@ def in_order(kernel: Callable[[bool], Result]) -> Result:
         return kernel(True)
 
 
-def holds_names(given: Any) -> bool:
-    """Whether any of these columns is given by name."""
-    if isinstance(given, np.ndarray) and given.dtype.kind in "biuf":
-        return False
-    return any(isinstance(name, str) for name in np.ravel(given))
-
-
 def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray[np.int64]:
     """Positions in [0, size), each once, from an integer, a sequence, a boolean mask or a slice."""
     if isinstance(given, slice):
         return np.arange(*given.indices(size), dtype=np.int64)
     if type(given) is int and 0 <= given < size:  # fast for streams of single rows
         return np.array([given])
+    if type(given) is list and len(given) == 1 and type(given[0]) is int and 0 <= given[0] < size:
+        return np.array(given)
+    require_unmasked(given, f"{what}s")
     array = np.array(given)  # a copy, because receipts are written from it later
     if array.ndim == 0:
         array = array.reshape(1)
@@ -241,7 +253,10 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{what}s must be integers, a boolean mask or a slice, got dtype {array.dtype}")
+        named = "; labels= and ids= take names of rows" if what == "row" else ""
+        raise TypeError(
+            f"{what}s must be integers, a boolean mask or a slice, got dtype {array.dtype}{named}"
+        )
     ordered = np.sort(array)
     if ordered[0] < 0 or ordered[-1] >= size:
         outside = array[(array < 0) | (array >= size)]
@@ -250,32 +265,3 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
     if twice.size:
         raise ValueError(f"{what} {twice[0]} is given more than once")
     return array.astype(np.int64, copy=False)
-
-
-def frame_names(X: Any) -> list[str] | None:
-    """Column names of a pandas or polars frame, if all of them are strings; else None."""
-    if isinstance(X, np.ndarray) or sparse.issparse(X):
-        return None
-    refuse_lazy(X, "X")  # whose columns would be found by running it
-    columns = getattr(X, "columns", None)
-    if columns is None:
-        return None
-    names = list(columns)
-    return names if names and all(isinstance(name, str) for name in names) else None
-
-
-def select_columns(X: Any, names: Sequence[str] | None) -> Any:
-    """The columns `names` of a frame that has these and more; anything else as it is."""
-    given = frame_names(X)
-    if given is None or names is None or len(given) <= len(names) or not set(names) <= set(given):
-        return X
-    return X[list(names)]
-
-
-def match_columns(X: Any, names: Sequence[str] | None) -> Any:
-    """As :func:`select_columns`; a frame that then has other columns, or another order, is an error."""
-    X = select_columns(X, names)
-    given = frame_names(X)
-    if given is not None and names is not None and given != list(names):
-        raise ValueError(f"X has columns {given[:20]}, expected {list(names)[:20]} in this order")
-    return X

@@ -1,14 +1,19 @@
 """What can go wrong besides a wrong argument, which is a ValueError or TypeError."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from numpy.linalg import LinAlgError
 
 __all__ = [
+    "AlreadyForgotten",
     "CertificateError",
     "ConvergenceError",
     "NotFittedToThisData",
     "NotPositiveDefiniteError",
     "RowsRequired",
     "ToleranceExceeded",
+    "UnknownId",
 ]
 
 
@@ -78,3 +83,47 @@ class ToleranceExceeded(RuntimeError):
             "without rows it cannot be made smaller: attach the current rows, set a larger tolerance, or use "
             "method='second_order', which keeps the step whatever its bound"
         )
+
+
+class _WrongIds(ValueError):
+    """A request names rows that are not there; nothing was changed."""
+
+    problem: str
+
+    def __init__(self, ids: Sequence[Any], kind: str = "id") -> None:
+        super().__init__(list(ids), kind)
+        self.ids = list(ids)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        more = f" (and {len(self.ids) - 1} more)" if len(self.ids) > 1 else ""
+        return f"{self.kind} {self.ids[0]!r}{more} {self.problem}, or pass missing='ignore' to pass over it"
+
+
+class UnknownId(_WrongIds):
+    """A request names rows by ids or labels that were never here, or of which nothing is known any more.
+
+    Attributes
+    ----------
+    ids : list
+        All of them.
+    kind : {"id", "label"}
+    """
+
+    problem = (
+        "is not known: no row has it, nor is it known that one had it. Check its spelling and type (a tuple "
+        "is one id: pass several in a list)"
+    )
+
+
+class AlreadyForgotten(_WrongIds):
+    """A request names rows that have left already.
+
+    Attributes
+    ----------
+    ids : list
+        All of them: ids, labels or row numbers.
+    kind : {"id", "label", "row"}
+    """
+
+    problem = "was removed before: it is no longer in the data. Leave it out"

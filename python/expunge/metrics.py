@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import as_matrix, as_weights, match_columns
+from ._arrays import as_matrix, as_weights
+from ._frames import match_columns
 from .models.adopt import problem_of
 from .models.base import noise_of, theta_of
 

@@ -25,7 +25,9 @@ from ._arrays import (
     as_vector,
     as_weights,
     refuse_lazy,
+    require_unmasked,
 )
+from ._frames import is_missing
 from ._numbers import as_flag
 from .losses import Loss, get_loss
 from .noise import Noise
@@ -129,6 +131,7 @@ class Problem:
             if self.classes is None and isinstance(y, float) and isfinite(y):
                 return np.array([float(y)])
         refuse_lazy(y, "y")
+        require_unmasked(y, "y")
         if self.classes is None:
             y = np.asarray(y)
             return as_targets(np.full(n, y) if y.ndim == 0 else _one_column(y), self.row_loss, n)
@@ -137,8 +140,11 @@ class Problem:
             labels = np.full(n, labels)
         if labels.shape != (n,):
             raise ValueError(f"y has shape {labels.shape}, expected ({n},) to match X")
-        first, second = labels == self.classes[0], labels == self.classes[1]
-        unseen = ~(first | second)
+        try:
+            first, second = (np.asarray(labels == label, dtype=bool) for label in self.classes)
+            unseen = ~(first | second)
+        except TypeError:  # pandas.NA is equal to nothing, and not unequal
+            unseen = np.array([is_missing(label) for label in labels])
         if np.any(unseen):
             unknown = labels[unseen][:1].tolist()[0]
             raise ValueError(f"label {unknown!r} is not one of the classes {self.classes.tolist()}")

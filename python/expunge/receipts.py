@@ -1,8 +1,8 @@
 """Receipts: JSON that says what an Update did, and names rows and columns only under the caller's key.
 
 docs/data.md lists the fields. Codes and hashes are SHA-256, or HMAC-SHA256 under the key, of
-``expunge.WHAT:MESSAGE`` with WHAT one of rows, columns, names, state and receipt. So no code can stand for
-another.
+``expunge.WHAT:MESSAGE`` with WHAT one of rows, columns, names, ids, state and receipt. So no code can stand
+for another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
 from math import isfinite
 from operator import index
@@ -24,6 +24,7 @@ import sklearn
 from ._arrays import Float
 from ._core import build_info
 from ._numbers import power_of_two_above
+from .engine.row_names import canonical, names_given
 from .models.adopt import problem_of
 from .models.base import theta_of
 from .requests import Named
@@ -80,7 +81,7 @@ def issue(
 ) -> str:
     """The receipt of an update with these fields; see :meth:`expunge.Update.receipt`."""
     if key is not None:
-        _check_key(key)
+        check_key(key)
     if not (note is None or isinstance(note, str)):
         raise TypeError(f"note must be text, got {type(note).__name__}")
     content = {
@@ -156,7 +157,7 @@ def state_hash(model: Any, key: bytes | None = None) -> str:
     True
     """
     if key is not None:
-        _check_key(key)
+        check_key(key)
     return _state(problem_of(model).described, theta_of(model), key)
 
 
@@ -188,7 +189,7 @@ def verify(receipt: str, key: bytes) -> dict[str, Any]:
     >>> ex.receipts.verify(receipt, key)["requests"][0]["rows"]
     1
     """
-    _check_key(key)
+    check_key(key)
     content = _parsed(receipt)
     seal = content.pop("hmac", None)
     if seal is None:
@@ -201,9 +202,14 @@ def verify(receipt: str, key: bytes) -> dict[str, Any]:
 
 
 def find(
-    receipt: str, key: bytes, *, row: int | None = None, column: int | str | None = None
+    receipt: str,
+    key: bytes,
+    *,
+    row: int | None = None,
+    column: int | str | None = None,
+    id: Hashable | None = None,
 ) -> list[dict[str, Any]]:
-    """The requests of a verified receipt that named this row, this column, or both if both are given.
+    """The requests of a verified receipt that named this row, column and id, as far as these are given.
 
     Parameters
     ----------
@@ -214,6 +220,8 @@ def find(
         The row's number at that time: :meth:`expunge.Unlearner.attach` numbers rows anew.
     column : int or str, optional
         Position or name.
+    id : hashable, optional
+        Of requests that named rows by `ids`, and of rows that were added.
 
     Returns
     -------
@@ -223,7 +231,7 @@ def find(
     Raises
     ------
     ValueError
-        As :func:`verify`; neither row nor column is given; or the receipt cannot tell, because rows that came
+        As :func:`verify`; nothing to find is given; or the receipt cannot tell, because rows that came
         by value have no numbers, and columns of plain arrays no names.
 
     Examples
@@ -251,8 +259,10 @@ def find(
         wanted["names_hmac"] = _code("names", column, key)
     elif column is not None:
         wanted["columns_hmac"] = _code("columns", str(index(column)), key)
+    if id is not None:
+        wanted["ids_hmac"] = _code("ids", canonical(names_given([id], "id")[0]), key)
     if not wanted:
-        raise ValueError("say what to find: row=, column= or both")
+        raise ValueError("say what to find: row=, column= or id=")
     return [
         request
         for request in requests
@@ -269,7 +279,8 @@ def _request(named: Named, key: bytes | None) -> dict[str, Any]:
         if what != "names":  # there are as many as columns
             entry[what] = len(members)
         if key is not None:  # sorted, so that their order tells nothing
-            entry[f"{what}_hmac"] = sorted(_code(what, str(member), key) for member in members)
+            code = canonical if what == "ids" else str
+            entry[f"{what}_hmac"] = sorted(_code(what, code(member), key) for member in members)
     return entry
 
 
@@ -306,7 +317,7 @@ def _plain(certificate: Certificate) -> Any:
         raise type(error)(f"certificate.as_dict() does not go into JSON: {error}") from None
 
 
-def _check_key(key: bytes) -> None:
+def check_key(key: bytes) -> None:
     if not isinstance(key, bytes):
         raise TypeError(
             f"key must be bytes, got {type(key).__name__}: secrets.token_bytes(32) makes one, and "

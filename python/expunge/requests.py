@@ -1,25 +1,36 @@
 """Requests. Each turns the data D into D' (E2); a list of requests is one atomic request.
 
-Rows are a sequence of numbers, a boolean mask, a slice or one number. A row's number is its position in the X
-that was handed to the Unlearner, and added rows continue the count. Columns are positions there, or names. A
-detached Unlearner has no row numbers: requests to it carry rows by value. A request is checked when it is
-applied, before anything changes.
+Rows are named in one of three ways.
+
+- By number: a sequence of integers, a boolean mask, a slice or one integer. A row's number is its position in
+  the X that was handed to the Unlearner, and added rows continue the count. Lists and arrays of integers are
+  always numbers, also those that were made of labels, as ``list(frame.index)`` is.
+- By label, where X was a frame of pandas: an Index selects all rows of each label, a boolean Series those
+  whose labels it is True for, in whatever order it is; `labels` is a list of labels, or one.
+- By id, where the Unlearner was made with `ids`: a list of ids, or one. An id stands for all rows that have
+  it.
+
+Columns are positions in that X, or the labels of a frame. A detached Unlearner has no row numbers: requests
+to it carry rows by value. A request is checked when it is applied, before anything changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from ._arrays import Float, as_matrix, as_real, as_weights, match_columns
+from ._arrays import Float, as_matrix, as_real, as_weights
+from ._frames import index_of, match_columns, require_labels, require_order
 from ._same import same
 from .engine.by_value import DetachedData
 from .engine.data import CorrectedData
+from .engine.row_names import Selection, labels_of, names_given
+from .engine.selection import cells_in_order, rows_in_order
 from .problem import SCALARS
 
 __all__ = ["AddRows", "CorrectLabels", "CorrectValues", "Edit", "RemoveRows", "Request", "RevokeFeatures"]
@@ -27,7 +38,8 @@ __all__ = ["AddRows", "CorrectLabels", "CorrectValues", "Edit", "RemoveRows", "R
 AnyData = CorrectedData | DetachedData
 Encode = Callable[[ArrayLike, int], Float]  # labels and their number -> targets
 # What a request named, for receipts. Of rows that came by value: how many.
-Named = dict[str, NDArray[np.int64] | range | list[str] | int | str]
+Named = dict[str, NDArray[np.int64] | range | list[Any] | int | str]
+_WAYS = ("ids", "labels", "row_labels")  # to name rows, beside numbers
 
 
 class Request:
@@ -44,7 +56,11 @@ class Request:
         return all(same(value, vars(other)[name]) for name, value in vars(self).items())
 
     def __repr__(self) -> str:
-        shown = (f"{name}={_size(value)}" for name, value in vars(self).items())
+        shown = (
+            f"{name}={value if name == 'missing' else _size(value)}"
+            for name, value in vars(self).items()
+            if not (name in _WAYS and value is None) and not (name == "missing" and value == "raise")
+        )
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
@@ -55,14 +71,20 @@ class Request:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class RemoveRows(Request):
     """Rows leave the data.
 
     Parameters
     ----------
-    rows : sequence of int, boolean mask, slice or int
-        Each row at most once, and no row that left before (ValueError).
+    rows : sequence of int, boolean mask, slice, int, or Index or Series of pandas
+        Numbers, each row at most once; an Index or a Series selects by label, where X was a frame.
+    ids, labels : list, or one
+        In place of rows: the ids or labels of rows, as :mod:`expunge.requests` says.
+    missing : {"raise", "ignore"}
+        What to do about rows that are not there: raise :class:`expunge.AlreadyForgotten` where they left
+        before and :class:`expunge.UnknownId` where none is known, or pass over them, so that a request may be
+        repeated.
 
     Examples
     --------
@@ -72,14 +94,33 @@ class RemoveRows(Request):
     1
     """
 
-    rows: Any
+    rows: Any = None
+    ids: Any = field(default=None, kw_only=True)
+    labels: Any = field(default=None, kw_only=True)
+    missing: Literal["raise", "ignore"] = field(default="raise", kw_only=True)
+
+    def __init__(
+        self,
+        rows: Any = None,
+        *,
+        ids: Any = None,
+        labels: Any = None,
+        missing: Literal["raise", "ignore"] = "raise",
+    ) -> None:
+        # one call: that of a dataclass, one for each field, takes 4 % of a stream's time
+        vars(self).update(rows=rows, ids=ids, labels=labels, missing=missing)
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Weights become 0."""
-        data = data.numbered("RemoveRows")
-        rows = data.rows(self.rows)
-        data.remove(rows)
-        return {"kind": "RemoveRows", "rows": rows}
+        data, rows = data.numbered("RemoveRows"), self.rows
+        plain = type(rows) is int or type(rows) is list
+        if plain and self.ids is None and self.labels is None and self.missing == "raise":
+            rows = data.rows(rows)  # a stream of single rows takes this way
+            data.remove(rows)
+            return {"kind": "RemoveRows", "rows": rows}
+        found = data.select(rows, self.ids, self.labels, self.missing)
+        data.remove(found.rows)
+        return {"kind": "RemoveRows", "rows": found.rows, **_ids(self.ids, found)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,9 +129,11 @@ class CorrectLabels(Request):
 
     Parameters
     ----------
-    rows : sequence of int, boolean mask, slice or int
+    rows : sequence of int, boolean mask, slice, int, or Index or Series of pandas
     labels : array (m,) or scalar
-        In the form of the y that the model was fitted to. An unseen class is a ValueError.
+        In the form of the y that the model was fitted to. An unseen class is a ValueError. Where rows are
+        named by ids or labels, one for each of these; a Series of pandas goes by its labels.
+    ids, row_labels, missing : as ids, labels and missing of :class:`RemoveRows`
 
     Examples
     --------
@@ -100,17 +143,24 @@ class CorrectLabels(Request):
     2
     """
 
-    rows: Any
-    labels: Any
+    rows: Any = None
+    labels: Any = None
+    ids: Any = field(default=None, kw_only=True)
+    row_labels: Any = field(default=None, kw_only=True)
+    missing: Literal["raise", "ignore"] = field(default="raise", kw_only=True)
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Targets become the labels."""
-        data = data.numbered("CorrectLabels")
-        rows, labels = data.rows(self.rows), self.labels
-        if not isinstance(labels, SCALARS) and np.shape(labels) == (1,):
-            labels = np.asarray(labels)[0]
-        data.set_targets(rows, encode(labels, rows.size))
-        return {"kind": "CorrectLabels", "rows": rows}
+        data, labels = data.numbered("CorrectLabels"), self.labels
+        if labels is None:
+            raise ValueError("labels are missing: say what the targets of these rows become")
+        found = data.select(self.rows, self.ids, self.row_labels, self.missing)
+        if not isinstance(labels, SCALARS):
+            labels = rows_in_order(found, data.row_names, labels, "labels")
+            if np.shape(labels) == (1,):
+                labels = np.asarray(labels)[0]
+        data.set_targets(found.rows, encode(labels, found.rows.size))
+        return {"kind": "CorrectLabels", "rows": found.rows, **_ids(self.ids, found)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,11 +169,14 @@ class CorrectValues(Request):
 
     Parameters
     ----------
-    rows : sequence of int, boolean mask, slice or int
+    rows : sequence of int, boolean mask, slice, int, or Index or Series of pandas
     columns : sequence of int or str, boolean mask, slice, int or str
+        Positions, or labels of a frame's columns.
     values : array that broadcasts to (m, k), or scalar
         Finite numbers, stored in the dtype of X. A sparse X does not store zeros: a value of 0 removes an
-        entry, another value in place of 0 makes one.
+        entry, another value in place of 0 makes one. Where rows are named by ids or labels, a row of values
+        for each of these. A frame or a Series of pandas goes by its labels.
+    ids, labels, missing : as in :class:`RemoveRows`
 
     Examples
     --------
@@ -133,15 +186,24 @@ class CorrectValues(Request):
     1
     """
 
-    rows: Any
-    columns: Any
-    values: Any
+    rows: Any = None
+    columns: Any = None
+    values: Any = None
+    ids: Any = field(default=None, kw_only=True)
+    labels: Any = field(default=None, kw_only=True)
+    missing: Literal["raise", "ignore"] = field(default="raise", kw_only=True)
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Cells become the values."""
         data = data.numbered("CorrectValues")
-        rows, columns = data.rows(self.rows), data.surviving_columns(self.columns)
-        values = as_real(self.values, "values")
+        if self.columns is None or self.values is None:
+            raise ValueError("columns or values are missing: say which cells of these rows become what")
+        found, columns = (
+            data.select(self.rows, self.ids, self.labels, self.missing),
+            data.surviving_columns(self.columns),
+        )
+        rows, labels = found.rows, data.labels_of(columns)
+        values = as_real(cells_in_order(found, data.row_names, labels, self.values, "values"), "values")
         with np.errstate(over="ignore"):
             stored = values.astype(data.dtype, copy=False)
         shape = (rows.size, columns.size)
@@ -154,7 +216,7 @@ class CorrectValues(Request):
         if not np.isfinite(stored).all():
             raise ValueError(f"values contain NaN, infinity or what overflows {data.dtype}")
         data.set_values(rows, columns, cells)
-        return {"kind": "CorrectValues", "rows": rows, **_columns(data, columns)}
+        return {"kind": "CorrectValues", "rows": rows, **_ids(self.ids, found), **_columns(data, columns)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -164,10 +226,14 @@ class AddRows(Request):
     Parameters
     ----------
     X : (m, d) array, CSR matrix (or other sparse matrix, where the data are sparse) or frame
-        The surviving columns in their original order. A frame may have more columns, which are left out.
+        The surviving columns in their original order. A frame may have more columns, which are left out. A
+        frame of pandas brings the labels of its rows, unless these are a default RangeIndex; a label that
+        a row has already is a ValueError.
     y : (m,) array or scalar
     sample_weight : (m,) array or scalar, optional
         1 by default.
+    ids : (m,) list or array
+        Of the rows: needed where the Unlearner was made with ids.
 
     Examples
     --------
@@ -180,10 +246,17 @@ class AddRows(Request):
     X: Any
     y: Any
     sample_weight: Any = None
+    ids: Any = field(default=None, kw_only=True)
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """New rows get the next row numbers, where rows have numbers."""
-        return {"kind": "AddRows", "rows": data.add(*_rows(data, encode, self.X, self.y, self.sample_weight))}
+        X, y, s = _rows(data, encode, self.X, self.y, self.sample_weight)
+        if self.ids is None:
+            return {"kind": "AddRows", "rows": data.add(X, y, s, None, labels_of(index_of(self.X)))}
+        require_labels(self.ids, index_of(self.X), "ids")
+        ids = names_given(self.ids, "ids", y.size)
+        rows = data.add(X, y, s, ids, labels_of(index_of(self.X)))
+        return {"kind": "AddRows", "rows": rows, "ids": list(dict.fromkeys(ids))}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -193,7 +266,8 @@ class RevokeFeatures(Request):
     Parameters
     ----------
     columns : sequence of int or str, boolean mask, slice, int or str
-        Each column at most once, no column that was revoked before, and not all that remain (ValueError).
+        Positions, or labels of a frame's columns. Each at most once, none that was revoked before, and not
+        all that remain (ValueError).
 
     Examples
     --------
@@ -287,15 +361,21 @@ def _size(value: Any) -> str:
 
 def _columns(data: AnyData, columns: NDArray[np.int64]) -> Named:
     """Columns by position and, where they have names, by name."""
-    if data.names is None:
-        return {"columns": columns}
-    return {"columns": columns, "names": [str(data.names[j]) for j in columns]}
+    names = data.names_of(columns)
+    return {"columns": columns} if names is None else {"columns": columns, "names": names}
+
+
+def _ids(given: Any, found: Selection) -> Named:
+    """The ids by which rows were found, if that is how they were named."""
+    return {} if given is None or found.names is None else {"ids": found.names}
 
 
 def _rows(
     data: AnyData, encode: Encode, X: Any, y: Any, sample_weight: Any = None
 ) -> tuple[Any, Float, Float | None]:
     """Rows by value in the form of the data: their columns, dtype and kind, and encoded targets."""
+    for values, what in ((y, "y"), (sample_weight, "sample_weight")):
+        require_order(values, index_of(X), what)
     X = as_matrix(match_columns(X, data.surviving_names()), columns=data.n_columns)
     if sparse.issparse(X) and not data.is_sparse:
         raise TypeError("X is sparse but the data are dense: pass a dense X (it is never densified here)")

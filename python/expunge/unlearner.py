@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ._arrays import Float
 from ._numbers import as_flag, as_number
 from .atomic import assign_all
+from .current import CurrentData
 from .described import Described
 from .engine.attached import Attached
 from .engine.detached import Detached
@@ -24,6 +23,7 @@ from .models import LogisticRegression, Ridge
 from .models.adopt import problem_of, rows_of
 from .models.base import fit_again, noise_of, set_theta, theta_of
 from .noise import check_random_state
+from .receipts import check_key
 from .release import (
     Against,
     Budget,
@@ -40,7 +40,7 @@ from .verb import TakesTurns
 __all__ = ["Unlearner", "Update"]
 
 
-class Unlearner(Described, TakesTurns):
+class Unlearner(Described, CurrentData, TakesTurns):
     """Corrects a fitted linear model for what its data should not have held.
 
     Parameters
@@ -56,6 +56,12 @@ class Unlearner(Described, TakesTurns):
     y : (n,) array
         Targets or labels, in the form that the model was fitted to.
     sample_weight : (n,) array, optional
+    ids : (n,) list, array or Series, optional
+        Whom each row is about: any hashable values, of which one may be that of many rows. Requests may then
+        name rows by `ids`, see :class:`RemoveRows`. A Series of pandas has the labels of X.
+    key : bytes, optional
+        16 or more, secret, kept apart from files: for digests of forgotten ids and labels, which :meth:`save`
+        then stores, so that they are recognised after :meth:`load`.
     tolerance : float, default=1e-8
         Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
         Where the rounding floor of the data (E19) is higher, iteration stops there and warns.
@@ -119,6 +125,8 @@ class Unlearner(Described, TakesTurns):
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
+        ids: Any = None,
+        key: bytes | None = None,
         tolerance: float = 1e-8,
         column_index: bool = False,
         theta_bound: float = 100.0,
@@ -131,7 +139,8 @@ class Unlearner(Described, TakesTurns):
         tolerance, bound = as_number(tolerance, "tolerance"), check_theta_bound(theta_bound)
         budget = Budget.promised(epsilon, delta, on_exhausted, problem.noise) or NoBudget()
         column_index, refit = as_flag(column_index, "column_index"), as_flag(refit, "refit")
-        engine, entry = polished(model, problem, X, y, sample_weight, tolerance, column_index, refit)
+        rows = X, y, sample_weight, column_index, refit, ids, key
+        engine, entry = polished(model, problem, tolerance, *rows)
         budget.begin(engine)
         self._assemble(Fitted(model, engine), budget, bound, entry, column_index)
         self._fitted.write(engine.state.residual)
@@ -329,7 +338,15 @@ class Unlearner(Described, TakesTurns):
             assign_all([(self._fitted, "engine", left), (self, "_on_entry", entry)])
         return self
 
-    def attach(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def attach(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        ids: Any = None,
+        key: bytes | None = None,
+    ) -> Self:
         """Takes the current rows back: corrected, without removed rows and revoked columns.
 
         Rows and columns are numbered from 0 anew, by their positions in this X.
@@ -340,6 +357,7 @@ class Unlearner(Described, TakesTurns):
             As wide as the model is now. Held by reference as at construction.
         y : (n,) array
         sample_weight : (n,) array, optional
+        ids, key : as at construction
 
         Returns
         -------
@@ -351,6 +369,8 @@ class Unlearner(Described, TakesTurns):
             Already attached; other names; or these are not the current rows: their number or their gradient
             at the anchor differs from the statistics by more than rounding explains. Nothing has changed.
         """
+        if key is not None:
+            check_key(key)
         with self._lock, self._verb:
             self._fitted.check()
             engine = self._fitted.engine
@@ -358,7 +378,7 @@ class Unlearner(Described, TakesTurns):
                 raise ValueError("this Unlearner has its rows: detach it first, or make a new one")
             problem, names = engine.problem.with_noise(noise_of(self.model)), engine.data.surviving_names()
             width, index = engine.data.n_columns, self._column_index
-            data = rows_of(X, y, sample_weight, problem, width, names, index, engine.data)
+            data = rows_of(X, y, sample_weight, problem, width, names, index, ids, key, engine.data)
             self._fitted.engine = Attached.again(engine, data, problem)
         return self
 
@@ -384,8 +404,8 @@ class Unlearner(Described, TakesTurns):
         path : str or os.PathLike
             Exactly this name; a file that is there is replaced.
         include_rows : bool
-            Whether the current rows go along, with their numbers: corrected, without removed rows, revoked
-            columns and superseded values. Without them :meth:`load` gives a detached Unlearner.
+            Whether the current rows go along, with their numbers, ids and labels: corrected, without removed
+            rows, revoked columns and superseded values. Without them :meth:`load` gives a detached Unlearner.
         include_noise : bool
             Whether the noise of the objective goes along, of a LogisticRegression(noise=sigma). Who has it
             undoes the certificate. Without it, what is loaded takes requests, but is neither released with
@@ -397,7 +417,8 @@ class Unlearner(Described, TakesTurns):
             solver="cg", which keeps no Hessian, without `include_rows`; noise in the objective and
             `include_rows` without `include_noise`, as theta and the rows tell the noise.
         TypeError
-            Class labels that are not bool, integer, float or text. Nothing was written.
+            Class labels that are not bool, integer, float or text; ids or labels that are neither these nor
+            bytes or tuples. Nothing was written.
         OSError
             If the file cannot be written, or `path` is a folder, a FIFO or a device.
         """
@@ -412,17 +433,19 @@ class Unlearner(Described, TakesTurns):
             write(path, saved)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, key: bytes | None = None) -> Self:
         """The Unlearner that :meth:`save` wrote, detached unless the rows went along.
 
         Its model is expunge's own estimator, with theta and predictions bit for bit, also where the saved one
-        was adopted from scikit-learn.
+        was adopted from scikit-learn. `key` is that of the saved one: without it, whom that had forgotten is
+        not recognised.
 
         Raises
         ------
         ValueError
             Not a file of :meth:`save`, a newer version's, or damaged; the message names the file. What the
-            file says is checked before it is used, but a forger can still write a model of his own.
+            file says is checked before it is used, but a forger can still write a model of his own. Or
+            another key.
         OSError
             If it cannot be opened.
 
@@ -438,15 +461,18 @@ class Unlearner(Described, TakesTurns):
         >>> loaded.attached, (loaded.model.predict(X) == un.model.predict(X)).all()
         (False, np.True_)
         """
+        if key is not None:
+            check_key(key)
         saved, un = read(path), cls.__new__(cls)
+        saved.row_names.require_key(key)
         with naming(path):
-            fitted = Fitted(saved.model(), saved.engine())
+            fitted = Fitted(saved.model(), saved.engine(key))
             entry, index = saved.on_entry, saved.column_index
             un._assemble(fitted, saved.budget or NoBudget(), saved.theta_bound, entry, index)
             fitted.write(saved.residual, saved.names if saved.named else None, saved.theta)
         return un
 
-    # --- the current data
+    # --- how the model stands to its data
 
     def residual(self) -> float:
         """Norm of the gradient of the corrected objective at the model's theta, by one pass.
@@ -473,41 +499,3 @@ class Unlearner(Described, TakesTurns):
         if names is not None:
             set_theta(fresh, theta_of(fresh), fresh.residual_, names=names)
         return fresh
-
-    def corrected_data(self) -> tuple[Any, NDArray[Any], Float | None]:
-        """The data that the model now stands for, as copies.
-
-        Returns
-        -------
-        X : (n, d) array, or CSR matrix where X is sparse
-            Rows in the order of their numbers, removed ones left out; surviving columns.
-        y : (n,) array
-            Targets, or labels in the model's classes.
-        sample_weight : (n,) array or None
-            None if none were ever given.
-
-        Raises
-        ------
-        RowsRequired
-            Detached.
-        """
-        with self._lock, self._verb:
-            self._fitted.engine.data.rollback()
-            return self._fitted.current()
-
-    def get_support(self, indices: bool = False) -> NDArray[Any]:
-        """Which columns of the X that was handed over, last by :meth:`attach`, survive.
-
-        Parameters
-        ----------
-        indices : bool
-            Whether to return positions instead of a mask.
-
-        Returns
-        -------
-        (n_features,) bool array, or positions of the surviving columns
-        """
-        with self._lock, self._verb:
-            self._fitted.engine.data.rollback()
-            kept = self._fitted.engine.data.kept
-        return np.flatnonzero(kept) if as_flag(indices, "indices") else kept.copy()

@@ -55,7 +55,7 @@ class Update:
 
     Notes
     -----
-    For :meth:`receipt` it also remembers which rows and columns the request named, and both thetas.
+    For :meth:`receipt` it also remembers which rows, ids and columns the request named, and both thetas.
 
     gradient_difference is a multiple of a row that was removed, step shows ratios of it, and a residual or
     bound may be a multiple of its norm. So repr shows no vectors, and a pickle has neither vector (None), the
@@ -149,10 +149,10 @@ class Update:
         Parameters
         ----------
         key : bytes, optional
-            16 or more, secret. Row numbers, positions and names of columns then go along as HMAC-SHA256 under
-            it, for :func:`expunge.receipts.find`; hashes of the model are made with it; and the whole receipt
-            is sealed for :func:`expunge.receipts.verify`. Without a key rows and columns are only counted,
-            and anybody can change the receipt.
+            16 or more, secret. Row numbers, ids, positions and names of columns then go along as HMAC-SHA256
+            under it, for :func:`expunge.receipts.find`; hashes of the model are made with it; and the whole
+            receipt is sealed for :func:`expunge.receipts.verify`. Without a key rows and columns are only
+            counted, and anybody can change the receipt.
         certificate : object with a method as_dict(), optional
             Of a release that was made after the update.
         note : str, optional

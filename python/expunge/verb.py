@@ -10,9 +10,9 @@ from typing import Any
 from weakref import WeakSet
 
 VERBS = frozenset(
-    ("apply", "release", "detach", "attach", "save", "residual", "retrain", "corrected_data", "get_support")
-)
-_FACE = str(Path(__file__).with_name("unlearner.py"))
+    ("apply", "release", "detach", "attach", "save", "residual", "retrain")  # in unlearner.py
+).union(("corrected_data", "get_support", "rows_of", "is_forgotten", "drop_tombstones"))  # in current.py
+_FACES = {str(Path(__file__).with_name(name)) for name in ("unlearner.py", "current.py")}
 
 
 class Verb:
@@ -40,7 +40,7 @@ class Verb:
     def _inside_another(self) -> bool:
         frame, verbs = currentframe(), 0
         while frame is not None:
-            if frame.f_code.co_filename == _FACE and frame.f_code.co_name in VERBS:
+            if frame.f_code.co_filename in _FACES and frame.f_code.co_name in VERBS:
                 verbs += getattr(frame.f_locals.get("self"), "_verb", None) is self
             frame = frame.f_back
         return verbs > 1

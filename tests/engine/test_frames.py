@@ -243,28 +243,31 @@ def test_missing_values_and_text_in_a_frame_are_refused(library):
     assert_array_equal(theta(model), before)
 
 
-def test_the_index_of_a_pandas_frame_plays_no_part():
+def test_targets_and_weights_go_by_position_as_in_a_fit_unless_their_labels_say_otherwise():
     pandas = pytest.importorskip("pandas")
     X, y = data("logistic")
     index = np.random.default_rng(2).permutation(N) + 1000
     frame = pandas.DataFrame(X, columns=NAMES, index=index)
-    labels = pandas.Series(np.where(y, "yes", "no"), index=index[::-1])
+    labels, weights = pandas.Series(np.where(y, "yes", "no")), pandas.Series(np.ones(N), index=index)
     model = ex.LogisticRegression().fit(frame, labels)
-    un = ex.Unlearner(model, frame, labels, sample_weight=pandas.Series(np.ones(N), index=index))
-    un.apply([ex.RemoveRows([0, 1]), ex.CorrectLabels([2, 3], pandas.Series(["yes", "no"], index=[9, 8]))])
+    un = ex.Unlearner(model, frame, labels, sample_weight=weights)
+    un.apply([ex.RemoveRows([0, 1]), ex.CorrectLabels([2, 3], ["yes", "no"])])
     y[[2, 3]] = [1.0, 0.0]
     assert_trained_on(model, "logistic", X[2:], y[2:])
+    for given in ({"y": labels.set_axis(index[::-1])}, {"y": labels, "sample_weight": weights[::-1]}):
+        with pytest.raises(ValueError, match=r"in another order: pass \w+.loc\[X.index\]"):
+            ex.Unlearner(model, frame, **given)
 
 
-def test_pandas_columns_that_are_not_strings_are_positions():
+def test_columns_labelled_by_numbers_are_never_taken_for_others():
     pandas = pytest.importorskip("pandas")
     X, y = data("squared")
     frame = pandas.DataFrame(X, columns=[10, 11, 12, 13, 14])
     model = ex.Ridge().fit(frame, y)
     un = ex.Unlearner(model, frame, y)
-    with pytest.raises(ValueError, match="column 12 is out of range"):
-        un.apply(ex.RevokeFeatures([12]))
-    un.apply(ex.RevokeFeatures([2]))
+    with pytest.raises(ValueError, match="column 2 is not among the labels"):
+        un.apply(ex.RevokeFeatures([2]))
+    un.apply(ex.RevokeFeatures([12]))
     assert_trained_on(model, "squared", np.delete(X, 2, axis=1), y)
 
 

@@ -115,7 +115,7 @@ each_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def test_an_interrupt_at_any_line_leaves_all_as_before_or_after(verb):
     count, done = interrupt(verb, ((n,) for n in range(1, 10_000, max(1, verb.every // MANY))))
     assert count > 0 or verb is VERBS["delete"]  # one line
-    assert done <= 8  # the commit is the last act
+    assert done <= 8 or verb.forgets  # the commit is the last act
     assert not list(Path().glob(".expunge-*"))
 
 

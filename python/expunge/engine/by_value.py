@@ -38,7 +38,7 @@ class DetachedData(Data):
     def __init__(
         self,
         kept: NDArray[np.bool_],
-        names: Sequence[str | None] | None,
+        names: Sequence[Any] | None,
         counts: NDArray[np.int64],
         *,
         dtype: np.dtype[Any],
@@ -96,8 +96,10 @@ class DetachedData(Data):
         """Itself: requests bring their rows along."""
         return self
 
-    def add(self, X: Any, y: Float, s: Float | None) -> int:
-        """New rows X (m, surviving columns), y (m,), s (m,); how many."""
+    def add(self, X: Any, y: Float, s: Float | None, ids: list[Any] | None = None, labels: Any = ()) -> int:
+        """New rows X (m, surviving columns), y (m,), s (m,); how many. Their labels are not kept."""
+        if ids is not None:
+            raise ValueError("a detached Unlearner knows no ids: add these rows without, or attach first")
         self.replace(None, (X, y, s))
         return y.size
 

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from .. import _core
-from .._arrays import Blocks, Float, Index, as_indices, holds_names, stack, with_own_indices
+from .._arrays import Blocks, Float, Index, as_indices, stack, with_own_indices
+from .._frames import are_names, as_frame, named_columns
 from ..atomic import Change, assign_all
+from ..errors import AlreadyForgotten
 from ..files.archive import Streamed
 from .overlay import overlay_of
+from .row_names import NO_IDS, Missing, RowNames, Selection
 from .rows import (
     StreamedCsr,
     rows_by_column,
@@ -24,6 +27,7 @@ from .rows import (
     widened,
     with_cells,
 )
+from .selection import ids_of, select
 from .shift import free_of_zeros, sampled, shift_of_sample, spread, with_stored
 
 COPIED_TOGETHER, PANEL_BYTES = 4096, 2**20  # the most rows of a panel, and the most bytes of their values
@@ -51,14 +55,16 @@ class Data:
     ----------
     width : int
         Columns of the X that was handed over.
-    names : their names, or None; None also for a name that is not kept
+    names : their labels, or None; None also for one that is not kept
     classes : bool
         Whether targets are classes 0 and 1, both of which must keep weight.
     """
 
-    def __init__(self, width: int, names: Sequence[str | None] | None, *, classes: bool) -> None:
+    row_names: RowNames | None = None  # where there are rows, and they have ids or labels
+
+    def __init__(self, width: int, names: Sequence[Any] | None, *, classes: bool) -> None:
         self.changed = True  # since X was handed over
-        self.names: list[str | None] | None = None if names is None else list(names)
+        self.names: list[Any] | None = None if names is None else list(names)
         self.classes = classes
         self.kept = np.ones(width, dtype=bool)  # replaced, never changed
         self.shift: Float | None = None  # what is taken off the columns (width,), for good; None: 0 (E43)
@@ -86,9 +92,18 @@ class Data:
         """What is taken off the columns that are stored."""
         return self.shift if self.shift is None or self.stored is None else self.shift[self.stored]
 
-    def surviving_names(self) -> list[str] | None:
-        """Their names."""
-        return None if self.names is None else [str(self.names[j]) for j in self.columns()]
+    def surviving_names(self) -> list[Any] | None:
+        """Their labels."""
+        return None if self.names is None else [self.names[j] for j in self.columns()]
+
+    def labels_of(self, columns: Index) -> list[Any]:
+        """Labels of these columns, which are their positions where X was no frame."""
+        return columns.tolist() if self.names is None else [self.names[j] for j in columns]
+
+    def names_of(self, columns: Index) -> list[str] | None:
+        """Labels of these columns, where they are text, as names are."""
+        names = None if self.names is None else [self.names[j] for j in columns]
+        return names if are_names(names) else None
 
     def stored_columns(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
         """A mask over all columns as a mask over the stored ones; None, as the core takes it, for all."""
@@ -104,28 +119,25 @@ class Data:
         return columns if self.stored is None else np.searchsorted(self.stored, columns)
 
     def surviving_columns(self, given: Any) -> Index:
-        """Positions in the X that was handed over, from positions or names, none of them revoked."""
-        names = [given] if isinstance(given, str) else given
-        if not isinstance(names, slice | int) and holds_names(names):
-            columns = self._named(names)
-        else:
-            columns, names = as_indices(given, self.kept.size, "column"), None
+        """Positions in the X that was handed over, from positions or labels, none of them revoked."""
+        names = named_columns(given, self.names)
+        columns = as_indices(given, self.kept.size, "column") if names is None else self._named(names)
         gone = np.flatnonzero(~self.kept[columns])
         if gone.size:  # in the words of the request: it must not tell the name of a revoked column
             asked = columns[gone[0]] if names is None else repr(names[gone[0]])
             raise ValueError(f"column {asked} was revoked before")
         return columns
 
-    def _named(self, names: Any) -> Index:
+    def _named(self, names: list[Any]) -> Index:
         if self.names is None:
             raise ValueError("columns have no names here: X was not a frame, so give positions")
-        position = {name: j for j, name in enumerate(self.names)}
-        if np.ndim(names) != 1 or not all(isinstance(name, str) for name in names):
+        if are_names([name for name in self.names if name is not None]) and not are_names(names):
             raise ValueError("columns must be names or positions, not a mix")
+        position = {name: j for j, name in enumerate(self.names) if name is not None}
         unknown = [name for name in names if name not in position]
         if unknown:
-            known = (self.surviving_names() or [])[:20]
-            raise ValueError(f"unknown column {unknown[0]!r}: the columns are {', '.join(known)}")
+            known = ", ".join(map(str, (self.surviving_names() or [])[:20]))
+            raise ValueError(f"unknown column {unknown[0]!r}: the columns are {known}")
         return as_indices([position[name] for name in names], self.kept.size, "column")
 
     def _widened(self, X: Any) -> Any:
@@ -153,6 +165,9 @@ class Data:
         self.kept = self.kept.copy()
         self.kept[columns] = False
         self._touched.revoked.extend(columns.tolist())
+
+    def forget(self) -> None:
+        """A request was granted: what is known of rows that left by it goes."""
 
     def rollback(self) -> None:
         """Undoes the edits since `begin`, if there are any; an interrupted undoing is completed."""
@@ -186,6 +201,10 @@ class CorrectedData(Data):
         Whether to keep, for a sparse X, which rows each column has entries in.
     shift : (width,) array or None
         What is taken off the columns.
+    row_names : RowNames or None
+        Ids and labels of the rows.
+    library : str or None
+        Of the frame that X was.
     """
 
     def __init__(
@@ -193,16 +212,20 @@ class CorrectedData(Data):
         X: Any,
         y: Float,
         s: Float | None,
-        names: Sequence[str | None] | None,
+        names: Sequence[Any] | None,
         *,
         classes: bool,
         column_index: bool = False,
         shift: Float | None = None,
+        row_names: RowNames | None = None,
+        library: str | None = None,
     ) -> None:
         n, width = X.shape
         super().__init__(width, names, classes=classes)
         self.shift = shift
         self.X = X = with_stored(X, shift)
+        self.row_names = row_names
+        self.library = library
         self.register = _core.RowRegister(y, np.ones(n) if s is None else s, classes)
         self.weighted = s is not None
         self.overlay_X = overlay_of(X)
@@ -217,19 +240,22 @@ class CorrectedData(Data):
         numbered: tuple[Index, Any, Float, Float],
         n_rows: int,
         kept: NDArray[np.bool_],
-        names: Sequence[str | None] | None,
+        names: Sequence[Any] | None,
         *,
         classes: bool,
         weighted: bool,
         column_index: bool = False,
         shift: Float | None = None,
+        row_names: RowNames | None = None,
+        library: str | None = None,
     ) -> Self:
         """The data with these numbers (m,), ascending, of `n_rows`, X, y and s; all others are removed.
 
         `kept` and `names` are over all columns that were ever handed over, `shift` over those of X.
         """
         numbers, X, y, s = numbered
-        data = cls(X, y, s, None, classes=classes, column_index=column_index, shift=shift)
+        how: dict[str, Any] = {"column_index": column_index, "row_names": row_names, "library": library}
+        data = cls(X, y, s, None, classes=classes, shift=shift, **how)
         data.shift = spread(shift, kept)
         data.register = _core.RowRegister(y, s, classes, numbers, n_rows)
         data.kept, data.stored = kept.copy(), np.flatnonzero(kept)
@@ -373,6 +399,31 @@ class CorrectedData(Data):
             return live, Streamed(self.dtype, (live.size, self.n_columns), panels), y, s
         return live, streamed_csr(panels, live.size, self.dtype), y, s
 
+    # --- what rows are called
+
+    def ids(self) -> list[Any]:
+        """Of all rows, in the order of their numbers."""
+        return ids_of(self.row_names).of(self.register.live())
+
+    def is_forgotten(self, name: Any) -> bool:
+        """Whether rows had this id, and all of them have left."""
+        ids_of(self.row_names)
+        assert self.row_names is not None
+        return self.row_names.is_forgotten(name, self.register)
+
+    def drop_tombstones(self) -> None:
+        """Nothing is known any more of ids and labels whose rows have left."""
+        if self.row_names is not None:
+            self.row_names.drop_tombstones(self.register)
+
+    def as_frame(self, X: Any) -> Any:
+        """The current rows as a frame of the library that X came from."""
+        if self.library is None:
+            raise ValueError("as_frame=True, but X was no frame: these rows are an array")
+        labels = None if self.row_names is None else self.row_names.labels
+        index = None if labels is None else labels.shown(self.register.live())
+        return as_frame(X, self.library, self.surviving_names(), index)
+
     def numbered(self, kind: str) -> Self:
         """These data: their rows have numbers, which a request may name."""
         return self
@@ -388,6 +439,10 @@ class CorrectedData(Data):
         """Row numbers from a request. The edit checks whether they are still in the data."""
         return as_indices(given, self.register.row_count, "row")
 
+    def select(self, rows: Any, ids: Any, labels: Any, missing: Missing) -> Selection:
+        """Rows from a request that names them by number, id or label; see :mod:`.selection`."""
+        return select(self.row_names, self.register, rows, ids, labels, missing)
+
     # --- the edits of a request
 
     def begin(self) -> None:
@@ -400,6 +455,14 @@ class CorrectedData(Data):
         if self._touched is not NO_REQUEST:
             self.register.rollback()  # a second one changes nothing
             super().rollback()
+        if self.row_names is not None:
+            self.forget()
+
+    def forget(self) -> None:
+        """Names of rows that left in granted requests are forgotten, also where that was interrupted."""
+        names = self.row_names
+        if names is not None and names.left and self._touched is NO_REQUEST:
+            names.forget(self.register)
 
     def _append(self, X: Any) -> None:
         """Values join the overlay."""
@@ -411,22 +474,45 @@ class CorrectedData(Data):
 
     def remove(self, rows: Index) -> None:
         """Rows leave: s -> 0."""
-        self.register.remove(rows)
+        try:
+            self.register.remove(rows)
+        except ValueError as error:
+            raise self._gone(rows, error) from None
+        names = self.row_names
+        if names is not None:
+            self._touched.undo.append((names, "left", names.left))
+            names.left = [*names.left, rows]
+
+    def _gone(self, rows: Index, error: ValueError) -> ValueError:
+        """What to raise where rows cannot be edited: AlreadyForgotten where some left before."""
+        gone = rows[self.register.of(rows)[0] < 0].tolist()
+        return AlreadyForgotten(gone, "row") if gone else error
 
     def set_targets(self, rows: Index, y: Float) -> None:
         """Targets of rows become y, (m,)."""
-        self.register.set_targets(rows, y)
+        try:
+            self.register.set_targets(rows, y)
+        except ValueError as error:
+            raise self._gone(rows, error) from None
 
     def set_values(self, rows: Index, columns: Index, values: NDArray[Any]) -> None:
         """Cells of rows x columns become values (m, k), in the dtype of X."""
-        self.register.require(rows)
+        try:
+            self.register.require(rows)
+        except ValueError as error:
+            raise self._gone(rows, error) from None
         X, _, _ = self.get(rows)
         self._append(with_cells(X, self._position(columns), values))
         self.register.relocate(rows)
 
-    def add(self, X: Any, y: Float, s: Float | None) -> range:
-        """New rows X (m, surviving columns), y (m,), s (m,); their numbers."""
+    def add(self, X: Any, y: Float, s: Float | None, ids: list[Any] | None = None, labels: Any = ()) -> range:
+        """New rows X (m, surviving columns), y (m,), s (m,), named so; their numbers."""
         first = self.n_rows
+        if self.row_names is not None:
+            self._touched.undo.extend(self.row_names.as_is())
+            self.row_names.append(y.size, ids, labels, self.register)
+        elif ids is not None:
+            raise ValueError(NO_IDS)
         self._append(self._widened(X))
         self.register.add(y, np.ones(y.size) if s is None else s)
         if s is not None and not self.weighted:

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .._arrays import Float
 from ..atomic import assign_all
@@ -19,7 +19,7 @@ from ..models import LogisticRegression, Ridge
 from ..models.adopt import estimator_for, parameters_of, rows_of
 from ..models.base import fitted_attributes, set_theta, theta_of
 from ..problem import Problem
-from ..receipts import versions
+from ..receipts import check_key, versions
 from ..release import Budget, Certificate, NoBudget
 from ..requests import Request
 from ..update import Update
@@ -112,6 +112,8 @@ class Fitted:
         except BaseException:
             engine.data.rollback()
             raise
+        if engine.data.row_names is not None:
+            engine.data.forget()
         return update
 
     def _publish(self, state: State, theta: Float, problem: Problem, *, revoked: bool) -> None:
@@ -139,11 +141,14 @@ class Fitted:
             )
         return self.engine
 
-    def current(self) -> tuple[Any, NDArray[Any], Float | None]:
-        """Copies of the current rows, targets in the user's form."""
+    def current(self, *, rows: bool = False, ids: bool = False, as_frame: bool = False) -> tuple[Any, ...]:
+        """Copies of the current rows, targets in the user's form; see :meth:`Unlearner.corrected_data`."""
         engine = self.rows()
-        X, y, s = engine.data.current()
-        return X, engine.problem.decode(y), s
+        data, (X, y, s) = engine.data, engine.data.current()
+        if as_frame:
+            X = data.as_frame(X)
+        more = [*([data.register.live()] if rows else []), *([data.ids()] if ids else [])]
+        return X, engine.problem.decode(y), s, *more
 
     def names(self) -> list[str] | None:
         """Of the surviving columns, where the model has names."""
@@ -174,18 +179,22 @@ class Fitted:
 def polished(
     model: Any,
     problem: Problem,
+    tolerance: float,
     X: Any,
     y: ArrayLike,
     sample_weight: ArrayLike | None,
-    tolerance: float,
     column_index: bool,
     refit: bool,
+    ids: Any,
+    key: bytes | None,
 ) -> tuple[Attached, OnEntry]:
     """The engine of a fitted model and its data, and how far from their minimum the model came.
 
     The engine's theta meets the tolerance; the model is not written to. Unless to `refit` it was asked for,
     NotFittedToThisData where that is too far.
     """
+    if key is not None:
+        check_key(key)
     ours = isinstance(model, Ridge | LogisticRegression)
     solver = getattr(model, "solver", "auto") if ours else "auto"
     memory_limit = getattr(model, "memory_limit", None)
@@ -194,7 +203,7 @@ def polished(
     if not np.isfinite(theta).all():
         raise ValueError("the model's coefficients contain NaN or infinity: refit it")
     names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].size
-    data = rows_of(X, y, sample_weight, problem, width, names, column_index)
+    data = rows_of(X, y, sample_weight, problem, width, names, column_index, ids, key)
     engine = Attached(problem, data, tolerance, solver, memory_limit)
     theta = problem.moved(theta, None, data.surviving_shift())
     return engine, engine.begin_at(theta, None if refit else partial(check_fitted, model))

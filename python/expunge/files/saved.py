@@ -18,6 +18,7 @@ from scipy import sparse
 
 from .. import _core
 from .._arrays import Float, as_matrix, as_targets, as_weights
+from .._frames import are_names
 from .._numbers import as_number, power_of_two_above
 from ..engine.attached import Attached
 from ..engine.by_value import DetachedData
@@ -38,6 +39,7 @@ from ..problem import Problem
 from ..release import Budget, check_theta_bound
 from ..statistics import TALLIES
 from . import archive
+from .names import SavedNames, as_json, from_json
 
 KIND, VERSION = "unlearner", 3
 READABLE = (1, 2, 3)
@@ -64,7 +66,7 @@ class Saved:
     on_entry: OnEntry
     column_index: bool
     kept: NDArray[np.bool_]
-    names: list[str] | None
+    names: list[Any] | None
     counts: NDArray[np.int64]
     weighted: bool
     dtype: np.dtype[Any]
@@ -75,9 +77,10 @@ class Saved:
     noise: Noise | None  # of the objective, for the surviving columns; perhaps without its values
     theta_bound: float
     budget: Budget | None
+    row_names: SavedNames
 
-    def all_names(self) -> list[str | None] | None:
-        """The noise over all columns that were ever handed over; None if it is not kept."""
+    def all_names(self) -> list[Any] | None:
+        """The labels over all columns that were ever handed over; None for one that is not kept."""
         if self.names is None:
             return None
         names = iter(self.names)
@@ -102,10 +105,10 @@ class Saved:
         """
         engine = engine.as_now()
         data, state, problem = engine.data, engine.state, engine.problem
-        shift, rows = data.surviving_shift(), None
+        shift, rows, row_names = data.surviving_shift(), None, SavedNames()
         if include_rows:
             data = data.numbered("save(include_rows=True)")
-            rows = (*data.streamed(), data.n_rows)
+            rows, row_names = (*data.streamed(), data.n_rows), SavedNames.of(data)
         ours = isinstance(model, Ridge | LogisticRegression)
         residual = model.residual_ if ours else state.residual
         if residual is not None and residual > engine.tolerance:  # it has digits of the rows of a request
@@ -139,6 +142,7 @@ class Saved:
             noise=noise and noise.of(data.kept),
             theta_bound=theta_bound,
             budget=budget,
+            row_names=row_names,
         )
 
     def model(self) -> Ridge | LogisticRegression:
@@ -148,7 +152,7 @@ class Saved:
             model.n_iter_ = self.n_iter
         return model
 
-    def engine(self) -> Attached | Detached:
+    def engine(self, key: bytes | None) -> Attached | Detached:
         """The engine; ValueError where the rows are not those of the statistics."""
         problem = self.problem.with_noise(self.noise and self.noise.spread(self.kept))
         statistics, classes = self.statistics, problem.classes is not None
@@ -183,6 +187,8 @@ class Saved:
             weighted=self.weighted,
             column_index=self.column_index,
             shift=shift,
+            row_names=self.row_names.row_names(numbered[0], n_rows, key),
+            library=self.row_names.library,
         )
         engine = Attached(problem, data, *how)
         check_counts(engine, self.counts)
@@ -254,7 +260,10 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         if getattr(saved, name) is not None:
             entries[name] = getattr(saved, name)
     if saved.names is not None:
-        entries["names"] = _text(saved.names, "a column name")
+        if are_names(saved.names):
+            entries["names"] = _text(saved.names, "a column name")
+        else:
+            entries["names.labels"] = as_json(saved.names, "labels of columns")
     if problem.classes is not None:
         entries["classes"], entries["classes.object"] = _labels(problem.classes)
     if (statistics := saved.statistics) is not None:
@@ -268,7 +277,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
                 f"{name} left the range of floating point: scale the columns of X, and fit again"
             )
     if saved.rows is not None:
-        entries |= _of_rows(*saved.rows)
+        entries |= _of_rows(*saved.rows) | saved.row_names.entries()
     archive.write(path, KIND, VERSION, entries)
 
 
@@ -417,7 +426,7 @@ def _interpreted(entries: _Entries) -> Saved:
         raise ValueError("residual is negative")
     theta = entries.floats("theta", p)
     named = entries.value("named", "b")
-    if named and names is None:
+    if named and not are_names(names):
         raise ValueError("names is missing")
     return Saved(
         problem=problem,
@@ -442,6 +451,7 @@ def _interpreted(entries: _Entries) -> Saved:
         noise=noise,
         theta_bound=100.0 if theta_bound is None else check_theta_bound(theta_bound),  # None: version 1
         budget=_budget(entries, noise),
+        row_names=SavedNames() if rows is None else SavedNames.read(entries, rows[0].size),
     )
 
 
@@ -475,11 +485,13 @@ def _model(entries: _Entries) -> tuple[Problem, dict[str, Any]]:
 
 def _kept(
     entries: _Entries, problem: Problem
-) -> tuple[NDArray[np.bool_], list[str] | None, NDArray[np.int64]]:
-    """Which columns are left, their names, and how many rows there are."""
+) -> tuple[NDArray[np.bool_], list[Any] | None, NDArray[np.int64]]:
+    """Which columns are left, their labels, and how many rows there are."""
     kept = entries.array("kept", "b", None)
     d = int(np.count_nonzero(kept))
     names = entries.array("names", "U", d).tolist() if "names" in entries else None
+    if names is None:
+        names = from_json(entries, "names.labels", d)
     if names is not None and len(set(names)) < d:
         raise ValueError("names has one name twice")
     counts = entries.array("counts", "i", 2).astype(np.int64)

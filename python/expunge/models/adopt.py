@@ -14,9 +14,11 @@ from scipy import sparse
 from sklearn import linear_model
 from sklearn.utils.validation import check_is_fitted
 
-from .._arrays import as_matrix, as_weights, frame_names, match_columns
+from .._arrays import as_matrix, as_weights
+from .._frames import column_labels, index_of, library_of, match_columns, require_labels, require_order
 from .._numbers import as_flag, as_number
 from ..engine.data import CorrectedData, Data
+from ..engine.row_names import RowNames, names_given
 from ..engine.shift import shift_of
 from ..problem import Problem
 from .instead import instead_of
@@ -164,14 +166,23 @@ def rows_of(
     sample_weight: ArrayLike | None,
     problem: Problem,
     width: int,
-    names: Sequence[str] | None,
+    names: Sequence[Any] | None,
     column_index: bool,
+    ids: Any = None,
+    key: bytes | None = None,
     like: Data | None = None,
 ) -> CorrectedData:
     """What a model of `width` columns, perhaps with names, was fitted to; raises where it cannot be that.
 
     Columns are shifted as those of `like`, or else as these rows want it (E43).
     """
+    index = index_of(X)
+    for values, what in ((y, "y"), (sample_weight, "sample_weight")):
+        require_order(values, index, what)
+    require_labels(ids, index, "ids")
+    labels, names = column_labels(X), None if names is None else list(names)
+    if names is not None and len(set(names)) < len(names):
+        raise ValueError("feature_names_in_ has a name twice: rename the columns, and fit the model again")
     if match_columns(X, names) is not X:
         raise ValueError(
             "X has more columns than the model, which leaves open what positions mean: pass "
@@ -185,12 +196,19 @@ def rows_of(
     if n == 0:
         raise ValueError("X has no rows")
     problem.check_enough(targets, weights)
-    classes, chosen = problem.classes is not None, frame_names(X) or names
     shift = None
     if like is not None:
         shift = like.surviving_shift()
     elif problem.fit_intercept:
         shift = shift_of(matrix)
     return CorrectedData(
-        matrix, targets, weights, chosen, classes=classes, column_index=column_index, shift=shift
+        matrix,
+        targets,
+        weights,
+        labels if names is None else names,
+        classes=problem.classes is not None,
+        column_index=column_index,
+        shift=shift,
+        row_names=RowNames.over(None if ids is None else names_given(ids, "ids", n), index, key),
+        library=library_of(X),
     )

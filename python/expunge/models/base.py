@@ -27,9 +27,9 @@ from .._arrays import (
     as_layout,
     as_weights,
     inside,
-    select_columns,
     with_own_indices,
 )
+from .._frames import select_columns
 from .._numbers import as_flag, as_number
 from ..atomic import assign_all
 from ..engine.shift import shift_of

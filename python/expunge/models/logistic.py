@@ -13,7 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
-from .._arrays import Float, inside
+from .._arrays import Float, inside, require_unmasked
 from .._numbers import as_number
 from ..noise import Noise, check_random_state
 from .base import ON_FIT, _LinearModel
@@ -121,6 +121,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
             two.
         """
         fresh = copy.copy(self)
+        require_unmasked(y, "y")
         X, y = validate_data(fresh, inside(X), y, **ON_FIT)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)

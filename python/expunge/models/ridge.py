@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
-from .._arrays import Float, as_targets, inside
+from .._arrays import Float, as_targets, inside, require_unmasked
 from ..losses import get_loss
 from .base import ON_FIT, _LinearModel
 
@@ -79,6 +79,7 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
             NaN or infinity, shapes that do not match, alpha <= 0, negative weights.
         """
         fresh = copy.copy(self)
+        require_unmasked(y, "y")
         X, y = validate_data(fresh, inside(X), y, y_numeric=True, **ON_FIT)
         return self._fit(fresh, X, as_targets(y, get_loss(self._loss), X.shape[0]), sample_weight)
 
