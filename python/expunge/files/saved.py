@@ -39,12 +39,12 @@ from ..problem import Problem
 from ..release import Budget, check_theta_bound
 from ..statistics import TALLIES
 from . import archive
+from .entries import MOST, Entries
 from .names import SavedNames, as_json, from_json
 
 KIND, VERSION = "unlearner", 3
 READABLE = (1, 2, 3)
 _MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
-_MOST = 2**53  # of whatever is counted
 
 
 @dataclass(frozen=True)
@@ -328,7 +328,7 @@ def _labels(classes: NDArray[Any]) -> tuple[NDArray[Any], bool]:
 
 def read(path: str | os.PathLike[str]) -> Saved:
     """Reads what `write` wrote; for anything else a ValueError that names the file."""
-    entries = _Entries(archive.read(path, KIND, READABLE))
+    entries = Entries(archive.read(path, KIND, READABLE))
     with naming(path):
         saved = _interpreted(entries)
         entries.require_none_left()
@@ -345,64 +345,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-class _Entries:
-    """Arrays by name, each of which is taken once."""
-
-    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self._arrays = arrays
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._arrays
-
-    def array(self, name: str, kinds: str, *shape: int | None, finite: bool = True) -> NDArray[Any]:
-        """One whose dtype is of one of these kinds, of that shape, None for any length."""
-        if name not in self._arrays:
-            raise ValueError(f"{name} is missing")
-        array = self._arrays.pop(name)
-        fits = len(shape) == array.ndim and all(
-            m is None or m == n for m, n in zip(shape, array.shape, strict=True)
-        )
-        if array.dtype.kind not in kinds or not fits:
-            raise ValueError(f"{name} has dtype {array.dtype} and shape {array.shape}")
-        if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"{name} contains NaN or infinity")
-        return array
-
-    def floats(self, name: str, *shape: int | None) -> Float:
-        """One of float64."""
-        array = self.array(name, "f", *shape)
-        if array.dtype != np.float64:
-            raise ValueError(f"{name} has dtype {array.dtype}")
-        return np.ascontiguousarray(array)
-
-    def value(self, name: str, kind: str, *, finite: bool = True) -> Any:
-        """A scalar, as Python's."""
-        array = self.array(name, kind, finite=finite)
-        value = array.item()
-        if isinstance(value, np.generic):  # long double, which has none
-            raise ValueError(f"{name} has dtype {array.dtype}")
-        return value
-
-    def optional(self, name: str, kind: str, *, finite: bool = True) -> Any:
-        """A scalar, or None if it is not there."""
-        return self.value(name, kind, finite=finite) if name in self else None
-
-    def count(self, name: str, most: int = _MOST) -> int:
-        """An integer >= 0."""
-        value = int(self.value(name, "iu"))
-        if value < 0:
-            raise ValueError(f"{name} is negative")
-        if value > most:
-            raise ValueError(f"{name} is above {most}")
-        return value
-
-    def require_none_left(self) -> None:
-        """Raises if there are entries that nobody asked for."""
-        if self._arrays:
-            raise ValueError(f"it has an unknown entry {next(iter(self._arrays))!r}")
-
-
-def _interpreted(entries: _Entries) -> Saved:
+def _interpreted(entries: Entries) -> Saved:
     problem, parameters = _model(entries)
     kept, names, counts = _kept(entries, problem)
     d = int(np.count_nonzero(kept))
@@ -455,7 +398,7 @@ def _interpreted(entries: _Entries) -> Saved:
     )
 
 
-def _on_entry(entries: _Entries) -> OnEntry:
+def _on_entry(entries: Entries) -> OnEntry:
     residual = entries.value("residual_on_entry", "f", finite=False)
     distance = entries.optional("distance_on_entry", "f", finite=False)  # None: version 1 or 2
     if residual < 0 or not (distance is None or distance >= 0):
@@ -463,7 +406,7 @@ def _on_entry(entries: _Entries) -> OnEntry:
     return OnEntry(residual, distance)
 
 
-def _model(entries: _Entries) -> tuple[Problem, dict[str, Any]]:
+def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
     model = entries.value("model", "U")
     if model not in _MODELS:
         raise ValueError(f"unknown model {model!r}")
@@ -484,7 +427,7 @@ def _model(entries: _Entries) -> tuple[Problem, dict[str, Any]]:
 
 
 def _kept(
-    entries: _Entries, problem: Problem
+    entries: Entries, problem: Problem
 ) -> tuple[NDArray[np.bool_], list[Any] | None, NDArray[np.int64]]:
     """Which columns are left, their labels, and how many rows there are."""
     kept = entries.array("kept", "b", None)
@@ -495,15 +438,15 @@ def _kept(
     if names is not None and len(set(names)) < d:
         raise ValueError("names has one name twice")
     counts = entries.array("counts", "i", 2).astype(np.int64)
-    if counts.max() > _MOST:
-        raise ValueError(f"counts are above {_MOST}")
+    if counts.max() > MOST:
+        raise ValueError(f"counts are above {MOST}")
     least = counts.sum() if problem.classes is None else counts.min()
     if d == 0 or counts.min() < 0 or least < 1 or (problem.classes is None and counts[1] > 0):
         raise ValueError("kept or counts cannot be those of a model")
     return kept, names, counts
 
 
-def _noise(entries: _Entries, problem: Problem, d: int) -> Noise | None:
+def _noise(entries: Entries, problem: Problem, d: int) -> Noise | None:
     if "noise.sigma" not in entries:
         return None
     sigma, draws = entries.value("noise.sigma", "f"), entries.count("noise.draws")
@@ -516,7 +459,7 @@ def _noise(entries: _Entries, problem: Problem, d: int) -> Noise | None:
     return Noise(sigma, seed, draws, entries.floats("noise.b", d) if "noise.b" in entries else None)
 
 
-def _shift(entries: _Entries, problem: Problem, theta: Float) -> tuple[Float, float] | None:
+def _shift(entries: Entries, problem: Problem, theta: Float) -> tuple[Float, float] | None:
     if "shift" not in entries:
         return None
     shift, intercept = entries.floats("shift", theta.size - 1), entries.value("shift.intercept", "f")
@@ -527,7 +470,7 @@ def _shift(entries: _Entries, problem: Problem, theta: Float) -> tuple[Float, fl
     return shift, intercept
 
 
-def _budget(entries: _Entries, noise: Noise | None) -> Budget | None:
+def _budget(entries: Entries, noise: Noise | None) -> Budget | None:
     if "budget" not in entries:
         return None
     epsilon, delta, spent = entries.floats("budget", 3).tolist()
@@ -537,7 +480,7 @@ def _budget(entries: _Entries, noise: Noise | None) -> Budget | None:
     return promised and replace(promised, spent=spent)
 
 
-def _classes(entries: _Entries) -> NDArray[Any]:
+def _classes(entries: Entries) -> NDArray[Any]:
     classes, objects = entries.array("classes", "biufU", 2), entries.value("classes.object", "b")
     if classes[0] == classes[1]:
         raise ValueError("the two classes are one")
@@ -547,7 +490,7 @@ def _classes(entries: _Entries) -> NDArray[Any]:
 
 
 def _statistics(
-    entries: _Entries, problem: Problem, d: int, counts: NDArray[np.int64]
+    entries: Entries, problem: Problem, d: int, counts: NDArray[np.int64]
 ) -> _core.AnchoredStatistics:
     p = d + problem.fit_intercept
     theta = entries.floats("statistics.theta", p)
@@ -575,7 +518,7 @@ def _statistics(
 
 
 def _rows(
-    entries: _Entries, problem: Problem, d: int, dtype: np.dtype[Any], is_sparse: bool
+    entries: Entries, problem: Problem, d: int, dtype: np.dtype[Any], is_sparse: bool
 ) -> tuple[NDArray[np.int64], Any, Float, Float, int]:
     count = entries.count("rows.count")
     numbers = entries.array("rows.numbers", "i", None).astype(np.int64, copy=False)
@@ -594,7 +537,7 @@ def _rows(
     return numbers, X, y, s, count
 
 
-def _csr(entries: _Entries, n: int, d: int) -> Any:
+def _csr(entries: Entries, n: int, d: int) -> Any:
     """A canonical CSR matrix; its indices are checked here."""
     indptr = entries.array("rows.X.indptr", "i", n + 1)
     size = int(indptr[-1])
