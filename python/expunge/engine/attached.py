@@ -100,7 +100,7 @@ class Attached:
         minimum = self._descend(objective, theta, at, None, block)
         rows = self.data.register.weighted_rows
         entry = OnEntry(at.residual, distance(objective, theta, minimum, rows))
-        if judge is not None:
+        if judge is not None and isfinite(minimum.residual):
             judge(objective, theta, entry)
         check_converged(minimum, self.tolerance)
         self.state = self._anchored_at(objective, minimum, block)

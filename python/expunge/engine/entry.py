@@ -49,9 +49,9 @@ def distance(objective: _core.Objective, theta: Float, minimum: _core.Minimum, r
     if not step.any():
         return 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        squared = float(step @ objective.hvp(minimum.theta, step))
+        squared = max(float(step @ objective.hvp(minimum.theta, step)), 0.0)  # rounding may take it below
     variance = 2.0 * minimum.value / rows if objective.quadratic else 1.0
-    return sqrt(squared / variance) if 0.0 <= squared < inf and variance > 0.0 else inf
+    return sqrt(squared / variance) if squared < inf and variance > 0.0 else inf
 
 
 def check_fitted(model: Any, objective: _core.Objective, theta: Float, entry: OnEntry) -> None:
