@@ -1,26 +1,30 @@
 """Ours beside its rivals: answers checked first, then timed in turn, round by round, in one process."""
 
-from dataclasses import dataclass
+import os
+import shlex
 from time import perf_counter, sleep
 
 import numpy as np
 import pytest
-import sklearn
+import report
 
 from expunge import benchmark as tasks
 from expunge import get_num_threads
 
-LINES = []
-REMARKS = []
+SUITES = {}  # name -> report.Suite, in the order in which they ran
 
 
-@dataclass
-class Line:
-    case: str
-    milliseconds: float
-    rival: str
-    ratio: float
-    note: str
+def pytest_addoption(parser):
+    parser.addoption("--results", metavar="FOLDER", help="write each suite's table to FOLDER/machine/suite.md")
+
+
+def pytest_configure(config):
+    config.measured_commit = report.commit()  # before anybody commits something else
+
+
+def suite_of(request):
+    name = request.path.stem.removeprefix("bench_")
+    return SUITES.setdefault(name, report.Suite(request.module.__doc__))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,7 +65,14 @@ def compare(benchmark, request):
         for name, seconds in spent.items():
             ratio = float(np.median(np.array(seconds)[-own.size :] / own))
             benchmark.extra_info[name] = ratio
-            LINES.append(Line(case, 1e3 * float(np.median(own)), name, ratio, (notes or {}).get(name, "")))
+            row = {
+                "case": case,
+                "ours, ms": f"{1e3 * float(np.median(own)):.3g}",
+                "rival": name,
+                "ratio": f"{ratio:.2f}",
+                "note": (notes or {}).get(name, ""),
+            }
+            suite_of(request).rows.append(row)
 
     return run
 
@@ -81,28 +92,32 @@ def compare_task(compare):
 
 
 @pytest.fixture
-def record_line():
+def record_line(request):
     """record_line(text): a line of its own above the table."""
-    return REMARKS.append
+    return suite_of(request).remarks.append
 
 
-def pytest_terminal_summary(terminalreporter):
-    write = terminalreporter.write_line
-    if not (LINES or REMARKS):
+@pytest.fixture
+def record_row(request):
+    """record_row(row): a row of the suite's table, a text for each column."""
+    return suite_of(request).rows.append
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    if not SUITES:
         return
-    write("")
     with tasks.use_threads(1):
         machine = tasks.machine()
-    for line in tasks.header(machine):
-        write(line)
-    write(f"scikit-learn {sklearn.__version__}")
-    for remark in REMARKS:
-        write(remark)
-    if not LINES:
+    data = "EXPUNGE_DATA=... " if os.environ.get("EXPUNGE_DATA") else ""
+    command = f"{data}python -m pytest {shlex.join(config.invocation_params.args)}"
+    origin = report.origin(machine, command, config.measured_commit)
+    for suite in SUITES.values():
+        terminalreporter.write_line("\n" + suite.markdown(origin))
+    folder = config.getoption("--results")
+    if folder is None:
         return
-    write("Ratio: the rival's time over ours, median over rounds; above 1 ours is faster.")
-    write("")
-    write("| case | ours, ms | rival | ratio | note |")
-    write("|---|---|---|---|---|")
-    for line in LINES:
-        write(f"| {line.case} | {line.milliseconds:.3g} | {line.rival} | {line.ratio:.2f} | {line.note} |")
+    if exitstatus != pytest.ExitCode.OK:
+        terminalreporter.write_line(f"nothing is written to {folder}: not every case passed")
+        return
+    for path in report.write(folder, machine, SUITES, origin):
+        terminalreporter.write_line(f"written: {path}")

@@ -1,0 +1,96 @@
+"""What the suites found, in Markdown: on the terminal, and a file for each machine and suite."""
+
+import inspect
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sklearn
+
+from expunge import benchmark
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Suite:
+    """A suite's docstring, and what its cases found: lines of text and rows of one table."""
+
+    about: str
+    remarks: list[str] = field(default_factory=list)
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+    def lines(self):
+        """Remarks, the cases that ours loses, and the table."""
+        if self.remarks:
+            yield from (f"- {remark}" for remark in self.remarks)
+            yield ""
+        if not self.rows:
+            return
+        if "ratio" in self.rows[0]:
+            yield "Ratio: the rival's time over ours, the median over rounds; above 1 ours is faster."
+            yield f"Below 1: {', '.join(self.lost()) or 'none'}."
+            yield ""
+        columns = list(self.rows[0])
+        yield f"| {' | '.join(columns)} |"
+        yield "|" + "---|" * len(columns)
+        for row in self.rows:
+            yield f"| {' | '.join(row[column] for column in columns)} |"
+
+    def lost(self):
+        """Cases whose ratio is below 1."""
+        return [
+            f"{row['case']} beside {row['rival']} ({row['ratio']})"
+            for row in self.rows
+            if float(row["ratio"]) < 1.0
+        ]
+
+    def markdown(self, origin):
+        """The file; origin is what the figures depend on, in lines."""
+        title, _, rest = inspect.cleandoc(self.about).partition("\n")
+        parts = [f"# {title}", rest.strip(), "\n".join(f"    {line}" for line in origin)]
+        return "\n\n".join([*filter(None, parts), "\n".join(self.lines()).strip()]) + "\n"
+
+
+def origin(machine, command, commit):
+    """Machine, versions, commit and command, in lines."""
+    return [
+        *benchmark.header(machine),
+        f"scikit-learn {sklearn.__version__}",
+        *([f"commit {commit}"] if commit else []),
+        command,
+    ]
+
+
+def commit():
+    """The commit that is checked out, and whether files differ from it; "" outside of a clone."""
+
+    def git(*arguments):
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    try:
+        head = git("rev-parse", "--short=10", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
+    except FileNotFoundError:  # no git
+        return ""
+    return f"{head}, with changes" if changed else head
+
+
+def folder_of(machine):
+    """A name for the machine: its processor, cores, instruction set, and OpenBLAS's kernels if chosen."""
+    cpu = re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", machine["cpu"].lower())
+    parts = [cpu, f"{machine['cores']} cores", machine["isa"], machine["openblas_coretype"] or ""]
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
+
+
+def write(folder, machine, suites, origin):
+    """FOLDER/machine/suite.md for each suite; files of other suites stay. Returns their paths."""
+    place = Path(folder) / folder_of(machine)
+    place.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, suite in suites.items():
+        paths.append(place / f"{name}.md")
+        paths[-1].write_text(suite.markdown(origin), encoding="utf-8")
+    return paths
