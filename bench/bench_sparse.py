@@ -1,4 +1,9 @@
-"""CSR: kernels beside SciPy's, revocations from Drebin beside retraining by scikit-learn, cold and warm."""
+"""CSR: kernels beside SciPy's, revocations from Drebin beside retraining by scikit-learn, cold and warm.
+
+Drebin has 39,380 x 2,081 entries, 34 a row that are not 0; rows are normalised, alpha = 1, no intercept. Of
+its URL features 87 are among the 300 of largest weight, so that "100" are these 87. Other data are synthetic
+hashed text. SciPy has one thread in all cases.
+"""
 
 import os
 import warnings

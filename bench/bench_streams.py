@@ -1,4 +1,11 @@
-"""Streams of requests: one step from the anchor each, beside NumPy and scikit-learn doing the same."""
+"""Streams of requests: one step from the anchor each, beside NumPy and scikit-learn doing the same.
+
+20 requests of one row in a round, logistic, no intercept, alpha = 1, n = 100,000 at d = 100 and 20,000 above.
+"From statistics" is `kernels.AnchoredStatistics` with theta and its bound after each row. "By apply" is an
+Unlearner whose tolerance lets every step pass, so that nothing settles. NumPy computes theta and no bound.
+Lines above the table: what Python adds to a request, and requests of one row each at three tolerances,
+settles included.
+"""
 
 import warnings
 from functools import cache, partial

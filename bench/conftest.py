@@ -15,7 +15,9 @@ SUITES = {}  # name -> report.Suite, in the order in which they ran
 
 
 def pytest_addoption(parser):
-    parser.addoption("--results", metavar="FOLDER", help="write each suite's table to FOLDER/machine/suite.md")
+    parser.addoption(
+        "--results", metavar="FOLDER", help="a file for each machine and suite, FOLDER/machine/suite.md"
+    )
 
 
 def pytest_configure(config):

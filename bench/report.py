@@ -49,7 +49,7 @@ class Suite:
     def markdown(self, origin):
         """The file; origin is what the figures depend on, in lines."""
         title, _, rest = inspect.cleandoc(self.about).partition("\n")
-        parts = [f"# {title}", rest.strip(), "\n".join(f"    {line}" for line in origin)]
+        parts = [f"# {title.removesuffix('.')}", rest.strip(), "\n".join(f"    {line}" for line in origin)]
         return "\n\n".join([*filter(None, parts), "\n".join(self.lines()).strip()]) + "\n"
 
 
