@@ -25,12 +25,6 @@ def test_gram(compare_task, n, d):
 
 
 @each_shape
-def test_gram_2_threads(compare_task, n, d):
-    with tasks.use_threads(2):
-        compare_task(tasks.gram(*tasks.dense(n, d)), rounds=rounds_of(n, d))
-
-
-@each_shape
 def test_hessian(compare_task, n, d):
     compare_task(tasks.hessian(*tasks.dense(n, d)), rounds=rounds_of(n, d))
 

@@ -1,7 +1,5 @@
 """Ours beside its rivals: answers checked first, then timed in turn, round by round, in one process."""
 
-import os
-import shlex
 from time import perf_counter, sleep
 
 import numpy as np
@@ -21,12 +19,14 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.measured_commit = report.commit()  # before anybody commits something else
+    config.session_lines = list(report.session(config.invocation_params.args))
 
 
 def suite_of(request):
     name = request.path.stem.removeprefix("bench_")
-    return SUITES.setdefault(name, report.Suite(request.module.__doc__))
+    if name not in SUITES:
+        SUITES[name] = report.Suite(request.module.__doc__, tasks.machine())  # its threads are those in use
+    return SUITES[name]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -108,18 +108,13 @@ def record_row(request):
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
     if not SUITES:
         return
-    with tasks.use_threads(1):
-        machine = tasks.machine()
-    data = "EXPUNGE_DATA=... " if os.environ.get("EXPUNGE_DATA") else ""
-    command = f"{data}python -m pytest {shlex.join(config.invocation_params.args)}"
-    origin = report.origin(machine, command, config.measured_commit)
     for suite in SUITES.values():
-        terminalreporter.write_line("\n" + suite.markdown(origin))
+        terminalreporter.write_line("\n" + suite.markdown(config.session_lines))
     folder = config.getoption("--results")
     if folder is None:
         return
     if exitstatus != pytest.ExitCode.OK:
         terminalreporter.write_line(f"nothing is written to {folder}: not every case passed")
         return
-    for path in report.write(folder, machine, SUITES, origin):
+    for path in report.write(folder, SUITES, config.session_lines):
         terminalreporter.write_line(f"written: {path}")

@@ -1,10 +1,13 @@
 """What the suites found, in Markdown: on the terminal, and a file for each machine and suite."""
 
 import inspect
+import os
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import sklearn
 
@@ -15,9 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Suite:
-    """A suite's docstring, and what its cases found: lines of text and rows of one table."""
+    """A suite's docstring, the machine, and what its cases found: lines of text and rows of one table."""
 
     about: str
+    machine: dict[str, Any]
     remarks: list[str] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
 
@@ -46,21 +50,22 @@ class Suite:
             if float(row["ratio"]) < 1.0
         ]
 
-    def markdown(self, origin):
-        """The file; origin is what the figures depend on, in lines."""
+    def markdown(self, session):
+        """The file: what the figures depend on stands above them."""
         title, _, rest = inspect.cleandoc(self.about).partition("\n")
+        origin = [*benchmark.header(self.machine), f"scikit-learn {sklearn.__version__}", *session]
         parts = [f"# {title.removesuffix('.')}", rest.strip(), "\n".join(f"    {line}" for line in origin)]
         return "\n\n".join([*filter(None, parts), "\n".join(self.lines()).strip()]) + "\n"
 
 
-def origin(machine, command, commit):
-    """Machine, versions, commit and command, in lines."""
-    return [
-        *benchmark.header(machine),
-        f"scikit-learn {sklearn.__version__}",
-        *([f"commit {commit}"] if commit else []),
-        command,
-    ]
+def session(arguments):
+    """The commit, what else the machine does, and the command of a run that begins, in lines."""
+    if head := commit():
+        yield f"commit {head}"
+    if hasattr(os, "getloadavg"):
+        yield f"load average {os.getloadavg()[0]:.1f} at the start"
+    data = "EXPUNGE_DATA=... " if os.environ.get("EXPUNGE_DATA") else ""
+    yield f"{data}python -m pytest {shlex.join(arguments)}"
 
 
 def commit():
@@ -85,12 +90,12 @@ def folder_of(machine):
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
-def write(folder, machine, suites, origin):
+def write(folder, suites, session):
     """FOLDER/machine/suite.md for each suite; files of other suites stay. Returns their paths."""
-    place = Path(folder) / folder_of(machine)
-    place.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, suite in suites.items():
-        paths.append(place / f"{name}.md")
-        paths[-1].write_text(suite.markdown(origin), encoding="utf-8")
+        path = Path(folder) / folder_of(suite.machine) / f"{name}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(suite.markdown(session), encoding="utf-8")
+        paths.append(path)
     return paths
