@@ -34,7 +34,7 @@ class Suite:
             return
         if "ratio" in self.rows[0]:
             yield "Ratio: the rival's time over ours, the median over rounds; above 1 ours is faster."
-            yield f"Below 1: {', '.join(self.lost()) or 'none'}."
+            yield f"Below 1: {'; '.join(self.lost()) or 'none'}."
             yield ""
         columns = list(self.rows[0])
         yield f"| {' | '.join(columns)} |"
