@@ -116,5 +116,5 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
     if exitstatus != pytest.ExitCode.OK:
         terminalreporter.write_line(f"nothing is written to {folder}: not every case passed")
         return
-    for path in report.write(folder, SUITES, config.session_lines):
+    for path in report.write(folder, SUITES, config.session_lines, config.getoption("keyword")):
         terminalreporter.write_line(f"written: {path}")

@@ -87,14 +87,22 @@ def folder_of(machine):
     """A name for the machine: its processor, cores, instruction set, and OpenBLAS's kernels if chosen."""
     cpu = re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", machine["cpu"].lower())
     parts = [cpu, f"{machine['cores']} cores", machine["isa"], machine["openblas_coretype"] or ""]
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
+    return named(" ".join(parts))
 
 
-def write(folder, suites, session):
-    """FOLDER/machine/suite.md for each suite; files of other suites stay. Returns their paths."""
+def named(text):
+    """Letters and digits of a text, as the name of a file."""
+    return re.sub(r"\W+", "-", text.lower()).strip("-")
+
+
+def write(folder, suites, session, part=""):
+    """FOLDER/machine/suite.md for each suite; files of other suites stay. Returns their paths.
+
+    The part of a suite that -k chose has a file of its own, named by that.
+    """
     paths = []
     for name, suite in suites.items():
-        path = Path(folder) / folder_of(suite.machine) / f"{name}.md"
+        path = Path(folder) / folder_of(suite.machine) / f"{named(f'{name} {part}')}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(suite.markdown(session), encoding="utf-8")
         paths.append(path)
