@@ -1,6 +1,7 @@
 """Ours beside its rivals: answers checked first, then timed in turn, round by round, in one process."""
 
-from time import perf_counter, sleep
+import pkgutil
+from time import sleep
 
 import numpy as np
 import pytest
@@ -36,7 +37,13 @@ def one_thread():
 
 
 @pytest.fixture
-def compare(benchmark, request):
+def clock(request):
+    """The clock in seconds that `--benchmark-timer` names."""
+    return pkgutil.resolve_name(request.config.getoption("benchmark_timer"))
+
+
+@pytest.fixture
+def compare(benchmark, clock, request):
     """compare(ours, rivals, ...): times both sides alternately and keeps the median of the ratios.
 
     ours and every rival take what `fresh()` returns (nothing, without it) and may change it: it is made anew
@@ -53,9 +60,9 @@ def compare(benchmark, request):
         def setup():
             for name, rival in rivals.items():
                 arguments = fresh()
-                started = perf_counter()
+                started = clock()
                 rival(*arguments)
-                spent[name].append(perf_counter() - started)
+                spent[name].append(clock() - started)
             if get_num_threads() > 1:
                 sleep(0.15)  # OpenBLAS's threads look for work for up to 0.1 s, on the cores of ours
                 ours(*fresh())  # and this rest cools caches
