@@ -191,7 +191,7 @@ def test_before(record_line, record_row):
     before.add(base, data.X_test)
     majority = float(np.mean(data.y_test == 0))
     record_line(
-        f"{data.X.shape[0]:,} x {data.X.shape[1]:,}, {len(data.y_test):,} test rows, majority class "
+        f"Drebin: {data.X.shape[0]:,} x {data.X.shape[1]:,}, {len(data.y_test):,} test rows, majority class "
         f"{majority:.4f}; epsilon {EPSILON:g}, delta {DELTA:g}; tolerance {TOLERANCE:g}; the "
         f"{data.heaviest_urls(base).size} heaviest of {data.url_features.size:,} URL features"
     )

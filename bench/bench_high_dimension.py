@@ -104,7 +104,7 @@ def test_high_dimension(tmp_path, record_line, words):
     assert len(steps) == 5
     for at in steps:
         record_line(
-            f"{words} words: {at['step']}: {at['seconds']:.2f} s, residual {at['residual']:.1e}, "
+            f"{words} words, {at['step']}: {at['seconds']:.2f} s, residual {at['residual']:.1e}, "
             f"{at['passes']} passes, peak memory grew by {at['growth']:.2f} times the CSR arrays"
         )
         assert at["residual"] <= TOLERANCE

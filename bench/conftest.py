@@ -20,7 +20,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.session_lines = list(report.session(config.invocation_params.args))
+    report.commit()  # now, before somebody commits something else
+    config.run_line = report.run_of(config.invocation_params.args)
 
 
 def suite_of(request):
@@ -102,7 +103,7 @@ def compare_task(compare):
 
 @pytest.fixture
 def record_line(request):
-    """record_line(text): a line of its own above the table."""
+    """record_line("case: text"): a line of its own above the table."""
     return suite_of(request).remarks.append
 
 
@@ -116,12 +117,12 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
     if not SUITES:
         return
     for suite in SUITES.values():
-        terminalreporter.write_line("\n" + suite.markdown(config.session_lines))
+        terminalreporter.write_line("\n" + suite.markdown([config.run_line]))
     folder = config.getoption("--results")
     if folder is None:
         return
     if exitstatus != pytest.ExitCode.OK:
         terminalreporter.write_line(f"nothing is written to {folder}: not every case passed")
         return
-    for path in report.write(folder, SUITES, config.session_lines, config.getoption("keyword")):
+    for path in report.write(folder, SUITES, config.run_line):
         terminalreporter.write_line(f"written: {path}")

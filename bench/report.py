@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,49 +26,87 @@ class Suite:
     remarks: list[str] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
 
-    def lines(self):
-        """Remarks, the cases that ours loses, and the table."""
-        if self.remarks:
-            yield from (f"- {remark}" for remark in self.remarks)
-            yield ""
-        if not self.rows:
-            return
-        if "ratio" in self.rows[0]:
-            yield "Ratio: the rival's time over ours, the median over rounds; above 1 ours is faster."
-            yield f"Below 1: {'; '.join(self.lost()) or 'none'}."
-            yield ""
-        columns = list(self.rows[0])
-        yield f"| {' | '.join(columns)} |"
-        yield "|" + "---|" * len(columns)
-        for row in self.rows:
-            yield f"| {' | '.join(row[column] for column in columns)} |"
+    def origin(self):
+        """What the figures depend on, the command and the load left out."""
+        head = commit()
+        versions = [*benchmark.header(self.machine), f"scikit-learn {sklearn.__version__}"]
+        return [*versions, f"commit {head}"] if head else versions
 
-    def lost(self):
-        """Cases whose ratio is below 1."""
-        return [
-            f"{row['case']} beside {row['rival']} ({row['ratio']})"
-            for row in self.rows
-            if float(row["ratio"]) < 1.0
-        ]
-
-    def markdown(self, session):
-        """The file: what the figures depend on stands above them."""
+    def markdown(self, runs, old=""):
+        """The file. Cases of an old one that were not run again are kept, if it depends on the same."""
+        origin, remarks, rows = self.origin(), self.remarks, self.rows
+        lines = old.splitlines()
+        before = [line.removeprefix("    ") for line in lines if line.startswith("    ")]
+        if before[: len(origin)] == origin and re.match(r"commit \w+$", origin[-1]):
+            runs = list(dict.fromkeys([*before[len(origin) :], *runs]))
+            remarks = replaced([line[2:] for line in lines if line.startswith("- ")], remarks, case_of_remark)
+            rows = replaced(list(rows_of(lines)), rows, case_of_row)
         title, _, rest = inspect.cleandoc(self.about).partition("\n")
-        origin = [*benchmark.header(self.machine), f"scikit-learn {sklearn.__version__}", *session]
-        parts = [f"# {title.removesuffix('.')}", rest.strip(), "\n".join(f"    {line}" for line in origin)]
-        return "\n\n".join([*filter(None, parts), "\n".join(self.lines()).strip()]) + "\n"
+        parts = [
+            f"# {title.removesuffix('.')}",
+            rest.strip(),
+            "\n".join(f"    {line}" for line in [*origin, *runs]),
+            "\n".join(f"- {remark}" for remark in remarks),
+            summary(rows),
+            "\n".join(table(rows)),
+        ]
+        return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def session(arguments):
-    """The commit, what else the machine does, and the command of a run that begins, in lines."""
-    if head := commit():
-        yield f"commit {head}"
-    if hasattr(os, "getloadavg"):
-        yield f"load average {os.getloadavg()[0]:.1f} at the start"
+def case_of_remark(remark):
+    return remark.partition(": ")[0]
+
+
+def case_of_row(row):
+    return next(iter(row.values()))
+
+
+def replaced(old, new, case_of):
+    """Old entries with those of the new cases in their place, and new cases after them."""
+    entries = {}
+    for found in (old, new):
+        cases = {}
+        for entry in found:
+            cases.setdefault(case_of(entry), []).append(entry)
+        entries |= cases
+    return [entry for case in entries.values() for entry in case]
+
+
+def table(rows):
+    """Markdown, in lines."""
+    if rows:
+        yield f"| {' | '.join(rows[0])} |"
+        yield "|" + "---|" * len(rows[0])
+    for row in rows:
+        yield f"| {' | '.join(row.values())} |"
+
+
+def rows_of(lines):
+    """The rows of the table among lines of Markdown, as dictionaries by its heading."""
+    cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines if line.startswith("|")]
+    for row in cells[2:]:
+        yield dict(zip(cells[0], row, strict=True))
+
+
+def summary(rows):
+    """What a ratio is, and the cases in which it is below 1."""
+    if not rows or "ratio" not in rows[0]:
+        return ""
+    lost = [f"{r['case']} beside {r['rival']} ({r['ratio']})" for r in rows if float(r["ratio"]) < 1.0]
+    return (
+        "Ratio: the rival's time over ours, the median over rounds; above 1 ours is faster.\n"
+        f"Below 1: {'; '.join(lost) or 'none'}."
+    )
+
+
+def run_of(arguments):
+    """The command of a run that begins, and what else the machine does."""
     data = "EXPUNGE_DATA=... " if os.environ.get("EXPUNGE_DATA") else ""
-    yield f"{data}python -m pytest {shlex.join(arguments)}"
+    load = f", begun at load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{data}python -m pytest {shlex.join(arguments)}{load}"
 
 
+@cache
 def commit():
     """The commit that is checked out, and whether files differ from it; "" outside of a clone."""
 
@@ -87,23 +126,16 @@ def folder_of(machine):
     """A name for the machine: its processor, cores, instruction set, and OpenBLAS's kernels if chosen."""
     cpu = re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", machine["cpu"].lower())
     parts = [cpu, f"{machine['cores']} cores", machine["isa"], machine["openblas_coretype"] or ""]
-    return named(" ".join(parts))
+    return re.sub(r"\W+", "-", " ".join(parts).lower()).strip("-")
 
 
-def named(text):
-    """Letters and digits of a text, as the name of a file."""
-    return re.sub(r"\W+", "-", text.lower()).strip("-")
-
-
-def write(folder, suites, session, part=""):
-    """FOLDER/machine/suite.md for each suite; files of other suites stay. Returns their paths.
-
-    The part of a suite that -k chose has a file of its own, named by that.
-    """
+def write(folder, suites, run):
+    """FOLDER/machine/suite.md for each suite; files of other suites stay. Returns their paths."""
     paths = []
     for name, suite in suites.items():
-        path = Path(folder) / folder_of(suite.machine) / f"{named(f'{name} {part}')}.md"
+        path = Path(folder) / folder_of(suite.machine) / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(suite.markdown(session), encoding="utf-8")
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        path.write_text(suite.markdown([run], old), encoding="utf-8")
         paths.append(path)
     return paths
