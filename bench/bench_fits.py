@@ -1,9 +1,10 @@
 """Fits beside scikit-learn's fastest, to equal residuals: logistic regression, and Ridge(solver="cholesky").
 
-Residuals are norms of the gradient on the sum scale, computed by NumPy for both sides, and given as a part of
-the norm at zero: data sets differ by a factor of 15 in that. Each solver's tolerance is swept, and each level
-is raced by the solver that was there first; ours goes as far as that one went, which may be further than the
-level.
+No intercept, alpha = 1. Rows of Adult and Drebin are normalised. Dense data are normal with random labels,
+where lbfgs needs few iterations. Residuals are norms of the gradient on the sum scale, computed by NumPy for
+both sides, and given as a part of the norm at zero: data sets differ by a factor of 15 in that. Each solver's
+tolerance is swept, and each level is raced by the solver that was there first. Ours goes as far as that one
+went, which may be further than the level. "To the end" is each solver's smallest residual.
 """
 
 import warnings

@@ -1,11 +1,8 @@
-"""Kernels beside the best NumPy and SciPy forms we know, and beside the machine (`expunge.benchmark`)."""
-
-from time import perf_counter
+"""Kernels beside the best NumPy and SciPy forms we know (`expunge.benchmark`)."""
 
 import numpy as np
 import pytest
 
-from expunge import _core, kernels
 from expunge import benchmark as tasks
 
 SHAPES = [(2000, 50), (20000, 100), (50000, 200), (100000, 500), (20000, 1000), (20000, 2000)]
@@ -22,12 +19,6 @@ def rounds_of(n, d):
 @each_shape
 def test_gram(compare_task, n, d):
     compare_task(tasks.gram(*tasks.dense(n, d)), rounds=rounds_of(n, d))
-
-
-@each_shape
-def test_gram_2_threads(compare_task, n, d):
-    with tasks.use_threads(2):
-        compare_task(tasks.gram(*tasks.dense(n, d)), rounds=rounds_of(n, d))
 
 
 @each_shape
@@ -66,37 +57,3 @@ def test_loss_and_gradient(compare_task, n, d, dtype):
 @pytest.mark.parametrize("m", [1, 10, 100, 10000])
 def test_gradient_difference(compare_task, m):
     compare_task(tasks.gradient_difference(*tasks.dense(m, 100)), rounds=50)
-
-
-def shares(kernel, work, rate, rounds):
-    """Of what the machine does in the same round: quartiles."""
-    kernel()
-    found = []
-    for _ in range(rounds):
-        begun = perf_counter()
-        kernel()
-        spent = perf_counter() - begun
-        found.append(work / spent / rate())
-    return np.quantile(found, [0.25, 0.5, 0.75])
-
-
-@pytest.mark.parametrize(("n", "d"), [shape for shape in SHAPES if shape[1] >= 500])
-def test_share_of_arithmetic(record_line, n, d):
-    X, *_ = tasks.dense(n, d)
-    w = np.random.default_rng(0).random(n)
-    low, share, high = shares(lambda: kernels.gram(X, w), n * d * (d + 1), _core.arithmetic_rate, 5)
-    record_line(f"gram {n} x {d}: {share:.0%} of the multiply-add peak ({low:.0%} to {high:.0%})")
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("n", "d"), [(100000, 100), (100000, 500)])
-def test_share_of_bandwidth(record_line, n, d, dtype):
-    X, y, theta = tasks.dense(n, d, dtype)
-    numbers = np.ones(10_000_000)
-    low, share, high = shares(
-        lambda: kernels.loss_and_gradient(X, y, theta, alpha=1.0),
-        X.nbytes,
-        lambda: _core.reading_rate(numbers),
-        9,
-    )
-    record_line(f"loss and gradient {n} x {d}, {dtype}: {share:.0%} of reading ({low:.0%} to {high:.0%})")

@@ -1,4 +1,9 @@
-"""CSR: kernels beside SciPy's, revocations from Drebin beside retraining by scikit-learn, cold and warm."""
+"""CSR: kernels beside SciPy's, revocations from Drebin beside retraining by scikit-learn, cold and warm.
+
+Drebin has 39,380 x 2,081 entries, 34 a row that are not 0; rows are normalised, alpha = 1, no intercept. Of
+its URL features 87 are among the 300 of largest weight, so that "100" are these 87. Other data are synthetic
+hashed text.
+"""
 
 import os
 import warnings
@@ -34,22 +39,9 @@ def test_csr_loss_and_gradient(compare_task, shape):
 
 
 @pytest.mark.parametrize("shape", ["drebin", *SHAPES])
-def test_csr_loss_and_gradient_2_threads(compare_task, shape):
-    """SciPy has one."""
-    with tasks.use_threads(2):
-        compare_task(tasks.loss_and_gradient(*real_or_hashed(shape)))
-
-
-@pytest.mark.parametrize("shape", ["drebin", *SHAPES])
 def test_csr_hessian_vector_product(compare_task, shape):
     """With the curvature at theta, as `kernels.hvp` does it: three products on both sides."""
     compare_task(tasks.hvp(*real_or_hashed(shape)))
-
-
-@pytest.mark.parametrize("shape", ["drebin", *SHAPES])
-def test_csr_hessian_vector_product_2_threads(compare_task, shape):
-    with tasks.use_threads(2):
-        compare_task(tasks.hvp(*real_or_hashed(shape)))
 
 
 @pytest.mark.parametrize("shape", ["drebin", "20000x5000, 1 %"])

@@ -1,8 +1,14 @@
-"""Streams of requests: one step from the anchor each, beside NumPy and scikit-learn doing the same."""
+"""Streams of requests: one step from the anchor each, beside NumPy and scikit-learn doing the same.
+
+20 requests of one row in a round, logistic, no intercept, alpha = 1, n = 100,000 at d = 100 and 20,000 above.
+"From statistics" is `kernels.AnchoredStatistics` with theta and its bound after each row. "By apply" is an
+Unlearner whose tolerance lets every step pass, so that nothing settles. NumPy computes theta and no bound.
+Lines above the table: what Python adds to a request, and requests of one row each at three tolerances,
+settles included.
+"""
 
 import warnings
 from functools import cache, partial
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -105,7 +111,7 @@ def test_single_rows_by_apply(compare, d, kind):
 
 @pytest.mark.parametrize("kind", ["remove", "label"])
 @each_shape
-def test_python_cost(record_line, d, kind):
+def test_python_cost(record_line, clock, d, kind):
     """What a request of one row takes by apply, beside the native calls that it makes."""
     un, stream = unlearner(d, NO_LIMIT), Stream(d)
     X, y, theta = problem(d)
@@ -115,11 +121,11 @@ def test_python_cost(record_line, d, kind):
     for _ in range(400):
         row = stream.take(1)[0]
         request = ex.RemoveRows(row) if kind == "remove" else ex.CorrectLabels(row, 1.0 - y[row])
-        started = perf_counter()
+        started = clock()
         un.apply(request)
-        spent["apply"].append(perf_counter() - started)
+        spent["apply"].append(clock() - started)
         rows, label = np.array([row]), target[y[row]]
-        started = perf_counter()
+        started = clock()
         register.begin()
         if kind == "remove":
             register.remove(rows)
@@ -127,7 +133,7 @@ def test_python_cost(record_line, d, kind):
             register.set_targets(rows, label)
         native, _ = register.change(X, None, None, None).edit(native, theta)
         native.step()
-        spent["native"].append(perf_counter() - started)
+        spent["native"].append(clock() - started)
     apply, native_calls = (1e6 * float(np.median(spent[name])) for name in spent)
     record_line(
         f"one {kind}, d = {d}: apply {apply:.1f} us, its native calls {native_calls:.1f} us, "
@@ -209,16 +215,16 @@ def test_warm_refit(compare):
 @pytest.mark.parametrize("tolerance", [1e-8, 1e-2, 1.0])
 @pytest.mark.parametrize("kind", ["remove", "label"])
 @each_shape
-def test_tolerance(record_line, d, kind, tolerance):
+def test_tolerance(record_line, clock, d, kind, tolerance):
     """Requests of one row each, settles included: what they take and how far from retraining they end."""
     un, rows = unlearner(d, tolerance), Stream(d).take(300 if d == 100 else 60)
     _, y, _ = problem(d)
     requests = [
         ex.RemoveRows(row) if kind == "remove" else ex.CorrectLabels(row, 1.0 - y[row]) for row in rows
     ]
-    started = perf_counter()
+    started = clock()
     updates = [un.apply(request) for request in requests]
-    seconds = perf_counter() - started
+    seconds = clock() - started
     distance = np.linalg.norm(un.model.coef_ - un.retrain().coef_)
     read = [u.passes for u in updates if u.passes]
     record_line(

@@ -1,26 +1,34 @@
 """Ours beside its rivals: answers checked first, then timed in turn, round by round, in one process."""
 
-from dataclasses import dataclass
-from time import perf_counter, sleep
+import pkgutil
+from time import sleep
 
 import numpy as np
 import pytest
-import sklearn
+import report
 
 from expunge import benchmark as tasks
 from expunge import get_num_threads
 
-LINES = []
-REMARKS = []
+SUITES = {}  # name -> report.Suite, in the order in which they ran
 
 
-@dataclass
-class Line:
-    case: str
-    milliseconds: float
-    rival: str
-    ratio: float
-    note: str
+def pytest_addoption(parser):
+    parser.addoption(
+        "--results", metavar="FOLDER", help="a file for each machine and suite, FOLDER/machine/suite.md"
+    )
+
+
+def pytest_configure(config):
+    report.commit()  # now, before somebody commits something else
+    config.run_line = report.run_of(config.invocation_params.args)
+
+
+def suite_of(request):
+    name = request.path.stem.removeprefix("bench_")
+    if name not in SUITES:
+        SUITES[name] = report.Suite(request.module.__doc__, tasks.machine())  # its threads are those in use
+    return SUITES[name]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,7 +38,13 @@ def one_thread():
 
 
 @pytest.fixture
-def compare(benchmark, request):
+def clock(request):
+    """The clock in seconds that `--benchmark-timer` names."""
+    return pkgutil.resolve_name(request.config.getoption("benchmark_timer"))
+
+
+@pytest.fixture
+def compare(benchmark, clock, request):
     """compare(ours, rivals, ...): times both sides alternately and keeps the median of the ratios.
 
     ours and every rival take what `fresh()` returns (nothing, without it) and may change it: it is made anew
@@ -47,9 +61,9 @@ def compare(benchmark, request):
         def setup():
             for name, rival in rivals.items():
                 arguments = fresh()
-                started = perf_counter()
+                started = clock()
                 rival(*arguments)
-                spent[name].append(perf_counter() - started)
+                spent[name].append(clock() - started)
             if get_num_threads() > 1:
                 sleep(0.15)  # OpenBLAS's threads look for work for up to 0.1 s, on the cores of ours
                 ours(*fresh())  # and this rest cools caches
@@ -61,7 +75,14 @@ def compare(benchmark, request):
         for name, seconds in spent.items():
             ratio = float(np.median(np.array(seconds)[-own.size :] / own))
             benchmark.extra_info[name] = ratio
-            LINES.append(Line(case, 1e3 * float(np.median(own)), name, ratio, (notes or {}).get(name, "")))
+            row = {
+                "case": case,
+                "ours, ms": f"{1e3 * float(np.median(own)):.3g}",
+                "rival": name,
+                "ratio": f"{ratio:.2f}",
+                "note": (notes or {}).get(name, ""),
+            }
+            suite_of(request).rows.append(row)
 
     return run
 
@@ -81,28 +102,27 @@ def compare_task(compare):
 
 
 @pytest.fixture
-def record_line():
-    """record_line(text): a line of its own above the table."""
-    return REMARKS.append
+def record_line(request):
+    """record_line("case: text"): a line of its own above the table."""
+    return suite_of(request).remarks.append
 
 
-def pytest_terminal_summary(terminalreporter):
-    write = terminalreporter.write_line
-    if not (LINES or REMARKS):
+@pytest.fixture
+def record_row(request):
+    """record_row(row): a row of the suite's table, a text for each column."""
+    return suite_of(request).rows.append
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    if not SUITES:
         return
-    write("")
-    with tasks.use_threads(1):
-        machine = tasks.machine()
-    for line in tasks.header(machine):
-        write(line)
-    write(f"scikit-learn {sklearn.__version__}")
-    for remark in REMARKS:
-        write(remark)
-    if not LINES:
+    for suite in SUITES.values():
+        terminalreporter.write_line("\n" + suite.markdown([config.run_line]))
+    folder = config.getoption("--results")
+    if folder is None:
         return
-    write("Ratio: the rival's time over ours, median over rounds; above 1 ours is faster.")
-    write("")
-    write("| case | ours, ms | rival | ratio | note |")
-    write("|---|---|---|---|---|")
-    for line in LINES:
-        write(f"| {line.case} | {line.milliseconds:.3g} | {line.rival} | {line.ratio:.2f} | {line.note} |")
+    if exitstatus != pytest.ExitCode.OK:
+        terminalreporter.write_line(f"nothing is written to {folder}: not every case passed")
+        return
+    for path in report.write(folder, SUITES, config.run_line):
+        terminalreporter.write_line(f"written: {path}")

@@ -1,7 +1,7 @@
 """Command line of expunge.
 
-``expunge demo`` unlearns on real data and checks the answer against retraining; ``expunge bench`` times the
-kernels on this machine, beside NumPy and SciPy. ``python -m expunge`` is the same.
+``expunge demo`` unlearns and checks the answer against retraining; ``expunge bench`` times the kernels on
+this machine, beside NumPy and SciPy. ``python -m expunge`` is the same.
 """
 
 from __future__ import annotations
