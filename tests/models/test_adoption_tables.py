@@ -19,7 +19,7 @@ from sklearn.utils import all_estimators
 
 import expunge as ex
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "adoption.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "adoption.md"
 pytestmark = [
     pytest.mark.skipif(not PAGE.exists(), reason="docs/ is not beside the tests"),
     pytest.mark.filterwarnings("ignore"),
