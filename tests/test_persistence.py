@@ -44,14 +44,14 @@ each_content = pytest.mark.parametrize("include_rows", [False, True], ids=["stat
 
 
 def entries_of(path):
-    return archive.read(path, "unlearner", [2])
+    return archive.read(path, "unlearner", [saved.VERSION])
 
 
 def rewrite(path, **changes):
     """The file with these entries; None removes one. Its checksum is right."""
     entries = {name.replace("__", "."): value for name, value in changes.items()}
     kept = {name: value for name, value in (entries_of(path) | entries).items() if value is not None}
-    archive.write(path, "unlearner", 2, kept)
+    archive.write(path, "unlearner", saved.VERSION, kept)
 
 
 def assert_same_model(loaded, model, X):
@@ -639,7 +639,7 @@ def test_other_files_are_refused(files, tmp_path):
     archive.write(path, "certificate", 1, entries)
     with pytest.raises(ValueError, match="holds 'certificate', expected 'unlearner'"):
         ex.Unlearner.load(path)
-    archive.write(path, "unlearner", 3, entries)
+    archive.write(path, "unlearner", saved.VERSION + 1, entries)
     with pytest.raises(ValueError, match="newer version"):
         ex.Unlearner.load(path)
 
@@ -1011,7 +1011,9 @@ def test_a_forged_value_is_an_error_before_it_does_harm(case, forgeable, tmp_pat
         pytest.skip("long double is float64 here")
     entries = forgeable[name]
     entries = entries | (change(entries) if callable(change) else change)
-    archive.write(path, "unlearner", 2, {key: value for key, value in entries.items() if value is not None})
+    archive.write(
+        path, "unlearner", saved.VERSION, {key: value for key, value in entries.items() if value is not None}
+    )
     with pytest.raises(ValueError, match=message) as raised:
         ex.Unlearner.load(path)
     assert str(raised.value).startswith(f"{path} is damaged: ")
@@ -1097,7 +1099,10 @@ def test_a_forged_file_is_an_error_that_names_it_or_can_be_saved_again(name, for
         if rng.random() < 0.1:
             changed["more"] = np.ones(2)
         archive.write(
-            path, "unlearner", 2, {key: value for key, value in changed.items() if value is not None}
+            path,
+            "unlearner",
+            saved.VERSION,
+            {key: value for key, value in changed.items() if value is not None},
         )
         try:
             loaded = ex.Unlearner.load(path)
