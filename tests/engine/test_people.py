@@ -12,6 +12,7 @@ from unlearning import inside
 
 import expunge as ex
 from expunge.engine import fitted as fitted_module
+from expunge.files import archive, saved
 
 N, D = 40, 3
 KEY = b"a secret of 16 bytes or more"
@@ -687,16 +688,14 @@ def damaged(entries):
 
 
 def test_damaged_names_in_a_file_are_refused(tmp_path):
-    from expunge.files import archive
-
     un = of(*frame_with(shuffled()), ids=[f"p{i}" for i in range(N)], key=KEY)
     un.apply(ex.RemoveRows(ids=["p5"]))
     un.save(tmp_path / "good", include_rows=True)
-    entries = archive.read(tmp_path / "good", "unlearner", (3,))
-    archive.write(tmp_path / "file", "unlearner", 3, entries)
+    entries = archive.read(tmp_path / "good", "unlearner", (saved.VERSION,))
+    archive.write(tmp_path / "file", "unlearner", saved.VERSION, entries)
     assert ex.Unlearner.load(tmp_path / "file", key=KEY).is_forgotten("p5")
     for what, bad in damaged(entries).items():
-        archive.write(tmp_path / "file", "unlearner", 3, bad)
+        archive.write(tmp_path / "file", "unlearner", saved.VERSION, bad)
         with pytest.raises(ValueError, match="is damaged"):
             pytest.fail(f"{what}: {ex.Unlearner.load(tmp_path / 'file')}")
 
