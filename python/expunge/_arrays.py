@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_array
 
 from . import _core
-from ._frames import require_no_dates
+from ._frames import refuse_lazy, require_no_dates
 from .losses import Loss
 
 Float = NDArray[np.float64]
@@ -56,12 +56,6 @@ def as_matrix(
     if finite:
         require_finite(X if type(X) is np.ndarray else X.data, name)
     return X
-
-
-def refuse_lazy(values: Any, name: str) -> None:
-    """TypeError for a query that was not run yet, such as a polars LazyFrame: it has no rows."""
-    if callable(getattr(values, "collect", None)) and not hasattr(values, "__array__"):
-        raise TypeError(f"{name} is a {type(values).__name__} and holds no rows yet: pass {name}.collect()")
 
 
 def inside(X: Any, name: str = "X") -> Any:

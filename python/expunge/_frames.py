@@ -19,9 +19,15 @@ from scipy import sparse
 SHOWN = 20  # labels that an error names at most
 
 
+def refuse_lazy(values: Any, name: str) -> None:
+    """TypeError for a query that was not run yet, such as a polars LazyFrame: it has no rows."""
+    if callable(getattr(values, "collect", None)) and not hasattr(values, "__array__"):
+        raise TypeError(f"{name} is a {type(values).__name__} and holds no rows yet: pass {name}.collect()")
+
+
 def is_frame(X: Any) -> bool:
     """Whether X is a frame of pandas, polars or the like."""
-    return hasattr(X, "columns") and not isinstance(X, np.ndarray) and not sparse.issparse(X)
+    return hasattr(type(X), "columns") and not isinstance(X, np.ndarray) and not sparse.issparse(X)
 
 
 def is_index(given: Any) -> bool:
@@ -85,6 +91,7 @@ def column_labels(X: Any) -> list[Hashable] | None:
     """Labels of the columns of a frame, each there once; None for anything else."""
     if not is_frame(X):
         return None
+    refuse_lazy(X, "X")  # whose columns would be found by running it
     columns = X.columns
     labels = columns.tolist() if hasattr(columns, "tolist") else list(columns)
     twice = [label for label, times in Counter(labels).items() if times > 1]

@@ -24,10 +24,9 @@ from ._arrays import (
     as_targets,
     as_vector,
     as_weights,
-    refuse_lazy,
     require_unmasked,
 )
-from ._frames import is_missing
+from ._frames import is_missing, refuse_lazy
 from ._numbers import as_flag
 from .losses import Loss, get_loss
 from .noise import Noise

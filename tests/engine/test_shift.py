@@ -103,7 +103,7 @@ def test_requests_match_the_minimiser_in_long_double(name, kind):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's lbfgs does not converge on such columns
         model = MODELS[name]().fit(X, y)
-    un = ex.Unlearner(model, X, y)
+    un = ex.Unlearner(model, X, y, refit=name == "their_logistic")
     check(un.model, X, y, loss)
     for request in requests(kind).values():
         un.apply(request)

@@ -387,7 +387,7 @@ LIES = {
     "residual": ("ridge", {"residual": -1.0}, "residual is negative"),
     "residual_on_entry": ("ridge", {"residual_on_entry": -np.inf}, "residual_on_entry .* is negative"),
     "distance_on_entry": ("ridge", {"distance_on_entry": -1.0}, "distance_on_entry is negative"),
-    "shift": ("ridge", {"shift": np.ones(6), "shift.intercept": 1e9}, "shift and theta"),
+    "shift": ("ridge", {"shift": np.ones(5), "shift.intercept": 1e9}, "shift and theta"),
     "max_iter": ("ridge", {"max_iter": np.uint64(2**64 - 1)}, "max_iter is above"),
     "since_anchor": ("ridge", {"since_anchor": 2**62}, "since_anchor is above"),
     "n_iter": ("ridge", {"n_iter": 2**62}, "n_iter is above"),

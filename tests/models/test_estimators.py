@@ -524,7 +524,7 @@ def test_a_dual_beyond_the_memory_limit_or_without_a_factor_is_done_without():
     limited = ex.Ridge(0.3, tol=1e-9, memory_limit=16 * 60**2 - 1).fit(X, y, s)
     assert limited.n_iter_ == ex.Ridge(0.3, tol=1e-9, solver="cg", memory_limit=1e4).fit(X, y, s).n_iter_
     assert_allclose(limited.coef_, expected, rtol=0, atol=1e-9)
-    with pytest.raises(ex.NotPositiveDefiniteError, match="raise alpha"):  # 1 / alpha overflows
+    with pytest.raises(ex.NotPositiveDefiniteError, match="strengthen the penalty"):  # 1 / alpha overflows
         ex.Ridge(1e-320).fit(X, y)
 
 

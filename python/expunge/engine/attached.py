@@ -523,7 +523,7 @@ class Attached:
 
     def _found_anew(self) -> _core.AnchoredStatistics:
         theta, data, objective = self.state.theta, self.data, self.objective()
-        if self.block(objective, theta.size) is not None:
+        if choose_block(self.solver, self.memory_limit, objective, theta.size, requests=True) is not None:
             raise ValueError(
                 "without rows the whole Hessian is needed, which solver='cg' does not keep: use a model of "
                 "solver='cholesky' (memory_limit says how large it may be), or keep the rows"

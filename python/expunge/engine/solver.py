@@ -126,7 +126,7 @@ def choose_block(
 
 def serves_in_dual(solver: str, memory_limit: float | None, n: int, p: int) -> bool:
     """Whether requests to a Ridge of n dense rows are best fits from 0 in the dual (E23)."""
-    if solver != "auto" or not 0 < n < p:
+    if solver != "auto" or not 0 < n < p or p * p <= SMALL_FACTOR:
         return False
     cost = n / 32.0 + n * n / (96.0 * p) + 4.0  # of the factor, and of products beside it
     return cost <= SOLVE_READS * p / n and DUAL_COPIES * 8.0 * n * n <= most_memory(memory_limit)

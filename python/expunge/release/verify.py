@@ -56,7 +56,7 @@ def measure(
     theta: Float,
     problem: Problem,
     columns: NDArray[np.bool_],
-    shift: Float | None,
+    shift: Float | None = None,
 ) -> Measured:
     """The profile residual (E10) at theta (p,) and its floor (E19), of rows that come panel by panel.
 
