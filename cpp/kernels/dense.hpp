@@ -214,8 +214,7 @@ public:
                     for (Index j = 0; j < run.count; ++j) row[j] = static_cast<double>(x[j]) - c[j];
                 else
                     for (Index j = 0; j < run.count; ++j)
-                        row[j] =
-                            static_cast<double>(x[j * column_stride_]) - c[j * X.shift_column_stride];
+                        row[j] = static_cast<double>(x[j * column_stride_]) - c[j * X.shift_column_stride];
             }
         });
     }

@@ -100,7 +100,8 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
     thread_local Workspace wide_ones, wide_theta;
     const Vector ones_of = Vector::Ones(tallied ? d_ : 0), sizes = theta.head(d_).cwiseAbs();
     const double one = fit_intercept_ ? 1.0 : 0.0, offset = fit_intercept_ ? std::abs(theta(d_)) : 0.0;
-    const double additions = most_additions_ + 3.0, d = static_cast<double>(parameters()) + 2.0 + entry_roundings_;
+    const double additions = most_additions_ + 3.0,
+                 d = static_cast<double>(parameters()) + 2.0 + entry_roundings_;
     Vector& curvature = total.rows.emplace_back(Change::Rows{this, Vector(n_)}).curvature;
     alignas(64) Panel value, w, old_r, norm2, predictor, rounding;
     // value, r and w of one side; norm2 and predictor, d |x|^T |theta|, are those of its rows.

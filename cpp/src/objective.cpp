@@ -282,7 +282,9 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
         if (bounded) longest_row = std::max(longest_row, block.rows.largest_row());
     const Vector every = Vector::Ones(measured ? d_ : 0);
     const double one = fit_intercept_ ? 1.0 : 0.0,
-                 for_each_norm = bounded ? (static_cast<double>(longest_row) + 3.0 + entry_roundings_) * theta.norm() : 0.0;
+                 for_each_norm =
+                     bounded ? (static_cast<double>(longest_row) + 3.0 + entry_roundings_) * theta.norm()
+                             : 0.0;
     double rounding = 0.0, largest_norm2 = measured ? 0.0 : largest_norm * largest_norm;
     const auto measure = [&](const Here& here, Panel& norms, Sums& sums) {
         auto norm2 = as_vector(norms, here.m);

@@ -144,7 +144,8 @@ RowPanel RowsView::panel(Index first, Index m, Workspace& workspace, Read read) 
     } else {
         const bool few_runs = static_cast<Index>(columns_.size()) * worthwhile <= d_ + worthwhile;
         const bool lines = X_.column_stride == 1 || X_.row_stride == 1;
-        view = d_ > 0 && few_runs && lines && !shifted() ? panel_as_it_lies(first, m) : packed_panel(first, m, workspace);
+        view = d_ > 0 && few_runs && lines && !shifted() ? panel_as_it_lies(first, m)
+                                                         : packed_panel(first, m, workspace);
     }
     view.read = read;
     return RowPanel(view);
@@ -340,8 +341,8 @@ void RowsView::add_csr_gram(const double* w, Eigen::Ref<Matrix> H) const {
     }
     thread_local Workspace memory;
     constexpr double entries = 1 << 20;  // that are copied at a time
-    const Index together = std::max<Index>(1, static_cast<Index>(entries * static_cast<double>(n_) /
-                                                                 std::max(entries, entries_)));
+    const Index together = std::max<Index>(
+        1, static_cast<Index>(entries * static_cast<double>(n_) / std::max(entries, entries_)));
     for (Index first = 0; first < n_; first += together) {
         const Index m = std::min(together, n_ - first);
         add(shifted_csr_panel(first, m, memory).X, m, w + first);

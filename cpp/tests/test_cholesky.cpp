@@ -184,8 +184,7 @@ TEST("appending to an indefinite matrix is refused and changes nothing") {
             h(p) = H(0, 0) + bad;  // the first coordinate over again
             CholeskyFactor factor(H);
             const Matrix before = lower(factor);
-            CHECK(thrown<NotPositiveDefinite>([&] { factor.append(h); }) ==
-                  not_positive_definite(p));
+            CHECK(thrown<NotPositiveDefinite>([&] { factor.append(h); }) == not_positive_definite(p));
             CHECK(lower(factor) == before);
         }
     });
@@ -264,8 +263,7 @@ TEST("a matrix that is not positive definite is refused with its first bad pivot
 
 TEST("a rank-deficient matrix is refused") {
     const Matrix H = Matrix::Constant(3, 3, 4.0);  // exact in floating point: the second pivot is 0
-    CHECK(thrown<NotPositiveDefinite>([&] { CholeskyFactor factor(H); }) ==
-          not_positive_definite(1));
+    CHECK(thrown<NotPositiveDefinite>([&] { CholeskyFactor factor(H); }) == not_positive_definite(1));
 }
 
 TEST("a NaN or infinity off the diagonal is refused too") {

@@ -46,11 +46,11 @@ public:
     // rows together that do not lie together.
     PyTouchedRows(RowRegister& row_register, const py::object& X, const py::object& overlay,
                   const py::object& take, const Columns& columns, const Shift& shift)
-        : rows_(row_register, {[&] { return seen(X, columns, shift); },
-                               [&] { return seen(overlay(), columns, shift); },
-                               [&](const std::vector<Index>& places) {
-                                   return seen(take(to_numpy(places)), columns, shift);
-                               }}) {}
+        : rows_(row_register,
+                {[&] { return seen(X, columns, shift); }, [&] { return seen(overlay(), columns, shift); },
+                 [&](const std::vector<Index>& places) {
+                     return seen(take(to_numpy(places)), columns, shift);
+                 }}) {}
     const TouchedRows& core() const { return rows_; }
 
 private:

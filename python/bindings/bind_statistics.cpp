@@ -80,7 +80,8 @@ void bind_statistics(py::module_& m) {
             [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
                const Columns& columns, const Array& theta, bool fold, const Shift& shift) {
                 const auto here = vector(theta, "theta", statistics.state().penalty.size());
-                const RowsAlone was(before, statistics, columns, shift), now(after, statistics, columns, shift);
+                const RowsAlone was(before, statistics, columns, shift),
+                    now(after, statistics, columns, shift);
                 py::gil_scoped_release nogil;
                 return statistics.edit(was.get(), now.get(), here, fold);
             },

@@ -19,11 +19,11 @@ class NotPositiveDefinite : public std::runtime_error {
 public:
     // `value`: what the pivot's place in H holds.
     NotPositiveDefinite(Index pivot, double value)
-        : std::runtime_error(
-              "Hessian is not positive definite (pivot " + std::to_string(pivot) + "): " +
-              (std::isfinite(value) ? "columns of X depend on each other, or their sizes are too far apart for "
-                                      "float64. Drop or scale them, or strengthen the penalty"
-                                    : "squares of X overflow. Scale its columns")) {}
+        : std::runtime_error("Hessian is not positive definite (pivot " + std::to_string(pivot) + "): " +
+                             (std::isfinite(value)
+                                  ? "columns of X depend on each other, or their sizes are too far apart for "
+                                    "float64. Drop or scale them, or strengthen the penalty"
+                                  : "squares of X overflow. Scale its columns")) {}
     explicit NotPositiveDefinite(const std::string& message) : std::runtime_error(message) {}
 };
 

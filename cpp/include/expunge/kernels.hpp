@@ -47,8 +47,8 @@ struct Storage {
     const void* data = nullptr;
     Index row_stride = 0, column_stride = 0;  // of dense X, in numbers
     const void *indices = nullptr, *indptr = nullptr;
-    std::size_t entries = 0;  // of CSR: the length of data and indices
-    std::size_t width = 0;    // of CSR: columns as stored
+    std::size_t entries = 0;        // of CSR: the length of data and indices
+    std::size_t width = 0;          // of CSR: columns as stored
     const double* shift = nullptr;  // what is taken off the entries, or null: of columns, strides 0 and 1
     Index shift_row_stride = 0, shift_column_stride = 1;
     bool operator==(const Storage&) const = default;

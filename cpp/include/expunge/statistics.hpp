@@ -63,8 +63,8 @@ public:
     // longer tells of rows that have left.
     AnchoredStatistics move_to(Vector theta) const;
 
-    // Takes J and its gradient at the anchor, or where the Hessian does not depend on it at any theta, as they
-    // were measured, with what rounding may hide in them: what edits have rounded since is forgotten.
+    // Takes J and its gradient at the anchor, or where the Hessian does not depend on it at any theta, as
+    // they were measured, with what rounding may hide in them: what edits have rounded since is forgotten.
     AnchoredStatistics measure(Vector theta, const Evaluation& at, double floor) const;
 
     // Adds the statistics of other data at the same anchor. The penalty is counted once.
