@@ -17,7 +17,7 @@ from scipy import sparse
 from .._arrays import Float, Index, with_own_indices
 from .rows import take
 
-SAMPLED, SAMPLED_VALUES = 256, 2**22  # rows that are looked at, at most; of wide X fewer
+SAMPLED, SAMPLED_VALUES = 128, 2**17  # rows that are looked at, at most; of wide X fewer
 FAR = 64.0  # times its spread, and times 1: a column further from 0 is moved
 LOW, HIGH = 0.05, 0.95  # the spread is between these quantiles: a few rows may hold anything
 
@@ -47,6 +47,10 @@ def shift_of_sample(X: Any, free: Free) -> Float | None:
         columns = columns[np.bincount(X.indices, minlength=d) == m]
         X = X[:, columns].data.reshape(m, columns.size)  # each row has one entry in each
     if m == 0 or not columns.size:
+        return None
+    often = np.count_nonzero(np.abs(X) > FAR, axis=0) * 2 >= m  # or the median is not far
+    columns, X = columns[often], X[:, often]
+    if not columns.size:
         return None
     ranks = [round(q * (m - 1)) for q in (LOW, 0.5, HIGH)]
     with np.errstate(all="ignore"):
