@@ -149,11 +149,12 @@ def test_results_are_written_where_all_cases_pass(tmp_path, passes):
         str(Path(benchmark.__file__).parents[2]),
         os.environ.get("PYTHONPATH", ""),
     ]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     arguments = ["-q", "-p", "no:cacheprovider", "-o", "python_files=bench_*.py", "--results", "out"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments, "."],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))},
+        env=alone | {"PYTHONPATH": os.pathsep.join(filter(None, folders))},
         capture_output=True,
         text=True,
         timeout=120,
