@@ -273,6 +273,7 @@ with open(path, "wb") as file:
 """
 
 
+@pytest.mark.slow
 @each_loss
 def test_shards_of_other_processes_are_merged(loss, tmp_path):
     X, y = data(loss)

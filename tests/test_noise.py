@@ -235,6 +235,7 @@ def goodness(K, A, R):
 THETA = [0.0, 0.5, -0.25, 1 / 3, 1e6 + 0.1, -7.9, 2.0**-40]
 
 
+@pytest.mark.slow
 @pytest.mark.isa
 @pytest.mark.parametrize("R", [1, 3, 8, 50])
 def test_cells_are_as_likely_as_the_normal_distribution_says(R):
@@ -243,6 +244,7 @@ def test_cells_are_as_likely_as_the_normal_distribution_says(R):
         assert goodness(K, A, R) > LIMIT
 
 
+@pytest.mark.slow
 def test_tails_are_as_likely_as_the_normal_distribution_says():
     """Each against the binomial distribution, out to where one of 4e6 is left."""
     size = np.abs(_core.add_normal(np.zeros(4 * COUNT), 2**20, 0, stream(11)))
@@ -271,6 +273,7 @@ def low_digits(K, m=8):
     return stats.chisquare(np.bincount(K & (2**m - 1), minlength=2**m)).pvalue
 
 
+@pytest.mark.slow
 def test_low_digits_are_uniform_whatever_theta():
     R = 2**20
     theta = np.array([0.0, 0.5, 1 / 3, 1e-3, 123.456, -(2.0**40), 0.75])
@@ -355,6 +358,7 @@ def twin_goodness(n=20_000, R=8):
     return goodness(reference_noise.add_normal(np.full(n, 0.25), R, 0, stream(21)), 0.25, R)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_the_sampler_is_seen(fault, monkeypatch):
     name, spoilt = FAULTS[fault]

@@ -272,6 +272,7 @@ def test_a_forged_shift_is_refused(tmp_path):
 # --- rows that are far larger than the others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["C", "F", "csr"])
 @pytest.mark.parametrize("size", [1e10, 3e10])
 @pytest.mark.parametrize("name", ["ridge", "logistic"])

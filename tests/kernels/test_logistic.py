@@ -79,6 +79,7 @@ def margins(n, seed):
     return np.concatenate([m, -m])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no longer than double")
 @each_class
 @pytest.mark.parametrize(

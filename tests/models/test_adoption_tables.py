@@ -104,6 +104,7 @@ TEXTS = {"CountVectorizer", "TfidfVectorizer", "HashingVectorizer"}
 CATEGORIES = {"OneHotEncoder", "OrdinalEncoder", "TargetEncoder"}
 
 
+@pytest.mark.slow
 @rows_of("transformer")
 def test_the_last_step_is_adopted_with_the_transformed_X_and_not_with_X_as_it_came(row):
     code, happens = row[0].strip("`"), row[1]
