@@ -366,7 +366,7 @@ class CorrectedData(Data):
     def current_shift(self) -> Float | None:
         """What would be taken off the surviving columns (d,), were it chosen from the data of now."""
         live = self.register.live()
-        rows = live[sampled(live.size, self.n_columns)]
+        rows = live[sampled(live.size, self.n_columns)].copy()
         panels = (X for X, _, _ in self.panels())
         return shift_of_sample(self._current(rows)[0], lambda columns: free_of_zeros(panels, columns))
 

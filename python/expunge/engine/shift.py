@@ -17,22 +17,24 @@ from scipy import sparse
 from .._arrays import Float, Index, with_own_indices
 from .rows import take
 
-SAMPLED, SAMPLED_VALUES = 128, 2**17  # rows that are looked at, at most; of wide X fewer
+SAMPLED, SAMPLED_VALUES = 128, 2**17  # rows that are looked at, about; of wide X fewer
 FAR = 64.0  # times its spread, and times 1: a column further from 0 is moved
 LOW, HIGH = 0.05, 0.95  # the spread is between these quantiles: a few rows may hold anything
 
 Free = Callable[[Index], NDArray[np.bool_]]  # which of these columns hold no 0
 
 
-def sampled(n: int, width: int) -> Index:
+def sampled(n: int, width: int) -> slice:
     """Which of n rows are looked at: evenly spaced, so that it depends on nothing but their order."""
-    m = min(n, SAMPLED, max(16, SAMPLED_VALUES // max(width, 1)))
-    return np.arange(m) * n // max(m, 1)
+    m = min(SAMPLED, max(16, SAMPLED_VALUES // max(width, 1)))
+    return slice(0, n, max(1, n // m))
 
 
 def shift_of(X: Any) -> Float | None:
     """The c of these rows (d,), or None where no column is far from 0."""
-    return shift_of_sample(take(X, sampled(*X.shape)), lambda columns: free_of_zeros([X], columns))
+    rows = sampled(*X.shape)
+    sample = take(X, np.arange(X.shape[0])[rows]) if sparse.issparse(X) else X[rows]
+    return shift_of_sample(sample, lambda columns: free_of_zeros([X], columns))
 
 
 def shift_of_sample(X: Any, free: Free) -> Float | None:
@@ -46,12 +48,10 @@ def shift_of_sample(X: Any, free: Free) -> Float | None:
     if sparse.issparse(X):
         columns = columns[np.bincount(X.indices, minlength=d) == m]
         X = X[:, columns].data.reshape(m, columns.size)  # each row has one entry in each
-    if m == 0 or not columns.size:
-        return None
     often = np.count_nonzero(np.abs(X) > FAR, axis=0) * 2 >= m  # or the median is not far
-    columns, X = columns[often], X[:, often]
-    if not columns.size:
+    if m == 0 or not often.any():
         return None
+    columns, X = columns[often], X[:, often]
     ranks = [round(q * (m - 1)) for q in (LOW, 0.5, HIGH)]
     with np.errstate(all="ignore"):
         low, middle, high = np.partition(X.astype(np.float64), sorted(set(ranks)), axis=0)[ranks]
