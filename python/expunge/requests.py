@@ -42,6 +42,9 @@ Named = dict[str, NDArray[np.int64] | range | list[Any] | int | str]
 _WAYS = ("ids", "labels", "row_labels")  # to name rows, beside numbers
 
 
+_NUMBERS = (int, list)  # in a list or alone, they take the short way: streams of single rows do
+
+
 class Request:
     """Base of all requests. Its repr shows how many rows and columns it names, but no numbers or values.
 
@@ -112,15 +115,14 @@ class RemoveRows(Request):
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Weights become 0."""
-        data, rows = data.numbered("RemoveRows"), self.rows
-        plain = type(rows) is int or type(rows) is list
-        if plain and self.ids is None and self.labels is None and self.missing == "raise":
-            rows = data.rows(rows)  # a stream of single rows takes this way
+        data, given = data.numbered("RemoveRows"), self.rows
+        if type(given) in _NUMBERS and self.ids is None and self.labels is None and self.missing == "raise":
+            rows = data.rows(given)
             data.remove(rows)
             return {"kind": "RemoveRows", "rows": rows}
-        found = data.select(rows, self.ids, self.labels, self.missing)
+        found = data.select(given, self.ids, self.labels, self.missing)
         data.remove(found.rows)
-        return {"kind": "RemoveRows", "rows": found.rows, **_ids(self.ids, found)}
+        return _named("RemoveRows", found, self.ids)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -151,16 +153,21 @@ class CorrectLabels(Request):
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Targets become the labels."""
-        data, labels = data.numbered("CorrectLabels"), self.labels
+        data, given, labels = data.numbered("CorrectLabels"), self.rows, self.labels
+        plain = self.row_labels is None and self.missing == "raise"
         if labels is None:
             raise ValueError("labels are missing: say what the targets of these rows become")
-        found = data.select(self.rows, self.ids, self.row_labels, self.missing)
+        if type(given) in _NUMBERS and isinstance(labels, SCALARS) and self.ids is None and plain:
+            rows = data.rows(given)
+            data.set_targets(rows, encode(labels, rows.size))
+            return {"kind": "CorrectLabels", "rows": rows}
+        found = data.select(given, self.ids, self.row_labels, self.missing)
         if not isinstance(labels, SCALARS):
             labels = rows_in_order(found, data.row_names, labels, "labels")
             if np.shape(labels) == (1,):
                 labels = np.asarray(labels)[0]
         data.set_targets(found.rows, encode(labels, found.rows.size))
-        return {"kind": "CorrectLabels", "rows": found.rows, **_ids(self.ids, found)}
+        return _named("CorrectLabels", found, self.ids)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,7 +223,7 @@ class CorrectValues(Request):
         if not np.isfinite(stored).all():
             raise ValueError(f"values contain NaN, infinity or what overflows {data.dtype}")
         data.set_values(rows, columns, cells)
-        return {"kind": "CorrectValues", "rows": rows, **_ids(self.ids, found), **_columns(data, columns)}
+        return _named("CorrectValues", found, self.ids) | _columns(data, columns)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -365,9 +372,12 @@ def _columns(data: AnyData, columns: NDArray[np.int64]) -> Named:
     return {"columns": columns} if names is None else {"columns": columns, "names": names}
 
 
-def _ids(given: Any, found: Selection) -> Named:
-    """The ids by which rows were found, if that is how they were named."""
-    return {} if given is None or found.names is None else {"ids": found.names}
+def _named(kind: str, found: Selection, ids: Any) -> Named:
+    """What a request named: rows, and the ids by which they were found, if that is how."""
+    named: Named = {"kind": kind, "rows": found.rows}
+    if ids is not None and found.names is not None:
+        named["ids"] = found.names
+    return named
 
 
 def _rows(

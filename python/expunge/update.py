@@ -119,22 +119,23 @@ class Update:
         """One that takes its time from here; without a call for each field, which would be of its time."""
         update = object.__new__(cls)
         method, step, difference, residual, bound, passes, settled, since, hessian, tau = outcome
-        vars(update).update(
-            method=method,
-            step=step,
-            gradient_difference=difference,
-            residual=residual,
-            residual_bound=bound,
-            passes=passes,
-            settled=settled,
-            since_anchor=since,
-            hessian=hessian,
-            tau=tau,
-            rows_touched=staged.rows_touched,
-            features_revoked=staged.features_revoked,
-            _record=record,
-            seconds=perf_counter() - started,
-        )
+        values = {
+            "method": method,
+            "step": step,
+            "gradient_difference": difference,
+            "residual": residual,
+            "residual_bound": bound,
+            "passes": passes,
+            "settled": settled,
+            "since_anchor": since,
+            "hessian": hessian,
+            "tau": tau,
+            "rows_touched": staged.rows_touched,
+            "features_revoked": staged.features_revoked,
+            "_record": record,
+            "seconds": perf_counter() - started,
+        }
+        object.__setattr__(update, "__dict__", values)
         return update
 
     def receipt(

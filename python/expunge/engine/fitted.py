@@ -45,8 +45,8 @@ class Fitted:
         self._names = parameters_of(model)
         self._read = attrgetter(*self._names)
         self._parameters = self._read(model)  # on which the objective rests
-        self._published: Any = None  # a model of ours is as it was written while this is what it is fitted to
-        self._theta: Float = self._over_x(engine.state.theta)  # of the model, as it was written
+        # What was written to the model: its theta, and `_fitted` of one of ours, which is replaced whole.
+        self._published: tuple[Any, Float] = None, self._over_x(engine.state.theta)
 
     def _over_x(self, theta: Float) -> Float:
         """Theta of a model from that of the engine."""
@@ -61,21 +61,20 @@ class Fitted:
         `theta` is that of the model, where its last bits are known.
         """
         engine = self.engine
-        if theta is not None:
-            self._theta = theta
+        theta = self._published[1] if theta is None else theta
         noise = engine.problem.noise and engine.problem.noise.of(engine.data.kept)
-        set_theta(self.model, self._theta, residual, names=names, noise=noise)
-        self._published = getattr(self.model, "_fitted", None)
+        set_theta(self.model, theta, residual, names=names, noise=noise)
+        self._published = getattr(self.model, "_fitted", None), theta
 
     def check(self) -> None:
         """Raises if others changed the model; first undoes a request whose undoing was interrupted."""
         self.engine.data.rollback()
         if self._read(self.model) != self._parameters:
             self._refuse_parameters()
-        published = self._published
+        published, theta = self._published
         if published is not None and getattr(self.model, "_fitted", None) is published:
             return
-        if not np.array_equal(theta_of(self.model), self._theta):
+        if not np.array_equal(theta_of(self.model), theta):
             raise ValueError("the model was changed outside of this Unlearner: make a new one")
 
     def _refuse_parameters(self) -> NoReturn:
@@ -95,12 +94,13 @@ class Fitted:
             staged = engine.stage(requests, how)
             state, outcome = engine.choose(staged)
             state, problem, outcome = budget.within(engine, staged, state, outcome)
-            theta = self._over_x(state.theta)
-            if theta is not state.theta:
-                outcome = outcome._replace(step=theta - staged.left_of(self._theta))
+            theta, before = state.theta, self._published[1]
+            if engine.data.shift is not None:
+                theta = self._over_x(theta)
+                outcome = outcome._replace(step=theta - staged.left_of(before))
             record = (
                 staged.named,
-                self._theta,
+                before,
                 theta,
                 problem.described,
                 engine.tolerance,
@@ -128,8 +128,7 @@ class Fitted:
             own = problem.noise and problem.noise.of(engine.data.kept)
         changes = fitted_attributes(self.model, theta, state.residual, names, own)
         _, name, value = changes[0]
-        changes.append((self, "_published", value if name == "_fitted" else None))
-        changes.append((self, "_theta", theta))
+        changes.append((self, "_published", (value if name == "_fitted" else None, theta)))
         engine.add_changes(changes, state, problem)
         assign_all(changes)
 

@@ -139,7 +139,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     def _fitted_to(
         self, theta: Float, residual: float | None, names: Sequence[str] | None, noise: Noise | None
     ) -> dict[str, Any]:
-        theta.flags.writeable = False  # and so are views from here on
+        theta.setflags(write=False)  # and so are views from here on
         coef, last = split(theta, self.fit_intercept)
         fitted: dict[str, Any] = dict(self._fitted)
         fitted["n_features_in_"], fitted["residual_"] = coef.size, residual
