@@ -59,14 +59,14 @@ BUGS = r"""
 
 # Data
 = off by one: the row behind the last  [bad_input data methods unlearner]
-- outside = (array < 0) | (array >= size)
-+ outside = (array < 0) | (array > size)
+- if ordered[0] < 0 or ordered[-1] >= size:
++ if ordered[0] < 0 or ordered[-1] > size:
 = off by one: a slice  [data methods unlearner]
 - np.arange(*given.indices(size)
 + np.arange(*given.indices(size - 1)
 = a row given twice  [bad_input]
-- if (counts > 1).any():
-+ if (counts > 2).any():
+- twice = ordered[1:][ordered[1:] == ordered[:-1]]
++ twice = ordered[2:][ordered[2:] == ordered[:-2]]
 = a mask of another length  [bad_input]
 - if array.shape != (size,):
 -             raise ValueError(f"{what} mask
@@ -88,14 +88,14 @@ BUGS = r"""
 - found = np.append(found, rows_with_values(self.overlay_X.matrix(), at)[0])
 + found = np.append(found, np.zeros(self.overlay_X.matrix().shape[0], dtype=bool))
 = largest norm forgets rows that came  [data streams methods statistics certified by_value detached]
-- self.largest_norm = max(self.largest_norm, _core.largest_norm(X))
+- self.largest_norm = max(self.largest_norm, _core.largest_norm(X, shift))
 + self.largest_norm = float(self.largest_norm)
 = class emptied unnoticed, detached  [by_value detached]
 - if self.classes and counts.min() == 0:
 + if False:
 = swapped classes  [adopt data methods unlearner]
-- first, second = labels == self.classes[0], labels == self.classes[1]
-+ second, first = labels == self.classes[0], labels == self.classes[1]
+- first, second = (np.asarray(
++ second, first = (np.asarray(
 = swapped predictions  [estimators states]
 - model.classes_[above.astype(np.intp)]
 + model.classes_[1 - above.astype(np.intp)]
@@ -130,13 +130,13 @@ BUGS = r"""
 - any(back)
 + pass
 = lock dropped  [streams interrupts waiting]
-- from threading import RLock
-+ from contextlib import nullcontext as RLock
+- self._lock, self._verb = RLock(), Verb()
++ self._lock, self._verb = memoryview(b""), Verb()
 = asked in the middle of a request  [interrupts waiting]
 - if self._busy and self._inside_another():
 + if False:
 = a changed model goes unnoticed  [bad_input saved forged panels]
-- if not np.array_equal(theta_of(self.model), self.engine.state.theta):
+- if not np.array_equal(theta_of(self.model), theta):
 + if False:
 
 # Certificates
@@ -179,8 +179,8 @@ BUGS = r"""
 - return residual if settled else power_of_two_above(residual)
 + return residual
 = receipt tells the order of rows  [receipts updates]
-- sorted(_code(what, str(member), key) for member in members)
-+ list(_code(what, str(member), key) for member in members)
+- sorted(_code(what, code(member), key) for member in members)
++ list(_code(what, code(member), key) for member in members)
 = a changed receipt passes  [receipts updates]
 - or not hmac.compare_digest(
 + or None is hmac.compare_digest(
