@@ -131,7 +131,7 @@ BUGS = r"""
 + pass
 = lock dropped  [streams interrupts waiting]
 - self._lock, self._verb = RLock(), Verb()
-+ self._lock, self._verb = memoryview(b""), Verb()
++ self._lock, self._verb = __import__("contextlib").nullcontext(), Verb()
 = asked in the middle of a request  [interrupts waiting]
 - if self._busy and self._inside_another():
 + if False:
