@@ -20,6 +20,13 @@ def represent(request):
         yield (REPRESENTATIONS | INTEGERS)[request.param]
 
 
+@pytest.fixture
+def nothing_densified():
+    """No sparse matrix is made dense while the test runs."""
+    with nothing_densifies():
+        yield
+
+
 @pytest.fixture(params=[False, True], ids=["loads", "gathers"])
 def gathers(request):
     """Whether products gather; where there are no gathers, neither does."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from problems import REPRESENTATIONS, csr, in_pairs, nothing_densifies
+from problems import REPRESENTATIONS, csr, in_pairs
 from unlearning import (
     ALPHA,
     MAIN_KINDS,
@@ -30,12 +30,7 @@ from expunge import reference
 from expunge.losses import LOSSES
 
 ESTIMATORS = {"squared": ex.Ridge, "logistic": ex.LogisticRegression}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_densifies():
-    with nothing_densifies():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_densified")
 
 
 # Solvers

@@ -18,7 +18,6 @@ from problems import (
     csr,
     dense,
     in_pairs,
-    nothing_densifies,
     parts_of,
     retrain,
     sparse_values,
@@ -46,12 +45,7 @@ from expunge import kernels
 from expunge.losses import LOSSES
 
 ESTIMATORS = {"squared": ex.Ridge, "logistic": ex.LogisticRegression}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_densifies():
-    with nothing_densifies():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_densified")
 
 
 # Values
