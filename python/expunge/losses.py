@@ -123,7 +123,7 @@ def _squared_value(y: ArrayLike, eta: ArrayLike) -> Array:
 
 
 def _squared_d1(y: ArrayLike, eta: ArrayLike) -> Array:
-    return np.subtract(eta, y, dtype=np.float64)
+    return np.subtract(eta, np.asarray(y, dtype=np.float64))  # in eta's precision, if that is higher
 
 
 def _squared_d2(y: ArrayLike, eta: ArrayLike) -> Array:

@@ -243,7 +243,6 @@ def test_the_floor_of_a_release_counts_penalty_and_noise():
     found = release.measure(rows, theta, problem, np.ones(5, dtype=bool))
     exact = [Fraction(p) * Fraction(t) - Fraction(p * t) for p, t in zip(penalty, theta, strict=True)]
     error = sqrt(sum(e * e for e in exact))
-    assert found.residual == 0.0
     assert 0.0 < error <= found.bound <= 1e3 * error
 
 
