@@ -155,9 +155,12 @@ BUGS = r"""
 = missing rounding term of a sum  [release mechanisms budget certificate certified]
 - rounding = 1.0 + 2.0 * (gradient.size + 8) * 2.0**-53
 + rounding = 1.0
-= floor without the panels' sum  [release mechanisms budget certificate worlds certified]
-- floor += 4.0 * 2.0**-53 * float(added)
-+ floor += 0.0
+= floor without the penalty  [mechanisms measure]
+- + lost + 4 * (abs(pull) + abs(noise))
++ + lost
+= floor without errors in eta  [measure]
+- rounding = (TOGETHER + blocks + 7) * size + lost
++ rounding = (TOGETHER + blocks + 7) * size
 = theta_bound not compared  [release mechanisms budget certificate worlds]
 - and not np.abs(coef).max() <= self.theta_bound:
 + and False:

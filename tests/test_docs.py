@@ -56,7 +56,7 @@ def with_code():
             yield pytest.param(page, marks=[pytest.mark.slow] if audits else [], id=name(page))
 
 
-@pytest.mark.parametrize("page", with_code())
+@pytest.mark.parametrize("page", list(with_code()))
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """In order, in one namespace."""
     monkeypatch.chdir(tmp_path)
