@@ -19,7 +19,6 @@ from ..errors import ConvergenceError, NotPositiveDefiniteError
 from ..problem import Problem
 from ..release import Budget, Measured, NoBudget, measure, norm_factor, profile_residual
 from ..requests import Request, RevokeFeatures
-from ..updates import gram_norm_bound
 from .by_value import DetachedData
 from .data import CorrectedData, Touched
 from .detached import Detached
@@ -393,17 +392,6 @@ class Attached:
     def products(self, objective: _core.Objective, curvature: Float, anchor: _core.Anchor) -> Products:
         """A Hessian that is not factored as a whole."""
         return Products(objective, curvature, anchor, self.tolerance, exact=self.problem.constant_hessian)
-
-    def gram_norm(self, block: int | None) -> float:
-        """Upper bound of |S^1/2 X|^2 on the corrected data, X as it is, extended by 1 with an intercept."""
-        data, kept = self.data, self.data.kept
-        stored = data.stored_columns(kept)
-        squared = self.problem.objective(
-            data.blocks(), kept, stored=stored, loss="squared", penalised=False, noisy=False
-        )
-        if block is not None:
-            return squared.gram_norm_bound()
-        return gram_norm_bound(squared.hessian(np.zeros(self.problem.parameters(data.n_columns))))
 
     def anchored(
         self, state: State, objective: _core.Objective, at: _core.Evaluation, floor: float

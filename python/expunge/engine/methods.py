@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from .._arrays import Float
 from ..errors import NotPositiveDefiniteError
-from ..updates import first_order_update, safe_tau, second_order_update
+from ..updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
 from .products import Products
 from .state import Effort, GramBound, Outcome, Staged, State, without_curvature
 
@@ -62,7 +62,7 @@ def first_order(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
     start, tau, gram = engine.start(staged), staged.how.tau, staged.gram
     if tau is None:
         if gram.found is None or gram.added > gram.found:
-            gram = GramBound(engine.gram_norm(start.block))
+            gram = GramBound(_gram_norm(engine, start.block))
             start = start._replace(gram=gram, passes=start.passes + 1)
         tau = safe_tau(gram.total, engine.problem.alpha, engine.problem.row_loss)
     shift, g = engine.data.surviving_shift(), start.at.gradient
@@ -80,6 +80,18 @@ BY_NAME: dict[str, Callable[[Attached, Staged], tuple[State, Outcome]]] = {
     "second_order": second_order,
     "first_order": first_order,
 }
+
+
+def _gram_norm(engine: Attached, block: int | None) -> float:
+    """Upper bound of |S^1/2 X|^2 on the corrected data, X as it is, extended by 1 with an intercept."""
+    data, kept = engine.data, engine.data.kept
+    stored = data.stored_columns(kept)
+    squared = engine.problem.objective(
+        data.blocks(), kept, stored=stored, loss="squared", penalised=False, noisy=False
+    )
+    if block is not None:
+        return squared.gram_norm_bound()
+    return gram_norm_bound(squared.hessian(np.zeros(engine.problem.parameters(data.n_columns))))
 
 
 def _step(staged: Staged) -> tuple[Float, float] | None:
