@@ -169,7 +169,7 @@ class Attached:
         if self._in_dual() and (move or not start.residual <= self.tolerance):
             whole, zero = self._objective_in_one_piece(), np.zeros_like(theta)
             return _core.minimize(whole, zero, self.tolerance, MAX_ITER, block=block, dual=True)
-        if block is not None and objective.rows < theta.size:  # a fit's way takes fewer passes (E20)
+        if block is not None and objective.rows < theta.size and not self.data.is_sparse:  # as a fit: faster
             block = choose_block(self.solver, self.memory_limit, objective, theta.size)
             return _core.minimize(objective, theta, self.tolerance, MAX_ITER, block=block)
         return _core.minimize(objective, theta, self.tolerance, MAX_ITER, anchor, start, block)
