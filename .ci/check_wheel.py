@@ -9,7 +9,7 @@ wheel, sdist, installed = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]
 size = wheel.stat().st_size / 1e6
 assert size < 5, f"{wheel.name} has {size:.1f} MB, more than 5"
 
-in_wheel = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("expunge/")}
+in_wheel = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("expunge/") and not n.endswith("/")}
 on_disk = {
     f"expunge/{p.relative_to(installed).as_posix()}"
     for p in installed.rglob("*")
