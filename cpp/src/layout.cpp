@@ -1,7 +1,7 @@
 #include "expunge/layout.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <variant>
 
 namespace expunge {
@@ -15,6 +15,14 @@ template <class Visit>
 void each_lower_block(Index p, Visit&& visit) {
     for (Index j = 0; j < p; j += block)
         for (Index i = j; i < p; i += block) visit(j, i, std::min(block, p - i), std::min(block, p - j));
+}
+
+// Whether all n numbers are inside; counted without a branch for each.
+template <class Inside>
+bool all_of(const double* values, Index n, Inside&& inside) {
+    Index found = 0;
+    for (Index i = 0; i < n; ++i) found += inside(values[i]);
+    return found == n;
 }
 
 }  // namespace
@@ -34,11 +42,13 @@ void symmetric_of_lower(Index p, const double* from, double* to) {
 }
 
 bool are_targets(const Loss& loss, const double* y, Index n) {
-    return std::visit([&](auto l) { return std::count_if(y, y + n, l.contains) == n; }, loss);
+    return std::visit([&](auto l) { return all_of(y, n, [](double t) { return decltype(l)::contains(t); }); },
+                      loss);
 }
 
 bool are_weights(const double* s, Index n) {
-    return std::count_if(s, s + n, [](double w) { return w >= 0.0 && std::isfinite(w); }) == n;
+    constexpr double most = std::numeric_limits<double>::max();
+    return all_of(s, n, [](double w) { return (w >= 0.0) & (w <= most); });
 }
 
 }  // namespace expunge

@@ -3,6 +3,7 @@
 // its struct and name it in `Loss`: every kernel then has it. Python needs one entry in losses.py.
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -30,7 +31,7 @@ inline double moved(double slope, double steepest, double range, double eta_roun
 struct Squared {
     static constexpr const char* name = "squared";
     static constexpr double max_d2 = 1.0, max_d3 = 0.0;
-    static bool contains(double y) { return std::isfinite(y); }
+    static bool contains(double y) { return std::abs(y) <= std::numeric_limits<double>::max(); }
     static double value(double y, double eta) { return 0.5 * (eta - y) * (eta - y); }
     static double d1(double y, double eta) { return eta - y; }
     static double d2(double, double) { return 1.0; }
@@ -42,7 +43,7 @@ struct Squared {
 struct Logistic {
     static constexpr const char* name = "logistic";
     static constexpr double max_d2 = 0.25, max_d3 = 0.09622504486493764;  // 1 / (6 sqrt 3)
-    static bool contains(double y) { return y == 0.0 || y == 1.0; }
+    static bool contains(double y) { return (y == 0.0) != (y == 1.0); }   // no branch on what is random
     static double value(double y, double eta) {
         const double z = (1.0 - 2.0 * y) * eta;
         return (z > 0.0 ? z : 0.0) + log1p_unit(exp_nonpositive(-std::abs(z)));
