@@ -64,7 +64,8 @@ class Unlearner(Described, CurrentData, TakesTurns):
         then stores, so that they are recognised after :meth:`load`.
     tolerance : float, default=1e-8
         Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
-        Where the rounding floor of the data (E19) is higher, iteration stops there and warns.
+        Where the rounding floor of the data (E19) is higher, iteration stops there and warns. Residuals and
+        bounds are of the same gradient: over columns far from 0 less a constant, beside an intercept (E43).
     column_index : bool, default=False
         For a sparse X: whether to keep which rows each column has entries in, one integer (4 or 8 bytes) for
         each entry. Revocations then find their rows without a look at every index of X.

@@ -35,7 +35,8 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
     fit_intercept : bool, default=True
     tol : float, default=1e-8
         Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
-        Where rounding does not let it be reached (E19), the fit stops there and warns.
+        Where rounding does not let it be reached (E19), the fit stops there and warns. Columns far from 0
+        count less a constant, beside an intercept (E43).
     max_iter : int, default=100
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"

@@ -29,7 +29,8 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
     fit_intercept : bool, default=True
     tol : float, default=1e-8
         Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
-        Where rounding does not let it be reached (E19), the fit stops there and warns.
+        Where rounding does not let it be reached (E19), the fit stops there and warns. Columns far from 0
+        count less a constant, beside an intercept (E43).
     max_iter : int, default=100
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"
@@ -38,7 +39,7 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
         of the coordinates that the data determine most (512 or fewer; 1536 in an Unlearner), and the diagonal
         of the others. ``auto`` takes cholesky where it fits `memory_limit` and pays. Both may factor an
         n x n matrix instead, for dense X with fewer rows than columns (E23). An Unlearner of this model
-        follows the same choice, without that.
+        follows the same choice.
     memory_limit : float, optional
         Bytes that p x p matrices may take (six of them), or n x n (two); by default a quarter of the
         machine's memory.

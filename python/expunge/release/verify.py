@@ -65,8 +65,8 @@ def measure(
     """The profile residual (E10) at theta (p,) and its floor (E19), of rows that come panel by panel.
 
     Theta and norms are over x - shift. `columns` is a mask of all that were ever handed over; rows hold these
-    alone. Sums are in long double, which leaves of their rounding 2^-11 where it has 64 bits: the floor of
-    100,000 standardised rows in doubles is above the tolerances that people ask for.
+    alone. Sums are in long double, which leaves 2^-11 of their rounding where it has 64 bits: in doubles many
+    rows put the floor above the tolerances that people ask for.
     """
     (coef, intercept), loss = problem.split(theta.astype(REAL)), problem.row_loss
     sums = np.zeros((3, theta.size), dtype=REAL)  # of the gradient, of sizes of its terms, of errors in d1
