@@ -244,7 +244,7 @@ def test_the_floor_of_a_release_counts_penalty_and_noise():
     exact = [Fraction(p) * Fraction(t) - Fraction(p * t) for p, t in zip(penalty, theta, strict=True)]
     error = sqrt(sum(e * e for e in exact))
     assert 0.0 < error <= found.bound <= 1e3 * error
-    assert 0.0 < found.floor
+    assert found.floor > 0.0
 
 
 @pytest.mark.parametrize("hessian", ["corrected", "original"])
