@@ -284,62 +284,64 @@ public:
 
     void add_by_rows() const {
         const std::vector<I> position = positions();
-        std::vector<std::pair<Index, double>> row(
-            static_cast<std::size_t>(expunge::kernel::largest_row(X_, n_)));
+        const Index largest = largest_row(X_, n_);
+        std::vector<I> columns(static_cast<std::size_t>(largest));
+        std::vector<double> values(static_cast<std::size_t>(largest));
         for (Index i = 0; i < n_; ++i) {
             if (w_[i] == 0.0) continue;
             const auto [first, stop] = X_.row(i);
-            if (static_cast<std::size_t>(stop - first) > row.size()) points_outside();
-            std::size_t m = 0;
-            for (Index k = first; k < stop; ++k)
-                if (const I j = position[static_cast<std::size_t>(X_.column(k))]; j >= 0)
-                    row[m++] = {j, X_.value(k)};
-            for (std::size_t a = 0; a < m; ++a) {
-                const double scale = w_[i] * row[a].second;
-                double* column = H_ + row[a].first * stride_;
-                for (std::size_t b = a; b < m; ++b) column[row[b].first] += scale * row[b].second;
+            if (stop - first > largest) points_outside();
+            Index m = 0;
+            for (Index k = first; k < stop; ++k) {
+                const I j = position[static_cast<std::size_t>(X_.column(k))];
+                columns[static_cast<std::size_t>(m)] = j;
+                values[static_cast<std::size_t>(m)] = X_.value(k);
+                m += j >= 0;
             }
+            add_row(m, columns.data(), values.data(), w_[i]);
         }
     }
 
     // Column by column of H. Every row is in the list of the column of its next entry. When it is that
     // column's turn, the rest of the row is added to the column of H, and the row goes to the list of its
-    // following entry.
+    // following entry. Entries are read many times, so their columns are copied and checked once.
     void add_by_columns() const {
         const std::vector<I> position = positions();
-        std::vector<I> next_entry(static_cast<std::size_t>(n_));
-        std::vector<I> first_row(static_cast<std::size_t>(d_), I(-1)), next_row(static_cast<std::size_t>(n_));
+        const auto at = [](Index k) { return static_cast<std::size_t>(k); };
+        std::vector<I> starts(at(n_ + 1)), columns(X_.entries);
+        if (n_ > 0) starts[0] = static_cast<I>(X_.row(0).first);
+        for (Index i = 0; i < n_; ++i) {
+            const auto [first, stop] = X_.row(i);
+            if (first != starts[at(i)]) points_outside();
+            starts[at(i + 1)] = static_cast<I>(stop);
+            for (Index k = first; k < stop; ++k) columns[at(k)] = static_cast<I>(X_.column(k));
+        }
+        std::vector<I> next_entry(at(n_)), first_row(at(d_), I(-1)), next_row(at(n_));
         // Row i goes to the list of its first column seen from entry k on.
-        const auto wait = [&](I i, Index k, Index stop) {
-            for (; k < stop; ++k) {
-                const I j = position[static_cast<std::size_t>(X_.column(k))];
+        const auto wait = [&](I i, Index k) {
+            for (const Index stop = starts[at(i + 1)]; k < stop; ++k) {
+                const I j = position[at(columns[at(k)])];
                 if (j < 0) continue;
-                next_entry[static_cast<std::size_t>(i)] = static_cast<I>(k);
-                next_row[static_cast<std::size_t>(i)] =
-                    std::exchange(first_row[static_cast<std::size_t>(j)], i);
+                next_entry[at(i)] = static_cast<I>(k);
+                next_row[at(i)] = std::exchange(first_row[at(j)], i);
                 return;
             }
         };
-        for (Index i = n_; i-- > 0;) {  // so that lists ascend at first
-            const auto [first, stop] = X_.row(i);
-            if (w_[i] != 0.0) wait(static_cast<I>(i), first, stop);
-        }
+        for (Index i = n_; i-- > 0;)  // so that lists ascend at first
+            if (w_[i] != 0.0) wait(static_cast<I>(i), starts[at(i)]);
         std::vector<double> sums(width());
         const bool whole = static_cast<std::size_t>(d_) == width();
         for (Index j = 0; j < d_; ++j) {
-            I i = first_row[static_cast<std::size_t>(j)];
+            I i = first_row[at(j)];
             if (i < 0) continue;
             double* __restrict column = whole ? H_ + j * stride_ : sums.data();
             if (!whole) std::fill(sums.begin(), sums.end(), 0.0);
             while (i >= 0) {
-                const I following = next_row[static_cast<std::size_t>(i)];
-                const Index k = next_entry[static_cast<std::size_t>(i)], stop = X_.row(i).stop;
+                const I following = next_row[at(i)];
+                const Index k = next_entry[at(i)], stop = starts[at(i + 1)];
                 const double scale = w_[i] * X_.value(k);
-                for (Index e = k; e < stop; ++e) {
-                    const Index to = X_.column(e);
-                    column[to] += scale * X_.value(e);
-                }
-                wait(i, k + 1, stop);
+                for (Index e = k; e < stop; ++e) column[columns[at(e)]] += scale * X_.value(e);
+                wait(i, k + 1);
                 i = following;
             }
             if (!whole) collect_below(sums.data(), j);
@@ -347,6 +349,15 @@ public:
     }
 
 private:
+    // H += w x x^T, of a row of m entries. Its columns ascend.
+    EXPUNGE_LOOP void add_row(Index m, const I* columns, const double* values, double w) const {
+        for (Index a = 0; a < m; ++a) {
+            const double scale = w * values[a];
+            double* column = H_ + columns[a] * stride_;
+            for (Index b = a; b < m; ++b) column[columns[b]] += scale * values[b];
+        }
+    }
+
     // The number of columns stored or seen: the type of indices may be too small to name the last ones.
     std::size_t width() const {
         if (run_count_ == 0) return X_.width;

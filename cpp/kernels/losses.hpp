@@ -15,9 +15,21 @@ inline void leave_out(Index m, const double* s, bool weighted, double* x) {
     for (Index i = 0; i < m; ++i) x[i] = s[i] != 0.0 ? x[i] : 0.0;
 }
 
+// Whether all n numbers are inside; counted without a branch for each.
+template <class Inside>
+bool all_of(Index n, const double* values, Inside&& inside) {
+    Index found = 0;
+    for (Index i = 0; i < n; ++i) found += inside(values[i]);
+    return found == n;
+}
+
 // The functions of the table, for a loss L; their arguments are those of Kernels.
 template <class L>
 struct PanelLoss {
+    EXPUNGE_LOOP static bool are_targets(Index n, const double* y) {
+        return all_of(n, y, [](double t) { return L::contains(t); });
+    }
+
     EXPUNGE_LOOP static void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y,
                                            const double* __restrict s, double* __restrict value,
                                            double* __restrict r, double* __restrict w) {

@@ -7,6 +7,7 @@
 #include "dense.hpp"
 #include "losses.hpp"
 #include "packed.hpp"
+#include "symmetric.hpp"
 #include "triangle.hpp"
 
 namespace expunge::kernel {
@@ -150,6 +151,15 @@ Status csr_gram(const Storage& X, Index n, const Run* runs, Index run_count, con
     });
 }
 
+bool are_targets(std::size_t loss, Index n, const double* y) {
+    return with_loss(loss, [&](auto L) { return L.are_targets(n, y); });
+}
+
+bool are_weights(Index n, const double* s) {
+    constexpr double most = std::numeric_limits<double>::max();
+    return all_of(n, s, [](double w) { return (w >= 0.0) & (w <= most); });
+}
+
 double weighted_loss(std::size_t loss, Index m, const double* eta, const double* y, const double* s,
                      double* value, double* r, double* w) {
     with_loss(loss, [&](auto L) { L.weighted_loss(m, eta, y, s, value, r, w); });
@@ -264,6 +274,8 @@ const Kernels& table() {
         .count_columns = count_columns,
         .find_rows = find_rows,
         .csr_gram = csr_gram,
+        .are_targets = are_targets,
+        .are_weights = are_weights,
         .weighted_loss = weighted_loss,
         .weighted_d1 = weighted_d1,
         .weighted_d2 = weighted_d2,
@@ -280,6 +292,8 @@ const Kernels& table() {
         .gram_blocks = gram_blocks,
         .factor_top = factor_top,
         .factor_below = factor_below,
+        .copy_lower = copy_lower,
+        .symmetric_of_lower = symmetric_of_lower,
         .symmetric_multiply = symmetric_multiply,
         .invert_blocks = invert_blocks,
         .forward = forward,

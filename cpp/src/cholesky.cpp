@@ -166,8 +166,11 @@ void CholeskyFactor::append(const VectorRef& h) {
     if (!(pivot > double(p + 1) * std::numeric_limits<double>::epsilon() * h(p)))
         throw NotPositiveDefinite(p, h(p));
     Matrix larger(p + 1, p + 1);
-    larger.topLeftCorner(p, p) = L_;
-    larger.row(p).head(p) = w.transpose();
+    for (Index j = 0; j < p; ++j) {
+        std::fill_n(larger.col(j).data(), j, 0.0);
+        std::copy(&L_(j, j), L_.col(j).data() + p, &larger(j, j));
+        larger(p, j) = w(j);
+    }
     larger.col(p).setZero();
     larger(p, p) = std::sqrt(pivot);
     replace(std::move(larger));
@@ -181,10 +184,11 @@ void CholeskyFactor::erase(Index i) {
     const Index m = p - i - 1;  // trailing block: L33 L33^T + l32 l32^T
     Matrix v = L_.col(i).tail(m);
     Matrix smaller(p - 1, p - 1);
-    smaller.topLeftCorner(i, i) = L_.topLeftCorner(i, i);
-    smaller.bottomLeftCorner(m, i) = L_.bottomLeftCorner(m, i);
-    smaller.topRightCorner(i, m).setZero();
-    smaller.bottomRightCorner(m, m) = L_.bottomRightCorner(m, m);
+    for (Index j = 0; j < p - 1; ++j) {
+        const double* column = L_.col(j < i ? j : j + 1).data();
+        double* to = std::copy_n(column, i, smaller.col(j).data());
+        std::copy_n(column + i + 1, m, to);
+    }
     rotate_in(smaller.bottomRightCorner(m, m), v);
     replace(std::move(smaller));
 }

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "expunge/layout.hpp"
+#include "expunge/kernels.hpp"
 #include "expunge/objective.hpp"
 
 namespace expunge::bindings {
@@ -56,14 +56,14 @@ inline Array to_numpy(const Vector& v) { return Array(v.size(), v.data()); }
 
 inline Matrix lower_triangle(const Eigen::Map<const RowMatrix>& full) {
     Matrix lower(full.rows(), full.rows());
-    copy_lower(full.rows(), full.data(), lower.data());
+    kernels().copy_lower(full.rows(), full.data(), lower.data());
     return lower;
 }
 
 // The full symmetric matrix of a lower triangle.
 inline Array to_numpy_symmetric(const Matrix& lower) {
     Array full({lower.rows(), lower.rows()});
-    symmetric_of_lower(lower.rows(), lower.data(), full.mutable_data());
+    kernels().symmetric_of_lower(lower.rows(), lower.data(), full.mutable_data());
     return full;
 }
 

@@ -70,8 +70,8 @@ bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& bl
         data = static_cast<const double*>(array.data());
         return array.size() == n;
     };
-    return plain(y, block.y) && are_targets(loss, block.y, n) &&
-           (s.is_none() || (plain(s, block.s) && are_weights(block.s, n)));
+    return plain(y, block.y) && kernels().are_targets(loss.index(), n, block.y) &&
+           (s.is_none() || (plain(s, block.s) && kernels().are_weights(n, block.s)));
 }
 
 // Raises unless the indices of a CSR matrix lie within it; returns whether every row ascends without
@@ -243,7 +243,7 @@ void bind_objective(py::module_& m) {
                 py::gil_scoped_release nogil;
                 H.setZero();
                 view.add_gram(weights.data(), H);
-                symmetric_of_lower(d, H.data(), H.data());
+                kernels().symmetric_of_lower(d, H.data(), H.data());
             }
             return gram;
         },

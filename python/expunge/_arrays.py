@@ -149,8 +149,10 @@ def as_real(values: Any, name: str) -> Float:
     """Any real numbers as contiguous, aligned float64; no complex numbers, dates or text."""
     if type(values) is np.ndarray and values.dtype is _FLOAT64:
         flags = values.flags
-        if flags.c_contiguous and flags.aligned:
+        if flags.carray or (flags.c_contiguous and flags.aligned):  # the first is one look for both
             return values
+    if type(values) is float:
+        return np.array(values)
     refuse_lazy(values, name)
     require_unmasked(values, name)
     try:

@@ -120,6 +120,9 @@ struct Kernels {
                        double* H, Index stride, bool by_columns);
 
     // ---- Losses, of m rows; `loss` is its place in Loss; `weighted`: whether some s may be 0 ----
+    // Whether the loss takes every y, and whether every s is finite and not negative
+    bool (*are_targets)(std::size_t loss, Index n, const double* y);
+    bool (*are_weights)(Index n, const double* s);
     // value = s loss, r = s d1, w = s d2; returns the sum of values
     double (*weighted_loss)(std::size_t loss, Index m, const double* eta, const double* y, const double* s,
                             double* value, double* r, double* w);
@@ -163,6 +166,12 @@ struct Kernels {
     // Rows [begin, end) of these columns follow.
     void (*factor_below)(double* A, Index stride, const Packed& L, Index width, const double* inverse,
                          Index begin, Index end);
+
+    // ---- Symmetric matrices (p, p) ----
+    // The lower triangle of a row-major one, column-major. Above the diagonal, `to` is not defined.
+    void (*copy_lower)(Index p, const double* from, double* to);
+    // The whole of one whose lower triangle is given; `to` may be `from`.
+    void (*symmetric_of_lower)(Index p, const double* from, double* to);
 
     // ---- Triangles: L (p, p) lower triangular ----
     // product (p,) = S x, S symmetric
