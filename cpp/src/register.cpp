@@ -89,23 +89,30 @@ RowRegister::Side RowRegister::of(RowNumbers rows) const {
 
 void RowRegister::begin() {
     notes_.clear();
-    began_row_count_ = row_count();
-    began_overlay_ = overlay_.size();
-    began_abandoned_places_ = abandoned_places_;
-    began_counts_ = counts_;
+    began_ = request_ = mark();
 }
 
-void RowRegister::rollback() {
-    for (auto note = notes_.rbegin(); note != notes_.rend(); ++note) {
-        place_[static_cast<std::size_t>(note->row)] = note->place;
-        y(note->place) = note->y;
-        s(note->place) = note->s;
+void RowRegister::proceed() { request_ = mark(); }
+
+void RowRegister::go_back(const Mark& to) {
+    while (notes_.size() > to.notes) {
+        const Note& was = notes_.back();
+        place_[static_cast<std::size_t>(was.row)] = was.place;
+        y(was.place) = was.y;
+        s(was.place) = was.s;
+        notes_.pop_back();
     }
-    notes_.clear();
-    place_.resize(static_cast<std::size_t>(began_row_count_));
-    overlay_.truncate(began_overlay_);
-    abandoned_places_ = began_abandoned_places_;
-    counts_ = began_counts_;
+    place_.resize(static_cast<std::size_t>(to.row_count));
+    overlay_.truncate(to.overlay);
+    abandoned_places_ = to.abandoned_places;
+    counts_ = to.counts;
+}
+
+void RowRegister::undo() { go_back(request_); }
+
+void RowRegister::rollback() {
+    go_back(began_);
+    request_ = began_;
 }
 
 void RowRegister::require(RowNumbers rows) const {
@@ -183,11 +190,11 @@ void RowRegister::count(const Side& side, Index sign) {
         if (side.s(i) > 0.0) (classes_ && side.y(i) == 1.0 ? counts_.second : counts_.first) += sign;
 }
 
-// The first note of each row that was there at begin(), ascending by row.
+// The first note of each row that was there before this request, ascending by row.
 std::vector<std::size_t> RowRegister::first_notes() const {
     std::vector<std::size_t> first;
-    for (std::size_t i = 0; i < notes_.size(); ++i)
-        if (notes_[i].row < began_row_count_) first.push_back(i);
+    for (std::size_t i = request_.notes; i < notes_.size(); ++i)
+        if (notes_[i].row < request_.row_count) first.push_back(i);
     const auto by_row = [&](std::size_t i, std::size_t j) { return notes_[i].row < notes_[j].row; };
     const auto same_row = [&](std::size_t i, std::size_t j) { return notes_[i].row == notes_[j].row; };
     if (!std::is_sorted(first.begin(), first.end(), by_row))
@@ -199,7 +206,7 @@ std::vector<std::size_t> RowRegister::first_notes() const {
 std::vector<Index> RowRegister::touched() const {
     std::vector<Index> rows;
     for (const std::size_t i : first_notes()) rows.push_back(notes_[i].row);
-    for (Index row = began_row_count_; row < row_count(); ++row) rows.push_back(row);
+    for (Index row = request_.row_count; row < row_count(); ++row) rows.push_back(row);
     return rows;
 }
 
@@ -225,8 +232,8 @@ RowRegister::Change RowRegister::change() {
         change.after.s(i) = now < 0 ? 0.0 : s(now);
         change.moved = change.moved || change.after.places.back() != was.place;
     }
-    edited_rows_ = m + row_count() - began_row_count_;
-    for (Index row = began_row_count_; row < row_count(); ++row)
+    edited_rows_ = m + row_count() - request_.row_count;
+    for (Index row = request_.row_count; row < row_count(); ++row)
         if (place(row) >= 0) change.joined.places.push_back(place(row));
     const auto joined = static_cast<Index>(change.joined.places.size());
     sized(change.joined, joined);
@@ -235,7 +242,7 @@ RowRegister::Change RowRegister::change() {
         change.joined.s(i) = s(change.joined.places[static_cast<std::size_t>(i)]);
     }
 
-    counts_ = began_counts_;
+    counts_ = request_.counts;
     count(change.before, -1);
     count(change.after, 1);
     count(change.joined, 1);

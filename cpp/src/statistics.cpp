@@ -92,6 +92,8 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
 
 AnchoredStatistics::AnchoredStatistics(State state) : state_(std::move(state)) { require_fit(state_); }
 
+bool AnchoredStatistics::quadratic() const { return max_d3(state_.loss) == 0.0; }
+
 double AnchoredStatistics::gradient_error() const {
     return state_.tallies.gradient_rounding + roundoff * state_.tallies.gradient_norm;
 }
@@ -175,7 +177,7 @@ AnchoredStatistics AnchoredStatistics::round_up() const {
 }
 
 AnchoredStatistics AnchoredStatistics::move_to(Vector theta) const {
-    if (max_d3(state_.loss) > 0.0)
+    if (!quadratic())
         throw std::invalid_argument("statistics move only where the Hessian does not depend on theta");
     const Anchor& H = *state_.anchor;
     if (theta.size() != H.size())
@@ -199,7 +201,7 @@ AnchoredStatistics AnchoredStatistics::measure(Vector theta, const Evaluation& a
     require_size("theta", theta.size(), state_.anchor->size());
     require_size("the gradient", at.gradient.size(), state_.anchor->size());
     const bool here = theta == state_.anchor->theta();
-    if (!here && max_d3(state_.loss) > 0.0)
+    if (!here && !quadratic())
         throw std::invalid_argument("the Hessian is that of another theta: measure at the anchor");
     AnchoredStatistics measured(state_);
     State& s = measured.state_;
@@ -245,7 +247,7 @@ AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) co
 }
 
 AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) const {
-    if (max_d3(state_.loss) > 0.0)
+    if (!quadratic())
         throw std::invalid_argument("coordinates drop only where the Hessian does not depend on theta");
     const Anchor& H = *state_.anchor;
     const std::vector<Index> kept = complement(H.size(), dropped);
@@ -296,7 +298,7 @@ AnchoredStatistics::Step AnchoredStatistics::step() const {
     Vector theta = H.theta() - x;  // E9
     const double length = x.norm();
     double nonlinear = 0.0;
-    if (max_d3(state_.loss) > 0.0 && x.size() > 0) {
+    if (!quadratic() && x.size() > 0) {
         const double R = state_.tallies.largest_norm;
         // Delta^T (H_a - Lambda) Delta, plus its rounding error
         const double q =

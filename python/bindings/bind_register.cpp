@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <memory>
 
 #include "bind.hpp"
 #include "expunge/register.hpp"
 #include "expunge/statistics.hpp"
+#include "expunge/stream.hpp"
 #include "expunge/touched.hpp"
 #include "objective.hpp"
 
@@ -61,6 +63,62 @@ private:
     py::list owners_;
     TouchedRows rows_;
 };
+
+// The base and the overlay, each as one view that is made once.
+class StoredOnce {
+public:
+    StoredOnce(const py::object& X, const py::object& overlay, const py::object& take, const Columns& columns,
+               const Shift& shift)
+        : stored{[&] { return seen(base_, [&] { return X; }, columns, shift); },
+                 [&] { return seen(overlay_, [&] { return overlay(); }, columns, shift); },
+                 [&](const std::vector<Index>& places) {
+                     const py::gil_scoped_acquire gil;
+                     return rows(take(to_numpy(places)), columns, owners_, true, shift);
+                 }} {}
+    ~StoredOnce() = default;
+    StoredOnce(const StoredOnce&) = delete;
+
+    const StoredRows stored;
+
+private:
+    template <class X>
+    RowsView seen(std::optional<RowsView>& view, X&& of, const Columns& columns, const Shift& shift) {
+        if (!view) {
+            const py::gil_scoped_acquire gil;
+            view = rows(of(), columns, owners_, true, shift);
+        }
+        return *view;
+    }
+
+    py::list owners_;
+    std::optional<RowsView> base_, overlay_;
+};
+
+// Throws unless the requests' rows follow each other to the last of `rows`.
+void require_ends(const std::vector<Index>& ends, Index rows) {
+    Index last = 0;
+    for (const Index end : ends) {
+        if (end <= last || end > rows) throw std::invalid_argument("ends must ascend, to the number of rows");
+        last = end;
+    }
+    if (last != rows) throw std::invalid_argument("ends must ascend, to the number of rows");
+}
+
+// Rows side by side, (m, p).
+py::object stacked(const std::vector<Vector>& thetas, Index p) {
+    Array all({static_cast<Index>(thetas.size()), p});
+    double* to = all.mutable_data();
+    for (const Vector& theta : thetas) to = std::copy_n(theta.data(), p, to);
+    return all;
+}
+
+// Whether a signal handler raised an error, which becomes `error`.
+bool interrupted(py::object& error) {
+    const py::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() == 0) return false;
+    error = py::error_already_set().value();
+    return true;
+}
 
 const Objective* pointer(const std::optional<Objective>& objective) {
     return objective ? &*objective : nullptr;
@@ -150,6 +208,36 @@ void bind_register(py::module_& m) {
             },
             py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert(),
             py::arg("shift").noconvert() = py::none())
+        .def(
+            "stream",
+            [](RowRegister& row_register, const py::object& X, const py::object& overlay,
+               const py::object& take, const Columns& columns, const Shift& shift,
+               const AnchoredStatistics& statistics, const Array& theta, double limit,
+               std::vector<Index> numbers, std::vector<double> targets, std::vector<Index> ends,
+               bool keep_thetas) {
+                require_size("targets", static_cast<Index>(targets.size()),
+                             static_cast<Index>(numbers.size()));
+                require_ends(ends, static_cast<Index>(numbers.size()));
+                const RowRequests requests{std::move(numbers), std::move(targets), std::move(ends)};
+                const StoredOnce once(X, overlay, take, columns, shift);
+                Stream stream(row_register, once.stored, statistics,
+                              vector(theta, "theta", statistics.state().penalty.size()));
+                py::object error = py::none();
+                {
+                    const py::gil_scoped_release nogil;
+                    stream.run(requests, limit, keep_thetas,
+                               [&] { return stream.size() % 64 != 0 || !interrupted(error); });
+                }
+                const Index p = stream.theta.size();
+                const Vector bounds = Vector::Map(stream.bounds.data(), stream.size());
+                return py::make_tuple(bindings::to_numpy(bounds), to_numpy(stream.touched),
+                                      keep_thetas ? stacked(stream.thetas, p) : py::none(),
+                                      std::move(stream.statistics), bindings::to_numpy(stream.theta),
+                                      std::move(stream.difference), error);
+            },
+            py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert(),
+            py::arg("shift").noconvert(), py::arg("statistics"), py::arg("theta").noconvert(),
+            py::arg("limit"), py::arg("rows"), py::arg("targets"), py::arg("ends"), py::arg("keep_thetas"))
         .def("touched", [](const RowRegister& row_register) { return to_numpy(row_register.touched()); })
         .def("compacted",
              [](const RowRegister& row_register) {

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 Index = NDArray[np.int64]
 Block = tuple[Any, Float | None, Float | None]
+# Of each request granted: bound, rows edited and theta, if it is kept; then statistics, theta and E3 of the
+# last one; and what a signal handler raised.
+Streamed = tuple[Float, Index, Float | None, AnchoredStatistics, Float, Evaluation, BaseException | None]
 
 class NotCanonical(Exception): ...
 
@@ -59,6 +62,21 @@ class RowRegister:
         columns: NDArray[np.bool_] | None,
         shift: Float | None = None,
     ) -> TouchedRows: ...
+    def stream(
+        self,
+        X: Any,
+        overlay: Callable[[], Any],
+        take: Callable[[Index], Any],
+        columns: NDArray[np.bool_] | None,
+        shift: Float | None,
+        statistics: AnchoredStatistics,
+        theta: Float,
+        limit: float,
+        rows: list[int],
+        targets: list[float],
+        ends: list[int],
+        keep_thetas: bool,
+    ) -> Streamed: ...
     def touched(self) -> Index: ...
     def compacted(self) -> tuple[RowRegister, Index]: ...
     def live(self) -> Index: ...

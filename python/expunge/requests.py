@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any, Literal
 
 import numpy as np
@@ -39,10 +40,9 @@ AnyData = CorrectedData | DetachedData
 Encode = Callable[[ArrayLike, int], Float]  # labels and their number -> targets
 # What a request named, for receipts. Of rows that came by value: how many.
 Named = dict[str, NDArray[np.int64] | range | list[Any] | int | str]
+# What it named, the rows, and what the target of each becomes, NaN where it leaves.
+ByNumber = tuple[Named, list[int], list[float]]
 _WAYS = ("ids", "labels", "row_labels")  # to name rows, beside numbers
-
-
-_NUMBERS = (int, list)  # in a list or alone, they take the short way: streams of single rows do
 
 
 class Request:
@@ -72,6 +72,10 @@ class Request:
         TypeError where such data cannot be edited so.
         """
         raise NotImplementedError
+
+    def by_number(self, data: CorrectedData, encode: Encode) -> ByNumber | None:
+        """The same as numbers alone; None where there is more to it. Edits nothing."""
+        return None
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -115,14 +119,19 @@ class RemoveRows(Request):
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Weights become 0."""
-        data, given = data.numbered("RemoveRows"), self.rows
-        if type(given) in _NUMBERS and self.ids is None and self.labels is None and self.missing == "raise":
-            rows = data.rows(given)
-            data.remove(rows)
-            return {"kind": "RemoveRows", "rows": rows}
-        found = data.select(given, self.ids, self.labels, self.missing)
+        data = data.numbered("RemoveRows")
+        found = data.select(self.rows, self.ids, self.labels, self.missing)
         data.remove(found.rows)
         return _named("RemoveRows", found, self.ids)
+
+    def by_number(self, data: CorrectedData, encode: Encode) -> ByNumber | None:
+        """See Request."""
+        if type(self.rows) is int and self.ids is None and self.labels is None:
+            return {"kind": "RemoveRows", "rows": [self.rows]}, [self.rows], [nan]
+        found = data.select(self.rows, self.ids, self.labels, self.missing)
+        if not found.rows.size:
+            return None
+        return _named("RemoveRows", found, self.ids), found.rows.tolist(), [nan] * found.rows.size
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,21 +162,37 @@ class CorrectLabels(Request):
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Targets become the labels."""
-        data, given, labels = data.numbered("CorrectLabels"), self.rows, self.labels
-        plain = self.row_labels is None and self.missing == "raise"
-        if labels is None:
+        data = data.numbered("CorrectLabels")
+        if self.labels is None:
             raise ValueError("labels are missing: say what the targets of these rows become")
-        if type(given) in _NUMBERS and isinstance(labels, SCALARS) and self.ids is None and plain:
-            rows = data.rows(given)
-            data.set_targets(rows, encode(labels, rows.size))
-            return {"kind": "CorrectLabels", "rows": rows}
-        found = data.select(given, self.ids, self.row_labels, self.missing)
+        found, targets = self._found(data, encode)
+        data.set_targets(found.rows, targets)
+        return _named("CorrectLabels", found, self.ids)
+
+    def by_number(self, data: CorrectedData, encode: Encode) -> ByNumber | None:
+        """See Request."""
+        if (
+            type(self.rows) is int
+            and isinstance(self.labels, SCALARS)
+            and self.ids is None is self.row_labels
+        ):
+            rows, targets = [self.rows], encode(self.labels, 1)
+            return {"kind": "CorrectLabels", "rows": rows}, rows, targets.tolist()
+        if self.labels is None:
+            return None
+        found, targets = self._found(data, encode)
+        if not found.rows.size:
+            return None
+        return _named("CorrectLabels", found, self.ids), found.rows.tolist(), targets.tolist()
+
+    def _found(self, data: CorrectedData, encode: Encode) -> tuple[Selection, Float]:
+        """The rows and their new targets."""
+        found, labels = data.select(self.rows, self.ids, self.row_labels, self.missing), self.labels
         if not isinstance(labels, SCALARS):
             labels = rows_in_order(found, data.row_names, labels, "labels")
             if np.shape(labels) == (1,):
                 labels = np.asarray(labels)[0]
-        data.set_targets(found.rows, encode(labels, found.rows.size))
-        return _named("CorrectLabels", found, self.ids)
+        return found, encode(labels, found.rows.size)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,7 +11,7 @@ import numpy as np
 from ._arrays import Float
 from ._html import table
 from ._numbers import power_of_two_above
-from .engine.state import Outcome, Staged
+from .engine.state import Outcome
 from .receipts import Record, issue
 from .release import Certificate
 
@@ -115,7 +115,14 @@ class Update:
         }
 
     @classmethod
-    def from_outcome(cls, outcome: Outcome, staged: Staged, record: tuple[Any, ...], started: float) -> Self:
+    def from_outcome(
+        cls,
+        outcome: Outcome,
+        rows_touched: int,
+        features_revoked: int,
+        record: tuple[Any, ...],
+        started: float,
+    ) -> Self:
         """One that takes its time from here; without a call for each field, which would be of its time."""
         update = object.__new__(cls)
         method, step, difference, residual, bound, passes, settled, since, hessian, tau = outcome
@@ -130,8 +137,8 @@ class Update:
             "since_anchor": since,
             "hessian": hessian,
             "tau": tau,
-            "rows_touched": staged.rows_touched,
-            "features_revoked": staged.features_revoked,
+            "rows_touched": rows_touched,
+            "features_revoked": features_revoked,
             "_record": record,
             "seconds": perf_counter() - started,
         }

@@ -34,7 +34,7 @@ private:
 // target and its weight. The first places are the rows of the X that was handed over (the base). The overlay
 // follows: rows that were added, and rows whose values were corrected. A place that no row has any more has
 // weight 0. One request at a time: from begin() on it notes what rows were, so that change() can tell and
-// rollback() can restore it.
+// rollback() can restore it. A stream of requests begins once, and proceeds from each to the next.
 class RowRegister {
 public:
     using RowNumbers = std::span<const Index>;
@@ -62,6 +62,8 @@ public:
     Index weighted_rows() const { return counts_.first + counts_.second; }
 
     void begin();
+    void proceed();   // to the next request of a stream: this one stands unless all is rolled back
+    void undo();      // this request alone
     void rollback();  // to the last begin(), or to what was given at first
 
     // Rows in the data, each named once:
@@ -72,11 +74,11 @@ public:
     void add(const VectorRef& y, const VectorRef& s);       // new numbers, at the end of the overlay
 
     struct Change {
-        Side before, after;  // of rows that were there at begin(); one that left keeps its place, at weight 0
+        Side before, after;  // of rows that were there before; one that left keeps its place, at weight 0
         Side joined;         // of rows that were added, and are there still
         bool moved = false;  // whether the values of a row changed
     };
-    // Since begin(). Throws where too few rows would be left.
+    // By this request. Throws where too few rows would be left.
     Change change();
     Index edited_rows() const { return edited_rows_; }  // rows that change() found edited or added
     std::vector<Index> touched() const;                 // their numbers, ascending
@@ -90,6 +92,13 @@ private:
         Index row, place;
         double y, s;
     };
+    struct Mark {  // where a request begins
+        std::size_t notes = 0;
+        Index row_count = 0, overlay = 0, abandoned_places = 0;
+        std::pair<Index, Index> counts = {0, 0};
+    };
+    Mark mark() const { return {notes_.size(), row_count(), overlay_.size(), abandoned_places_, counts_}; }
+    void go_back(const Mark& to);
     double& y(Index place) const {
         return place < base_.size() ? base_.y(place) : overlay_.y(place - base_.size());
     }
@@ -109,8 +118,7 @@ private:
     bool classes_;
 
     std::vector<Note> notes_;
-    Index began_row_count_ = 0, began_overlay_ = 0, began_abandoned_places_ = 0;
-    std::pair<Index, Index> began_counts_ = {0, 0};
+    Mark began_, request_;  // at begin(), and at this request
 };
 
 }  // namespace expunge

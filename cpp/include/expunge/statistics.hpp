@@ -81,6 +81,7 @@ public:
     // The Newton step from the anchor (E9) and the bound of its residual (E10).
     Step step() const;
 
+    bool quadratic() const;         // whether the Hessian does not depend on theta
     double gradient_error() const;  // e_g: at least the rounding error of g_a
 
 private:

@@ -20,7 +20,8 @@ from ..problem import Problem
 from ..release import Budget, Measured, NoBudget, measure, norm_factor, profile_residual
 from ..requests import Request, RevokeFeatures
 from .by_value import DetachedData
-from .data import CorrectedData, Touched
+from .columns import Touched
+from .data import CorrectedData
 from .detached import Detached
 from .entry import Judge, OnEntry, check_belong, distance
 from .methods import BY_NAME

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays import Blocks, Float, Index, stack
-from .data import Data
+from .columns import Data
 from .rows import equal
 
 

@@ -21,13 +21,14 @@ from ..models.base import fitted_attributes, set_theta, theta_of
 from ..problem import Problem
 from ..receipts import check_key, versions
 from ..release import Budget, Certificate, NoBudget
-from ..requests import Request
+from ..requests import Named, Request
 from ..update import Update
 from .attached import Attached
 from .detached import Detached
 from .entry import OnEntry, check_fitted
 from .solver import check_solver
 from .state import How, State
+from .stream import Granted, stream
 
 
 class Fitted:
@@ -91,6 +92,10 @@ class Fitted:
         """Data, statistics and model become those of the corrected data; where that fails, all stays."""
         started, engine = perf_counter(), self.engine
         try:
+            if len(requests) == 1 and how.method == "auto" and isinstance(budget, NoBudget):
+                granted = stream(engine, requests)
+                if granted is not None:
+                    return self._granted(granted, started)
             staged = engine.stage(requests, how)
             state, outcome = engine.choose(staged)
             state, problem, outcome = budget.within(engine, staged, state, outcome)
@@ -98,22 +103,31 @@ class Fitted:
             if engine.data.shift is not None:
                 theta = self._over_x(theta)
                 outcome = outcome._replace(step=theta - staged.left_of(before))
-            record = (
-                staged.named,
-                before,
-                theta,
-                problem.described,
-                engine.tolerance,
-                engine.attached,
-                versions(),
-            )
-            update = Update.from_outcome(outcome, staged, record, started)
-            self._publish(state, theta, problem, revoked=staged.features_revoked > 0)
+            record = self._record(staged.named, before, theta, problem)
+            touched, revoked = staged.rows_touched, staged.features_revoked
+            update = Update.from_outcome(outcome, touched, revoked, record, started)
+            self._publish(state, theta, problem, revoked=revoked > 0)
         except BaseException:
             engine.data.rollback()
             raise
-        if engine.data.row_names is not None:
-            engine.data.forget()
+        engine.data.forget()
+        return update
+
+    def _record(self, named: list[Named], before: Float, after: Float, problem: Problem) -> tuple[Any, ...]:
+        engine = self.engine
+        return named, before, after, problem.described, engine.tolerance, engine.attached, versions()
+
+    def _granted(self, granted: Granted, started: float) -> Update:
+        """The last act of a request that a step from the anchor proves."""
+        engine, before, theta = self.engine, self._published[1], granted.state.theta
+        if engine.data.shift is not None:
+            theta = self._over_x(theta)
+        record = self._record(granted.named, before, theta, engine.problem)
+        update = Update.from_outcome(
+            granted.outcome(theta - before), granted.touched.item(), 0, record, started
+        )
+        self._publish(granted.state, theta, engine.problem, revoked=False)
+        engine.data.forget()
         return update
 
     def _publish(self, state: State, theta: Float, problem: Problem, *, revoked: bool) -> None:

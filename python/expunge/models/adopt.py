@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._arrays import as_matrix, as_weights
 from .._frames import column_labels, index_of, library_of, match_columns, require_labels, require_order
 from .._numbers import as_flag, as_number
-from ..engine.data import CorrectedData, Data
+from ..engine.columns import Data
+from ..engine.data import CorrectedData
 from ..engine.row_names import RowNames, names_given
 from ..engine.shift import shift_of
 from ..problem import Problem

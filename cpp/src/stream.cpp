@@ -1,0 +1,71 @@
+#include "expunge/stream.hpp"
+
+#include <cmath>
+#include <stdexcept>
+#include <tuple>
+#include <utility>
+
+#include "expunge/errors.hpp"
+
+namespace expunge {
+
+Stream::Stream(RowRegister& row_register, const StoredRows& stored, AnchoredStatistics first, Vector at)
+    : statistics(std::move(first)), theta(std::move(at)), register_(row_register), stored_(stored) {}
+
+void Stream::run(const RowRequests& requests, double limit, bool keep_thetas, FunctionRef<bool()> go_on) {
+    while (size() < requests.size() && grant(requests, size(), limit)) {
+        register_.proceed();
+        if (keep_thetas) thetas.push_back(theta);
+        if (!go_on()) return;
+    }
+}
+
+// False, with the request undone, where the step is not proven or the request is refused: what asks for it by
+// itself learns why.
+bool Stream::grant(const RowRequests& requests, Index k, double limit) {
+    const auto first = static_cast<std::size_t>(requests.begin(k)),
+               count = static_cast<std::size_t>(requests.end(k)) - first;
+    try {
+        for (std::size_t i = first; i < first + count; ++i) {
+            const RowRegister::RowNumbers row(&requests.rows[i], 1);
+            if (std::isnan(requests.targets[i]))
+                register_.remove(row);
+            else
+                register_.set_targets(row, Vector::Constant(1, requests.targets[i]));
+        }
+        const TouchedRows rows(register_, stored_);
+        const auto& state = statistics.state();
+        const auto before = rows.before(state.loss, state.fit_intercept),
+                   after = rows.after(state.loss, state.fit_intercept);
+        const auto pointer = [](const std::optional<Objective>& J) { return J ? &*J : nullptr; };
+        const bool alone = requests.size() == 1;
+        AnchoredStatistics edited(statistics);
+        Evaluation change;
+        if (alone)
+            std::tie(edited, change) = statistics.edit(pointer(before), pointer(after), theta);
+        else
+            edited = statistics.edit(pointer(before), pointer(after));
+        const bool many = 4 * register_.edited_rows() > register_.weighted_rows();
+        if ((!many || edited.quadratic()) && !edited.state().anchor->cancelled()) {
+            auto [next, bound] = edited.step();
+            if (bound <= limit) {
+                statistics = std::move(edited);
+                theta = std::move(next);
+                difference = std::move(change);
+                bounds.push_back(bound);
+                touched.push_back(register_.edited_rows());
+                return true;
+            }
+        }
+    } catch (const NotPositiveDefinite&) {
+    } catch (const std::invalid_argument&) {
+    } catch (const std::out_of_range&) {
+    } catch (...) {
+        register_.undo();
+        throw;
+    }
+    register_.undo();
+    return false;
+}
+
+}  // namespace expunge

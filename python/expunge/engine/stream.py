@@ -1,0 +1,73 @@
+"""Requests that name rows, granted one after the other in one native call, without a look at other rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .. import _core
+from .._arrays import Float, Index
+from ..requests import Named, Request
+from .attached import Attached
+from .detached import Detached
+from .methods import PASSES_SAVED
+from .state import Effort, Outcome, State
+
+
+class Granted(NamedTuple):
+    """The first requests of a stream: those that a step from the anchor proves (E9, E10)."""
+
+    named: list[Named]  # of each request
+    state: State  # after the last one
+    bounds: Float  # of the residual after each
+    touched: Index  # rows edited by each
+    thetas: Float | None  # after each, if they are kept
+    difference: _core.Evaluation  # E3, if it is one request
+    interrupt: BaseException | None  # why no more were tried
+
+    def outcome(self, step: Float) -> Outcome:
+        """Of the one request."""
+        bound, effort = self.bounds.item(), self.state.effort
+        return Outcome("auto", step, self.difference.gradient, None, bound, 0, False, effort.requests)
+
+
+def stream(
+    engine: Attached | Detached, requests: Sequence[Request], *, keep_thetas: bool = False
+) -> Granted | None:
+    """Edits the data for as many of these requests as can be granted so; None where not even the first can.
+
+    The model and the engine's state do not follow yet. What is not granted is undone, or was not tried.
+    """
+    if not isinstance(engine, Attached):
+        return None
+    old, data, encode = engine.state, engine.data, engine.problem.encode
+    if old.statistics is None or old.gram.found is not None:
+        return None
+    data.compact()
+    named: list[Named] = []
+    rows: list[int] = []
+    targets: list[float] = []
+    ends: list[int] = []
+    for request in requests:
+        try:
+            asked = request.by_number(data, encode)
+        except (TypeError, ValueError):  # to be raised when it is its turn
+            break
+        if asked is None:
+            break
+        named.append(asked[0])
+        rows += asked[1]
+        targets += asked[2]
+        ends.append(len(rows))
+    if not named:
+        return None
+    data.begin()
+    done = data.stream(rows, targets, ends, old.statistics, old.theta, engine.tolerance, keep_thetas)
+    bounds, touched, thetas, statistics, theta, difference, interrupt = done
+    if not bounds.size:
+        data.rollback()
+        return None
+    requests_since, passes, saved = old.effort
+    effort = Effort(requests_since + bounds.size, passes, saved + bounds.size * PASSES_SAVED)
+    state = State(theta, None, statistics.anchor, True, statistics, effort, old.gram)
+    return Granted(named[: bounds.size], state, bounds, touched, thetas, difference, interrupt)
