@@ -503,6 +503,16 @@ def change(f, L):
     return X, overlay, take, f.mask(d)
 
 
+def stream(f, L):
+    S = f.any("AnchoredStatistics")
+    rows = f.positions(L.row_count, ascending=False)
+    m = len(rows) if isinstance(rows, list) else 1
+    targets = f.pick([[0.0] * m, [float("nan")] * m, [1.0], rows])
+    ends = f.pick([list(range(1, m + 1)), [m], [], [1, 1], f.positions(m + 1)])
+    theta = f.array(np.size(getattr(S, "penalty", 3)))
+    return *change(f, L), None, S, theta, f.number(0.0, 1e-3, 1e9), rows, targets, ends, f.flag()
+
+
 def minimize(f, _):
     anchor = f.any("Anchor") if f.odd(0.4) else None
     J, n, p = f.objective(getattr(anchor, "size", None))
@@ -608,6 +618,7 @@ ENTRIES = {
     "RowRegister.relocate": lambda f, L: (f.rows(L.row_count),),
     "RowRegister.add": add_rows,
     "RowRegister.change": change,
+    "RowRegister.stream": stream,
     "RowRegister.touched": lambda f, _: (),
     "RowRegister.compacted": lambda f, _: (),
     "RowRegister.live": lambda f, _: (),

@@ -27,6 +27,8 @@ from .errors import (
     NotFittedToThisData,
     NotPositiveDefiniteError,
     RowsRequired,
+    StreamInterrupted,
+    StreamStopped,
     ToleranceExceeded,
     UnknownId,
 )
@@ -35,7 +37,7 @@ from .models import LogisticRegression, Ridge
 from .release import Budget, Certificate
 from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeFeatures
 from .threads import get_num_threads, set_num_threads
-from .unlearner import Unlearner, Update
+from .unlearner import Unlearner, Update, Updates
 
 __version__ = "0.4.0"
 
@@ -56,10 +58,13 @@ __all__ = [
     "RevokeFeatures",
     "Ridge",
     "RowsRequired",
+    "StreamInterrupted",
+    "StreamStopped",
     "ToleranceExceeded",
     "UnknownId",
     "Unlearner",
     "Update",
+    "Updates",
     "accounting",
     "audit",
     "build_info",

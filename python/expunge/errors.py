@@ -12,6 +12,8 @@ __all__ = [
     "NotFittedToThisData",
     "NotPositiveDefiniteError",
     "RowsRequired",
+    "StreamInterrupted",
+    "StreamStopped",
     "ToleranceExceeded",
     "UnknownId",
 ]
@@ -127,3 +129,47 @@ class AlreadyForgotten(_WrongIds):
     """
 
     problem = "was removed before: it is no longer in the data. Leave it out"
+
+
+class _Stopped(BaseException):
+    """A stream of requests ended before its last one; those before stand, and the others left no trace."""
+
+    why: str
+
+    def __init__(self, number: int, updates: Any) -> None:
+        super().__init__(number, updates)
+        self.number = number
+        self.updates = updates
+
+    def __str__(self) -> str:
+        return f"{self.why} {self.number}: the {self.number} before it were granted, and are in `updates`"
+
+
+class StreamStopped(_Stopped, RuntimeError):
+    """A request of a stream was refused, for the reason that is the cause of this error.
+
+    The requests before it stand; it and those after it left no trace.
+
+    Attributes
+    ----------
+    number : int
+        Its position, from 0 on.
+    updates : Updates
+        Of the requests before it.
+    """
+
+    why = "the stream stopped before request"
+
+
+class StreamInterrupted(_Stopped, KeyboardInterrupt):
+    """A stream of requests was interrupted (Ctrl-C, or what a signal handler raised, which is the cause).
+
+    Attributes
+    ----------
+    number : int
+        Of the first request that was not granted.
+    updates : Updates
+        Of the requests before it.
+    """
+
+    why = "the stream was interrupted before request"

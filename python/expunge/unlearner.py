@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Self
 
@@ -34,10 +34,10 @@ from .release import (
     release,
 )
 from .requests import Request, as_requests
-from .update import Update
+from .update import Update, Updates
 from .verb import TakesTurns
 
-__all__ = ["Unlearner", "Update"]
+__all__ = ["Unlearner", "Update", "Updates"]
 
 
 class Unlearner(Described, CurrentData, TakesTurns):
@@ -215,6 +215,46 @@ class Unlearner(Described, CurrentData, TakesTurns):
         with self._lock, self._verb:
             self._fitted.check()
             return self._fitted.apply(requests, how, self._budget)
+
+    def apply_each(
+        self,
+        requests: Iterable[Request],
+        *,
+        method: Method = "auto",
+        thetas: bool = False,
+        progress: Callable[[int, int], Any] | None = None,
+    ) -> Updates:
+        """Applies requests one after the other, each as :meth:`apply` would, many in one native call.
+
+        Parameters
+        ----------
+        thetas : bool, default=False
+            Whether to keep theta after each request, which receipts need: m x p numbers.
+        progress : callable, optional
+            Called as ``progress(done, all)`` from time to time; it must not ask this Unlearner.
+
+        Returns
+        -------
+        Updates
+
+        Raises
+        ------
+        StreamStopped, StreamInterrupted
+            One was refused, or there was a KeyboardInterrupt: those before stand, the others left no trace.
+
+        Examples
+        --------
+        >>> import expunge as ex
+        >>> X, y = [[0.0], [1.0], [3.0], [4.0]], [0.0, 1.0, 2.0, 2.0]
+        >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
+        >>> un.apply_each([ex.RemoveRows(0), ex.RemoveRows(2)]).rows_touched
+        array([1, 1])
+        """
+        asked, how = as_requests(requests), How.checked(method, "corrected", None)
+        thetas = as_flag(thetas, "thetas")
+        with self._lock, self._verb:
+            self._fitted.check()
+            return self._fitted.apply_each(asked, how, self._budget, thetas, progress)
 
     # --- certificates
 

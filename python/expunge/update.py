@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from time import perf_counter
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ._arrays import Float
+from ._arrays import Float, Index
 from ._html import table
 from ._numbers import power_of_two_above
 from .engine.state import Outcome
 from .receipts import Record, issue
 from .release import Certificate
 
-__all__ = ["Update"]
+__all__ = ["Update", "Updates"]
 
 
 @dataclass(frozen=True)
@@ -206,3 +207,72 @@ class Update:
             f"  |step| {np.linalg.norm(self.step):.3g}\n"
             f"  residual {residual}, passes {self.passes}, {1e3 * self.seconds:.3g} ms"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Updates:
+    """What a stream of requests did, one entry for each; see :meth:`expunge.Unlearner.apply_each`.
+
+    Attributes
+    ----------
+    residual_bound, residual : (m,) arrays
+        As those of an :class:`Update`; residual is NaN where no pass was made.
+    passes, rows_touched : (m,) arrays of int
+    settled : (m,) array of bool
+    thetas : list of (p,) arrays, or None
+        Theta after each request, coefficients of surviving columns and the intercept last; None unless they
+        were asked for.
+    seconds : float
+        Wall time of all.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [3.0], [4.0]], [0.0, 1.0, 2.0, 2.0]
+    >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
+    >>> updates = un.apply_each([ex.RemoveRows(0), ex.CorrectLabels(1, 0.5)])
+    >>> len(updates), updates.passes, bool((updates.residual_bound < 1e-8).all())
+    (2, array([0, 0]), True)
+    """
+
+    residual_bound: Float
+    residual: Float
+    passes: Index
+    rows_touched: Index
+    settled: NDArray[np.bool_]
+    thetas: list[Float] | None
+    seconds: float
+    _records: ClassVar[list[tuple[Any, ...]]] = []  # of each request: what `receipt` needs, beside the arrays
+
+    def __len__(self) -> int:
+        return self.passes.size
+
+    def __repr__(self) -> str:
+        settled, passes = int(self.settled.sum()), int(self.passes.sum())
+        return f"Updates({len(self)} requests, {settled} settled, {passes} passes, {self.seconds:.3g} s)"
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(
+            "Updates hold what requests named and what they did: make receipts, which may be kept"
+        )
+
+    def receipt(self, number: int, key: bytes | None = None, note: str | None = None) -> str:
+        """The receipt of one request, as :meth:`Update.receipt` of it would be.
+
+        Parameters
+        ----------
+        number : int
+            Of the request, from 0 on.
+        key, note : as of :meth:`Update.receipt`
+
+        Raises
+        ------
+        ValueError
+            The stream was applied without ``thetas=True``, which a receipt hashes.
+        """
+        if self.thetas is None:
+            raise ValueError(
+                "a receipt hashes theta before and after its request: apply_each(..., thetas=True)"
+            )
+        fields, record = self._records[number]
+        return issue(fields, Record(*record), key, None, note)

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakSet
 
 VERBS = frozenset(
-    ("apply", "release", "detach", "attach", "save", "residual", "retrain")  # in unlearner.py
+    ("apply", "apply_each", "release", "detach", "attach", "save", "residual", "retrain")  # in unlearner.py
 ).union(("corrected_data", "get_support", "rows_of", "is_forgotten", "drop_tombstones"))  # in current.py
 _FACES = {str(Path(__file__).with_name(name)) for name in ("unlearner.py", "current.py")}
 

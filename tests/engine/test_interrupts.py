@@ -126,6 +126,40 @@ def test_a_second_interrupt_some_lines_later_leaves_all_as_before_or_after(verb)
     interrupt(verb, ((n, 1 + (n // step) % 8) for n in range(1 + step // 2, 10_000, step)))
 
 
+STREAM = [
+    ex.RemoveRows(4),
+    ex.RemoveRows(6),
+    ex.CorrectLabels([5, 9], [1.0, 0.0]),
+    ex.CorrectValues([8], [0], 0.5),
+    ex.RemoveRows(7),
+]
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_any_line_of_a_stream_leaves_a_prefix_of_it_and_says_which():
+    states = []
+    for count in range(len(STREAM) + 1):
+        un = make("logistic")
+        un.apply_each(STREAM[:count])
+        states.append(state_of(un))
+    assert len({str(state) for state in states}) == len(states)
+    told = set()
+    for line in range(1, 10_000):
+        un, interrupts = make("logistic"), Interrupts(line)
+        error = interrupts.during(un.apply_each, STREAM)
+        if not interrupts.raised:
+            assert error is None
+            break
+        assert isinstance(error, KeyboardInterrupt)
+        found = state_of(un)
+        assert found in states, line
+        if isinstance(error, ex.StreamInterrupted):
+            assert error.number == len(error.updates)
+            assert found == states[error.number], line
+            told.add(error.number)
+    assert told == set(range(len(STREAM) + 1))
+
+
 # Interrupts at instants
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from .._arrays import Float
 from ..atomic import assign_all
-from ..errors import RowsRequired
+from ..errors import RowsRequired, StreamInterrupted, StreamStopped
 from ..models import LogisticRegression, Ridge
 from ..models.adopt import estimator_for, parameters_of, rows_of
 from ..models.base import fitted_attributes, set_theta, theta_of
@@ -22,13 +22,16 @@ from ..problem import Problem
 from ..receipts import check_key, versions
 from ..release import Budget, Certificate, NoBudget
 from ..requests import Named, Request
-from ..update import Update
+from ..update import Update, Updates
 from .attached import Attached
 from .detached import Detached
 from .entry import OnEntry, check_fitted
+from .log import Log, Single, Streamed
 from .solver import check_solver
 from .state import How, State
 from .stream import Granted, stream
+
+TOGETHER = 4096  # requests in one native call, at most
 
 
 class Fitted:
@@ -88,11 +91,16 @@ class Fitted:
             f"model.set_params({back}) sets it back; or fit the model again and make a new Unlearner"
         )
 
-    def apply(self, requests: Sequence[Request], how: How, budget: Budget | NoBudget) -> Update:
-        """Data, statistics and model become those of the corrected data; where that fails, all stays."""
+    def apply(
+        self, requests: Sequence[Request], how: How, budget: Budget | NoBudget, log: Log | None = None
+    ) -> Update:
+        """Data, statistics and model become those of the corrected data; where that fails, all stays.
+
+        The log gets the update.
+        """
         started, engine = perf_counter(), self.engine
         try:
-            if len(requests) == 1 and how.method == "auto" and isinstance(budget, NoBudget):
+            if log is None and len(requests) == 1 and how.method == "auto" and isinstance(budget, NoBudget):
                 granted = stream(engine, requests)
                 if granted is not None:
                     return self._granted(granted, started)
@@ -106,7 +114,7 @@ class Fitted:
             record = self._record(staged.named, before, theta, problem)
             touched, revoked = staged.rows_touched, staged.features_revoked
             update = Update.from_outcome(outcome, touched, revoked, record, started)
-            self._publish(state, theta, problem, revoked=revoked > 0)
+            self._publish(state, theta, problem, revoked=revoked > 0, log=log, part=Single(update))
         except BaseException:
             engine.data.rollback()
             raise
@@ -123,17 +131,71 @@ class Fitted:
         if engine.data.shift is not None:
             theta = self._over_x(theta)
         record = self._record(granted.named, before, theta, engine.problem)
-        update = Update.from_outcome(
-            granted.outcome(theta - before), granted.touched.item(), 0, record, started
-        )
+        outcome = granted.outcome(0, granted.state.effort.requests, theta - before)
+        update = Update.from_outcome(outcome, granted.touched.item(), 0, record, started)
         self._publish(granted.state, theta, engine.problem, revoked=False)
         engine.data.forget()
         return update
 
-    def _publish(self, state: State, theta: Float, problem: Problem, *, revoked: bool) -> None:
+    def apply_each(
+        self,
+        requests: Sequence[Request],
+        how: How,
+        budget: Budget | NoBudget,
+        thetas: bool,
+        progress: Callable[[int, int], Any] | None,
+    ) -> Updates:
+        """The requests one after the other; one that is refused ends them, and those before it stand."""
+        log, together = Log(keeps_thetas=thetas), 1
+        try:
+            while (first := log.size) < len(requests):
+                granted = None
+                if how.method == "auto" and isinstance(budget, NoBudget):
+                    granted = self._stream(requests[first : first + together], log)
+                if granted is None:
+                    self.apply([requests[first]], how, budget, log)
+                together = min(2 * together, TOGETHER) if granted is not None else 1
+                if progress is not None:
+                    progress(log.size, len(requests))
+                if granted is not None and granted.interrupt is not None:
+                    raise granted.interrupt
+        except Exception as error:
+            raise StreamStopped(log.size, log.updates()) from error
+        except KeyboardInterrupt as error:
+            raise StreamInterrupted(log.size, log.updates()) from error
+        return log.updates()
+
+    def _stream(self, requests: Sequence[Request], log: Log) -> Granted | None:
+        """Grants as many of these as a step from the anchor proves; the log gets them."""
+        engine = self.engine
+        try:
+            granted = stream(engine, requests, keep_thetas=log.keeps_thetas)
+            if granted is None:
+                return None
+            theta = self._over_x(granted.state.theta)
+            thetas = [] if granted.thetas is None else [self._over_x(theta) for theta in granted.thetas]
+            record = self._record(granted.named, self._published[1], theta, engine.problem)
+            part = Streamed(granted, thetas, record)
+            self._publish(granted.state, theta, engine.problem, revoked=False, log=log, part=part)
+        except BaseException:
+            engine.data.rollback()
+            raise
+        engine.data.forget()
+        return granted
+
+    def _publish(
+        self,
+        state: State,
+        theta: Float,
+        problem: Problem,
+        *,
+        revoked: bool,
+        log: Log | None = None,
+        part: Single | Streamed | None = None,
+    ) -> None:
         """The last act of a request; theta is the model's.
 
-        `revoked`: whether the names of its columns may have changed.
+        `revoked`: whether the names of its columns may have changed. The log gets the part.
         """
         engine, own = self.engine, None
         names = self.names() if revoked else None
@@ -144,6 +206,8 @@ class Fitted:
         _, name, value = changes[0]
         changes.append((self, "_published", (value if name == "_fitted" else None, theta)))
         engine.add_changes(changes, state, problem)
+        if log is not None and part is not None:
+            changes += log.with_part(part)
         assign_all(changes)
 
     def rows(self) -> Attached:

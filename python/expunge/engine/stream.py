@@ -25,10 +25,10 @@ class Granted(NamedTuple):
     difference: _core.Evaluation  # E3, if it is one request
     interrupt: BaseException | None  # why no more were tried
 
-    def outcome(self, step: Float) -> Outcome:
-        """Of the one request."""
-        bound, effort = self.bounds.item(), self.state.effort
-        return Outcome("auto", step, self.difference.gradient, None, bound, 0, False, effort.requests)
+    def outcome(self, number: int, since_anchor: int, step: Float) -> Outcome:
+        """Of one of them; E3 is that of the last."""
+        difference, bound = self.difference.gradient, self.bounds[number].item()
+        return Outcome("auto", step, difference, None, bound, 0, False, since_anchor)
 
 
 def stream(
