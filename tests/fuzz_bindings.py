@@ -510,7 +510,8 @@ def stream(f, L):
     targets = f.pick([[0.0] * m, [float("nan")] * m, [1.0], rows])
     ends = f.pick([list(range(1, m + 1)), [m], [], [1, 1], f.positions(m + 1)])
     theta = f.array(np.size(getattr(S, "penalty", 3)))
-    return *change(f, L), None, S, theta, f.number(0.0, 1e-3, 1e9), rows, targets, ends, f.flag()
+    limits = f.number(0.0, 1e-3, 1e9), f.number(0.0, 1e-3, 1e9)
+    return *change(f, L), None, S, theta, *limits, rows, targets, ends, f.flag()
 
 
 def minimize(f, _):
@@ -597,6 +598,7 @@ ENTRIES = {
     "CholeskyFactor.lower": None,
     "CholeskyFactor.shape": None,
     "Evaluation.__init__": lambda f, _: (f.number(1.0), f.array(f.pick([0, 1, 5, 9, 33]))),
+    "Evaluation.floor": None,
     "Evaluation.gradient": None,
     "Evaluation.residual": None,
     "Evaluation.value": None,
@@ -630,6 +632,7 @@ ENTRIES = {
             "edited_rows",
             "weighted_rows",
             "abandoned_places",
+            "wants_compaction",
             "counts",
             "base",
             "overlay",
@@ -643,6 +646,12 @@ ENTRIES = {
     "Objective.curvature": own,
     "Objective.gram_norm_bound": lambda f, _: (),
     "Objective.rounding_floor": own,
+    "Objective.distance": lambda f, J: (
+        *own(f, J),
+        f.any("Evaluation"),
+        f.number(0.0, 1e-9),
+        f.number(1.0, float("inf")),
+    ),
     **{f"Objective.{name}": None for name in ("anchor_cost", "quadratic", "rows", "entries")},
     "Anchor.__init__": new_anchor,
     "Anchor.edit": lambda f, A: sides(f, A.size),
@@ -665,6 +674,11 @@ ENTRIES = {
     "AnchoredStatistics.merge": lambda f, _: (f.any("AnchoredStatistics"),),
     "AnchoredStatistics.drop": lambda f, S: (f.positions(S.penalty.size),),
     "AnchoredStatistics.step": lambda f, _: (),
+    "AnchoredStatistics.distance": lambda f, S: (
+        f.array(np.size(S.penalty)),
+        f.any("Evaluation"),
+        f.number(0.0, 1e-9),
+    ),
     **{
         f"AnchoredStatistics.{name}": None
         for name in ("anchor", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits", "tallies")

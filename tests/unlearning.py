@@ -14,6 +14,7 @@ from scipy import sparse
 
 import expunge as ex
 from expunge import reference
+from expunge.engine.state import Promise
 from expunge.losses import LOSSES
 
 ALPHA = 0.5
@@ -205,6 +206,7 @@ class Inside:
     @tolerance.setter
     def tolerance(self, tolerance):
         self.engine.tolerance = tolerance
+        self.engine.promise = Promise(tolerance)
 
     @property
     def theta_bound(self):
@@ -547,7 +549,7 @@ def bits(array):
 def snapshot(un):
     """All that a failed request must leave as it was."""
     state, held = inside(un).state, inside(un).held
-    theta, bound = state.statistics.step()
+    theta, bound, _ = state.statistics.step()
     return {
         "attached": un.attached,
         "model": {name: np.asarray(value).tolist() for name, value in vars(un.model)["_fitted"].items()},

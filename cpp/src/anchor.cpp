@@ -93,6 +93,7 @@ void Anchor::hold(Matrix H) {
     A_.reset();
     edits_ = 0;
     edited_ = 0.0;
+    inverse_gain_ = 0.0;
     held_ = std::make_shared<Held>(std::move(H));
 }
 
@@ -157,6 +158,16 @@ Matrix Anchor::hessian() const {
 }
 
 double Anchor::frobenius() const { return held_->norm + edited_; }
+
+double Anchor::least_eigenvalue() const {
+    require_complete();
+    constexpr double slack = 0.9;  // for the rounding of the trace, which the other term bounds
+    const double trace =
+        held_->inverse_trace.get([&] { return held_->factor().inverse_trace(); }) + inverse_gain_;
+    const double rounding = 8.0 * static_cast<double>(held_->H.rows() + edits_ + 2) * roundoff * frobenius();
+    const double least = slack / trace - rounding;
+    return std::isfinite(least) ? std::max(0.0, least) : 0.0;
+}
 
 bool Anchor::cancelled() const {
     if (!complete()) return false;
@@ -251,6 +262,8 @@ bool Anchor::append(const std::vector<Change::Rows>& changes, Index count) {
         constexpr double smallest = 1e-8;  // of 1 - h: below it, A is no more accurate than a new factor
         if (!(E.signs(k) * E.pivots(k) > smallest)) return false;
         const Vector squares = a.cwiseAbs2();
+        inverse_gain_ -=
+            kernels().dot(size(), E.solutions.col(k).data(), E.solutions.col(k).data()) / E.pivots(k);
         diagonal_ += E.signs(k) * squares;
         edited_ += squares.sum();
     }
@@ -336,6 +349,7 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
     smaller->A_ = A_;
     smaller->edits_ = edits_;
     smaller->edited_ = edited_;
+    smaller->inverse_gain_ = inverse_gain_;  // less by what dropped
     const Index old = W_.cols();
     if (k == old) {
         smaller->W_ = W_;

@@ -57,6 +57,12 @@ void require_fit(const AnchoredStatistics::State& s) {
     require_size("the gradient", s.gradient.size(), p);
 }
 
+// A lower bound of the sum of squares in twice_J = squares + penalty, of which rounding may hide a share.
+double squares_above(double twice_J, double penalty) {
+    constexpr double hidden = 1e-9;
+    return std::max(0.0, twice_J - penalty - hidden * (std::abs(twice_J) + penalty));
+}
+
 // A norm that was computed from p numbers, rounded up.
 double rounded_up(double norm, Index p) { return norm * (1.0 + 4.0 * roundoff * static_cast<double>(p + 4)); }
 
@@ -292,24 +298,65 @@ AnchoredStatistics::Solution AnchoredStatistics::solve() const {
     return solution;
 }
 
+double AnchoredStatistics::standard_errors(double length, double decrement, double error,
+                                           double squares) const {
+    const Anchor& H = *state_.anchor;
+    const bool intercept = state_.fit_intercept && H.size() > 0;
+    const Index d = H.size() - intercept;
+    constexpr double infinity = std::numeric_limits<double>::infinity(), small = 1e-4, near = 1.25;
+    const double R = state_.tallies.largest_norm, rho = quadratic() ? 0.0 : R * length,
+                 far = std::exp(0.5 * rho);  // H is at least H_a / far^2
+    const auto bound = [&](const InverseNorms& norms) {
+        const double distance = expunge::standard_errors(far * (decrement + error * norms.any),
+                                                         quadratic() ? 0.0 : far * norms.row);
+        return quadratic() ? in_residual_spread(distance, squares, state_.tallies.weight) : distance;
+    };
+    const double by_penalty = bound(
+        InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
+                                 intercept ? H.diagonal()(d) - hessian_error() : infinity, R));
+    if (by_penalty <= std::max(small, near * far * decrement)) return by_penalty;
+    const double least = H.least_eigenvalue() - hessian_error();  // sharper, and dearer
+    return std::min(by_penalty, bound(InverseNorms::by_eigenvalue(least, R)));
+}
+
+double AnchoredStatistics::distance(const VectorRef& theta, const Evaluation& at, double floor) const {
+    const Anchor& H = *state_.anchor;
+    require_size("theta", theta.size(), H.size());
+    require_size("the gradient", at.gradient.size(), H.size());
+    const double length = (theta - H.theta()).norm();
+    const Vector x = H.solve(at.gradient), product = H.multiply(x);
+    const double decrement = std::sqrt(std::max(0.0, x.dot(product)) + hessian_error() * x.squaredNorm()),
+                 error = (at.gradient - product).norm() + floor + step_error(x.norm(), theta.norm()) -
+                         gradient_error();
+    const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
+    return standard_errors(length, decrement, error, squares_above(2.0 * at.value, penalty));
+}
+
 AnchoredStatistics::Step AnchoredStatistics::step() const {
     const Anchor& H = *state_.anchor;
     const auto& [x, product, residual] = solution_->get([&] { return solve(); });
     Vector theta = H.theta() - x;  // E9
-    const double length = x.norm();
-    double nonlinear = 0.0;
+    const double length = x.norm(), error = residual + step_error(length, theta.norm());
+    double nonlinear = 0.0, decrement = 0.0;
     if (!quadratic() && x.size() > 0) {
-        const double R = state_.tallies.largest_norm;
+        const double R = state_.tallies.largest_norm, ratio = psi_ratio(R * length);
         // Delta^T (H_a - Lambda) Delta, plus its rounding error
-        const double q =
-            x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)) +
-            (hessian_error() + static_cast<double>(x.size() + 4) * roundoff * state_.penalty.maxCoeff()) *
-                length * length;
-        nonlinear = R * psi_ratio(R * length) * std::max(0.0, q);
+        const double q = std::max(0.0, x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)) +
+                                           (hessian_error() + static_cast<double>(x.size() + 4) * roundoff *
+                                                                  state_.penalty.maxCoeff()) *
+                                               length * length);
+        nonlinear = R * ratio * q;
+        decrement = R * length * ratio * std::sqrt(q);
     }
-    const double bound = nonlinear + residual + step_error(length, theta.norm());  // E10
+    double squares = 0.0;
+    if (quadratic()) {  // J at theta is J_a - g^T x / 2
+        const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
+        squares = squares_above(2.0 * state_.tallies.value - state_.gradient.dot(x), penalty);
+    }
+    const double bound = nonlinear + error;  // E10
+    const double distance = standard_errors(length, decrement, error, squares);
     // NaN, from an overflow, bounds nothing
-    return {std::move(theta), std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound};
+    return {std::move(theta), std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound, distance};
 }
 
 }  // namespace expunge

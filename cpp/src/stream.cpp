@@ -12,17 +12,17 @@ namespace expunge {
 Stream::Stream(RowRegister& row_register, const StoredRows& stored, AnchoredStatistics first, Vector at)
     : statistics(std::move(first)), theta(std::move(at)), register_(row_register), stored_(stored) {}
 
-void Stream::run(const RowRequests& requests, double limit, bool keep_thetas, FunctionRef<bool()> go_on) {
+void Stream::run(const RowRequests& requests, Limit limit, bool keep_thetas, FunctionRef<bool()> go_on) {
     while (size() < requests.size() && grant(requests, size(), limit)) {
         register_.proceed();
         if (keep_thetas) thetas.push_back(theta);
-        if (!go_on()) return;
+        if (!go_on() || register_.wants_compaction()) return;
     }
 }
 
 // False, with the request undone, where the step is not proven or the request is refused: what asks for it by
 // itself learns why.
-bool Stream::grant(const RowRequests& requests, Index k, double limit) {
+bool Stream::grant(const RowRequests& requests, Index k, Limit limit) {
     const auto first = static_cast<std::size_t>(requests.begin(k)),
                count = static_cast<std::size_t>(requests.end(k)) - first;
     try {
@@ -47,12 +47,13 @@ bool Stream::grant(const RowRequests& requests, Index k, double limit) {
             edited = statistics.edit(pointer(before), pointer(after));
         const bool many = 4 * register_.edited_rows() > register_.weighted_rows();
         if ((!many || edited.quadratic()) && !edited.state().anchor->cancelled()) {
-            auto [next, bound] = edited.step();
-            if (bound <= limit) {
+            auto [next, bound, distance] = edited.step();
+            if (bound <= limit.residual && distance <= limit.distance) {
                 statistics = std::move(edited);
                 theta = std::move(next);
                 difference = std::move(change);
                 bounds.push_back(bound);
+                distances.push_back(distance);
                 touched.push_back(register_.edited_rows());
                 return true;
             }

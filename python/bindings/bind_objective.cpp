@@ -6,6 +6,7 @@
 
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "expunge/distance.hpp"
 #include "expunge/newton.hpp"
 #include "objective.hpp"
 
@@ -95,6 +96,7 @@ void bind_objective(py::module_& m) {
              py::arg("value"), py::arg("gradient").noconvert())
         .def_readonly("value", &Evaluation::value)
         .def_property_readonly("gradient", [](const Evaluation& at) { return to_numpy(at.gradient); })
+        .def_readonly("floor", &Evaluation::floor)
         .def_property_readonly("residual", &Evaluation::residual);
 
     py::class_<PyObjective>(m, "Objective", py::module_local(), py::is_final())
@@ -186,7 +188,16 @@ void bind_objective(py::module_& m) {
                 py::gil_scoped_release nogil;
                 return J.core().rounding_floor(at);
             },
-            py::arg("theta").noconvert());
+            py::arg("theta").noconvert())
+        .def(
+            "distance",
+            [](const PyObjective& J, const Array& theta, const Evaluation& at, double floor,
+               double largest_norm) {
+                const auto here = J.parameter(theta, "theta");
+                py::gil_scoped_release nogil;
+                return distance_by_penalty(J.core(), largest_norm, here, at, floor);
+            },
+            py::arg("theta").noconvert(), py::arg("at"), py::arg("floor"), py::arg("largest_norm"));
 
     m.def(
         "difference",

@@ -212,7 +212,7 @@ void bind_register(py::module_& m) {
             "stream",
             [](RowRegister& row_register, const py::object& X, const py::object& overlay,
                const py::object& take, const Columns& columns, const Shift& shift,
-               const AnchoredStatistics& statistics, const Array& theta, double limit,
+               const AnchoredStatistics& statistics, const Array& theta, double residual, double distance,
                std::vector<Index> numbers, std::vector<double> targets, std::vector<Index> ends,
                bool keep_thetas) {
                 require_size("targets", static_cast<Index>(targets.size()),
@@ -225,19 +225,21 @@ void bind_register(py::module_& m) {
                 py::object error = py::none();
                 {
                     const py::gil_scoped_release nogil;
-                    stream.run(requests, limit, keep_thetas,
+                    stream.run(requests, {residual, distance}, keep_thetas,
                                [&] { return stream.size() % 64 != 0 || !interrupted(error); });
                 }
                 const Index p = stream.theta.size();
-                const Vector bounds = Vector::Map(stream.bounds.data(), stream.size());
-                return py::make_tuple(bindings::to_numpy(bounds), to_numpy(stream.touched),
-                                      keep_thetas ? stacked(stream.thetas, p) : py::none(),
-                                      std::move(stream.statistics), bindings::to_numpy(stream.theta),
-                                      std::move(stream.difference), error);
+                const Vector bounds = Vector::Map(stream.bounds.data(), stream.size()),
+                             distances = Vector::Map(stream.distances.data(), stream.size());
+                return py::make_tuple(
+                    bindings::to_numpy(bounds), bindings::to_numpy(distances), to_numpy(stream.touched),
+                    keep_thetas ? stacked(stream.thetas, p) : py::none(), std::move(stream.statistics),
+                    bindings::to_numpy(stream.theta), std::move(stream.difference), error);
             },
             py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert(),
             py::arg("shift").noconvert(), py::arg("statistics"), py::arg("theta").noconvert(),
-            py::arg("limit"), py::arg("rows"), py::arg("targets"), py::arg("ends"), py::arg("keep_thetas"))
+            py::arg("residual"), py::arg("distance"), py::arg("rows"), py::arg("targets"), py::arg("ends"),
+            py::arg("keep_thetas"))
         .def("touched", [](const RowRegister& row_register) { return to_numpy(row_register.touched()); })
         .def("compacted",
              [](const RowRegister& row_register) {
@@ -257,6 +259,7 @@ void bind_register(py::module_& m) {
         .def_property_readonly("edited_rows", &RowRegister::edited_rows)
         .def_property_readonly("weighted_rows", &RowRegister::weighted_rows)
         .def_property_readonly("abandoned_places", &RowRegister::abandoned_places)
+        .def_property_readonly("wants_compaction", &RowRegister::wants_compaction)
         .def_property_readonly("counts", &RowRegister::counts)
         .def_property_readonly("base",
                                [](const RowRegister& row_register) { return views(row_register.base()); })

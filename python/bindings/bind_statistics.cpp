@@ -147,8 +147,16 @@ void bind_statistics(py::module_& m) {
                      py::gil_scoped_release nogil;
                      step = statistics.step();
                  }
-                 return std::pair(to_numpy(step.theta), step.bound);
+                 return py::make_tuple(to_numpy(step.theta), step.bound, step.distance);
              })
+        .def(
+            "distance",
+            [](const AnchoredStatistics& statistics, const Array& theta, const Evaluation& at, double floor) {
+                const auto here = vector(theta, "theta", statistics.state().penalty.size());
+                py::gil_scoped_release nogil;
+                return statistics.distance(here, at, floor);
+            },
+            py::arg("theta").noconvert(), py::arg("at"), py::arg("floor"))
         .def_property_readonly("anchor",
                                [](const AnchoredStatistics& statistics) {
                                    return std::const_pointer_cast<Anchor>(statistics.state().anchor);

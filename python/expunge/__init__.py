@@ -32,7 +32,7 @@ from .errors import (
     ToleranceExceeded,
     UnknownId,
 )
-from .metrics import residual
+from .metrics import distance, residual
 from .models import LogisticRegression, Ridge
 from .release import Budget, Certificate
 from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeFeatures
@@ -69,6 +69,7 @@ __all__ = [
     "audit",
     "build_info",
     "certificate",
+    "distance",
     "get_num_threads",
     "kernels",
     "receipts",

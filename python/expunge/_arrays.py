@@ -236,6 +236,8 @@ def as_indices(given: Any, size: int, what: Literal["row", "column"]) -> NDArray
         return np.array([given])
     if type(given) is list and len(given) == 1 and type(given[0]) is int and 0 <= given[0] < size:
         return np.array(given)
+    if type(given) is int:
+        raise ValueError(f"{what} {given} is out of range: there are {what}s 0 to {size - 1}")
     require_unmasked(given, f"{what}s")
     array = np.array(given)  # a copy, because receipts are written from it later
     if array.ndim == 0:

@@ -127,7 +127,10 @@ def match_columns(X: Any, names: Sequence[Any] | None) -> Any:
         return X
     if given == list(range(len(given))) and set(given) != set(names):
         return X
-    raise ValueError(f"X has columns {given[:SHOWN]}, expected {list(names)[:SHOWN]} in this order")
+    raise ValueError(
+        f"X has columns {given[:SHOWN]}, expected {list(names)[:SHOWN]} in this order: "
+        "pass X[list(model.feature_names_in_)]"
+    )
 
 
 def named_columns(given: Any, labels: Sequence[Any] | None) -> list[Any] | None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import Index
+from ._arrays import Float, Index
 from ._numbers import as_flag
 from .engine.fitted import Fitted
+from .engine.near import distance_now, standard_errors
 from .engine.row_names import names_given
 from .verb import Verb
 
@@ -80,6 +81,76 @@ class CurrentData:
             self._fitted.engine.data.rollback()
             kept = self._fitted.engine.data.kept
         return np.flatnonzero(kept) if as_flag(indices, "indices") else kept.copy()
+
+    # --- how well theta is known
+
+    def residual(self) -> float:
+        """Norm of the gradient of the corrected objective at the model's theta, by one pass.
+
+        Euclidean, intercept included, on the sum scale. RowsRequired where detached.
+        """
+        with self._lock, self._verb:
+            self._fitted.check()
+            engine = self._fitted.rows()
+            return engine.objective().evaluate(engine.state.theta).residual
+
+    def distance(self) -> float:
+        """A bound of how far the model is from the minimum on the current data, in standard errors (E41).
+
+        No coefficient, and no prediction, is further from it than so many standard errors of its own.
+        Measured now: one pass, one Hessian where its factor is kept, and the rounding floor. RowsRequired
+        where detached.
+
+        Examples
+        --------
+        >>> import expunge as ex
+        >>> X, y = [[0.0], [1.0], [3.0], [4.0]], [0.0, 1.0, 2.0, 2.0]
+        >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y)
+        >>> un.distance() < 1e-6
+        True
+        """
+        with self._lock, self._verb:
+            self._fitted.check()
+            return distance_now(self._fitted.rows())
+
+    def standard_errors(self, columns: Any = None) -> Float:
+        """Standard errors of the coefficients of surviving columns, and last of the intercept, if any.
+
+        ``sqrt(diag H^-1)``, the penalty taken for a prior; for the squared loss times sigma, sigma^2 the
+        residual sum of squares over the weights' sum less the effective parameters. Not the sandwich, which
+        may be smaller.
+
+        Parameters
+        ----------
+        columns : as of :class:`RevokeFeatures`, optional
+            Of these coefficients alone. They need no factor of the whole Hessian.
+
+        Returns
+        -------
+        (p,) array, or one for each of the columns
+
+        Raises
+        ------
+        ValueError
+            A factor of the whole Hessian is needed, and the model's solver does not keep one.
+        RowsRequired
+            Detached.
+
+        Examples
+        --------
+        >>> import expunge as ex
+        >>> X, y = [[0.0], [1.0], [3.0], [4.0]], [0.0, 1.0, 2.0, 2.0]
+        >>> un = ex.Unlearner(ex.Ridge(alpha=1e-9).fit(X, y), X, y)
+        >>> un.standard_errors().round(4)
+        array([0.1118, 0.285 ])
+        """
+        with self._lock, self._verb:
+            self._fitted.check()
+            engine = self._fitted.rows()
+            chosen = None
+            if columns is not None:
+                chosen = np.cumsum(engine.data.kept)[engine.data.surviving_columns(columns)] - 1
+            return standard_errors(engine, chosen)
 
     # --- whose rows these are
 

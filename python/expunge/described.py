@@ -29,6 +29,11 @@ class Described:
         return self._fitted.engine.tolerance
 
     @property
+    def within(self) -> float | None:
+        """How far from retraining the model may be in standard errors; None: `tolerance` says instead."""
+        return self._fitted.engine.promise.within
+
+    @property
     def theta_bound(self) -> float:
         """What no released coefficient exceeds."""
         return self._theta_bound

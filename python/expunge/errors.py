@@ -36,10 +36,11 @@ class NotFittedToThisData(ValueError):
         What it may be.
     """
 
-    def __init__(self, distance: float, limit: float) -> None:
-        super().__init__(distance, limit)
+    def __init__(self, distance: float, limit: float, more: str = "") -> None:
+        super().__init__(distance, limit, more)
         self.distance = distance
         self.limit = limit
+        self.more = more
 
     def __str__(self) -> str:
         return (
@@ -48,7 +49,7 @@ class NotFittedToThisData(ValueError):
             "sample_weight, the same as in the fit; y, in the order of the rows of X and with labels that "
             "mean the same; X as the model saw it, scaled or transformed and its columns in that order; all "
             "rows of the fit and no others; alpha or C and fit_intercept, not changed since the fit. "
-            "refit=True trains the model on these data instead"
+            f"refit=True trains the model on these data instead{self.more}"
         )
 
 
@@ -70,20 +71,21 @@ class ToleranceExceeded(RuntimeError):
     Attributes
     ----------
     bound : float
-        What the residual would be at most (E10).
+        What the residual (E10), or the distance to retraining (E41), would be at most.
     tolerance : float
     """
 
-    def __init__(self, bound: float, tolerance: float) -> None:
-        super().__init__(bound, tolerance)
+    def __init__(self, bound: float, tolerance: float, what: str = "residual") -> None:
+        super().__init__(bound, tolerance, what)
         self.bound = bound
         self.tolerance = tolerance
+        self.what = what
 
     def __str__(self) -> str:
         return (
-            f"the bound of the residual, {self.bound:.3g}, is above the tolerance {self.tolerance:.3g}, and "
-            "without rows it cannot be made smaller: attach the current rows, set a larger tolerance, or use "
-            "method='second_order', which keeps the step whatever its bound"
+            f"the bound of the {self.what}, {self.bound:.3g}, is above the tolerance {self.tolerance:.3g}, "
+            "and without rows it cannot be made smaller: attach the current rows, set a larger tolerance, or "
+            "use method='second_order', which keeps the step whatever its bound"
         )
 
 
@@ -143,6 +145,9 @@ class _Stopped(BaseException):
 
     def __str__(self) -> str:
         return f"{self.why} {self.number}: the {self.number} before it were granted, and are in `updates`"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.number, None)  # Updates are not pickled
 
 
 class StreamStopped(_Stopped, RuntimeError):

@@ -16,7 +16,7 @@ to it carry rows by value. A request is checked when it is applied, before anyth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import nan
 from typing import Any, Literal
@@ -52,6 +52,9 @@ class Request:
     """
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        vars(self).update({name: _kept(value) for name, value in vars(self).items()})
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -115,7 +118,7 @@ class RemoveRows(Request):
         missing: Literal["raise", "ignore"] = "raise",
     ) -> None:
         # one call: that of a dataclass, one for each field, takes 4 % of a stream's time
-        vars(self).update(rows=rows, ids=ids, labels=labels, missing=missing)
+        vars(self).update(rows=_kept(rows), ids=_kept(ids), labels=_kept(labels), missing=missing)
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Weights become 0."""
@@ -126,8 +129,12 @@ class RemoveRows(Request):
 
     def by_number(self, data: CorrectedData, encode: Encode) -> ByNumber | None:
         """See Request."""
-        if type(self.rows) is int and self.ids is None and self.labels is None:
-            return {"kind": "RemoveRows", "rows": [self.rows]}, [self.rows], [nan]
+        row = self.rows
+        if type(self) is not RemoveRows:  # whose edit may be another
+            return None
+        if type(row) is int and self.ids is None and self.labels is None and self.missing == "raise":
+            inside = 0 <= row < data.register.row_count
+            return ({"kind": "RemoveRows", "rows": [row]}, [row], [nan]) if inside else None
         found = data.select(self.rows, self.ids, self.labels, self.missing)
         if not found.rows.size:
             return None
@@ -171,13 +178,13 @@ class CorrectLabels(Request):
 
     def by_number(self, data: CorrectedData, encode: Encode) -> ByNumber | None:
         """See Request."""
-        if (
-            type(self.rows) is int
-            and isinstance(self.labels, SCALARS)
-            and self.ids is None is self.row_labels
-        ):
-            rows, targets = [self.rows], encode(self.labels, 1)
-            return {"kind": "CorrectLabels", "rows": rows}, rows, targets.tolist()
+        row, plain = self.rows, self.ids is None is self.row_labels and self.missing == "raise"
+        if type(self) is not CorrectLabels:  # whose edit may be another
+            return None
+        if type(row) is int and isinstance(self.labels, SCALARS) and plain:
+            if not 0 <= row < data.register.row_count:
+                return None
+            return {"kind": "CorrectLabels", "rows": [row]}, [row], encode(self.labels, 1).tolist()
         if self.labels is None:
             return None
         found, targets = self._found(data, encode)
@@ -367,6 +374,11 @@ class Edit(Request):
         return {"kind": "Edit", "before": left, "after": joined}
 
 
+def _kept(value: Any) -> Any:
+    """A list of what can be gone through only once: a request is asked more than once."""
+    return list(value) if isinstance(value, Iterator) else value
+
+
 def as_requests(given: Request | Iterable[Request]) -> list[Request]:
     """One request or several as a list; TypeError for anything else."""
     if isinstance(given, Request):
@@ -374,7 +386,8 @@ def as_requests(given: Request | Iterable[Request]) -> list[Request]:
     requests = list(given) if isinstance(given, Iterable) else [given]
     for request in requests:
         if not isinstance(request, Request):
-            raise TypeError(f"{request!r} is not a request: pass RemoveRows, AddRows and the like")
+            more = ", a list of which is one request of apply" if isinstance(request, list | tuple) else ""
+            raise TypeError(f"{request!r} is not a request: pass RemoveRows, AddRows and the like{more}")
     return requests
 
 

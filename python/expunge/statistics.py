@@ -170,7 +170,11 @@ class AnchoredStatistics:
         """At most this is the norm of the current data's gradient at ``theta()``, on the sum scale (E10)."""
         return self._step()[1]
 
-    def _step(self) -> tuple[Float, float]:
+    def distance_bound(self) -> float:
+        """At most this far is ``theta()`` from the current data's minimum, in standard errors (E41)."""
+        return self._step()[2]
+
+    def _step(self) -> tuple[Float, float, float]:
         return self._statistics.step()  # which solves once
 
     def _rows(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Blocks:

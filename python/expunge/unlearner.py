@@ -17,7 +17,7 @@ from .engine.attached import Attached
 from .engine.detached import Detached
 from .engine.entry import OnEntry
 from .engine.fitted import Fitted, polished
-from .engine.state import Hessian, How, Method
+from .engine.state import Hessian, How, Method, Promise
 from .files.saved import Saved, naming, read, write
 from .models import LogisticRegression, Ridge
 from .models.adopt import problem_of, rows_of
@@ -66,6 +66,9 @@ class Unlearner(Described, CurrentData, TakesTurns):
         Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
         Where the rounding floor of the data (E19) is higher, iteration stops there and warns. Residuals and
         bounds are of the same gradient: over columns far from 0 less a constant, beside an intercept (E43).
+    within : float, optional
+        In place of `tolerance`: how far from retraining the model may be after a request, proven, in standard
+        errors (E41): no coefficient and no prediction is off by more than so many of its own.
     column_index : bool, default=False
         For a sparse X: whether to keep which rows each column has entries in, one integer (4 or 8 bytes) for
         each entry. Revocations then find their rows without a look at every index of X.
@@ -90,8 +93,8 @@ class Unlearner(Described, CurrentData, TakesTurns):
     distance_on_entry : float or None
         How far from the minimum on the data the model came, in standard errors (E41), likewise; 0 where it
         was within `tolerance`, None where the file of an earlier version does not say.
-    tolerance, theta_bound : float
-        All five are read-only.
+    tolerance, within, theta_bound : float
+        All six are read-only.
 
     Raises
     ------
@@ -129,6 +132,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
         ids: Any = None,
         key: bytes | None = None,
         tolerance: float = 1e-8,
+        within: float | None = None,
         column_index: bool = False,
         theta_bound: float = 100.0,
         epsilon: float | None = None,
@@ -141,7 +145,8 @@ class Unlearner(Described, CurrentData, TakesTurns):
         budget = Budget.promised(epsilon, delta, on_exhausted, problem.noise) or NoBudget()
         column_index, refit = as_flag(column_index, "column_index"), as_flag(refit, "refit")
         rows = X, y, sample_weight, column_index, refit, ids, key
-        engine, entry = polished(model, problem, tolerance, *rows)
+        promise = Promise(tolerance, None if within is None else as_number(within, "within", above=0.0))
+        engine, entry = polished(model, problem, promise, *rows)
         budget.begin(engine)
         self._assemble(Fitted(model, engine), budget, bound, entry, column_index)
         self._fitted.write(engine.state.residual)
@@ -252,6 +257,8 @@ class Unlearner(Described, CurrentData, TakesTurns):
         """
         asked, how = as_requests(requests), How.checked(method, "corrected", None)
         thetas = as_flag(thetas, "thetas")
+        if not (progress is None or callable(progress)):
+            raise TypeError(f"progress must be a function of two numbers, got {type(progress).__name__}")
         with self._lock, self._verb:
             self._fitted.check()
             return self._fitted.apply_each(asked, how, self._budget, thetas, progress)
@@ -514,16 +521,6 @@ class Unlearner(Described, CurrentData, TakesTurns):
         return un
 
     # --- how the model stands to its data
-
-    def residual(self) -> float:
-        """Norm of the gradient of the corrected objective at the model's theta, by one pass.
-
-        Euclidean, intercept included, on the sum scale. RowsRequired where detached.
-        """
-        with self._lock, self._verb:
-            self._fitted.check()
-            engine = self._fitted.rows()
-            return engine.objective().evaluate(engine.state.theta).residual
 
     def retrain(self) -> Ridge | LogisticRegression:
         """Fits a fresh expunge estimator to the corrected data: what `model` should equal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import inf
 from time import perf_counter
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -36,6 +37,9 @@ class Update:
         data; None where no pass was made.
     residual_bound : float
         What that norm is at most: proven, where theta is the step from the anchor (E9, E10); else measured.
+    distance : float
+        From theta to the minimum, at most, in standard errors (E41): no coefficient, and no prediction, is
+        further from retraining than so many standard errors of its own. Infinite where nothing is proven.
     settled : bool
         Whether iterations over the data took theta to the tolerance (E11).
     since_anchor : int
@@ -60,7 +64,7 @@ class Update:
 
     gradient_difference is a multiple of a row that was removed, step shows ratios of it, and a residual or
     bound may be a multiple of its norm. So repr shows no vectors, and a pickle has neither vector (None), the
-    next power of two as residual and residual_bound, and no receipt: make that first.
+    next power of two as residual, residual_bound and distance, and no receipt: make that first.
 
     Examples
     --------
@@ -79,6 +83,7 @@ class Update:
     passes: int
     settled: bool = False
     since_anchor: int = 0
+    distance: float = inf
     hessian: str | None = None
     tau: float | None = None
     rows_touched: int = 0
@@ -112,6 +117,7 @@ class Update:
             "gradient_difference": None,
             "residual": None if self.residual is None else power_of_two_above(self.residual),
             "residual_bound": power_of_two_above(self.residual_bound),
+            "distance": power_of_two_above(self.distance),
             "_record": None,
         }
 
@@ -126,7 +132,7 @@ class Update:
     ) -> Self:
         """One that takes its time from here; without a call for each field, which would be of its time."""
         update = object.__new__(cls)
-        method, step, difference, residual, bound, passes, settled, since, hessian, tau = outcome
+        method, step, difference, residual, bound, passes, settled, since, distance, hessian, tau = outcome
         values = {
             "method": method,
             "step": step,
@@ -136,6 +142,7 @@ class Update:
             "passes": passes,
             "settled": settled,
             "since_anchor": since,
+            "distance": distance,
             "hessian": hessian,
             "tau": tau,
             "rows_touched": rows_touched,
@@ -215,7 +222,7 @@ class Updates:
 
     Attributes
     ----------
-    residual_bound, residual : (m,) arrays
+    residual_bound, residual, distance : (m,) arrays
         As those of an :class:`Update`; residual is NaN where no pass was made.
     passes, rows_touched : (m,) arrays of int
     settled : (m,) array of bool
@@ -237,12 +244,13 @@ class Updates:
 
     residual_bound: Float
     residual: Float
+    distance: Float
     passes: Index
     rows_touched: Index
     settled: NDArray[np.bool_]
     thetas: list[Float] | None
     seconds: float
-    _records: ClassVar[list[tuple[Any, ...]]] = []  # of each request: what `receipt` needs, beside the arrays
+    _parts: ClassVar[Any] = ()  # what `receipt` needs beside the arrays, see engine/log.py
 
     def __len__(self) -> int:
         return self.passes.size
@@ -274,5 +282,10 @@ class Updates:
             raise ValueError(
                 "a receipt hashes theta before and after its request: apply_each(..., thetas=True)"
             )
-        fields, record = self._records[number]
-        return issue(fields, Record(*record), key, None, note)
+        first = 0
+        for part in self._parts if 0 <= number < len(self) else ():
+            if number - first < part.table.size:
+                fields, record = part.told(number - first)
+                return issue(fields, Record(*record), key, None, note)
+            first += part.table.size
+        raise IndexError(f"there is no request {number}: they are 0 to {len(self) - 1}")

@@ -10,8 +10,11 @@ from typing import Any
 from weakref import WeakSet
 
 VERBS = frozenset(
-    ("apply", "apply_each", "release", "detach", "attach", "save", "residual", "retrain")  # in unlearner.py
-).union(("corrected_data", "get_support", "rows_of", "is_forgotten", "drop_tombstones"))  # in current.py
+    ("apply", "apply_each", "release", "detach", "attach", "save", "retrain")  # in unlearner.py
+).union(
+    ("corrected_data", "get_support", "residual", "distance", "standard_errors"),  # in current.py
+    ("rows_of", "is_forgotten", "drop_tombstones"),
+)
 _FACES = {str(Path(__file__).with_name(name)) for name in ("unlearner.py", "current.py")}
 
 

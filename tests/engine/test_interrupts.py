@@ -363,7 +363,14 @@ def test_interrupts_at_random_instants_leave_all_as_before_or_after(loss, form):
 # What stays
 
 
-CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry", "distance_on_entry")  # for ever
+CONSTANT = (
+    "model",
+    "tolerance",
+    "within",
+    "theta_bound",
+    "residual_on_entry",
+    "distance_on_entry",
+)  # for ever
 
 
 @pytest.mark.parametrize("name", CONSTANT)

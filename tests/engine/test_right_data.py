@@ -400,3 +400,19 @@ def test_a_refusal_comes_before_anything_else_is_said_of_the_data():
         warnings.simplefilter("error")  # the floor of raw X lies above the tolerance
         with pytest.raises(ex.NotFittedToThisData):
             ex.Unlearner(theirs("logistic").fit(X, y), raw, y)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+def test_iterative_ridge_that_ended_far_away_on_raw_columns_says_what_to_do(kind):
+    X, y = load_breast_cancer(return_X_y=True)
+    X = kind(X)
+    model = linear_model.Ridge(solver="auto" if sparse.issparse(X) else "lsqr").fit(X, y)
+    with pytest.raises(
+        ex.NotFittedToThisData, match=f"its solver {model.solver_} ended far from the minimum"
+    ):
+        ex.Unlearner(model, X, y)
+    ex.Unlearner(model, X, y, refit=True)
+    if not sparse.issparse(X):
+        ex.Unlearner(linear_model.Ridge(solver="cholesky").fit(X, y), X, y)
+    scaled = StandardScaler(with_mean=False).fit_transform(X)
+    ex.Unlearner(linear_model.Ridge(solver=model.solver).fit(scaled, y), scaled, y)

@@ -268,3 +268,140 @@ def test_updates_are_told_in_a_line_and_not_pickled():
     assert repr(found).startswith("Updates(2 requests, 0 settled, 0 passes, ")
     with pytest.raises(TypeError, match="receipts"):
         pickle.dumps(found)
+
+
+ONCE = {
+    "ids": lambda: ex.RemoveRows(ids=(name for name in ["c3", "c4"])),
+    "map": lambda: ex.RemoveRows(ids=map(str, ["c3", "c4"])),
+    "labels": lambda: ex.CorrectLabels(ids=iter(["c3", "c4"]), labels=iter([1.0, 0.0])),
+    "rows": lambda: ex.RemoveRows(iter([6, 7, 8, 9])),
+    "values": lambda: ex.CorrectValues(iter([6, 7, 8, 9]), iter([1]), 0.5),
+}
+
+
+@pytest.mark.parametrize("tolerance", [1e-8, 10.0])
+@pytest.mark.parametrize("way", ["apply", "apply_each"])
+@pytest.mark.parametrize("request_", ONCE)
+def test_what_can_be_gone_through_once_is_read_once(request_, way, tolerance):
+    un = unlearner(tolerance=tolerance, ids=[f"c{row // 2}" for row in range(400)])
+    request = ONCE[request_]()
+    update = un.apply(request) if way == "apply" else un.apply_each([request])
+    assert np.sum(update.rows_touched) == 4
+    with pytest.raises(ex.UnknownId):
+        un.apply(ex.RemoveRows(ids=iter(["nobody"])))
+
+
+@pytest.mark.parametrize("kind", [ex.RemoveRows, lambda row, **how: ex.CorrectLabels(row, 1.0, **how)])
+@pytest.mark.parametrize("tolerance", [1e-8, 10.0])
+def test_one_row_by_an_integer_is_checked_as_a_list_is(kind, tolerance):
+    un = unlearner(tolerance=tolerance)
+    with pytest.raises(ValueError, match="unknown missing 'ingore'"):
+        un.apply(kind(3, missing="ingore"))
+    for row in (2**63, -(2**70), 400):
+        with pytest.raises(ValueError, match=f"row {row} is out of range: there are rows 0 to 399"):
+            un.apply(kind(row))
+    with pytest.raises(ex.StreamStopped) as stopped:
+        un.apply_each([*(kind(row) for row in range(10)), kind(2**70)])
+    assert stopped.value.number == 10
+
+
+@each_loss
+def test_added_rows_that_leave_are_compacted_when_they_are_one_by_one(loss):
+    rng = np.random.default_rng(1)
+    for seed in range(6):
+        one, other = (
+            ex.Unlearner(KINDS[loss](tol=5.0).fit(X[:50], Y[loss][:50]), X[:50], Y[loss][:50], tolerance=5.0)
+            for _ in range(2)
+        )
+        for un in (one, other):
+            un.apply(ex.AddRows(X[50:250], Y[loss][50:250]))
+        requests = [ex.RemoveRows(int(row)) for row in rng.permutation(200)[: 100 + 15 * seed] + 50]
+        found = one.apply_each(requests, thetas=True)
+        expected = [other.apply(request) for request in requests]
+        assert_array_equal(found.residual_bound, [update.residual_bound for update in expected])
+        assert_array_equal(one.model.coef_, other.model.coef_)
+        assert one.residual() == other.residual()
+
+
+def test_a_stream_keeps_no_more_than_its_numbers(monkeypatch):
+    from expunge.engine.log import Log
+
+    sizes, plain = [], Log.with_part
+
+    def spied(self, part):
+        sizes.append(sum(np.size(value) for value in part if not isinstance(value, dict)))
+        return plain(self, part)
+
+    monkeypatch.setattr(Log, "with_part", spied)
+    unlearner(tolerance=1e-3).apply_each([ex.RemoveRows(row) for row in range(50)])
+    assert max(sizes) < 60
+
+
+def test_an_interrupt_while_the_updates_are_made_says_what_was_granted(monkeypatch):
+    from expunge.engine.log import Log
+
+    plain, calls = Log.updates, []
+
+    def interrupted(self):
+        calls.append(self.size)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return plain(self)
+
+    monkeypatch.setattr(Log, "updates", interrupted)
+    with pytest.raises(ex.StreamInterrupted) as stopped:
+        unlearner(tolerance=10.0).apply_each([ex.RemoveRows(1), ex.RemoveRows(2)])
+    assert stopped.value.number == len(stopped.value.updates) == 2
+
+
+@pytest.mark.parametrize("wrong", [3, "print", [print]])
+def test_progress_is_a_function_or_nothing_is_done(wrong):
+    un = unlearner()
+    with pytest.raises(TypeError, match="progress must be a function"):
+        un.apply_each([ex.RemoveRows(1)], progress=wrong)
+    assert un.corrected_data()[0].shape[0] == 400
+
+
+def test_thetas_that_receipts_hash_are_not_written_to():
+    found = unlearner(tolerance=10.0).apply_each(requests_of("logistic", 20), thetas=True)
+    for theta in found.thetas:
+        with pytest.raises(ValueError, match="read-only"):
+            theta[:] = 9.0
+    with pytest.raises(IndexError, match="they are 0 to 19"):
+        found.receipt(20)
+
+
+def test_a_stopped_stream_can_be_told_by_another_process():
+    import pickle
+
+    un = unlearner(tolerance=10.0)
+    with pytest.raises(ex.StreamStopped) as stopped:
+        un.apply_each([ex.RemoveRows(1), ex.RemoveRows(1)])
+    told = pickle.loads(pickle.dumps(stopped.value))
+    assert (type(told), told.number, told.updates) == (ex.StreamStopped, 1, None)
+
+
+def test_a_model_that_others_change_in_between_ends_the_stream():
+    un = unlearner(tolerance=10.0)
+    requests = [ex.RemoveRows(row) for row in range(50)]
+    with pytest.raises(ex.StreamStopped) as stopped:
+        un.apply_each(requests, progress=lambda *_: un.model.set_params(alpha=7.0))
+    assert "alpha from 2.0 to 7.0" in str(stopped.value.__cause__)
+    assert stopped.value.number == 1
+
+
+def test_an_edit_of_a_subclass_is_called():
+    class Careful(ex.RemoveRows):
+        def edit(self, data, encode):
+            raise PermissionError("ask first")
+
+    un = unlearner(tolerance=10.0)
+    with pytest.raises(PermissionError):
+        un.apply(Careful(3))
+    with pytest.raises(ex.StreamStopped):
+        un.apply_each([Careful(3)])
+
+
+def test_a_list_inside_of_a_stream_is_refused_with_what_to_do():
+    with pytest.raises(TypeError, match="a list of which is one request of apply"):
+        unlearner().apply_each([[ex.RemoveRows(1)], ex.RemoveRows(2)])

@@ -30,6 +30,8 @@ def _in_a_folder(tmp_path, monkeypatch):
 # Verbs and readers that look at more than one thing, and wait for a request of another thread.
 WAITING = {
     "residual": lambda un: un.residual(),
+    "distance": lambda un: un.distance(),
+    "standard_errors": lambda un: bits(un.standard_errors()),
     "corrected_data": lambda un: [bits(part) for part in un.corrected_data()],
     "retrain": lambda un: fitted(un.retrain()),
     "get_support": lambda un: bits(un.get_support()),
@@ -42,12 +44,19 @@ WAITING = {
     "detach": lambda un: inside(un.detach()).held.counts.tolist(),
 }
 OF_IDS = ("rows_of", "is_forgotten", "drop_tombstones")  # see test_people.py
-CONSTANT = ("model", "tolerance", "theta_bound", "residual_on_entry", "distance_on_entry")  # for ever
+CONSTANT = (
+    "model",
+    "tolerance",
+    "within",
+    "theta_bound",
+    "residual_on_entry",
+    "distance_on_entry",
+)  # for ever
 
 
 def test_every_public_name_is_among_those_that_these_tests_know():
     names = {name for name in dir(ex.Unlearner) if not name.startswith("_")}
-    assert names == {*WAITING, *CONSTANT, *OF_IDS, "apply", "attach", "load", "attached"}
+    assert names == {*WAITING, *CONSTANT, *OF_IDS, "apply", "apply_each", "attach", "load", "attached"}
 
 
 @pytest.mark.parametrize("name", WAITING)
@@ -137,7 +146,7 @@ def test_readers_beside_a_thread_that_applies_see_what_is_between_requests(refus
     assert not failures
 
 
-@pytest.mark.parametrize("name", [*WAITING, "apply", "attach"])
+@pytest.mark.parametrize("name", [*WAITING, "apply", "apply_each", "attach"])
 @pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
 def test_in_the_middle_of_a_request_of_this_thread_nothing_is_answered_or_changed(
     name, detached, monkeypatch
@@ -147,6 +156,7 @@ def test_in_the_middle_of_a_request_of_this_thread_nothing_is_answered_or_change
     asked = {
         **WAITING,
         "apply": lambda un: un.apply(ex.AddRows(data.X[:1], data.y[:1])),
+        "apply_each": lambda un: un.apply_each([ex.AddRows(data.X[:1], data.y[:1])]),
         "attach": lambda un: un.attach(data.X, data.y),
     }
     un = make("squared", detached=detached)

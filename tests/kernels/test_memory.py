@@ -274,7 +274,7 @@ def test_statistics_of_other_widths_do_not_merge(widths):
 
 def test_all_coordinates_may_be_dropped():
     nothing = STATISTICS.drop(list(range(D)))
-    theta, bound = nothing.step()
+    theta, bound, _ = nothing.step()
     assert theta.size == 0
     assert bound >= 0.0
     assert nothing.anchor.solve(np.empty(0)).size == 0

@@ -95,7 +95,9 @@ public:
     Matrix hessian() const;                     // of the block, lower triangle
     const Vector& theta() const { return theta_; }
     const Vector& diagonal() const { return diagonal_; }
-    bool cancelled() const;    // whether H is by now mostly rounding errors of rows that have left it
+    bool cancelled() const;  // whether H is by now mostly rounding errors of rows that have left it
+    // A lower bound of the least eigenvalue of H as it is held, or 0: from the trace of its inverse.
+    double least_eigenvalue() const;
     double frobenius() const;  // an upper bound of the norms of H_0 and of all rows that came and went
     Index edits() const { return edits_; }  // columns of A
     bool eliminated() const { return !gone_.empty(); }
@@ -124,6 +126,7 @@ private:
         double norm = 0.0;  // Frobenius
         bool from_rows = false;
         Lazy<CholeskyFactor> factored;
+        Lazy<double> inverse_trace;
     };
 
     // For every column a of A, with H the Hessian before a joined: v = H^-1 a, and the pivot c = sign + a^T
@@ -140,6 +143,7 @@ private:
 
     Anchor() = default;
     Anchor(const Anchor&) = default;
+    double inverse_gain_ = 0.0;  // by how much the edits changed the trace of the inverse
     void hold(Matrix H);
     Vector correct(Vector x, Index edits) const;  // H_0^-1 b becomes (H_0 + the first `edits` of A)^-1 b
     Matrix held_hessian() const;                  // of what is held, edits included

@@ -24,6 +24,9 @@ public:
     void solve_in_place(Eigen::Ref<Matrix> b) const;
     Vector solve(const VectorRef& b) const;
 
+    // Of H^-1: the squared Frobenius norm of L^-1.
+    double inverse_trace() const;
+
     // H becomes H + V V^T, V (p, k).
     void update(Matrix V);
     // H becomes H - V V^T. Throws NotPositiveDefinite unless I - V^T H^-1 V is, by more than rounding.

@@ -58,6 +58,8 @@ public:
     const WeightedTargets& overlay() const { return overlay_; }
     // Places of the overlay that no row will have again.
     Index abandoned_places() const { return abandoned_places_; }
+    // Whether these are most of it.
+    bool wants_compaction() const { return 2 * abandoned_places_ > overlay_.size(); }
     std::pair<Index, Index> counts() const { return counts_; }  // rows of positive weight in class 0 and in 1
     Index weighted_rows() const { return counts_.first + counts_.second; }
 

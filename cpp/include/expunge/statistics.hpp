@@ -76,15 +76,23 @@ public:
 
     struct Step {
         Vector theta;
-        double bound;  // of |grad J(theta)|
+        double bound;     // of |grad J(theta)|
+        double distance;  // from theta to the minimum, at most, in standard errors
     };
-    // The Newton step from the anchor (E9) and the bound of its residual (E10).
+    // The Newton step from the anchor (E9), the bound of its residual (E10) and of its distance (E41).
     Step step() const;
+
+    // A bound of the distance from theta to the minimum in standard errors (E41), given J and its gradient
+    // there; `floor` bounds the rounding error of the gradient.
+    double distance(const VectorRef& theta, const Evaluation& at, double floor) const;
 
     bool quadratic() const;         // whether the Hessian does not depend on theta
     double gradient_error() const;  // e_g: at least the rounding error of g_a
 
 private:
+    // E41 at a theta so far from the anchor. Its Newton decrement in H_a is at most `decrement`, and what a
+    // gradient that is off by `error` adds. `squares`: those left of a least-squares fit.
+    double standard_errors(double length, double decrement, double error, double squares) const;
     double hessian_error() const;  // e_H: at least the rounding error of H_a
 
     struct Solution {

@@ -18,20 +18,28 @@ struct RowRequests {
     Index end(Index k) const { return ends[static_cast<std::size_t>(k)]; }
 };
 
-// Applies requests while each is proven by a step from the anchor alone (E9, E10). The first one that is not,
-// or that cannot be granted, is undone, and the stream ends before it.
+// What a step must be proven to be within.
+struct Limit {
+    double residual;  // |grad J(theta)|
+    double distance;  // from theta to the minimum, in standard errors (E41)
+};
+
+// Applies requests while each is proven by a step from the anchor alone (E9, E10, E41). The first one that is
+// not, or that cannot be granted, is undone, and the stream ends before it.
 class Stream {
 public:
     // J is quadratic or not by the statistics' loss. `theta` is the model's before the first request.
     Stream(RowRegister& row_register, const StoredRows& stored, AnchoredStatistics statistics, Vector theta);
 
-    // Grants requests [size(), requests.size()) with bounds up to the limit. go_on() is asked between them.
-    void run(const RowRequests& requests, double limit, bool keep_thetas, FunctionRef<bool()> go_on);
+    // Grants requests [size(), requests.size()) within the limit. go_on() is asked between them.
+    // Ends where the register wants to be compacted: when a request of its own would find it so.
+    void run(const RowRequests& requests, Limit limit, bool keep_thetas, FunctionRef<bool()> go_on);
 
     Index size() const { return static_cast<Index>(bounds.size()); }
 
     // Of the requests granted:
     std::vector<double> bounds;     // of |grad J(theta)|
+    std::vector<double> distances;  // bounds, in standard errors
     std::vector<Index> touched;     // rows edited
     std::vector<Vector> thetas;     // if they are kept
     AnchoredStatistics statistics;  // after the last one
@@ -39,7 +47,7 @@ public:
     Evaluation difference;  // E3 of the last one, at the theta before it; if it is the only one
 
 private:
-    bool grant(const RowRequests& requests, Index k, double limit);
+    bool grant(const RowRequests& requests, Index k, Limit limit);
 
     RowRegister& register_;
     const StoredRows& stored_;

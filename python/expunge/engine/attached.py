@@ -25,10 +25,11 @@ from .data import CorrectedData
 from .detached import Detached
 from .entry import Judge, OnEntry, check_belong, distance
 from .methods import BY_NAME
+from .near import distance_at
 from .products import Products
 from .shift import same_shift
 from .solver import MAX_ITER, check_converged, choose_block, in_low_dimension, serves_in_dual
-from .state import Effort, GramBound, How, Outcome, Staged, State, without_curvature
+from .state import Effort, GramBound, How, Outcome, Promise, Staged, State, without_curvature
 from .verified import verified
 
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
@@ -56,8 +57,7 @@ class Attached:
     ----------
     problem : Problem
     data : CorrectedData
-    tolerance : float
-        What the norm of the gradient is at most after ``auto`` and ``exact``.
+    promise : Promise
     solver : {"auto", "cholesky", "cg"}
     memory_limit : float or None
     """
@@ -68,13 +68,14 @@ class Attached:
         self,
         problem: Problem,
         data: CorrectedData,
-        tolerance: float,
+        promise: Promise,
         solver: str,
         memory_limit: float | None,
     ) -> None:
         self.problem = problem
         self.data = data
-        self.tolerance = tolerance
+        self.promise = promise
+        self.tolerance = promise.tolerance
         self.solver = solver
         self.memory_limit = memory_limit
         self.state: State  # set by `begin_at`, or by whoever knows it
@@ -82,7 +83,7 @@ class Attached:
     @classmethod
     def again(cls, engine: Detached, data: CorrectedData, problem: Problem) -> Self:
         """A detached engine with its rows given back; ValueError unless its statistics are of these rows."""
-        attached = cls(problem, data, engine.tolerance, engine.solver, engine.memory_limit)
+        attached = cls(problem, data, engine.promise, engine.solver, engine.memory_limit)
         statistics = engine.state.statistics
         assert statistics is not None
         at, floor = check_belong(attached, engine.data.counts, statistics)
@@ -96,15 +97,20 @@ class Attached:
         `judge` may refuse theta for that, before anything else is said of the data.
         """
         objective = self.objective()
-        block, at = self.block(objective, theta.size), objective.evaluate(theta)
-        minimum = self._descend(objective, theta, at, None, block)
+        start = self._start_anew(objective, theta)
+        goal = self.tolerance if self.promise.within is None else 0.0
+        minimum = self.minimize(start, goal)
         rows = self.data.register.weighted_rows
-        entry = OnEntry(at.residual, distance(objective, theta, minimum, rows))
+        entry = OnEntry(start.at.residual, distance(objective, theta, minimum, rows))
         if judge is not None and isfinite(minimum.residual):
             judge(objective, theta, entry)
-        check_converged(minimum, self.tolerance)
-        self.state = self._anchored_at(objective, minimum, block)
+        check_converged(minimum, goal if self.promise.within is None else minimum.floor)
+        self.state = self._anchored_at(objective, minimum, start.block)
         return entry
+
+    def _start_anew(self, objective: _core.Objective, theta: Float) -> Start:
+        block, at = self.block(objective, theta.size), objective.evaluate(theta)
+        return Start(objective, theta, at, block, None, False, None, GramBound())
 
     def _anchored_at(self, objective: _core.Objective, minimum: _core.Minimum, block: int | None) -> State:
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
@@ -158,41 +164,24 @@ class Attached:
         X, y, s = data.current()
         return self.problem.objective([(X, y, s)], data.kept, shift=data.surviving_shift())
 
-    def _descend(
-        self,
-        objective: _core.Objective,
-        theta: Float,
-        start: _core.Evaluation,
-        anchor: _core.Anchor | None,
-        block: int | None,
-        move: bool = False,
-    ) -> _core.Minimum:
-        if self._in_dual() and (move or not start.residual <= self.tolerance):
-            whole, zero = self._objective_in_one_piece(), np.zeros_like(theta)
-            return _core.minimize(whole, zero, self.tolerance, MAX_ITER, block=block, dual=True)
-        if block is not None and objective.rows < theta.size and not self.data.is_sparse:  # as a fit: faster
-            block = choose_block(self.solver, self.memory_limit, objective, theta.size)
-            return _core.minimize(objective, theta, self.tolerance, MAX_ITER, block=block)
-        return _core.minimize(objective, theta, self.tolerance, MAX_ITER, anchor, start, block)
-
-    def minimize(
-        self,
-        objective: _core.Objective,
-        theta: Float,
-        start: _core.Evaluation,
-        anchor: _core.Anchor | None,
-        block: int | None,
-        *,
-        move: bool = False,
-    ) -> _core.Minimum:
-        """Minimises (E11) to the tolerance; raises where that fails, and warns where rounding prevents it.
+    def minimize(self, start: Start, tolerance: float, *, move: bool = False) -> _core.Minimum:
+        """Minimises (E11) until the residual is within the tolerance, or rounding stops it.
 
         `move`: theta may not stay where it is, even if the tolerance is met there.
         """
-        minimum = self._descend(objective, theta, start, anchor, block, move)
-        check_converged(minimum, self.tolerance)
+        objective, theta, at, block, anchor = start[:5]
+        if self._in_dual() and (move or not at.residual <= tolerance):
+            whole, zero = self._objective_in_one_piece(), np.zeros_like(theta)
+            minimum = _core.minimize(whole, zero, tolerance, MAX_ITER, block=block, dual=True)
+        elif (
+            block is not None and objective.rows < theta.size and not self.data.is_sparse
+        ):  # as a fit: faster
+            chosen = choose_block(self.solver, self.memory_limit, objective, theta.size)
+            minimum = _core.minimize(objective, theta, tolerance, MAX_ITER, block=chosen)
+        else:
+            minimum = _core.minimize(objective, theta, tolerance, MAX_ITER, anchor, at, block)
         if move and minimum.iterations == 0:
-            lower = _core.minimize(objective, theta, 0.0, MAX_ITER, anchor, start, block)
+            lower = _core.minimize(objective, theta, 0.0, MAX_ITER, anchor, at, block)
             minimum = min(lower, minimum, key=lambda found: found.residual)
         return minimum
 
@@ -432,10 +421,10 @@ class Attached:
     def retrained(self, staged: Staged, outcome: Outcome, problem: Problem) -> tuple[State, Outcome]:
         """Trains from 0 with the noise of this problem; the result replaces `outcome`."""
         objective = self.objective(problem)
-        theta = np.zeros(problem.parameters(self.data.n_columns))
-        block = self.block(objective, theta.size)
-        minimum = self.minimize(objective, theta, objective.evaluate(theta), None, block)
-        state = self._anchored_at(objective, minimum, block)._replace(gram=staged.gram)
+        start = self._start_anew(objective, np.zeros(problem.parameters(self.data.n_columns)))
+        minimum = self.minimize(start, self.tolerance)
+        check_converged(minimum, self.tolerance)
+        state = self._anchored_at(objective, minimum, start.block)._replace(gram=staged.gram)
         return state, outcome._replace(
             step=state.theta - staged.left_of(self.state.theta),
             residual=minimum.at.residual,
@@ -443,6 +432,7 @@ class Attached:
             passes=minimum.passes + 2,
             settled=True,
             since_anchor=0,
+            distance=distance_at(self, objective, minimum.theta, minimum.at, minimum.floor, state.anchor),
         )
 
     def kept_profile(self, profile: float, most: float) -> float:
@@ -483,7 +473,7 @@ class Attached:
         )
         profile = np.inf if (told := budget.told(self)) is None else told.spent
         state = State(state.theta, state.at, statistics.anchor, True, statistics, profile=profile)
-        return Detached(self.problem, left, state, self.tolerance, self.solver, self.memory_limit)
+        return Detached(self.problem, left, state, self.promise, self.solver, self.memory_limit)
 
     def as_now(self) -> Self:
         """The same, its shift chosen from the data as they are now: what has left had a part in the other."""

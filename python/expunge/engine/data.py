@@ -224,6 +224,11 @@ class CorrectedData(Data):
         return shift_of_sample(self._current(rows)[0], lambda columns: free_of_zeros(panels, columns))
 
     @property
+    def weight(self) -> float:
+        """The sum of the weights."""
+        return float(self.register.of(self.register.live())[2].sum())
+
+    @property
     def counts(self) -> NDArray[np.int64]:
         """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
         return np.array(self.register.counts)
@@ -413,7 +418,7 @@ class CorrectedData(Data):
         ends: list[int],
         statistics: _core.AnchoredStatistics,
         theta: Float,
-        limit: float,
+        limits: tuple[float, float],
         keep_thetas: bool,
     ) -> _core.Streamed:
         """Edits rows for one request after the other; see :mod:`.stream`."""
@@ -426,7 +431,7 @@ class CorrectedData(Data):
             self.stored_shift,
             statistics,
             theta,
-            limit,
+            *limits,
             rows,
             targets,
             ends,
@@ -466,7 +471,7 @@ class CorrectedData(Data):
         few_columns = (
             self._revoked_entries > 0 and sparse.issparse(self.X) and 2 * self._revoked_entries > self.X.nnz
         )
-        if not few_columns and 2 * self.register.abandoned_places <= len(self.overlay_X):
+        if not few_columns and not self.register.wants_compaction:
             return
         register, places = self.register.compacted()
         X, overlay = self.X, take(self.overlay_X.matrix(), places - self.X.shape[0])

@@ -16,7 +16,7 @@ from ..errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, T
 from ..problem import Problem
 from ..requests import Request
 from .by_value import DetachedData
-from .state import Effort, GramBound, How, Outcome, Staged, State
+from .state import Effort, GramBound, How, Outcome, Promise, Staged, State
 
 
 class Detached:
@@ -28,7 +28,7 @@ class Detached:
     data : DetachedData
     state : State
         With statistics.
-    tolerance : float
+    promise : Promise
     solver, memory_limit : as in Attached, for rows that come back
     """
 
@@ -39,14 +39,15 @@ class Detached:
         problem: Problem,
         data: DetachedData,
         state: State,
-        tolerance: float,
+        promise: Promise,
         solver: str,
         memory_limit: float | None,
     ) -> None:
         self.problem = problem
         self.data = data
         self.state = state
-        self.tolerance = tolerance
+        self.promise = promise
+        self.tolerance = promise.tolerance
         self.solver = solver
         self.memory_limit = memory_limit
 
@@ -97,10 +98,12 @@ class Detached:
         difference = self._gradient_difference(staged, statistics)
         if staged.dropped.size:
             statistics = statistics.drop(staged.dropped.tolist()).fold()
-        theta, bound = _step_from(statistics)
+        theta, bound, distance = _step_from(statistics)
         if not (np.isfinite(theta).all() and isfinite(statistics.at.value)):
             raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
-        if method == "auto" and not bound <= self.tolerance:
+        if method == "auto" and not self.promise.is_kept(bound, distance):
+            if self.promise.within is not None:
+                raise ToleranceExceeded(distance, self.promise.within, "distance in standard errors")
             raise ToleranceExceeded(bound, self.tolerance)
         effort = Effort(old.effort.requests + 1)
         hessian = "corrected" if method == "second_order" else None
@@ -113,6 +116,7 @@ class Detached:
             0,
             False,
             effort.requests,
+            distance,
             hessian,
         )
 
@@ -175,8 +179,8 @@ class Detached:
         changes.extend(self.data.committed())
 
 
-def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float]:
-    """The step E9 and its bound E10; an error where rows that left cannot have been in the statistics."""
+def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float, float]:
+    """The step E9 and its bounds; an error where rows that left cannot have been in the statistics."""
     try:
         return statistics.step()
     except NotPositiveDefiniteError:

@@ -57,8 +57,8 @@ def distance(objective: _core.Objective, theta: Float, minimum: _core.Minimum, r
 def check_fitted(model: Any, objective: _core.Objective, theta: Float, entry: OnEntry) -> None:
     """Raises NotFittedToThisData where theta is further away than the model's solver can have left it.
 
-    A solver that stopped early leaves what it likes, and a warning says so. But it began at 0, so theta is no
-    worse than that.
+    A solver that stopped early leaves what it likes, and a warning says so. But theta is no worse than what
+    it began at.
     """
     away, exact = entry.distance, _solved_exactly(model)
     assert away is not None
@@ -66,8 +66,8 @@ def check_fitted(model: Any, objective: _core.Objective, theta: Float, entry: On
     if away <= limit:
         return
     early = None if exact else _stopped_early(model)
-    if early is None or not objective.evaluate(theta).value <= objective.evaluate(np.zeros_like(theta)).value:
-        raise NotFittedToThisData(away, limit)
+    if early is None or not objective.evaluate(theta).value <= _first_value(model, objective, theta.size):
+        raise NotFittedToThisData(away, limit, _ends_relatively(model))
     warn(
         f"the model came {away:.3g} standard errors from the minimum on these data, and is there now. "
         f"Its solver stopped early ({early}); if that is not why, it was fitted to other data"
@@ -91,6 +91,28 @@ def _stopped_early(model: Any) -> str | None:
     if iterations is not None and np.max(iterations) >= (USUAL_ITER if most is None else most):
         return f"after {np.max(iterations)} iterations, max_iter={most}"
     return None
+
+
+def _first_value(model: Any, objective: _core.Objective, p: int) -> float:
+    """J at 0; for the squared loss at the best intercept, beside which solvers begin."""
+    zero = np.zeros(p)
+    at = objective.evaluate(zero)
+    if not (objective.quadratic and model.fit_intercept):
+        return at.value
+    last = zero.copy()
+    last[-1] = 1.0
+    return at.value - float(at.gradient[-1]) ** 2 / (2.0 * float(objective.hvp(zero, last)[-1]))
+
+
+def _ends_relatively(model: Any) -> str:
+    """What else an iterative solver of scikit-learn's Ridge may be the reason of."""
+    solver = getattr(model, "solver_", None)
+    if solver not in ("lsqr", "sparse_cg", "sag", "saga"):
+        return ""
+    return (
+        f". Or, where columns are of very different sizes, its solver {solver} ended far from the minimum: "
+        "scale them, or fit with solver='cholesky'"
+    )
 
 
 def check_belong(

@@ -26,9 +26,9 @@ from ..update import Update, Updates
 from .attached import Attached
 from .detached import Detached
 from .entry import OnEntry, check_fitted
-from .log import Log, Single, Streamed
+from .log import Log, Part, single, streamed
 from .solver import check_solver
-from .state import How, State
+from .state import How, Promise, State
 from .stream import Granted, stream
 
 TOGETHER = 4096  # requests in one native call, at most
@@ -114,7 +114,8 @@ class Fitted:
             record = self._record(staged.named, before, theta, problem)
             touched, revoked = staged.rows_touched, staged.features_revoked
             update = Update.from_outcome(outcome, touched, revoked, record, started)
-            self._publish(state, theta, problem, revoked=revoked > 0, log=log, part=Single(update))
+            part = None if log is None else single(update, thetas=log.keeps_thetas)
+            self._publish(state, theta, problem, revoked=revoked > 0, log=log, part=part)
         except BaseException:
             engine.data.rollback()
             raise
@@ -149,6 +150,7 @@ class Fitted:
         log, together = Log(keeps_thetas=thetas), 1
         try:
             while (first := log.size) < len(requests):
+                self.check()
                 granted = None
                 if how.method == "auto" and isinstance(budget, NoBudget):
                     granted = self._stream(requests[first : first + together], log)
@@ -159,11 +161,11 @@ class Fitted:
                     progress(log.size, len(requests))
                 if granted is not None and granted.interrupt is not None:
                     raise granted.interrupt
+            return log.updates()
         except Exception as error:
             raise StreamStopped(log.size, log.updates()) from error
         except KeyboardInterrupt as error:
             raise StreamInterrupted(log.size, log.updates()) from error
-        return log.updates()
 
     def _stream(self, requests: Sequence[Request], log: Log) -> Granted | None:
         """Grants as many of these as a step from the anchor proves; the log gets them."""
@@ -174,8 +176,10 @@ class Fitted:
                 return None
             theta = self._over_x(granted.state.theta)
             thetas = [] if granted.thetas is None else [self._over_x(theta) for theta in granted.thetas]
+            for each in thetas:
+                each.setflags(write=False)
             record = self._record(granted.named, self._published[1], theta, engine.problem)
-            part = Streamed(granted, thetas, record)
+            part = streamed(granted, thetas, record)
             self._publish(granted.state, theta, engine.problem, revoked=False, log=log, part=part)
         except BaseException:
             engine.data.rollback()
@@ -191,7 +195,7 @@ class Fitted:
         *,
         revoked: bool,
         log: Log | None = None,
-        part: Single | Streamed | None = None,
+        part: Part | None = None,
     ) -> None:
         """The last act of a request; theta is the model's.
 
@@ -256,7 +260,7 @@ class Fitted:
 def polished(
     model: Any,
     problem: Problem,
-    tolerance: float,
+    promise: Promise,
     X: Any,
     y: ArrayLike,
     sample_weight: ArrayLike | None,
@@ -281,6 +285,6 @@ def polished(
         raise ValueError("the model's coefficients contain NaN or infinity: refit it")
     names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].size
     data = rows_of(X, y, sample_weight, problem, width, names, column_index, ids, key)
-    engine = Attached(problem, data, tolerance, solver, memory_limit)
+    engine = Attached(problem, data, promise, solver, memory_limit)
     theta = problem.moved(theta, None, data.surviving_shift())
     return engine, engine.begin_at(theta, None if refit else partial(check_fitted, model))

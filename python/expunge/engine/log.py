@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -11,14 +10,17 @@ from numpy.typing import NDArray
 
 from .._arrays import Float
 from ..atomic import Change
+from ..requests import Named
 from ..update import Update, Updates
 from .stream import Granted
 
+_NOTHING = np.empty(0)
 Told = tuple[dict[str, Any], tuple[Any, ...]]  # fields of an Update, and its record
 TABLE = np.dtype(
     [
         ("residual_bound", np.float64),
         ("residual", np.float64),
+        ("distance", np.float64),
         ("passes", np.int64),
         ("rows_touched", np.int64),
         ("settled", np.bool_),
@@ -26,52 +28,54 @@ TABLE = np.dtype(
 )
 
 
-class Single(NamedTuple):
+class Part(NamedTuple):
+    """Requests that were granted together."""
+
+    table: NDArray[np.void]  # a row for each
+    thetas: list[Float]  # of the model after each, if they are kept; and then:
+    named: list[Named]
+    before: Float  # theta
+    rest: tuple[Any, ...]  # of their records
+    since: int  # since_anchor of the first
+    fields: dict[str, Any] | None  # of an Update, for receipts; None: those of a step from the anchor
+
+    def told(self, k: int) -> Told:
+        """Of one of them."""
+        before = self.thetas[k - 1] if k else self.before
+        names = self.named if self.fields is not None else [self.named[k]]
+        record = names, before, self.thetas[k], *self.rest
+        if self.fields is not None:
+            return self.fields, record
+        row = self.table[k]
+        fields = {name: row[name].item() for name in TABLE.names or ()}
+        fields |= {"method": "auto", "hessian": None, "tau": None, "residual": None, "features_revoked": 0}
+        return {**fields, "since_anchor": self.since + k}, record
+
+
+def single(update: Update, *, thetas: bool) -> Part:
     """A request that was applied by itself."""
-
-    update: Update
-
-    def __len__(self) -> int:
-        return 1
-
-    def table(self) -> NDArray[np.void]:
-        """A row for each request."""
-        residual = np.nan if self.update.residual is None else self.update.residual
-        u = self.update
-        return np.array([(u.residual_bound, residual, u.passes, u.rows_touched, u.settled)], dtype=TABLE)
-
-    def each(self) -> Iterator[Told]:
-        """Of each request."""
-        assert self.update._record is not None
-        yield vars(self.update), self.update._record
+    fields = dict(vars(update))
+    named, before, after, *rest = fields.pop("_record")
+    residual = np.nan if update.residual is None else update.residual
+    row = update.residual_bound, residual, update.distance, update.passes, update.rows_touched, update.settled
+    table = np.array([row], dtype=TABLE)
+    if not thetas:
+        return Part(table, [], [], _NOTHING, (), 0, None)
+    fields = {name: value for name, value in fields.items() if not isinstance(value, np.ndarray)}
+    return Part(table, [after], named, before, tuple(rest), 0, fields)
 
 
-class Streamed(NamedTuple):
-    """Requests granted by one native call."""
-
-    granted: Granted
-    thetas: list[Float]  # of the model after each, if they are kept
-    record: tuple[Any, ...]  # as if they were one request
-
-    def __len__(self) -> int:
-        return self.granted.bounds.size
-
-    def table(self) -> NDArray[np.void]:
-        """A row for each request."""
-        table = np.zeros(len(self), dtype=TABLE)
-        table["residual_bound"], table["rows_touched"] = self.granted.bounds, self.granted.touched
-        table["residual"] = np.nan
-        return table
-
-    def each(self) -> Iterator[Told]:
-        """Of each request, if thetas are kept."""
-        named, before, _, *rest = self.record
-        first = self.granted.state.effort.requests - len(self) + 1
-        for k, after in enumerate(self.thetas):
-            outcome = self.granted.outcome(k, first + k, after - before)
-            update = Update.from_outcome(outcome, self.granted.touched[k].item(), 0, (), 0.0)
-            yield vars(update), ([named[k]], before, after, *rest)
-            before = after
+def streamed(granted: Granted, thetas: list[Float], record: tuple[Any, ...]) -> Part:
+    """Requests granted by one native call; `record` is as if they were one."""
+    count = granted.bounds.size
+    table = np.zeros(count, dtype=TABLE)
+    table["residual_bound"], table["rows_touched"] = granted.bounds, granted.touched
+    table["residual"], table["distance"] = np.nan, granted.distances
+    if not thetas:
+        return Part(table, [], [], _NOTHING, (), 0, None)
+    named, before, _, *rest = record
+    since = granted.state.effort.requests - count + 1
+    return Part(table, thetas, named, before, tuple(rest), since, None)
 
 
 class Log:
@@ -83,22 +87,21 @@ class Log:
         self.size = 0
         self.last: Any = None  # (the parts before, the last part)
 
-    def with_part(self, part: Single | Streamed) -> list[Change]:
+    def with_part(self, part: Part) -> list[Change]:
         """The assignments that append a part."""
-        return [(self, "size", self.size + len(part)), (self, "last", (self.last, part))]
+        return [(self, "size", self.size + part.table.size), (self, "last", (self.last, part))]
 
     def updates(self) -> Updates:
         """All of them."""
-        parts: list[Single | Streamed] = []
+        parts: list[Part] = []
         last = self.last
         while last is not None:
             last, part = last
             parts.append(part)
         parts.reverse()
-        table = np.concatenate([np.zeros(0, dtype=TABLE), *(part.table() for part in parts)])
-        told = [told for part in parts for told in part.each()] if self.keeps_thetas else []
-        thetas = [record[2] for _, record in told] if self.keeps_thetas else None
+        table = np.concatenate([np.zeros(0, dtype=TABLE), *(part.table for part in parts)])
+        thetas = [theta for part in parts for theta in part.thetas] if self.keeps_thetas else None
         columns = {name: np.ascontiguousarray(table[name]) for name in TABLE.names or ()}
         updates = Updates(**columns, thetas=thetas, seconds=perf_counter() - self.started)
-        object.__setattr__(updates, "_records", told)
+        object.__setattr__(updates, "_parts", parts)
         return updates

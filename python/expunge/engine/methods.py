@@ -11,6 +11,7 @@ from .. import _core
 from .._arrays import Float
 from ..errors import NotPositiveDefiniteError
 from ..updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
+from .near import distance_at, minimum_near
 from .products import Products
 from .state import Effort, GramBound, Outcome, Staged, State, without_curvature
 
@@ -26,7 +27,7 @@ def auto(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
     Iterations begin at that step, or at the old theta if iterations had found that since the anchor.
     """
     step, old = _step(staged), engine.state
-    if step is not None and step[1] <= engine.tolerance:
+    if step is not None and engine.promise.is_kept(step[1], step[2]):
         return _by_step(engine, staged, *step)
     farther = old.at is not None and old.effort.passes > 0
     return _settled(engine, staged, None if farther or step is None else step[0])
@@ -94,8 +95,8 @@ def _gram_norm(engine: Attached, block: int | None) -> float:
     return gram_norm_bound(squared.hessian(np.zeros(engine.problem.parameters(data.n_columns))))
 
 
-def _step(staged: Staged) -> tuple[Float, float] | None:
-    """The step E9 and its bound E10; None where there are no statistics, or H cannot be factored."""
+def _step(staged: Staged) -> tuple[Float, float, float] | None:
+    """The step E9 and its bounds E10 and E41; None where there are no statistics, or H cannot be factored."""
     if staged.statistics is None or staged.dropped.size:
         return None
     try:
@@ -104,8 +105,10 @@ def _step(staged: Staged) -> tuple[Float, float] | None:
         return None
 
 
-def _by_step(engine: Attached, staged: Staged, theta: Float, bound: float) -> tuple[State, Outcome]:
-    """No row was read: the bound vouches."""
+def _by_step(
+    engine: Attached, staged: Staged, theta: Float, bound: float, distance: float
+) -> tuple[State, Outcome]:
+    """No row was read: the bounds vouch."""
     old, statistics, effort = engine.state, staged.statistics, engine.state.effort
     assert statistics is not None
     effort = Effort(effort.requests + 1, effort.passes, effort.saved + PASSES_SAVED)
@@ -113,7 +116,7 @@ def _by_step(engine: Attached, staged: Staged, theta: Float, bound: float) -> tu
     state = State(theta, None, anchor, True, statistics, effort, staged.gram)
     difference = np.zeros_like(theta) if staged.difference is None else staged.difference.gradient
     return state, Outcome(
-        staged.how.method, theta - old.theta, difference, None, bound, 0, False, effort.requests
+        staged.how.method, theta - old.theta, difference, None, bound, 0, False, effort.requests, distance
     )
 
 
@@ -123,11 +126,10 @@ def _settled(engine: Attached, staged: Staged, step: Float | None) -> tuple[Stat
     # Theta must move. If a row left whose gradient is below the tolerance, and theta stayed, the gradient at
     # theta would be minus that of the row: a multiple of the row.
     changed = staged.difference is not None and bool(staged.difference.gradient.any())
-    minimum = engine.minimize(
-        start.objective, start.theta, start.at, start.anchor, start.block, move=changed and step is None
-    )
+    exact = staged.how.method == "exact"
+    minimum, passes, distance = minimum_near(engine, start, move=changed and step is None, exact=exact)
     at = start.at
-    start = start._replace(passes=start.passes + minimum.passes)
+    start = start._replace(passes=start.passes + passes)
     if minimum.anchor is not None and minimum.anchor is not start.anchor:
         statistics = start.statistics if engine.problem.constant_hessian else None
         start = start._replace(anchor=minimum.anchor, hessian_is_current=True, statistics=statistics)
@@ -144,6 +146,7 @@ def _settled(engine: Attached, staged: Staged, step: Float | None) -> tuple[Stat
         start.passes + made,
         minimum.iterations > 0,
         state.effort.requests,
+        distance,
     )
 
 
@@ -172,6 +175,8 @@ def _by_update(
 ) -> tuple[State, Outcome]:
     """The outcome of a closed-form update: its residual is measured."""
     at = start.objective.evaluate(theta)
+    current = start.anchor if start.hessian_is_current else None
+    distance = distance_at(engine, start.objective, theta, at, at.floor, current)
     start = start._replace(passes=start.passes + 1)
     state = _state(engine, start, theta, at)
     return state, Outcome(
@@ -183,6 +188,7 @@ def _by_update(
         start.passes,
         False,
         state.effort.requests,
+        distance,
         hessian,
         tau,
     )

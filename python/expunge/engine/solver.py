@@ -165,6 +165,14 @@ def check_converged(minimum: _core.Minimum, tol: float, max_iter: int | None = N
         )
 
 
+def warn_of_distance(distance: float, within: float) -> None:
+    """Warns that rounding stopped iterations before theta was proven to be near enough."""
+    warn(
+        f"the minimum is proven to be within {distance:.3g} standard errors, not within {within:.3g}: what "
+        "rounding may hide is larger. Raise `within`, or scale the columns of X to a size near 1"
+    )
+
+
 def warn(message: str) -> None:
     """Gives a ConvergenceWarning for the line outside of this package that called it."""
     frame, level = currentframe(), 1

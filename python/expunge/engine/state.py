@@ -21,6 +21,23 @@ Hessian = Literal["corrected", "original"]
 METHODS, HESSIANS = get_args(Method), get_args(Hessian)
 
 
+class Promise(NamedTuple):
+    """What theta is proven to be after ``auto`` and ``exact``."""
+
+    tolerance: float  # the residual is at most this; also what certificates rest on
+    within: float | None = None  # in place of that: the distance to retraining is, in standard errors (E41)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Of the residual and of the distance."""
+        return (self.tolerance, np.inf) if self.within is None else (np.inf, self.within)
+
+    def is_kept(self, residual: float, distance: float) -> bool:
+        """Whether by these bounds."""
+        most, within = self.limits
+        return residual <= most and distance <= within
+
+
 class Effort(NamedTuple):
     """What has been spent since the statistics were anchored, to tell when new ones pay (E8)."""
 
@@ -138,5 +155,6 @@ class Outcome(NamedTuple):
     passes: int
     settled: bool
     since_anchor: int
+    distance: float
     hessian: str | None = None
     tau: float | None = None

@@ -20,6 +20,7 @@ class Granted(NamedTuple):
     named: list[Named]  # of each request
     state: State  # after the last one
     bounds: Float  # of the residual after each
+    distances: Float  # bounds, in standard errors
     touched: Index  # rows edited by each
     thetas: Float | None  # after each, if they are kept
     difference: _core.Evaluation  # E3, if it is one request
@@ -28,7 +29,8 @@ class Granted(NamedTuple):
     def outcome(self, number: int, since_anchor: int, step: Float) -> Outcome:
         """Of one of them; E3 is that of the last."""
         difference, bound = self.difference.gradient, self.bounds[number].item()
-        return Outcome("auto", step, difference, None, bound, 0, False, since_anchor)
+        distance = self.distances[number].item()
+        return Outcome("auto", step, difference, None, bound, 0, False, since_anchor, distance)
 
 
 def stream(
@@ -62,12 +64,12 @@ def stream(
     if not named:
         return None
     data.begin()
-    done = data.stream(rows, targets, ends, old.statistics, old.theta, engine.tolerance, keep_thetas)
-    bounds, touched, thetas, statistics, theta, difference, interrupt = done
+    done = data.stream(rows, targets, ends, old.statistics, old.theta, engine.promise.limits, keep_thetas)
+    bounds, distances, touched, thetas, statistics, theta, difference, interrupt = done
     if not bounds.size:
         data.rollback()
         return None
     requests_since, passes, saved = old.effort
     effort = Effort(requests_since + bounds.size, passes, saved + bounds.size * PASSES_SAVED)
     state = State(theta, None, statistics.anchor, True, statistics, effort, old.gram)
-    return Granted(named[: bounds.size], state, bounds, touched, thetas, difference, interrupt)
+    return Granted(named[: bounds.size], state, bounds, distances, touched, thetas, difference, interrupt)

@@ -28,7 +28,7 @@ from ..engine.entry import OnEntry, check_belong, check_counts
 from ..engine.rows import StreamedCsr
 from ..engine.shift import spread
 from ..engine.solver import check_solver, quarter_of_memory
-from ..engine.state import Effort, State, without_curvature
+from ..engine.state import Effort, Promise, State, without_curvature
 from ..errors import NotPositiveDefiniteError
 from ..losses import get_loss
 from ..models import LogisticRegression, Ridge
@@ -63,6 +63,7 @@ class Saved:
     n_iter: int | None
     named: bool  # whether the model has feature_names_in_
     tolerance: float
+    within: float | None
     on_entry: OnEntry
     column_index: bool
     kept: NDArray[np.bool_]
@@ -128,6 +129,7 @@ class Saved:
             n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
             tolerance=engine.tolerance,
+            within=engine.promise.within,
             on_entry=on_entry,
             column_index=column_index,
             kept=data.kept,
@@ -164,7 +166,8 @@ class Saved:
         state = State(theta, None, anchor, anchor is not None, statistics, Effort(self.since_anchor))
         if self.budget is not None:
             state = state._replace(profile=self.budget.spent)
-        how = self.tolerance, self.parameters["solver"], self.parameters["memory_limit"]
+        promise = Promise(self.tolerance, self.within)
+        how = promise, self.parameters["solver"], self.parameters["memory_limit"]
         if self.rows is None:
             left = DetachedData(
                 self.kept,
@@ -254,6 +257,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["shift"], entries["shift.intercept"] = saved.shift
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
+    if saved.within is not None:
+        entries["within"] = as_number(saved.within, "within", above=0.0)
     if saved.on_entry.distance is not None:
         entries["distance_on_entry"] = saved.on_entry.distance
     for name in ("residual", "n_iter"):
@@ -363,7 +368,7 @@ def _interpreted(entries: Entries) -> Saved:
     noise, theta_bound = _noise(entries, problem, d), entries.optional("theta_bound", "f")
     if rows is not None and noise is not None and noise.b is None:
         raise ValueError("noise.b is missing, beside rows")
-    residual = entries.optional("residual", "f")
+    residual, within = entries.optional("residual", "f"), entries.optional("within", "f")
     on_entry = _on_entry(entries)
     if residual is not None and residual < 0:
         raise ValueError("residual is negative")
@@ -380,6 +385,7 @@ def _interpreted(entries: Entries) -> Saved:
         n_iter=entries.count("n_iter") if "n_iter" in entries else None,
         named=named,
         tolerance=as_number(entries.value("tolerance", "f"), "tolerance"),
+        within=None if within is None else as_number(within, "within", above=0.0),
         on_entry=on_entry,
         column_index=entries.value("column_index", "b"),
         kept=kept,

@@ -138,6 +138,7 @@ class Budget:
                 residual=instead.residual,
                 residual_bound=instead.residual_bound,
                 since_anchor=instead.since_anchor,
+                distance=instead.distance,
                 passes=outcome.passes + instead.passes + int(state.at is not None),
                 settled=True,
             )

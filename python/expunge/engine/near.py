@@ -1,0 +1,145 @@
+"""How far theta is from the minimum in standard errors (E41), and iterations until it is near enough."""
+
+from __future__ import annotations
+
+from math import inf, isfinite, sqrt
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from .._arrays import Float, Index
+from .solver import check_converged, warn_of_distance
+
+if TYPE_CHECKING:
+    from .attached import Attached, Start
+
+HALF = 0.5  # of what is wanted: where the last iteration is to end
+TIGHTER = 0.125  # by what the goal shrinks where that was not enough
+
+
+class Found(NamedTuple):
+    """The last of some minimisations, passes of all, and how far from the minimum it is, at most."""
+
+    minimum: _core.Minimum
+    passes: int
+    distance: float
+
+
+def distance_at(
+    engine: Attached,
+    objective: _core.Objective,
+    theta: Float,
+    at: _core.Evaluation,
+    floor: float,
+    anchor: _core.Anchor | None,
+) -> float:
+    """A bound of the distance from theta; `anchor`: a Hessian of the current data near theta, or None.
+
+    `at` holds the curvature, and `floor` bounds the rounding error of its gradient.
+    """
+    norm = engine.data.largest_norm
+    with np.errstate(over="ignore", invalid="ignore"):
+        bound = objective.distance(theta, at, floor, norm)
+        if anchor is not None and anchor.complete:
+            statistics = _core.AnchoredStatistics(objective, anchor, at, floor, norm)
+            bound = min(bound, statistics.distance(theta, at, floor))
+    return bound
+
+
+def distance_now(engine: Attached) -> float:
+    """The same, measured at the model's theta: with a factor of the whole Hessian, where one is kept."""
+    objective, theta = engine.objective(), engine.state.theta
+    at, anchor = objective.evaluate(theta), None
+    if engine.keeps_statistics():
+        anchor = _core.Anchor(objective, theta, None, at)
+    return distance_at(engine, objective, theta, at, objective.rounding_floor(theta), anchor)
+
+
+def standard_errors(engine: Attached, columns: Index | None) -> Float:
+    """Roots of the diagonal of H^-1, times sigma for the squared loss; of all of theta, or of some columns.
+
+    ValueError where that needs a whole factor which is not kept.
+    """
+    objective, theta, problem = engine.objective(), engine.state.theta, engine.problem
+    at, d = objective.evaluate(theta), engine.data.n_columns
+    wanted = np.eye(theta.size)
+    if columns is not None:
+        wanted = np.ascontiguousarray(wanted[:, columns])
+    if (shift := engine.data.surviving_shift()) is not None and columns is None:
+        wanted[:d, -1] = -shift  # the intercept over x
+    if not engine.keeps_statistics():
+        if columns is None or problem.constant_hessian:
+            raise ValueError(
+                f"all standard errors, and those of least squares, need a factor of {theta.size}^2 numbers, "
+                "which this solver does not keep: name some columns of a logistic model, or use a model of "
+                "solver='cholesky'"
+            )
+        return _by_products(engine, objective, at, wanted)
+    factor = _core.CholeskyFactor(objective.hessian(theta))
+    errors: Float = np.sqrt(np.einsum("ij,ij->j", wanted, factor.solve(wanted)))
+    if not problem.constant_hessian:
+        return errors
+    penalty = np.append(np.full(d, problem.alpha), np.zeros(theta.size - d))
+    inverse = factor.solve(np.eye(theta.size))
+    fitted = theta.size - float(penalty @ np.diag(inverse))  # effective parameters: tr(H^-1 G)
+    squares, weight = 2.0 * at.value - float(penalty @ theta**2), engine.data.weight
+    return errors * sqrt(max(0.0, squares)) / sqrt(weight - fitted)
+
+
+def _by_products(engine: Attached, objective: _core.Objective, at: _core.Evaluation, wanted: Float) -> Float:
+    theta = engine.state.theta
+    anchor = engine.state.anchor or _core.Anchor(objective, theta, engine.block(objective, theta.size), at)
+    curvature = objective.curvature(theta)
+    solutions = [_core.solve(objective, curvature, e, anchor, 1e-10, 10_000)[0] for e in wanted.T.copy()]
+    return np.array([sqrt(e @ x) for e, x in zip(wanted.T, solutions, strict=True)])
+
+
+def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> Found:
+    """Iterations (E11) until theta keeps what the engine promises; `exact`: until rounding stops them."""
+    within = engine.promise.within
+    if within is None:
+        minimum = engine.minimize(start, engine.tolerance, move=move)
+        check_converged(minimum, engine.tolerance)
+        return Found(minimum, minimum.passes, _distance(engine, start, minimum))
+    goal, passes = 0.0 if exact else _first_goal(engine, start, within), 0
+    while True:
+        minimum = engine.minimize(start, goal, move=move)
+        passes += minimum.passes
+        if not isfinite(minimum.residual) or minimum.residual > max(goal, minimum.floor):
+            check_converged(minimum, goal)
+        distance = _distance(engine, start, minimum)
+        if distance <= within:
+            return Found(minimum, passes, distance)
+        if minimum.residual <= minimum.floor:
+            warn_of_distance(distance, within)
+            return Found(minimum, passes, distance)
+        goal, move = TIGHTER * minimum.residual, False
+        current = minimum.anchor is not None and minimum.anchor is not start.anchor
+        start = start._replace(
+            theta=minimum.theta,
+            at=minimum.at,
+            anchor=minimum.anchor if current else start.anchor,
+            hessian_is_current=current or start.hessian_is_current,
+        )
+
+
+def _distance(engine: Attached, start: Start, minimum: _core.Minimum) -> float:
+    anchor = start.anchor if start.hessian_is_current else None
+    if minimum.anchor is not None and minimum.anchor is not start.anchor:
+        anchor = minimum.anchor
+    return distance_at(engine, start.objective, minimum.theta, minimum.at, minimum.floor, anchor)
+
+
+def _first_goal(engine: Attached, start: Start, within: float) -> float:
+    """A residual that is near enough, if gradients keep the direction of the first one."""
+    g, anchor = start.at.gradient, start.anchor
+    scale = 1.0
+    if start.objective.quadratic:
+        scale = sqrt(max(0.0, 2.0 * start.at.value / engine.data.register.weighted_rows))
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = sqrt(engine.problem.alpha)  # of a gradient and its Newton decrement, at least
+        if anchor is not None and anchor.complete and (decrement := float(g @ anchor.solve(g))) > 0.0:
+            ratio = max(ratio, float(np.linalg.norm(g)) / sqrt(decrement))
+    goal = HALF * within * scale * ratio
+    return goal if 0.0 < goal < inf else engine.tolerance

@@ -1,0 +1,215 @@
+"""Distances in standard errors (E41): proven after every request, beside minimisers in extended precision."""
+
+import numpy as np
+import pytest
+from problems import dense
+from scipy import sparse
+
+import expunge as ex
+
+KINDS = {"squared": ex.Ridge, "logistic": ex.LogisticRegression}
+each_loss = pytest.mark.parametrize("loss", KINDS)
+each_intercept = pytest.mark.parametrize("fit_intercept", [False, True])
+METHODS = ["auto", "exact", "second_order", "first_order"]
+
+
+def problem(loss, n=120, d=4, seed=0, shape="plain"):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    s = None
+    if shape == "scaled":
+        X *= 10.0 ** np.linspace(-2, 1, d)
+    if shape == "heavy tails":
+        X = rng.standard_t(2.5, size=(n, d))
+    if shape == "far":
+        X += np.array([1e6, 0, -1e4, 0])[:d]
+    if shape == "weights":
+        s = 10.0 ** rng.uniform(-2, 2, n)
+    if shape == "equal rows":
+        X = X[rng.integers(0, 9, n)]
+    eta = (X - X.mean(axis=0)) @ rng.standard_normal(d) / X.std(axis=0).max()
+    y = eta + rng.standard_normal(n) if loss == "squared" else (rng.random(n) < 1 / (1 + np.exp(-eta))) * 1.0
+    y[:2] = y[:2] if loss == "squared" else [0.0, 1.0]
+    return X, y, s
+
+
+def parts(loss, X, y, s, theta, alpha, fit_intercept):
+    """Gradient, Hessian and squares at theta, of whatever precision theta has."""
+    eta = X @ theta
+    p = 1 / (1 + np.exp(-eta))
+    r, w = (eta - y, np.ones_like(eta)) if loss == "squared" else (p - y, p * (1 - p))
+    penalty = np.full(theta.size, alpha, dtype=theta.dtype)
+    if fit_intercept:
+        penalty[-1] = 0
+    return X.T @ (s * r) + penalty * theta, (X.T * (s * w)) @ X + np.diag(penalty), float((s * r * r).sum())
+
+
+def cholesky_solve(H, g):
+    """In the precision of H, which LAPACK does not have."""
+    p = len(g)
+    L = np.zeros_like(H)
+    for j in range(p):
+        L[j, j] = np.sqrt(H[j, j] - L[j, :j] @ L[j, :j])
+        for i in range(j + 1, p):
+            L[i, j] = (H[i, j] - L[i, :j] @ L[j, :j]) / L[j, j]
+    x = g.copy()
+    for i in range(p):
+        x[i] = (x[i] - L[i, :i] @ x[:i]) / L[i, i]
+    for i in reversed(range(p)):
+        x[i] = (x[i] - L[i + 1 :, i] @ x[i + 1 :]) / L[i, i]
+    return x
+
+
+def true_distance(un, loss):
+    """From the model's theta to the minimum on the current data, by Newton steps in long double."""
+    model, alpha, fit_intercept = un.model, un.model.alpha, un.model.fit_intercept
+    X, y, s = un.corrected_data()
+    X = np.asarray(dense(X), dtype=np.longdouble)
+    y = np.asarray(y, dtype=np.longdouble)
+    s = np.ones_like(y) if s is None else np.asarray(s, dtype=np.longdouble)
+    theta = np.append(np.ravel(model.coef_), np.ravel(model.intercept_) if fit_intercept else [])
+    here = theta = theta.astype(np.longdouble)
+    if fit_intercept:  # over x less its mean, which moves the intercept alone
+        mean = X.mean(axis=0)
+        X = np.column_stack([X - mean, np.ones(len(X), dtype=np.longdouble)])
+        here = theta = np.append(theta[:-1], theta[-1] + mean @ theta[:-1])
+    theta = np.zeros_like(theta)
+    for _ in range(100):
+        g, H, squares = parts(loss, X, y, s, theta, alpha, fit_intercept)
+        step = cholesky_solve(H, g)
+        theta = theta - step
+        if np.abs(step).max() <= 1e-17 * (1 + np.abs(theta).max()):
+            break
+    H = parts(loss, X, y, s, here, alpha, fit_intercept)[1]
+    squared = (here - theta) @ H @ (here - theta)
+    return float(np.sqrt(squared / (squares / s.sum() if loss == "squared" else 1.0)))
+
+
+ROUNDED = 1e-9  # below it the model's theta, rounded to doubles, is what is measured
+
+
+@each_loss
+@each_intercept
+@pytest.mark.parametrize("shape", ["plain", "scaled", "heavy tails", "far", "weights", "equal rows"])
+@pytest.mark.parametrize("alpha", [1e-2, 1.0])
+def test_what_is_proven_after_every_request_holds(loss, fit_intercept, shape, alpha):
+    if shape == "far" and not fit_intercept:
+        pytest.skip("without an intercept nothing is taken off")
+    X, y, s = problem(loss, shape=shape)
+    model = KINDS[loss](alpha, fit_intercept=fit_intercept).fit(X, y, s)
+    un = ex.Unlearner(model, X, y, s, within=0.1)
+    rng = np.random.default_rng(5)
+    rows, proven = rng.permutation(np.arange(2, 120))[:24], 0
+    for k, row in enumerate(rows.tolist()):
+        request = [
+            ex.RemoveRows(row),
+            ex.CorrectLabels(row, float(k % 2)),
+            ex.CorrectValues([row], [0], X[row, 0] + 0.5),
+        ][k % 3 if k % 4 else 0]
+        update = un.apply(request, method=METHODS[k % 7] if k % 7 < 4 else "auto")
+        true = true_distance(un, loss)
+        assert true <= update.distance * (1 + 1e-6) + ROUNDED, (k, update)
+        if update.method in ("auto", "exact"):
+            assert update.distance <= 0.1
+        assert true <= un.distance() * (1 + 1e-6) + ROUNDED
+        proven += update.distance < np.inf
+    assert proven >= 15
+
+
+@each_loss
+@each_intercept
+def test_streams_are_proven_and_the_bound_is_not_far_from_the_truth(loss, fit_intercept):
+    X, y, _ = problem(loss, n=2000, d=5)
+    un = ex.Unlearner(KINDS[loss](1.0, fit_intercept=fit_intercept).fit(X, y), X, y, within=0.05)
+    for first in range(2, 200, 20):
+        updates = un.apply_each([ex.RemoveRows(row) for row in range(first, first + 20)])
+        assert (updates.distance <= 0.05).all()
+        true = true_distance(un, loss)
+        assert true <= updates.distance[-1] + ROUNDED
+        if loss == "logistic" and true > 1e-6:
+            assert updates.distance[-1] <= 200 * true
+
+
+@each_loss
+@pytest.mark.parametrize("form", [sparse.csr_array, lambda X: X.astype(np.float32), np.asfortranarray])
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_every_form_and_solver_keeps_the_promise(loss, form, solver):
+    X, y, _ = problem(loss, n=200, d=6)
+    X = form(np.where(np.abs(X) > 0.3, X, 0.0))
+    un = ex.Unlearner(KINDS[loss](1.0, solver=solver).fit(X, y), X, y, within=0.01)
+    for row in range(2, 20):
+        update = un.apply(ex.RemoveRows(row))
+        assert update.distance <= 0.01
+        assert true_distance(un, loss) <= update.distance + ROUNDED
+
+
+@each_loss
+def test_it_does_not_depend_on_the_scale_of_columns_with_their_penalties_nor_on_that_of_y(loss):
+    X, y, _ = problem(loss)
+    found = []
+    for scale in (1.0, 2.0**10):
+        target = y * scale if loss == "squared" else y
+        model = KINDS[loss](1.0 * scale**2, fit_intercept=False).fit(X * scale, target)
+        un = ex.Unlearner(model, X * scale, target, within=0.5)
+        found.append([un.apply(ex.RemoveRows(row)).distance for row in range(2, 12)])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6, atol=1e-12)
+
+
+def test_detached_requests_are_proven_too():
+    X, y, _ = problem("logistic", n=2000)
+    apart = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=0.05).detach()
+    left = np.arange(2000)
+    for row in range(2, 6):
+        update = apart.apply(ex.Edit(before=(X[row : row + 1], y[row : row + 1])))
+        assert update.distance <= 0.05
+        left = left[left != row]
+    data = X[left], y[left]
+    retrained = ex.Unlearner(ex.LogisticRegression(1.0).fit(*data), *data)
+    gap = np.append(
+        apart.model.coef_ - retrained.model.coef_, apart.model.intercept_ - retrained.model.intercept_
+    )
+    assert 0 < np.abs(gap / retrained.standard_errors()).max() <= update.distance
+    with pytest.raises(ex.ToleranceExceeded, match="distance in standard errors") as refused:
+        apart.apply(ex.Edit(before=(X[left[:600]], y[left[:600]])))
+    assert refused.value.bound > refused.value.tolerance == 0.05
+
+
+@each_loss
+@each_intercept
+def test_standard_errors_are_roots_of_the_inverse_hessian(loss, fit_intercept):
+    X, y, s = problem(loss, shape="weights")
+    un = ex.Unlearner(KINDS[loss](2.0, fit_intercept=fit_intercept).fit(X, y, s), X, y, s)
+    A = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
+    theta = np.append(np.ravel(un.model.coef_), np.ravel(un.model.intercept_) if fit_intercept else [])
+    _, H, squares = parts(loss, A, y, s, theta, 2.0, fit_intercept)
+    expected = np.sqrt(np.diag(np.linalg.inv(H)))
+    if loss == "squared":
+        G = (A.T * s) @ A
+        expected = expected * np.sqrt(squares / (s.sum() - np.trace(np.linalg.solve(H, G))))
+    np.testing.assert_allclose(un.standard_errors(), expected, rtol=1e-8)
+    np.testing.assert_allclose(un.standard_errors(columns=[2, 0]), expected[[2, 0]], rtol=1e-8)
+
+
+@each_loss
+def test_the_distance_of_any_linear_model(loss):
+    from sklearn import linear_model
+
+    X, y, _ = problem(loss, n=300)
+    if loss == "squared":
+        model = linear_model.Ridge(1.0, solver="lsqr", tol=1e-2).fit(X, y)
+    else:
+        model = linear_model.LogisticRegression(C=1.0, tol=1e-2).fit(X, y)
+    found = ex.distance(model, X, y)
+    exact = ex.distance(KINDS[loss](1.0).fit(X, y), X, y)
+    assert exact < 1e-6 < found < 10
+    other = KINDS[loss](1.0).fit(X, y)
+    gap = np.abs(np.ravel(model.coef_) - np.ravel(other.coef_))
+    un = ex.Unlearner(other, X, y)
+    assert (gap <= found * un.standard_errors()[:4] * (1 + 1e-3)).all()
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan, np.inf, "1"])
+def test_within_is_a_number_above_0(wrong):
+    X, y, _ = problem("logistic")
+    with pytest.raises((ValueError, TypeError), match="within"):
+        ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=wrong)
