@@ -17,6 +17,7 @@ from .engine.attached import Attached
 from .engine.detached import Detached
 from .engine.entry import OnEntry
 from .engine.fitted import Fitted, polished
+from .engine.solver import DEFAULT_TOL
 from .engine.state import Hessian, How, Method, Promise
 from .files.saved import Saved, naming, read, write
 from .models import LogisticRegression, Ridge
@@ -64,8 +65,9 @@ class Unlearner(Described, CurrentData, TakesTurns):
         then stores, so that they are recognised after :meth:`load`.
     tolerance : float, default=1e-8
         Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
-        Where the rounding floor of the data (E19) is higher, iteration stops there and warns. Residuals and
-        bounds are of the same gradient: over columns far from 0 less a constant, beside an intercept (E43).
+        Where the rounding floor of the data (E19) is higher, iteration stops there and warns; at the default
+        only if that may exceed a thousandth of a standard error (E41). Residuals and bounds are of the same
+        gradient: over columns far from 0 less a constant, beside an intercept (E43).
     within : float, optional
         In place of `tolerance`: how far from retraining the model may be after a request, proven, in standard
         errors (E41): no coefficient and no prediction is off by more than so many of its own.
@@ -131,7 +133,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
         *,
         ids: Any = None,
         key: bytes | None = None,
-        tolerance: float = 1e-8,
+        tolerance: float = DEFAULT_TOL,
         within: float | None = None,
         column_index: bool = False,
         theta_bound: float = 100.0,

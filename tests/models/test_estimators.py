@@ -535,3 +535,20 @@ def test_fit_is_deterministic_and_starts_afresh(Estimator):
     again = Estimator().fit(X[:50, :2], y[:50]).fit(X, y, sample_weight=s)
     assert_array_equal(theta(once), theta(again))
     assert again.n_features_in_ == 4
+
+
+@pytest.mark.parametrize("kind", [ex.Ridge, ex.LogisticRegression])
+@pytest.mark.parametrize("tol", [None, 1e-8, 9e-9])
+def test_below_the_floor_the_default_warns_only_of_what_could_be_seen(kind, tol, recwarn):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60_000, 100))
+    y = (X[:, 0] > rng.standard_normal(len(X))) * 1.0
+    model = kind(**({} if tol is None else {"tol": tol})).fit(X, y)
+    loss = "squared" if kind is ex.Ridge else "logistic"
+    floor = ex.kernels.rounding_floor(X, y, theta(model), alpha=1.0, loss=loss, fit_intercept=True)
+    assert floor > 1e-8
+    un = ex.Unlearner(model, X, y)
+    un.apply(ex.RemoveRows(3))
+    assert len(recwarn) == (tol == 9e-9)
+    with pytest.warns(ConvergenceWarning, match="lies below the rounding floor"):  # raw columns
+        kind().fit(1e8 * X[:5000] ** 3, y[:5000])

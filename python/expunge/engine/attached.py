@@ -104,7 +104,7 @@ class Attached:
         entry = OnEntry(start.at.residual, distance(objective, theta, minimum, rows))
         if judge is not None and isfinite(minimum.residual):
             judge(objective, theta, entry)
-        check_converged(minimum, goal if self.promise.within is None else minimum.floor)
+        check_converged(objective, minimum, goal if self.promise.within is None else minimum.floor)
         self.state = self._anchored_at(objective, minimum, start.block)
         return entry
 
@@ -423,7 +423,7 @@ class Attached:
         objective = self.objective(problem)
         start = self._start_anew(objective, np.zeros(problem.parameters(self.data.n_columns)))
         minimum = self.minimize(start, self.tolerance)
-        check_converged(minimum, self.tolerance)
+        check_converged(objective, minimum, self.tolerance)
         state = self._anchored_at(objective, minimum, start.block)._replace(gram=staged.gram)
         return state, outcome._replace(
             step=state.theta - staged.left_of(self.state.theta),

@@ -100,14 +100,14 @@ def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> 
     within = engine.promise.within
     if within is None:
         minimum = engine.minimize(start, engine.tolerance, move=move)
-        check_converged(minimum, engine.tolerance)
+        check_converged(start.objective, minimum, engine.tolerance)
         return Found(minimum, minimum.passes, _distance(engine, start, minimum))
     goal, passes = 0.0 if exact else _first_goal(engine, start, within), 0
     while True:
         minimum = engine.minimize(start, goal, move=move)
         passes += minimum.passes
         if not isfinite(minimum.residual) or minimum.residual > max(goal, minimum.floor):
-            check_converged(minimum, goal)
+            check_converged(start.objective, minimum, goal)
         distance = _distance(engine, start, minimum)
         if distance <= within:
             return Found(minimum, passes, distance)

@@ -40,6 +40,8 @@ from ..errors import ConvergenceError
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
+DEFAULT_TOL = 1e-8  # of estimators and of Unlearners, on the sum scale
+UNSEEN = 1e-3  # standard errors
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 SOLVERS = ("auto", "cholesky", "cg")
 # What a factor of the whole Hessian may cost, in passes: for one fit, and for many requests. Over the fits
@@ -137,9 +139,12 @@ def _by_condition(n: int, p: int) -> float:
     return PASSES_BY_CONDITION * (1.0 + r) / max(1.0 - r, 1e-9)
 
 
-def check_converged(minimum: _core.Minimum, tol: float, max_iter: int | None = None) -> None:
+def check_converged(
+    objective: _core.Objective, minimum: _core.Minimum, tol: float, max_iter: int | None = None
+) -> None:
     """Raises ConvergenceError above both tolerance and floor; warns where the floor rules (E19).
 
+    At the default tolerance, which nobody asked for, only where rounding may hide what could be seen.
     `max_iter`: of an estimator, whose parameter it is, as is `tol`; an Unlearner's is `tolerance`.
     """
     name = "tolerance" if max_iter is None else "tol"
@@ -155,7 +160,7 @@ def check_converged(minimum: _core.Minimum, tol: float, max_iter: int | None = N
             f"residual {minimum.residual:.3g} is above the tolerance {tol:.3g} after {minimum.iterations} "
             f"iterations: {advice}"
         )
-    if minimum.floor > tol:
+    if minimum.floor > tol and not (tol == DEFAULT_TOL and _unseen(objective, minimum)):
         advice = f"Raise {name} above it"
         if minimum.largest_norm > FAR_FROM_1 * math.sqrt(minimum.theta.size):
             advice += f", or {scale}"
@@ -163,6 +168,13 @@ def check_converged(minimum: _core.Minimum, tol: float, max_iter: int | None = N
             f"the tolerance {tol:.3g} lies below the rounding floor {minimum.floor:.3g} of these data: "
             f"stopped at residual {minimum.residual:.3g}. {advice}"
         )
+
+
+def _unseen(objective: _core.Objective, minimum: _core.Minimum) -> bool:
+    """Whether the minimum is proven to be so near (E41) that no statistic of these data could tell."""
+    at = minimum.theta, minimum.at, minimum.floor
+    with np.errstate(over="ignore", invalid="ignore"):
+        return objective.distance(*at, minimum.largest_norm) <= UNSEEN
 
 
 def warn_of_distance(distance: float, within: float) -> None:

@@ -34,6 +34,7 @@ from .._numbers import as_flag, as_number
 from ..atomic import assign_all
 from ..engine.shift import shift_of
 from ..engine.solver import (
+    DEFAULT_TOL,
     DUAL_COPIES,
     check_converged,
     check_solver,
@@ -110,7 +111,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         alpha: float = 1.0,
         *,
         fit_intercept: bool = True,
-        tol: float = 1e-8,
+        tol: float = DEFAULT_TOL,
         max_iter: int = 100,
         solver: str = "auto",
         memory_limit: float | None = None,
@@ -201,7 +202,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         if not math.isfinite(minimum.largest_norm + minimum.residual):
             assert_all_finite(X, input_name="X")  # or squares overflow
         try:
-            check_converged(minimum, tol, int(self.max_iter))
+            check_converged(objective, minimum, tol, int(self.max_iter))
         except ConvergenceError as error:
             warn(str(error))
         fresh.n_iter_ = max(1, minimum.iterations)

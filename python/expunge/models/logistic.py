@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from .._arrays import Float, inside, require_unmasked
 from .._numbers import as_number
+from ..engine.solver import DEFAULT_TOL
 from ..noise import Noise, check_random_state
 from .base import ON_FIT, _LinearModel
 from .renamed import AsksForAlpha
@@ -35,8 +36,9 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
     fit_intercept : bool, default=True
     tol : float, default=1e-8
         Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
-        Where rounding does not let it be reached (E19), the fit stops there and warns. Columns far from 0
-        count less a constant, beside an intercept (E43).
+        Where rounding does not let it be reached (E19), the fit stops there and warns; at the default only if
+        that may exceed a thousandth of a standard error (E41). Columns far from 0 count less a constant,
+        beside an intercept (E43).
     max_iter : int, default=100
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"
@@ -88,7 +90,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
         alpha: float = 1.0,
         *,
         fit_intercept: bool = True,
-        tol: float = 1e-8,
+        tol: float = DEFAULT_TOL,
         max_iter: int = 100,
         solver: str = "auto",
         memory_limit: float | None = None,

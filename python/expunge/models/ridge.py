@@ -29,8 +29,9 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
     fit_intercept : bool, default=True
     tol : float, default=1e-8
         Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
-        Where rounding does not let it be reached (E19), the fit stops there and warns. Columns far from 0
-        count less a constant, beside an intercept (E43).
+        Where rounding does not let it be reached (E19), the fit stops there and warns; at the default only if
+        that may exceed a thousandth of a standard error (E41). Columns far from 0 count less a constant,
+        beside an intercept (E43).
     max_iter : int, default=100
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"
