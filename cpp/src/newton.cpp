@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "expunge/distance.hpp"
 #include "expunge/errors.hpp"
 
 namespace expunge {
@@ -95,6 +96,14 @@ Vector diagonal_of_hessian(const Objective& J, const VectorRef& curvature) {
             diagonal.head(d) = ratio.sum() / static_cast<double>(J.rows()) * penalty;
     }
     return diagonal + J.penalty();
+}
+
+// Whether what rounding may hide cannot be seen either: a thousandth of a standard error. Where a row or
+// column is far larger than the others, it may hide all that they say of theta.
+bool is_near(const Objective& J, double largest_norm, const Vector& theta, const Evaluation& at,
+             double floor) {
+    constexpr double unseen = 1e-3;
+    return distance_by_penalty(J, largest_norm, theta, at, floor) <= unseen;
 }
 
 constexpr double unknown = std::numeric_limits<double>::quiet_NaN();  // not asked for yet
@@ -227,7 +236,8 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
             // Either only rounding errors are left, or the factor is wrong: a new factor decides.
             floor = J.rounding_floor(theta);
             ++result.passes;
-            if (residual <= *floor) break;
+            const bool factored = fresh || !complete;
+            if (residual <= *floor && (factored || is_near(J, result.largest_norm, theta, at, *floor))) break;
             if (direct && !complete) {
                 direct = false;
             } else {
