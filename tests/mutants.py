@@ -26,6 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 BUGS = r"""
 # How theta is chosen
+= a distance is not looked at  [distance]
+- if distance <= within:
++ if distance < inf:
+= arguments that are gone through once are read twice  [streams]
+- return list(value) if isinstance(value, Iterator) else value
++ return value
 = sign of a second-order step  [methods unlearner data]
 - return theta - factor.solve(g)
 + return theta + factor.solve(g)
@@ -42,10 +48,10 @@ BUGS = r"""
 - if edited.cancelled:  # to be assembled anew
 + if False:
 = tolerance compared the wrong way  [methods unlearner data streams]
-- if step is not None and step[1] <= engine.tolerance:
-+ if step is not None and step[1] >= engine.tolerance:
+- return residual <= most and distance <= within
++ return residual >= most and distance <= within
 = tolerance not compared, detached  [by_value detached]
-- if method == "auto" and not bound <= self.tolerance:
+- if method == "auto" and not self.promise.is_kept(bound, distance):
 + if False:
 = the measured residual is of the old theta  [methods unlearner data]
 - at = start.objective.evaluate(theta)
@@ -198,7 +204,7 @@ BUGS = r"""
 - if away <= limit:
 + if away >= 0.0:
 = an unconverged model is polished whatever it is worth  [right_data]
-- if early is None or not objective.evaluate(theta).value <= objective.evaluate(np.zeros_like(theta)).value:
+- if early is None or not objective.evaluate(theta).value <= _first_value(model, objective, theta.size):
 + if early is None:
 = distance of a squared loss in units of y  [right_data]
 - variance = 2.0 * minimum.value / rows if objective.quadratic else 1.0
@@ -246,11 +252,20 @@ CPP_BUGS = r"""
 - known(roundoff * rounding + penalty_rounding(theta))
 + known(roundoff * rounding)
 = rows of a request that was rolled back stay in the overlay  [memory bad_input]
-- overlay_.truncate(began_overlay_);
+- overlay_.truncate(to.overlay);
 + ;
 = bound without its nonlinear term  [statistics streams]
-- nonlinear + residual + step_error(length, theta.norm());  // E10
-+ residual + step_error(length, theta.norm());
+- const double bound = nonlinear + error;  // E10
++ const double bound = error;
+= distance without its nonlinear term  [distance]
+- decrement = R * length * ratio * std::sqrt(q);
++ decrement = 0.0;
+= distance as if H did not change from the anchor on  [distance]
+- far = std::exp(0.5 * rho);  // H is at least H_a / far^2
++ far = 1.0;
+= a stream keeps what it refused  [streams]
+- void RowRegister::undo() { go_back(request_); }
++ void RowRegister::undo() {}
 """
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from problems import dense
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 
 import expunge as ex
 
@@ -213,3 +214,41 @@ def test_within_is_a_number_above_0(wrong):
     X, y, _ = problem("logistic")
     with pytest.raises((ValueError, TypeError), match="within"):
         ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=wrong)
+
+
+@pytest.mark.parametrize("include_rows", [False, True])
+def test_a_file_keeps_the_promise(include_rows, tmp_path):
+    X, y, _ = problem("logistic", n=2000)
+    un = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=0.05)
+    un.apply(ex.RemoveRows(3))
+    un.save(tmp_path / "file", include_rows=include_rows)
+    loaded = ex.Unlearner.load(tmp_path / "file")
+    assert (loaded.within, loaded.tolerance) == (0.05, 1e-8)
+    if include_rows:
+        assert loaded.apply_each([ex.RemoveRows(row) for row in range(4, 60)]).distance.max() <= 0.05
+    else:
+        assert loaded.apply(ex.Edit(before=(X[4:5], y[4:5]))).distance <= 0.05
+        with pytest.raises(ex.ToleranceExceeded):
+            loaded.apply(ex.Edit(before=(X[5:900], y[5:900])))
+    plain = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y)
+    plain.save(tmp_path / "plain")
+    assert ex.Unlearner.load(tmp_path / "plain").within is None
+
+
+def test_the_default_promise_is_the_residual_and_exact_goes_to_the_floor_of_another():
+    X, y, _ = problem("logistic", n=500)
+    plain = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y)
+    assert plain.within is None
+    assert plain.apply(ex.RemoveRows(3)).residual_bound <= 1e-8
+    near = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=0.5)
+    assert near.apply(ex.RemoveRows(3)).residual_bound > 1e-8
+    assert near.apply(ex.RemoveRows(4), method="exact").distance < 1e-9
+
+
+def test_what_rounding_does_not_let_be_proven_is_said():
+    X, y, _ = problem("logistic", n=200)
+    X[5] *= 1e7  # a row that is far larger than the others
+    un = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=1e-9)
+    with pytest.warns(ConvergenceWarning, match="standard errors, not within 1e-09"):
+        update = un.apply(ex.RemoveRows(7))
+    assert update.distance > 1e-9
