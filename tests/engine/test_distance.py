@@ -75,12 +75,17 @@ def true_distance(un, loss):
         X = np.column_stack([X - mean, np.ones(len(X), dtype=np.longdouble)])
         here = theta = np.append(theta[:-1], theta[-1] + mean @ theta[:-1])
     theta = np.zeros_like(theta)
-    for _ in range(100):
+    for _ in range(300):
         g, H, squares = parts(loss, X, y, s, theta, alpha, fit_intercept)
-        step = cholesky_solve(H, g)
-        theta = theta - step
+        step, t = cholesky_solve(H, g), 1.0
+        while t > 1e-6 and g @ step < 2 * (
+            parts(loss, X, y, s, theta - t * step, alpha, fit_intercept)[0] @ -step
+        ):
+            t /= 2  # the slope at the end rises too far: the step was too long
+        theta = theta - t * step
         if np.abs(step).max() <= 1e-17 * (1 + np.abs(theta).max()):
             break
+    squares = parts(loss, X, y, s, theta, alpha, fit_intercept)[2]
     H = parts(loss, X, y, s, here, alpha, fit_intercept)[1]
     squared = (here - theta) @ H @ (here - theta)
     return float(np.sqrt(squared / (squares / s.sum() if loss == "squared" else 1.0)))
