@@ -311,9 +311,9 @@ double AnchoredStatistics::standard_errors(double length, double decrement, doub
                                                          quadratic() ? 0.0 : far * norms.row);
         return quadratic() ? in_residual_spread(distance, squares, state_.tallies.weight) : distance;
     };
-    const double by_penalty = bound(
-        InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
-                                 intercept ? H.diagonal()(d) - hessian_error() : infinity, R));
+    const double by_penalty =
+        bound(InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
+                                       intercept ? H.diagonal()(d) - hessian_error() : infinity, R));
     if (by_penalty <= std::max(small, near * far * decrement)) return by_penalty;
     const double least = H.least_eigenvalue() - hessian_error();  // sharper, and dearer
     return std::min(by_penalty, bound(InverseNorms::by_eigenvalue(least, R)));
