@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "expunge/distance.hpp"
+
 namespace expunge {
 
 namespace {

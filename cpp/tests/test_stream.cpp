@@ -31,10 +31,11 @@ struct Anchored {
     }
 
     // What the stream grants: one request for each row that leaves, NaN, or gets a target.
-    Stream run(const RowRequests& requests, double limit = 1e9, Index most = 1000, bool keep = true) {
+    Stream run(const RowRequests& requests, double limit = 1e9, Index most = 1000, bool keep = true,
+               double distance = 1e9) {
         rows.begin();
         Stream stream(rows, stored, statistics, problem.theta);
-        stream.run(requests, limit, keep, [&] { return stream.size() < most; });
+        stream.run(requests, {limit, distance}, keep, [&] { return stream.size() < most; });
         return stream;
     }
 };
@@ -136,7 +137,7 @@ TEST("an error of whoever holds the rows undoes the request") {
     Stream stream(some.rows, some.stored, some.statistics, some.problem.theta);
     bool failed = false;
     try {
-        stream.run(requests, 1e9, false, [] { return true; });
+        stream.run(requests, {1e9, 1e9}, false, [] { return true; });
     } catch (const std::bad_alloc&) {
         failed = true;
     }
@@ -145,4 +146,15 @@ TEST("an error of whoever holds the rows undoes the request") {
     Anchored one;
     one.run(single({1}));
     CHECK(same(some.rows, one.rows));
+}
+
+TEST("a stream ends before a distance that is not proven") {
+    Anchored first;
+    const double distance = first.run(single({1})).distances[0];
+    CHECK(distance > 0.0);
+    for (const auto& [limit, granted] :
+         {std::pair(distance, Index(1)), std::pair(std::nextafter(distance, 0.0), Index(0))}) {
+        Anchored some;
+        CHECK(some.run(single({1}), 1e9, 1000, true, limit).size() == granted);
+    }
 }
