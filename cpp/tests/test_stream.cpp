@@ -8,6 +8,7 @@ using namespace expunge::testing;
 
 namespace {
 
+constexpr double unbounded = std::numeric_limits<double>::infinity();
 constexpr double leaves = std::numeric_limits<double>::quiet_NaN();
 
 // Statistics of a problem's rows at its theta, and the register of these rows.
@@ -32,7 +33,7 @@ struct Anchored {
 
     // What the stream grants: one request for each row that leaves, NaN, or gets a target.
     Stream run(const RowRequests& requests, double limit = 1e9, Index most = 1000, bool keep = true,
-               double distance = 1e9) {
+               double distance = unbounded) {
         rows.begin();
         Stream stream(rows, stored, statistics, problem.theta);
         stream.run(requests, {limit, distance}, keep, [&] { return stream.size() < most; });
@@ -137,7 +138,7 @@ TEST("an error of whoever holds the rows undoes the request") {
     Stream stream(some.rows, some.stored, some.statistics, some.problem.theta);
     bool failed = false;
     try {
-        stream.run(requests, {1e9, 1e9}, false, [] { return true; });
+        stream.run(requests, {1e9, unbounded}, false, [] { return true; });
     } catch (const std::bad_alloc&) {
         failed = true;
     }
