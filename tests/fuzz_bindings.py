@@ -673,7 +673,7 @@ ENTRIES = {
     "AnchoredStatistics.measure": lambda f, S: (f.array(S.penalty.size), f.any("Evaluation"), f.number(1.0)),
     "AnchoredStatistics.merge": lambda f, _: (f.any("AnchoredStatistics"),),
     "AnchoredStatistics.drop": lambda f, S: (f.positions(S.penalty.size),),
-    "AnchoredStatistics.step": lambda f, _: (),
+    "AnchoredStatistics.step": lambda f, _: (f.number(0.0, 1e-3, float("inf")),),
     "AnchoredStatistics.distance": lambda f, S: (
         f.array(np.size(S.penalty)),
         f.any("Evaluation"),

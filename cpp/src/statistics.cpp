@@ -300,12 +300,12 @@ AnchoredStatistics::Solution AnchoredStatistics::solve() const {
     return solution;
 }
 
-double AnchoredStatistics::standard_errors(double length, double decrement, double error,
-                                           double squares) const {
+double AnchoredStatistics::standard_errors(double length, double decrement, double error, double squares,
+                                           double wanted) const {
     const Anchor& H = *state_.anchor;
     const bool intercept = state_.fit_intercept && H.size() > 0;
     const Index d = H.size() - intercept;
-    constexpr double infinity = std::numeric_limits<double>::infinity(), small = 1e-4, near = 1.25;
+    constexpr double infinity = std::numeric_limits<double>::infinity();
     const double R = state_.tallies.largest_norm, rho = quadratic() ? 0.0 : R * length,
                  far = std::exp(0.5 * rho);  // H is at least H_a / far^2
     const auto bound = [&](const InverseNorms& norms) {
@@ -316,7 +316,7 @@ double AnchoredStatistics::standard_errors(double length, double decrement, doub
     const double by_penalty =
         bound(InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
                                        intercept ? H.diagonal()(d) - hessian_error() : infinity, R));
-    if (by_penalty <= std::max(small, near * far * decrement)) return by_penalty;
+    if (by_penalty <= wanted) return by_penalty;
     const double least = H.least_eigenvalue() - hessian_error();  // sharper, and dearer
     return std::min(by_penalty, bound(InverseNorms::by_eigenvalue(least, R)));
 }
@@ -331,10 +331,10 @@ double AnchoredStatistics::distance(const VectorRef& theta, const Evaluation& at
                  error = (at.gradient - product).norm() + floor + step_error(x.norm(), theta.norm()) -
                          gradient_error();
     const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
-    return standard_errors(length, decrement, error, squares_above(2.0 * at.value, penalty));
+    return standard_errors(length, decrement, error, squares_above(2.0 * at.value, penalty), 0.0);
 }
 
-AnchoredStatistics::Step AnchoredStatistics::step() const {
+AnchoredStatistics::Step AnchoredStatistics::step(double wanted) const {
     const Anchor& H = *state_.anchor;
     const auto& [x, product, residual] = solution_->get([&] { return solve(); });
     Vector theta = H.theta() - x;  // E9
@@ -356,7 +356,7 @@ AnchoredStatistics::Step AnchoredStatistics::step() const {
         squares = squares_above(2.0 * state_.tallies.value - state_.gradient.dot(x), penalty);
     }
     const double bound = nonlinear + error;  // E10
-    const double distance = standard_errors(length, decrement, error, squares);
+    const double distance = standard_errors(length, decrement, error, squares, wanted);
     // NaN, from an overflow, bounds nothing
     return {std::move(theta), std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound, distance};
 }

@@ -47,7 +47,7 @@ bool Stream::grant(const RowRequests& requests, Index k, Limit limit) {
             edited = statistics.edit(pointer(before), pointer(after));
         const bool many = 4 * register_.edited_rows() > register_.weighted_rows();
         if ((!many || edited.quadratic()) && !edited.state().anchor->cancelled()) {
-            auto [next, bound, distance] = edited.step();
+            auto [next, bound, distance] = edited.step(limit.distance);
             if (bound <= limit.residual && distance <= limit.distance) {
                 statistics = std::move(edited);
                 theta = std::move(next);

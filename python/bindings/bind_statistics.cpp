@@ -140,15 +140,17 @@ void bind_statistics(py::module_& m) {
                 return statistics.drop(dropped);
             },
             py::arg("dropped"))
-        .def("step",
-             [](const AnchoredStatistics& statistics) {
-                 AnchoredStatistics::Step step;
-                 {
-                     py::gil_scoped_release nogil;
-                     step = statistics.step();
-                 }
-                 return py::make_tuple(to_numpy(step.theta), step.bound, step.distance);
-             })
+        .def(
+            "step",
+            [](const AnchoredStatistics& statistics, double wanted) {
+                AnchoredStatistics::Step step;
+                {
+                    py::gil_scoped_release nogil;
+                    step = statistics.step(wanted);
+                }
+                return py::make_tuple(to_numpy(step.theta), step.bound, step.distance);
+            },
+            py::arg("wanted") = 0.0)
         .def(
             "distance",
             [](const AnchoredStatistics& statistics, const Array& theta, const Evaluation& at, double floor) {

@@ -79,8 +79,9 @@ public:
         double bound;     // of |grad J(theta)|
         double distance;  // from theta to the minimum, at most, in standard errors
     };
-    // The Newton step from the anchor (E9), the bound of its residual (E10) and of its distance (E41).
-    Step step() const;
+    // The Newton step from the anchor (E9), the bound of its residual (E10) and of its distance (E41). A
+    // distance above `wanted` is bounded again, in a way that is sharper and dearer.
+    Step step(double wanted = 0.0) const;
 
     // A bound of the distance from theta to the minimum in standard errors (E41), given J and its gradient
     // there; `floor` bounds the rounding error of the gradient.
@@ -92,7 +93,8 @@ public:
 private:
     // E41 at a theta so far from the anchor. Its Newton decrement in H_a is at most `decrement`, and what a
     // gradient that is off by `error` adds. `squares`: those left of a least-squares fit.
-    double standard_errors(double length, double decrement, double error, double squares) const;
+    double standard_errors(double length, double decrement, double error, double squares,
+                           double wanted) const;
     double hessian_error() const;  // e_H: at least the rounding error of H_a
 
     struct Solution {

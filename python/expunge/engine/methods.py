@@ -26,7 +26,7 @@ def auto(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
 
     Iterations begin at that step, or at the old theta if iterations had found that since the anchor.
     """
-    step, old = _step(staged), engine.state
+    step, old = _step(engine, staged), engine.state
     if step is not None and engine.promise.is_kept(step[1], step[2]):
         return _by_step(engine, staged, *step)
     farther = old.at is not None and old.effort.passes > 0
@@ -35,7 +35,7 @@ def auto(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
 
 def exact(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
     """Iterations to the tolerance (E11, E13), from the old theta if J is known there."""
-    step = _step(staged) if engine.state.at is None else None
+    step = _step(engine, staged) if engine.state.at is None else None
     return _settled(engine, staged, None if step is None else step[0])
 
 
@@ -95,12 +95,12 @@ def _gram_norm(engine: Attached, block: int | None) -> float:
     return gram_norm_bound(squared.hessian(np.zeros(engine.problem.parameters(data.n_columns))))
 
 
-def _step(staged: Staged) -> tuple[Float, float, float] | None:
+def _step(engine: Attached, staged: Staged) -> tuple[Float, float, float] | None:
     """The step E9 and its bounds E10 and E41; None where there are no statistics, or H cannot be factored."""
     if staged.statistics is None or staged.dropped.size:
         return None
     try:
-        return staged.statistics.step()
+        return staged.statistics.step(engine.promise.limits[1])
     except NotPositiveDefiniteError:
         return None
 

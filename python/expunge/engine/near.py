@@ -14,6 +14,7 @@ from .solver import check_converged, warn_of_distance
 if TYPE_CHECKING:
     from .attached import Attached, Start
 
+SMALL = 1e-4  # standard errors: nobody asks how much less than that
 HALF = 0.5  # of what is wanted: where the last iteration is to end
 TIGHTER = 0.125  # by what the goal shrinks where that was not enough
 
@@ -41,7 +42,7 @@ def distance_at(
     norm = engine.data.largest_norm
     with np.errstate(over="ignore", invalid="ignore"):
         bound = objective.distance(theta, at, floor, norm)
-        if anchor is not None and anchor.complete:
+        if bound > min(SMALL, engine.promise.limits[1]) and anchor is not None and anchor.complete:  # sharper
             statistics = _core.AnchoredStatistics(objective, anchor, at, floor, norm)
             bound = min(bound, statistics.distance(theta, at, floor))
     return bound

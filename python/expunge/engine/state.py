@@ -6,7 +6,7 @@ They are replaced and never changed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
@@ -21,13 +21,14 @@ Hessian = Literal["corrected", "original"]
 METHODS, HESSIANS = get_args(Method), get_args(Hessian)
 
 
-class Promise(NamedTuple):
+@dataclass(frozen=True)
+class Promise:
     """What theta is proven to be after ``auto`` and ``exact``."""
 
     tolerance: float  # the residual is at most this; also what certificates rest on
     within: float | None = None  # in place of that: the distance to retraining is, in standard errors (E41)
 
-    @property
+    @cached_property
     def limits(self) -> tuple[float, float]:
         """Of the residual and of the distance."""
         return (self.tolerance, np.inf) if self.within is None else (np.inf, self.within)

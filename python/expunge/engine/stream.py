@@ -28,8 +28,8 @@ class Granted(NamedTuple):
 
     def outcome(self, number: int, since_anchor: int, step: Float) -> Outcome:
         """Of one of them; E3 is that of the last."""
-        difference, bound = self.difference.gradient, self.bounds[number].item()
-        distance = self.distances[number].item()
+        difference = self.difference.gradient
+        bound, distance = self.bounds.item(number), self.distances.item(number)
         return Outcome("auto", step, difference, None, bound, 0, False, since_anchor, distance)
 
 
