@@ -29,6 +29,14 @@ from unlearning import (
 import expunge as ex
 from expunge import kernels, reference
 
+CONSTANT = (  # of an Unlearner, for ever
+    "model",
+    "tolerance",
+    "within",
+    "theta_bound",
+    "residual_on_entry",
+    "distance_on_entry",
+)
 PACKAGE = str(Path(ex.__file__).parent) + os.sep
 
 

@@ -151,7 +151,7 @@ class _Stopped(BaseException):
 
 
 class StreamStopped(_Stopped, RuntimeError):
-    """A request of a stream was refused, for the reason that is the cause of this error.
+    """A request of a stream was refused, or `progress` or a signal handler raised; why is the cause.
 
     The requests before it stand; it and those after it left no trace.
 
@@ -167,7 +167,9 @@ class StreamStopped(_Stopped, RuntimeError):
 
 
 class StreamInterrupted(_Stopped, KeyboardInterrupt):
-    """A stream of requests was interrupted (Ctrl-C, or what a signal handler raised, which is the cause).
+    """A stream of requests was interrupted by Ctrl-C.
+
+    The requests before it stand; it and those after it left no trace.
 
     Attributes
     ----------

@@ -235,6 +235,8 @@ class Unlearner(Described, CurrentData, TakesTurns):
 
         Parameters
         ----------
+        requests : list of requests
+        method : as of :meth:`apply`
         thetas : bool, default=False
             Whether to keep theta after each request, which receipts need: m x p numbers.
         progress : callable, optional

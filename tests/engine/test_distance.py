@@ -257,3 +257,21 @@ def test_what_rounding_does_not_let_be_proven_is_said():
     with pytest.warns(ConvergenceWarning, match="standard errors, not within 1e-09"):
         update = un.apply(ex.RemoveRows(7))
     assert update.distance > 1e-9
+
+
+def test_a_budget_that_is_exhausted_settles_further_than_the_distance_asks():
+    X, y, _ = problem("logistic", n=300)
+    model = ex.LogisticRegression(1.0, noise=3.0, random_state=0).fit(X, y)
+    un = ex.Unlearner(model, X, y, within=50.0, epsilon=0.5, delta=1e-5)
+    assert not un.apply(ex.RemoveRows(2)).settled  # a step, whose gradient is not known
+    update = un.apply(ex.CorrectLabels(range(3, 53), 1 - y[3:53]))
+    assert update.settled
+    assert un.budget.spent <= un.budget.total
+
+
+def test_standard_errors_without_degrees_of_freedom_are_refused():
+    X, y, _ = problem("squared", n=30)
+    s = np.full(30, 0.01)
+    un = ex.Unlearner(ex.Ridge(1e-6).fit(X, y, s), X, y, s)
+    with pytest.raises(ValueError, match="effective parameters"):
+        un.standard_errors()

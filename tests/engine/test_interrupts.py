@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 from interrupting import (
+    CONSTANT,
     DATA,
     PACKAGE,
     VERBS,
@@ -361,16 +362,6 @@ def test_interrupts_at_random_instants_leave_all_as_before_or_after(loss, form):
 
 
 # What stays
-
-
-CONSTANT = (
-    "model",
-    "tolerance",
-    "within",
-    "theta_bound",
-    "residual_on_entry",
-    "distance_on_entry",
-)  # for ever
 
 
 @pytest.mark.parametrize("name", CONSTANT)

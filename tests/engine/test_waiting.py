@@ -5,7 +5,7 @@ import sys
 import threading
 
 import pytest
-from interrupting import DATA, assert_follows, bits, fitted, make, of_kind, refuse
+from interrupting import CONSTANT, DATA, assert_follows, bits, fitted, make, of_kind, refuse
 from numpy.testing import assert_array_equal
 from unlearning import METHODS, by_value, inside, make_data, unlearner
 
@@ -44,14 +44,6 @@ WAITING = {
     "detach": lambda un: inside(un.detach()).held.counts.tolist(),
 }
 OF_IDS = ("rows_of", "is_forgotten", "drop_tombstones")  # see test_people.py
-CONSTANT = (
-    "model",
-    "tolerance",
-    "within",
-    "theta_bound",
-    "residual_on_entry",
-    "distance_on_entry",
-)  # for ever
 
 
 def test_every_public_name_is_among_those_that_these_tests_know():

@@ -284,7 +284,7 @@ class Attached:
 
     def settle(self, staged: Staged) -> tuple[State, Outcome]:
         """Chooses theta by iterations, whatever the request asked for."""
-        return BY_NAME["exact"](self, staged)
+        return BY_NAME["exact"](self, staged._replace(how=How("exact")))
 
     def start(self, staged: Staged) -> Start:
         """A start at the old theta without the coordinates that dropped (E12)."""

@@ -85,6 +85,11 @@ def standard_errors(engine: Attached, columns: Index | None) -> Float:
     inverse = factor.solve(np.eye(theta.size))
     fitted = theta.size - float(penalty @ np.diag(inverse))  # effective parameters: tr(H^-1 G)
     squares, weight = 2.0 * at.value - float(penalty @ theta**2), engine.data.weight
+    if not weight > fitted:
+        raise ValueError(
+            f"the weights add up to {weight:.3g}, no more than the {fitted:.3g} effective parameters: "
+            "nothing is left to tell the spread of residuals. Strengthen alpha, or let weights count rows"
+        )
     return errors * sqrt(max(0.0, squares)) / sqrt(weight - fitted)
 
 
