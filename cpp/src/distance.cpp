@@ -48,7 +48,8 @@ double distance_by_penalty(const Objective& J, double longest, const VectorRef& 
     require_size("the gradient", at.gradient.size(), J.parameters());
     const Index d = J.parameters() - (J.fit_intercept() ? 1 : 0);
     const double lambda = d > 0 ? J.penalty().head(d).minCoeff() : none,
-                 h = J.fit_intercept() ? at.curvature.sum() : none,
+                 curvature = at.curvature.sum(),
+                 h = J.fit_intercept() ? curvature : none,
                  R = std::sqrt(longest * longest + (J.fit_intercept() ? 1.0 : 0.0));
     const InverseNorms norms = InverseNorms::by_penalty(lambda, h * (1.0 - 1e-9), R);
     const bool quadratic = is_quadratic(J);
@@ -57,7 +58,7 @@ double distance_by_penalty(const Objective& J, double longest, const VectorRef& 
     if (!quadratic) return distance;
     const double penalty = theta.dot(J.penalty().cwiseProduct(theta)),
                  hidden = 1e-9 * (2.0 * at.value + penalty);
-    return in_residual_spread(distance, 2.0 * at.value - penalty - hidden, J.count().weight);
+    return in_residual_spread(distance, 2.0 * at.value - penalty - hidden, curvature);  // of weights, here
 }
 
 }  // namespace expunge

@@ -44,9 +44,9 @@ void fail(Status status, bool canonical) {
 double RowPanel::add_product(const VectorRef& w, const VectorRef& theta, double offset,
                              Eigen::Ref<Vector> g) const {
     alignas(64) double memory[max_panel_rows];
-    Eigen::Map<Vector> r(memory, view_.m);
+    Eigen::Map<Vector> r(memory, view.m);
     multiply(theta, r);
-    const double sum = kernels().weigh(view_.m, w.data(), offset, memory);
+    const double sum = kernels().weigh(view.m, w.data(), offset, memory);
     add_transposed(r, g);
     return sum;
 }
@@ -131,29 +131,32 @@ Index RowsView::rows_in_cache() const {
     return std::max(group, std::min(max_panel_rows, fit) / group * group);
 }
 
+// Views are made where they stay: a copy would wait for what has just been written.
 RowPanel RowsView::panel(Index first, Index m, Workspace& workspace, Read read) const {
     constexpr Index worthwhile = 8;  // columns in a run: with fewer, packing pays
-    PanelView view;
-    if (!dense() && shifted()) {
-        view = shifted_csr_panel(first, m, workspace);
-    } else if (!dense()) {
-        view.X = X_;
-        view.X.indptr = row_at(first);
-        view.gathers = gathers();
-        view.m = m;
-    } else {
-        const bool few_runs = static_cast<Index>(columns_.size()) * worthwhile <= d_ + worthwhile;
-        const bool lines = X_.column_stride == 1 || X_.row_stride == 1;
-        view = d_ > 0 && few_runs && lines && !shifted() ? panel_as_it_lies(first, m)
-                                                         : packed_panel(first, m, workspace);
-    }
-    view.read = read;
-    return RowPanel(view);
+    if (!dense())
+        return shifted() ? RowPanel{shifted_csr_panel(first, m, workspace, read)}
+                         : RowPanel{csr_panel(first, m, read)};
+    const bool few_runs = static_cast<Index>(columns_.size()) * worthwhile <= d_ + worthwhile;
+    const bool lines = X_.column_stride == 1 || X_.row_stride == 1;
+    if (d_ > 0 && few_runs && lines && !shifted()) return {panel_as_it_lies(first, m, read)};
+    return {packed_panel(first, m, workspace, read)};
 }
 
-PanelView RowsView::panel_as_it_lies(Index first, Index m) const {
+PanelView RowsView::csr_panel(Index first, Index m, Read read) const {
+    PanelView view;
+    view.X = X_;
+    view.X.indptr = row_at(first);
+    view.read = read;
+    view.gathers = gathers();
+    view.m = m;
+    return view;
+}
+
+PanelView RowsView::panel_as_it_lies(Index first, Index m, Read read) const {
     constexpr double in_cache = 1048576.0;  // bytes that stay in the cache
     PanelView view;
+    view.read = read;
     view.X = X_;
     view.X.data = row_at(first);
     view.m = m;
@@ -164,9 +167,9 @@ PanelView RowsView::panel_as_it_lies(Index first, Index m) const {
 }
 
 // The columns that are seen, side by side, row by row, less the shift.
-PanelView RowsView::packed_panel(Index first, Index m, Workspace& workspace) const {
+PanelView RowsView::packed_panel(Index first, Index m, Workspace& workspace, Read read) const {
     char* packed = workspace.take<char>(m * d_ * (shifted() ? Index(sizeof(double)) : item()));
-    PanelView view = panel_as_it_lies(first, m);
+    PanelView view = panel_as_it_lies(first, m, read);
     if (shifted()) {
         view.X.shift += first * view.X.shift_row_stride;
         kernels().copy_shifted(view, reinterpret_cast<double*>(packed));
@@ -185,7 +188,7 @@ PanelView RowsView::packed_panel(Index first, Index m, Workspace& workspace) con
 }
 
 // Their indices stay where they are.
-PanelView RowsView::shifted_csr_panel(Index first, Index m, Workspace& workspace) const {
+PanelView RowsView::shifted_csr_panel(Index first, Index m, Workspace& workspace, Read read) const {
     Storage rows = X_;
     rows.indptr = row_at(first);
     const std::int64_t begin = integer_at(rows.indptr, X_.index_type, 0),
@@ -203,6 +206,7 @@ PanelView RowsView::shifted_csr_panel(Index first, Index m, Workspace& workspace
     view.X.indptr = indptr;
     view.X.entries = static_cast<std::size_t>(room);
     view.X.shift = nullptr;
+    view.read = read;
     view.gathers = gathers();
     view.m = m;
     return view;

@@ -105,6 +105,17 @@ void require_ends(const std::vector<Index>& ends, Index rows) {
 }
 
 // Rows side by side, (m, p).
+// (3, m): of each request the bounds, and how many rows it edited.
+Array figures_of(const Stream& stream) {
+    Array figures({Index(3), stream.size()});
+    double* to = figures.mutable_data();
+    to = std::copy(stream.bounds.begin(), stream.bounds.end(), to);
+    to = std::copy(stream.distances.begin(), stream.distances.end(), to);
+    std::transform(stream.touched.begin(), stream.touched.end(), to,
+                   [](Index rows) { return static_cast<double>(rows); });
+    return figures;
+}
+
 py::object stacked(const std::vector<Vector>& thetas, Index p) {
     Array all({static_cast<Index>(thetas.size()), p});
     double* to = all.mutable_data();
@@ -228,13 +239,10 @@ void bind_register(py::module_& m) {
                     stream.run(requests, {residual, distance}, keep_thetas,
                                [&] { return stream.size() % 64 != 0 || !interrupted(error); });
                 }
-                const Index p = stream.theta.size();
-                const Vector bounds = Vector::Map(stream.bounds.data(), stream.size()),
-                             distances = Vector::Map(stream.distances.data(), stream.size());
-                return py::make_tuple(
-                    bindings::to_numpy(bounds), bindings::to_numpy(distances), to_numpy(stream.touched),
-                    keep_thetas ? stacked(stream.thetas, p) : py::none(), std::move(stream.statistics),
-                    bindings::to_numpy(stream.theta), std::move(stream.difference), error);
+                return py::make_tuple(figures_of(stream),
+                                      keep_thetas ? stacked(stream.thetas, stream.theta.size()) : py::none(),
+                                      std::move(stream.statistics), bindings::to_numpy(stream.theta),
+                                      std::move(stream.difference), error);
             },
             py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert(),
             py::arg("shift").noconvert(), py::arg("statistics"), py::arg("theta").noconvert(),

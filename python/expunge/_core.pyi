@@ -10,7 +10,7 @@ Block = tuple[Any, Float | None, Float | None]
 # Of each request granted: bounds of residual and distance, rows edited and theta, if it is kept; then
 # statistics, theta and E3 of the last one; and what a signal handler raised.
 Streamed = tuple[
-    Float, Float, Index, Float | None, AnchoredStatistics, Float, Evaluation, BaseException | None
+    Float, Float | None, AnchoredStatistics, Float, Evaluation, BaseException | None
 ]
 
 class NotCanonical(Exception): ...

@@ -14,10 +14,12 @@ def assign_all(changes: Sequence[Change]) -> None:
 
     Each way is one call, made ready before, during which Python runs no signal handler.
     """
-    try:
-        before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
-    except AttributeError:  # some are new
-        before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes if hasattr(owner, name)]
+    before: list[Change] = []
+    for owner, name, _ in changes:
+        try:
+            before.append((owner, name, getattr(owner, name)))
+        except AttributeError:  # it is new
+            continue
     forth, back = starmap(setattr, changes), starmap(setattr, before)
     try:
         any(forth)  # to the last: setattr returns None

@@ -129,8 +129,9 @@ class Problem:
                 return self._scalar_targets[y]
             if self.classes is None and isinstance(y, float) and isfinite(y):
                 return np.array([float(y)])
-        refuse_lazy(y, "y")
-        require_unmasked(y, "y")
+        if type(y) is not np.ndarray:
+            refuse_lazy(y, "y")
+            require_unmasked(y, "y")
         if self.classes is None:
             y = np.asarray(y)
             return as_targets(np.full(n, y) if y.ndim == 0 else _one_column(y), self.row_loss, n)
@@ -140,11 +141,12 @@ class Problem:
         if labels.shape != (n,):
             raise ValueError(f"y has shape {labels.shape}, expected ({n},) to match X")
         try:
-            first, second = (np.asarray(labels == label, dtype=bool) for label in self.classes)
+            first = np.asarray(labels == self.classes[0], dtype=bool)
+            second = np.asarray(labels == self.classes[1], dtype=bool)
             unseen = ~(first | second)
         except TypeError:  # pandas.NA is equal to nothing, and not unequal
             unseen = np.array([is_missing(label) for label in labels])
-        if np.any(unseen):
+        if unseen.any():
             unknown = labels[unseen][:1].tolist()[0]
             raise ValueError(f"label {unknown!r} is not one of the classes {self.classes.tolist()}")
         return np.asarray(second, dtype=np.float64)

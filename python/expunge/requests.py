@@ -422,9 +422,11 @@ def _rows(
     data: AnyData, encode: Encode, X: Any, y: Any, sample_weight: Any = None
 ) -> tuple[Any, Float, Float | None]:
     """Rows by value in the form of the data: their columns, dtype and kind, and encoded targets."""
-    for values, what in ((y, "y"), (sample_weight, "sample_weight")):
-        require_order(values, index_of(X), what)
-    X = as_matrix(match_columns(X, data.surviving_names()), columns=data.n_columns)
+    if type(X) is not np.ndarray:  # which has no labels
+        for values, what in ((y, "y"), (sample_weight, "sample_weight")):
+            require_order(values, index_of(X), what)
+        X = match_columns(X, data.surviving_names())
+    X = as_matrix(X, columns=data.n_columns)
     if sparse.issparse(X) and not data.is_sparse:
         raise TypeError("X is sparse but the data are dense: pass a dense X (it is never densified here)")
     if data.is_sparse:

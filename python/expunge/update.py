@@ -19,6 +19,16 @@ from .release import Certificate
 
 __all__ = ["Update", "Updates"]
 
+_BY_STEP: dict[str, Any] = {
+    "method": "auto",
+    "residual": None,
+    "passes": 0,
+    "settled": False,
+    "hessian": None,
+    "tau": None,
+    "features_revoked": 0,
+}
+
 
 @dataclass(frozen=True)
 class Update:
@@ -131,7 +141,6 @@ class Update:
         started: float,
     ) -> Self:
         """One that takes its time from here; without a call for each field, which would be of its time."""
-        update = object.__new__(cls)
         method, step, difference, residual, bound, passes, settled, since, distance, hessian, tau = outcome
         values = {
             "method": method,
@@ -150,6 +159,37 @@ class Update:
             "_record": record,
             "seconds": perf_counter() - started,
         }
+        return cls._of(values)
+
+    @classmethod
+    def by_step(
+        cls,
+        step: Float,
+        difference: Float,
+        bound: float,
+        distance: float,
+        since: int,
+        rows_touched: int,
+        record: tuple[Any, ...],
+        started: float,
+    ) -> Self:
+        """One of a request that a step from the anchor proves (E9, E10)."""
+        values = {
+            **_BY_STEP,
+            "step": step,
+            "gradient_difference": difference,
+            "residual_bound": bound,
+            "distance": distance,
+            "since_anchor": since,
+            "rows_touched": rows_touched,
+            "_record": record,
+            "seconds": perf_counter() - started,
+        }
+        return cls._of(values)
+
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> Self:
+        update = object.__new__(cls)
         object.__setattr__(update, "__dict__", values)
         return update
 

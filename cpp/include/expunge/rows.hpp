@@ -20,30 +20,29 @@ inline void require_fine(Status status, bool canonical) {
 }
 
 // m rows of f(X), where f is one of Read.
-class RowPanel {
-public:
+struct RowPanel {
     // X and the list of columns must outlive it. Vectors have an entry for each of width() columns.
-    explicit RowPanel(const PanelView& view) : view_(view) {}
+    PanelView view;
 
     // The same rows with another f.
     RowPanel map(Read read) const {
         RowPanel mapped(*this);
-        mapped.view_.read = read;
+        mapped.view.read = read;
         return mapped;
     }
 
     // eta (m,) = f(X) theta + offset
     void multiply(const VectorRef& theta, Eigen::Ref<Vector> eta, double offset = 0.0) const {
-        require_fine(kernels().multiply(view_, theta.data(), offset, eta.data()));
+        require_fine(kernels().multiply(view, theta.data(), offset, eta.data()));
     }
     // eta (m,) = X theta + offset, x_v (m,) = X v + v_offset; `both` is RowsView::spread(theta, v).
     void multiply(const VectorRef& both, Eigen::Ref<Vector> eta, Eigen::Ref<Vector> x_v, double offset = 0.0,
                   double v_offset = 0.0) const {
-        require_fine(kernels().multiply_two(view_, both.data(), offset, v_offset, eta.data(), x_v.data()));
+        require_fine(kernels().multiply_two(view, both.data(), offset, v_offset, eta.data(), x_v.data()));
     }
     // g (width,) += f(X)^T r
     void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
-        require_fine(kernels().add_transposed(view_, r.data(), g.data()));
+        require_fine(kernels().add_transposed(view, r.data(), g.data()));
     }
     // g (width,) += X^T r, r = w (X theta + offset); returns the sum of r. The products of all rows come
     // first: row by row, each addition would wait for a product.
@@ -51,15 +50,11 @@ public:
 
     // How many entries of each row are stored (m,).
     void count_stored(Eigen::Ref<Vector> counts) const {
-        require_fine(kernels().count_stored(view_, counts.data()));
+        require_fine(kernels().count_stored(view, counts.data()));
     }
 
-    const PanelView& view() const { return view_; }
-
 private:
-    void require_fine(Status status) const { expunge::require_fine(status, view_.X.canonical); }
-
-    PanelView view_;
+    void require_fine(Status status) const { expunge::require_fine(status, view.X.canonical); }
 };
 
 // The largest index of type I, at most. Kernels read indices as unsigned: negative ones exceed this.
@@ -169,9 +164,10 @@ private:
     Index index_item() const { return X_.index_type == IndexType::int32 ? 4 : 8; }
     Index item() const { return X_.scalar == Scalar::float64 ? sizeof(double) : sizeof(float); }
     const void* row_at(Index first) const;
-    PanelView panel_as_it_lies(Index first, Index m) const;
-    PanelView packed_panel(Index first, Index m, Workspace& workspace) const;
-    PanelView shifted_csr_panel(Index first, Index m, Workspace& workspace) const;
+    PanelView panel_as_it_lies(Index first, Index m, Read read = Read::entry) const;
+    PanelView packed_panel(Index first, Index m, Workspace& workspace, Read read = Read::entry) const;
+    PanelView csr_panel(Index first, Index m, Read read) const;
+    PanelView shifted_csr_panel(Index first, Index m, Workspace& workspace, Read read = Read::entry) const;
     void add_dense_gram(const double* w, Eigen::Ref<Matrix> H, FunctionRef<void(Index, Index)> before) const;
     void add_csr_gram(const double* w, Eigen::Ref<Matrix> H) const;
 

@@ -14,7 +14,6 @@ from scipy import sparse
 from .. import _core
 from .._arrays import Blocks, Float
 from .._numbers import power_of_two_above
-from ..atomic import Change
 from ..errors import ConvergenceError, NotPositiveDefiniteError
 from ..problem import Problem
 from ..release import Budget, Measured, NoBudget, measure, norm_factor, profile_residual
@@ -32,6 +31,7 @@ from .solver import MAX_ITER, check_converged, choose_block, in_low_dimension, s
 from .state import Effort, GramBound, How, Outcome, Promise, Staged, State, without_curvature
 from .verified import verified
 
+MOVED = 2.0**-10  # of a residual: what may be left where the tolerance was met before the first iteration
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
 _NONE = np.empty(0, dtype=np.int64)
 
@@ -170,7 +170,9 @@ class Attached:
         `move`: theta may not stay where it is, even if the tolerance is met there.
         """
         objective, theta, at, block, anchor = start[:5]
-        if self._in_dual() and (move or not at.residual <= tolerance):
+        if move and at.residual <= tolerance:
+            tolerance = MOVED * at.residual
+        if self._in_dual() and not at.residual <= tolerance:
             whole, zero = self._objective_in_one_piece(), np.zeros_like(theta)
             minimum = _core.minimize(whole, zero, tolerance, MAX_ITER, block=block, dual=True)
         elif (
@@ -180,9 +182,6 @@ class Attached:
             minimum = _core.minimize(objective, theta, tolerance, MAX_ITER, block=chosen)
         else:
             minimum = _core.minimize(objective, theta, tolerance, MAX_ITER, anchor, at, block)
-        if move and minimum.iterations == 0:
-            lower = _core.minimize(objective, theta, 0.0, MAX_ITER, anchor, at, block)
-            minimum = min(lower, minimum, key=lambda found: found.residual)
         return minimum
 
     def _statistics(
@@ -523,13 +522,6 @@ class Attached:
     def spent(self) -> float:
         """A bound of the profile residual on the current data."""
         return self.measured(self.state.theta, self.data.surviving_shift()).bound
-
-    def add_changes(self, changes: list[Change], state: State, problem: Problem) -> None:
-        """Adds the assignments that commit a request."""
-        changes.append((self, "state", state))
-        if problem is not self.problem:
-            changes.append((self, "problem", problem))
-        changes.extend(self.data.committed())
 
 
 def _measured(state: State, theta: Float, at: _core.Evaluation, floor: float) -> State:

@@ -437,7 +437,7 @@ class CorrectedData(Data):
             ends,
             keep_thetas,
         )
-        if self.row_names is not None and (count := done[0].size):
+        if self.row_names is not None and (count := done[0].shape[1]):
             edited = ends[count - 1]
             self._left(np.array(rows[:edited])[np.isnan(targets[:edited])])
         return done

@@ -11,7 +11,6 @@ import numpy as np
 from .. import _core
 from .._arrays import Float
 from .._numbers import power_of_two_above
-from ..atomic import Change
 from ..errors import ConvergenceError, NotPositiveDefiniteError, RowsRequired, ToleranceExceeded
 from ..problem import Problem
 from ..requests import Request
@@ -170,13 +169,6 @@ class Detached:
     def spent(self) -> float:
         """The bound of the profile residual that the state keeps."""
         return self.state.profile
-
-    def add_changes(self, changes: list[Change], state: State, problem: Problem) -> None:
-        """Adds the assignments that commit a request."""
-        changes.append((self, "state", state))
-        if problem is not self.problem:
-            changes.append((self, "problem", problem))
-        changes.extend(self.data.committed())
 
 
 def _step_from(statistics: _core.AnchoredStatistics) -> tuple[Float, float, float]:

@@ -128,13 +128,15 @@ class Fitted:
 
     def _granted(self, granted: Granted, started: float) -> Update:
         """The last act of a request that a step from the anchor proves."""
-        engine, before, theta = self.engine, self._published[1], granted.state.theta
-        if engine.data.shift is not None:
-            theta = self._over_x(theta)
+        engine, state, before = self.engine, granted.state, self._published[1]
+        theta = state.theta if engine.data.shift is None else self._over_x(state.theta)
         record = self._record(granted.named, before, theta, engine.problem)
-        outcome = granted.outcome(0, granted.state.effort.requests, theta - before)
-        update = Update.from_outcome(outcome, granted.touched.item(), 0, record, started)
-        self._publish(granted.state, theta, engine.problem, revoked=False)
+        (bound,), (distance,), (touched,) = granted.figures.tolist()
+        since, difference = state.effort.requests, granted.difference.gradient
+        update = Update.by_step(
+            theta - before, difference, bound, distance, since, int(touched), record, started
+        )
+        self._publish(state, theta, engine.problem, revoked=False)
         engine.data.forget()
         return update
 
@@ -208,8 +210,10 @@ class Fitted:
             own = problem.noise and problem.noise.of(engine.data.kept)
         changes = fitted_attributes(self.model, theta, state.residual, names, own)
         _, name, value = changes[0]
-        changes.append((self, "_published", (value if name == "_fitted" else None, theta)))
-        engine.add_changes(changes, state, problem)
+        published = (value if name == "_fitted" else None), theta
+        changes += (self, "_published", published), (engine, "state", state), *engine.data.committed()
+        if problem is not engine.problem:
+            changes.append((engine, "problem", problem))
         if log is not None and part is not None:
             changes += log.with_part(part)
         assign_all(changes)

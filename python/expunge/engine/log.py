@@ -67,10 +67,10 @@ def single(update: Update, *, thetas: bool) -> Part:
 
 def streamed(granted: Granted, thetas: list[Float], record: tuple[Any, ...]) -> Part:
     """Requests granted by one native call; `record` is as if they were one."""
-    count = granted.bounds.size
+    count = granted.figures.shape[1]
     table = np.zeros(count, dtype=TABLE)
-    table["residual_bound"], table["rows_touched"] = granted.bounds, granted.touched
-    table["residual"], table["distance"] = np.nan, granted.distances
+    table["residual_bound"], table["distance"], table["rows_touched"] = granted.figures
+    table["residual"] = np.nan
     if not thetas:
         return Part(table, [], [], _NOTHING, (), 0, None)
     named, before, _, *rest = record

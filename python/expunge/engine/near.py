@@ -106,8 +106,9 @@ def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> 
     within = engine.promise.within
     if within is None:
         minimum = engine.minimize(start, engine.tolerance, move=move)
-        check_converged(start.objective, minimum, engine.tolerance)
-        return Found(minimum, minimum.passes, _distance(engine, start, minimum))
+        distance = _distance(engine, start, minimum)
+        check_converged(start.objective, minimum, engine.tolerance, distance=distance)
+        return Found(minimum, minimum.passes, distance)
     goal, passes = 0.0 if exact else _first_goal(engine, start, within), 0
     while True:
         minimum = engine.minimize(start, goal, move=move)

@@ -140,12 +140,17 @@ def _by_condition(n: int, p: int) -> float:
 
 
 def check_converged(
-    objective: _core.Objective, minimum: _core.Minimum, tol: float, max_iter: int | None = None
+    objective: _core.Objective,
+    minimum: _core.Minimum,
+    tol: float,
+    max_iter: int | None = None,
+    distance: float | None = None,
 ) -> None:
     """Raises ConvergenceError above both tolerance and floor; warns where the floor rules (E19).
 
     At the default tolerance, which nobody asked for, only where rounding may hide what could be seen.
-    `max_iter`: of an estimator, whose parameter it is, as is `tol`; an Unlearner's is `tolerance`.
+    `max_iter`: of an estimator, whose parameter it is, as is `tol`; an Unlearner's is `tolerance`. `distance`:
+    the bound of E41, where it is known.
     """
     name = "tolerance" if max_iter is None else "tol"
     scale = "scale the columns of X to a size near 1"
@@ -160,7 +165,7 @@ def check_converged(
             f"residual {minimum.residual:.3g} is above the tolerance {tol:.3g} after {minimum.iterations} "
             f"iterations: {advice}"
         )
-    if minimum.floor > tol and not (tol == DEFAULT_TOL and _unseen(objective, minimum)):
+    if minimum.floor > tol and not (tol == DEFAULT_TOL and _unseen(objective, minimum, distance)):
         advice = f"Raise {name} above it"
         if minimum.largest_norm > FAR_FROM_1 * math.sqrt(minimum.theta.size):
             advice += f", or {scale}"
@@ -170,11 +175,13 @@ def check_converged(
         )
 
 
-def _unseen(objective: _core.Objective, minimum: _core.Minimum) -> bool:
+def _unseen(objective: _core.Objective, minimum: _core.Minimum, distance: float | None) -> bool:
     """Whether the minimum is proven to be so near (E41) that no statistic of these data could tell."""
-    at = minimum.theta, minimum.at, minimum.floor
-    with np.errstate(over="ignore", invalid="ignore"):
-        return objective.distance(*at, minimum.largest_norm) <= UNSEEN
+    if distance is None:
+        at = minimum.theta, minimum.at, minimum.floor
+        with np.errstate(over="ignore", invalid="ignore"):
+            distance = objective.distance(*at, minimum.largest_norm)
+    return distance <= UNSEEN
 
 
 def warn_of_distance(distance: float, within: float) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .. import _core
-from .._arrays import Float, Index
+from .._arrays import Float
 from ..requests import Named, Request
 from .attached import Attached
 from .detached import Detached
 from .methods import PASSES_SAVED
-from .state import Effort, Outcome, State
+from .state import Effort, State
 
 
 class Granted(NamedTuple):
@@ -19,18 +19,10 @@ class Granted(NamedTuple):
 
     named: list[Named]  # of each request
     state: State  # after the last one
-    bounds: Float  # of the residual after each
-    distances: Float  # bounds, in standard errors
-    touched: Index  # rows edited by each
+    figures: Float  # (3, m): bounds of the residual and of the distance after each, rows edited by each
     thetas: Float | None  # after each, if they are kept
     difference: _core.Evaluation  # E3, if it is one request
     interrupt: BaseException | None  # why no more were tried
-
-    def outcome(self, number: int, since_anchor: int, step: Float) -> Outcome:
-        """Of one of them; E3 is that of the last."""
-        difference = self.difference.gradient
-        bound, distance = self.bounds.item(number), self.distances.item(number)
-        return Outcome("auto", step, difference, None, bound, 0, False, since_anchor, distance)
 
 
 def stream(
@@ -44,6 +36,8 @@ def stream(
         return None
     old, data, encode = engine.state, engine.data, engine.problem.encode
     if old.statistics is None or old.gram.found is not None:
+        return None
+    if old.at is not None:  # the last request needed iterations: this one may as well, and is staged once
         return None
     data.compact()
     named: list[Named] = []
@@ -65,11 +59,12 @@ def stream(
         return None
     data.begin()
     done = data.stream(rows, targets, ends, old.statistics, old.theta, engine.promise.limits, keep_thetas)
-    bounds, distances, touched, thetas, statistics, theta, difference, interrupt = done
-    if not bounds.size:
+    figures, thetas, statistics, theta, difference, interrupt = done
+    count = figures.shape[1]
+    if not count:
         data.rollback()
         return None
     requests_since, passes, saved = old.effort
-    effort = Effort(requests_since + bounds.size, passes, saved + bounds.size * PASSES_SAVED)
+    effort = Effort(requests_since + count, passes, saved + count * PASSES_SAVED)
     state = State(theta, None, statistics.anchor, True, statistics, effort, old.gram)
-    return Granted(named[: bounds.size], state, bounds, distances, touched, thetas, difference, interrupt)
+    return Granted(named[:count], state, figures, thetas, difference, interrupt)
