@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find", "state_hash", "verify"]
 
-VERSION = 1
+VERSION, READABLE = 2, (1, 2)
 SHORTEST_KEY = 16  # bytes
 
 
@@ -49,7 +49,7 @@ class Record(NamedTuple):
     before: Float  # theta; nobody changes it in place
     after: Float
     model: Mapping[str, Any]  # see Problem.described
-    tolerance: float
+    promise: Any  # engine.state.Promise
     attached: bool
     versions: Mapping[str, str]
 
@@ -95,7 +95,8 @@ def issue(
         "method": update["method"],
         "hessian": update["hessian"],
         "tau": update["tau"],
-        "tolerance": record.tolerance,
+        "tolerance": record.promise.tolerance,
+        "within": record.promise.within,
         "residual": _kept(update["residual"], update["settled"]),
         "residual_bound": _kept(update["residual_bound"], update["settled"]),
         "settled": update["settled"],
@@ -336,7 +337,7 @@ def _parsed(receipt: str) -> dict[str, Any]:
         raise ValueError(f"this is not a receipt: {error}") from None
     if not isinstance(content, dict) or "expunge.receipt" not in content:
         raise ValueError("this is not a receipt: it has no field expunge.receipt")
-    if content["expunge.receipt"] != VERSION:
+    if content["expunge.receipt"] not in READABLE:
         raise ValueError(
             f"the receipt has version {content['expunge.receipt']!r}, this expunge reads {VERSION}: update it"
         )

@@ -17,7 +17,6 @@ from .engine.attached import Attached
 from .engine.detached import Detached
 from .engine.entry import OnEntry
 from .engine.fitted import Fitted, polished
-from .engine.solver import DEFAULT_TOL
 from .engine.state import Hessian, How, Method, Promise
 from .files.saved import Saved, naming, read, write
 from .models import LogisticRegression, Ridge
@@ -133,8 +132,8 @@ class Unlearner(Described, CurrentData, TakesTurns):
         *,
         ids: Any = None,
         key: bytes | None = None,
-        tolerance: float = DEFAULT_TOL,
         within: float | None = None,
+        tolerance: float | None = None,
         column_index: bool = False,
         theta_bound: float = 100.0,
         epsilon: float | None = None,
@@ -143,11 +142,11 @@ class Unlearner(Described, CurrentData, TakesTurns):
         refit: bool = False,
     ) -> None:
         problem = problem_of(model).with_noise(noise_of(model))
-        tolerance, bound = as_number(tolerance, "tolerance"), check_theta_bound(theta_bound)
+        bound = check_theta_bound(theta_bound)
         budget = Budget.promised(epsilon, delta, on_exhausted, problem.noise) or NoBudget()
         column_index, refit = as_flag(column_index, "column_index"), as_flag(refit, "refit")
         rows = X, y, sample_weight, column_index, refit, ids, key
-        promise = Promise(tolerance, None if within is None else as_number(within, "within", above=0.0))
+        promise = Promise.checked(tolerance, within)
         engine, entry = polished(model, problem, promise, *rows)
         budget.begin(engine)
         self._assemble(Fitted(model, engine), budget, bound, entry, column_index)

@@ -75,7 +75,6 @@ class Attached:
         self.problem = problem
         self.data = data
         self.promise = promise
-        self.tolerance = promise.tolerance
         self.solver = solver
         self.memory_limit = memory_limit
         self.state: State  # set by `begin_at`, or by whoever knows it
@@ -98,13 +97,12 @@ class Attached:
         """
         objective = self.objective()
         start = self._start_anew(objective, theta)
-        goal = self.tolerance if self.promise.within is None else 0.0
-        minimum = self.minimize(start, goal)
+        minimum = self.minimize(start, self.promise.goal)
         rows = self.data.register.weighted_rows
         entry = OnEntry(start.at.residual, distance(objective, theta, minimum, rows))
         if judge is not None and isfinite(minimum.residual):
             judge(objective, theta, entry)
-        check_converged(objective, minimum, goal if self.promise.within is None else minimum.floor)
+        check_converged(objective, minimum, self.promise.goal)
         self.state = self._anchored_at(objective, minimum, start.block)
         return entry
 
@@ -118,6 +116,13 @@ class Attached:
         if block is None:
             statistics = self._statistics(objective, anchor, minimum.at, minimum.floor)
         return State(minimum.theta, without_curvature(minimum.at), anchor, True, statistics)
+
+    @property
+    def tolerance(self) -> float:
+        """The profile residual that certificates rest on."""
+        return self.promise.for_certificates(
+            self.data.weighted_rows, self.problem.parameters(self.data.n_columns)
+        )
 
     # --- objectives of the current data
 
@@ -421,8 +426,8 @@ class Attached:
         """Trains from 0 with the noise of this problem; the result replaces `outcome`."""
         objective = self.objective(problem)
         start = self._start_anew(objective, np.zeros(problem.parameters(self.data.n_columns)))
-        minimum = self.minimize(start, self.tolerance)
-        check_converged(objective, minimum, self.tolerance)
+        minimum = self.minimize(start, self.promise.goal)
+        check_converged(objective, minimum, self.promise.goal)
         state = self._anchored_at(objective, minimum, start.block)._replace(gram=staged.gram)
         return state, outcome._replace(
             step=state.theta - staged.left_of(self.state.theta),

@@ -81,6 +81,11 @@ class DetachedData(Data):
         self._before("weighted", "counts")
         self._rows_by_value, self.rows_touched = [], 0
 
+    @property
+    def weighted_rows(self) -> int:
+        """How many rows have a positive weight."""
+        return int(self.counts.sum())
+
     def committed(self) -> list[tuple[Data, str, Any]]:
         """See Data."""
         return [*super().committed(), (self, "_rows_by_value", []), *self._kept_columns()]

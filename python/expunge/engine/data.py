@@ -229,6 +229,11 @@ class CorrectedData(Data):
         return float(self.register.of(self.register.live())[2].sum())
 
     @property
+    def weighted_rows(self) -> int:
+        """How many rows have a positive weight."""
+        return self.register.weighted_rows
+
+    @property
     def counts(self) -> NDArray[np.int64]:
         """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
         return np.array(self.register.counts)

@@ -46,9 +46,15 @@ class Detached:
         self.data = data
         self.state = state
         self.promise = promise
-        self.tolerance = promise.tolerance
         self.solver = solver
         self.memory_limit = memory_limit
+
+    @property
+    def tolerance(self) -> float:
+        """The profile residual that certificates rest on."""
+        return self.promise.for_certificates(
+            self.data.weighted_rows, self.problem.parameters(self.data.n_columns)
+        )
 
     def stage(self, requests: Sequence[Request], how: How) -> Staged:
         """Edits the statistics. They are folded: no row stands in them by itself."""
@@ -101,9 +107,10 @@ class Detached:
         if not (np.isfinite(theta).all() and isfinite(statistics.at.value)):
             raise ConvergenceError("the step leaves the range of floating point: scale the columns of X")
         if method == "auto" and not self.promise.is_kept(bound, distance):
+            most, within = self.promise.limits
             if self.promise.within is not None:
-                raise ToleranceExceeded(distance, self.promise.within, "distance in standard errors")
-            raise ToleranceExceeded(bound, self.tolerance)
+                raise ToleranceExceeded(distance, within, "distance in standard errors")
+            raise ToleranceExceeded(bound, most)
         effort = Effort(old.effort.requests + 1)
         hessian = "corrected" if method == "second_order" else None
         return State(theta, None, statistics.anchor, True, statistics, effort), Outcome(

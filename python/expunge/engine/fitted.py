@@ -124,7 +124,7 @@ class Fitted:
 
     def _record(self, named: list[Named], before: Float, after: Float, problem: Problem) -> tuple[Any, ...]:
         engine = self.engine
-        return named, before, after, problem.described, engine.tolerance, engine.attached, versions()
+        return named, before, after, problem.described, engine.promise, engine.attached, versions()
 
     def _granted(self, granted: Granted, started: float) -> Update:
         """The last act of a request that a step from the anchor proves."""
@@ -246,7 +246,7 @@ class Fitted:
             most = max(most, self.model.max_iter)
         return estimator_for(
             engine.problem,
-            tol=engine.tolerance,
+            tol=engine.promise.goal,
             max_iter=most,
             solver=engine.solver,
             memory_limit=engine.memory_limit,

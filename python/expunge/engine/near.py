@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core
 from .._arrays import Float, Index
-from .solver import check_converged, warn_of_distance
+from .solver import DEFAULT_TOL, check_converged, warn_of_distance
 
 if TYPE_CHECKING:
     from .attached import Attached, Start
@@ -105,11 +105,11 @@ def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> 
     """Iterations (E11) until theta keeps what the engine promises; `exact`: until rounding stops them."""
     within = engine.promise.within
     if within is None:
-        minimum = engine.minimize(start, engine.tolerance, move=move)
+        minimum = engine.minimize(start, engine.promise.goal, move=move)
         distance = _distance(engine, start, minimum)
-        check_converged(start.objective, minimum, engine.tolerance, distance=distance)
+        check_converged(start.objective, minimum, engine.promise.goal, distance=distance)
         return Found(minimum, minimum.passes, distance)
-    goal, passes = 0.0 if exact else _first_goal(engine, start, within), 0
+    goal, passes = _floor(start) if exact else _first_goal(engine, start, within), 0
     while True:
         minimum = engine.minimize(start, goal, move=move)
         passes += minimum.passes
@@ -136,6 +136,11 @@ def _distance(engine: Attached, start: Start, minimum: _core.Minimum) -> float:
     if minimum.anchor is not None and minimum.anchor is not start.anchor:
         anchor = minimum.anchor
     return distance_at(engine, start.objective, minimum.theta, minimum.at, minimum.floor, anchor)
+
+
+def _floor(start: Start) -> float:
+    """What rounding hides in a residual, where statistics tell that; else a residual that nobody can see."""
+    return DEFAULT_TOL if start.statistics is None else start.statistics.gradient_error
 
 
 def _first_goal(engine: Attached, start: Start, within: float) -> float:

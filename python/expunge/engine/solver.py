@@ -192,9 +192,9 @@ def warn_of_distance(distance: float, within: float) -> None:
     )
 
 
-def warn(message: str) -> None:
-    """Gives a ConvergenceWarning for the line outside of this package that called it."""
+def warn(message: str, kind: type[Warning] = ConvergenceWarning) -> None:
+    """Gives a warning for the line outside of this package that called it."""
     frame, level = currentframe(), 1
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, ConvergenceWarning, stacklevel=level)
+    warnings.warn(message, kind, stacklevel=level)

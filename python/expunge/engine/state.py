@@ -14,24 +14,52 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._arrays import Float
+from .._numbers import as_number
+from ..release import default_tolerance
 from ..requests import Named
+from .solver import DEFAULT_TOL
 
 Method = Literal["auto", "exact", "second_order", "first_order"]
 Hessian = Literal["corrected", "original"]
 METHODS, HESSIANS = get_args(Method), get_args(Hessian)
 
 
+WITHIN = 0.01  # standard errors: docs/errors.md has the measurements
+
+
 @dataclass(frozen=True)
 class Promise:
-    """What theta is proven to be after ``auto`` and ``exact``."""
+    """What theta is proven to be after ``auto`` and ``exact``, and what certificates rest on."""
 
-    tolerance: float  # the residual is at most this; also what certificates rest on
-    within: float | None = None  # in place of that: the distance to retraining is, in standard errors (E41)
+    tolerance: float | None  # the residual is at most this; None: as :func:`default_tolerance` says
+    within: float | None  # in place of that: the distance to retraining is, in standard errors (E41)
+
+    @classmethod
+    def checked(cls, tolerance: Any, within: Any) -> Self:
+        """The promise that a user asks for; None is what was not asked for."""
+        if tolerance is None and within is None:
+            within = WITHIN
+        return cls(
+            None if tolerance is None else as_number(tolerance, "tolerance"),
+            None if within is None else as_number(within, "within", above=0.0),
+        )
 
     @cached_property
     def limits(self) -> tuple[float, float]:
         """Of the residual and of the distance."""
-        return (self.tolerance, np.inf) if self.within is None else (np.inf, self.within)
+        if self.within is not None:
+            return np.inf, self.within
+        assert self.tolerance is not None
+        return self.tolerance, np.inf
+
+    @property
+    def goal(self) -> float:
+        """The residual at which iterations end that are to serve many requests, and the fit of an estimator."""
+        return self.limits[0] if self.within is None else DEFAULT_TOL
+
+    def for_certificates(self, rows: int, parameters: int) -> float:
+        """The profile residual that certificates rest on."""
+        return default_tolerance(rows, parameters) if self.tolerance is None else self.tolerance
 
     def is_kept(self, residual: float, distance: float) -> bool:
         """Whether by these bounds."""

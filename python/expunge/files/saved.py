@@ -27,8 +27,8 @@ from ..engine.detached import Detached
 from ..engine.entry import OnEntry, check_belong, check_counts
 from ..engine.rows import StreamedCsr
 from ..engine.shift import spread
-from ..engine.solver import check_solver, quarter_of_memory
-from ..engine.state import Effort, Promise, State, without_curvature
+from ..engine.solver import check_solver, quarter_of_memory, warn
+from ..engine.state import WITHIN, Effort, Promise, State, without_curvature
 from ..errors import NotPositiveDefiniteError
 from ..losses import get_loss
 from ..models import LogisticRegression, Ridge
@@ -42,8 +42,8 @@ from . import archive
 from .entries import MOST, Entries
 from .names import SavedNames, as_json, from_json
 
-KIND, VERSION = "unlearner", 3
-READABLE = (1, 2, 3)
+KIND, VERSION = "unlearner", 4
+READABLE = (1, 2, 3, 4)
 _MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
 
 
@@ -62,8 +62,7 @@ class Saved:
     residual: float | None
     n_iter: int | None
     named: bool  # whether the model has feature_names_in_
-    tolerance: float
-    within: float | None
+    promise: Promise
     on_entry: OnEntry
     column_index: bool
     kept: NDArray[np.bool_]
@@ -118,7 +117,7 @@ class Saved:
         return cls(
             problem=problem,
             parameters={
-                "tol": model.tol if ours else engine.tolerance,
+                "tol": model.tol if ours else engine.promise.goal,
                 "max_iter": (model if ours else Ridge()).max_iter,
                 "solver": engine.solver,
                 "memory_limit": engine.memory_limit,
@@ -128,8 +127,7 @@ class Saved:
             residual=residual,
             n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
-            tolerance=engine.tolerance,
-            within=engine.promise.within,
+            promise=engine.promise,
             on_entry=on_entry,
             column_index=column_index,
             kept=data.kept,
@@ -166,8 +164,7 @@ class Saved:
         state = State(theta, None, anchor, anchor is not None, statistics, Effort(self.since_anchor))
         if self.budget is not None:
             state = state._replace(profile=self.budget.spent)
-        promise = Promise(self.tolerance, self.within)
-        how = promise, self.parameters["solver"], self.parameters["memory_limit"]
+        how = self.promise, self.parameters["solver"], self.parameters["memory_limit"]
         if self.rows is None:
             left = DetachedData(
                 self.kept,
@@ -239,7 +236,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "tol": float(parameters["tol"]),
         "max_iter": int(parameters["max_iter"]),
         "solver": parameters["solver"],
-        "tolerance": as_number(saved.tolerance, "tolerance"),
+        "within": np.inf if saved.promise.within is None else saved.promise.within,
         "theta": saved.theta,
         "named": saved.named,
         "residual_on_entry": saved.on_entry.residual,
@@ -257,8 +254,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["shift"], entries["shift.intercept"] = saved.shift
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
-    if saved.within is not None:
-        entries["within"] = as_number(saved.within, "within", above=0.0)
+    if saved.promise.tolerance is not None:
+        entries["tolerance"] = saved.promise.tolerance
     if saved.on_entry.distance is not None:
         entries["distance_on_entry"] = saved.on_entry.distance
     for name in ("residual", "n_iter"):
@@ -368,8 +365,7 @@ def _interpreted(entries: Entries) -> Saved:
     noise, theta_bound = _noise(entries, problem, d), entries.optional("theta_bound", "f")
     if rows is not None and noise is not None and noise.b is None:
         raise ValueError("noise.b is missing, beside rows")
-    residual, within = entries.optional("residual", "f"), entries.optional("within", "f")
-    on_entry = _on_entry(entries)
+    residual, on_entry = entries.optional("residual", "f"), _on_entry(entries)
     if residual is not None and residual < 0:
         raise ValueError("residual is negative")
     theta = entries.floats("theta", p)
@@ -384,8 +380,7 @@ def _interpreted(entries: Entries) -> Saved:
         residual=residual,
         n_iter=entries.count("n_iter") if "n_iter" in entries else None,
         named=named,
-        tolerance=as_number(entries.value("tolerance", "f"), "tolerance"),
-        within=None if within is None else as_number(within, "within", above=0.0),
+        promise=_promise(entries),
         on_entry=on_entry,
         column_index=entries.value("column_index", "b"),
         kept=kept,
@@ -402,6 +397,20 @@ def _interpreted(entries: Entries) -> Saved:
         budget=_budget(entries, noise),
         row_names=SavedNames() if rows is None else SavedNames.read(entries, rows[0].size),
     )
+
+
+def _promise(entries: Entries) -> Promise:
+    tolerance, within = entries.optional("tolerance", "f"), entries.optional("within", "f", finite=False)
+    if within is None:  # versions 1 to 3 promised a residual
+        within = WITHIN
+        warn(
+            f"this file is of an earlier version: requests keep the model within {within:g} standard errors of "
+            f"the retrained one from here on. Certificates still rest on its tolerance, {tolerance:g}",
+            UserWarning,
+        )
+    if tolerance is None and within == np.inf:
+        raise ValueError("tolerance and within are missing")
+    return Promise.checked(tolerance, None if within == np.inf else within)
 
 
 def _on_entry(entries: Entries) -> OnEntry:

@@ -3,7 +3,14 @@
 from .budget import Budget, NoBudget, OnExhausted
 from .certificate import Against, Certificate, Mechanism
 from .mechanisms import Terms, check_theta_bound, release
-from .verify import Measured, best_intercept, measure, norm_factor, profile_residual
+from .verify import (
+    Measured,
+    best_intercept,
+    default_tolerance,
+    measure,
+    norm_factor,
+    profile_residual,
+)
 
 __all__ = [
     "Against",
@@ -16,6 +23,7 @@ __all__ = [
     "Terms",
     "best_intercept",
     "check_theta_bound",
+    "default_tolerance",
     "measure",
     "norm_factor",
     "profile_residual",

@@ -17,10 +17,21 @@ from .._arrays import Float
 from ..errors import CertificateError
 from ..losses import Loss
 from ..problem import Problem
+from .certificate import FLOORS
 
 REAL = np.longdouble  # 64 bits of digits on x86, 113 or 53 elsewhere: the floor says which
 UNIT = float(np.finfo(REAL).eps) / 2  # its unit roundoff
 TOGETHER = 256  # rows that are summed before they join the total
+
+
+def default_tolerance(rows: int, parameters: int) -> float:
+    """What a profile residual may be where nobody said: public, as it depends on how large D' is alone.
+
+    It is 1e-8, or if more `FLOORS` times the floor of `measure` for rows no longer than 4 sqrt(p), columns
+    and derivatives of the loss of mean square 1, and predictors whose terms add up to 16 at most.
+    """
+    additions = rows / TOGETHER + TOGETHER + 4.0 * parameters + 64.0
+    return max(1e-8, 4.0 * FLOORS * UNIT * rows * parameters * additions)
 
 
 def norm_factor(largest_norm: float, fit_intercept: bool) -> float:
