@@ -25,12 +25,12 @@ class Described:
 
     @property
     def tolerance(self) -> float:
-        """What the norm of the gradient is at most after a request, on the sum scale."""
+        """What certificates rest on, and where `within` is None what the norm of the gradient is at most."""
         return self._fitted.engine.tolerance
 
     @property
     def within(self) -> float | None:
-        """How far from retraining the model may be in standard errors; None: `tolerance` says instead."""
+        """How far from retraining the model is at most, in standard errors; None: `tolerance` says instead."""
         return self._fitted.engine.promise.within
 
     @property
@@ -64,7 +64,7 @@ class Described:
             "rows": int(data.counts.sum()),
             "features": data.n_columns,
             "attached": self.attached,
-            "tolerance": f"{self.tolerance:.3g}",
+            **({"tolerance": f"{self.tolerance:.3g}"} if self.within is None else {"within": self.within}),
         }
 
     def __repr__(self) -> str:

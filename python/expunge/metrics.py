@@ -98,7 +98,7 @@ def distance(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     data = rows_of(X, y, sample_weight, problem, width, names, False, None, None)
     ours = isinstance(model, Ridge | LogisticRegression)
     how = (model.solver, model.memory_limit) if ours else ("auto", None)
-    engine = Attached(problem, data, Promise(0.0), *how)
+    engine = Attached(problem, data, Promise(0.0, None), *how)
     theta = problem.moved(theta, None, data.surviving_shift())
     engine.state = State(theta, None, None, False)
     return distance_now(engine)

@@ -99,6 +99,7 @@ def issue(
         "within": record.promise.within,
         "residual": _kept(update["residual"], update["settled"]),
         "residual_bound": _kept(update["residual_bound"], update["settled"]),
+        "distance": _kept(update["distance"], update["settled"]),
         "settled": update["settled"],
         "since_anchor": update["since_anchor"],
         "passes": update["passes"],

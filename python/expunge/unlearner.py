@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
-from ._numbers import as_flag, as_number
+from ._numbers import as_flag
 from .atomic import assign_all
 from .current import CurrentData
 from .described import Described
@@ -47,7 +47,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
     ----------
     model : fitted Ridge or LogisticRegression
         Of expunge, or of scikit-learn (L2 penalty, binary, intercept not penalised; alpha or 1/C is lambda).
-        It is updated in place, after a request has succeeded. Construction polishes it to `tolerance`.
+        It is updated in place, after a request has succeeded. Construction polishes it.
     X : (n, d) array, sparse matrix or frame
         What the model was fitted to. A NumPy array of float32 or float64 in C or F order, or a SciPy CSR
         matrix of such numbers, columns ascending in each row and none twice, is held by reference: never
@@ -62,14 +62,14 @@ class Unlearner(Described, CurrentData, TakesTurns):
     key : bytes, optional
         16 or more, secret, kept apart from files: for digests of forgotten ids and labels, which :meth:`save`
         then stores, so that they are recognised after :meth:`load`.
-    tolerance : float, default=1e-8
-        Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
-        Where the rounding floor of the data (E19) is higher, iteration stops there and warns; at the default
-        only if that may exceed a thousandth of a standard error (E41). Residuals and bounds are of the same
-        gradient: over columns far from 0 less a constant, beside an intercept (E43).
-    within : float, optional
-        In place of `tolerance`: how far from retraining the model may be after a request, proven, in standard
-        errors (E41): no coefficient and no prediction is off by more than so many of its own.
+    within : float, default=0.01
+        How far from retraining the model may be after a request, proven: no coefficient and no prediction is
+        off by more than so many of its own standard errors (E41).
+    tolerance : float, optional
+        In place of `within`: absolute bound on the residual, the norm of the whole gradient on the sum scale,
+        over columns far from 0 less a constant (E43). Where the rounding floor (E19) is higher, iteration
+        stops there and warns. Certificates rest on it, also beside `within`; where it is not given on
+        ``max(1e-8, 2**-60 n p (n/256 + 4p + 320))``, n rows and p parameters being left.
     column_index : bool, default=False
         For a sparse X: whether to keep which rows each column has entries in, one integer (4 or 8 bytes) for
         each entry. Revocations then find their rows without a look at every index of X.
@@ -77,8 +77,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
         What no released coefficient exceeds, for :meth:`release`. It, the tolerance and alpha are public:
         choose them without a look at what may have to be forgotten. They cannot be changed afterwards.
     epsilon, delta : float, optional
-        What the noise in the objective of a LogisticRegression(noise=sigma) is to be good for (E15); together
-        they make a `budget`.
+        What the noise in the objective of a LogisticRegression(noise=sigma) is to be good for (E15): a budget.
     on_exhausted : {"settle", "retrain", "raise"}
         What a request does whose residual is above that budget: iterate to the tolerance, with the same
         noise; train anew with fresh noise; or raise CertificateError.
@@ -93,7 +92,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
         its digits may be those of what has left.
     distance_on_entry : float or None
         How far from the minimum on the data the model came, in standard errors (E41), likewise; 0 where it
-        was within `tolerance`, None where the file of an earlier version does not say.
+        was there, None where the file of an earlier version does not say.
     tolerance, within, theta_bound : float
         All six are read-only.
 
@@ -116,7 +115,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
     >>> X = X / abs(X).max(axis=0)
     >>> un = ex.Unlearner(ex.LogisticRegression(alpha=1.0).fit(X, y), X, y)
     >>> update = un.apply([ex.RemoveRows([3, 7]), ex.CorrectLabels([12], 0)])
-    >>> update.residual_bound <= un.tolerance
+    >>> update.distance <= un.within
     True
     >>> update = un.apply(ex.RevokeFeatures([0, 5]))
     >>> un.model.predict(X[:, un.get_support()]).shape
@@ -187,9 +186,9 @@ class Unlearner(Described, CurrentData, TakesTurns):
         method : {"auto", "exact", "second_order", "first_order"}
             How theta is chosen for the corrected data; data and statistics follow the request in any case,
             so methods may be mixed. ``auto``: one step from the anchor (E9), without a look at other rows,
-            while a proven bound of its residual (E10) is within `tolerance`; else as ``exact``. Where columns
-            are revoked, and with a solver that keeps no Hessian, always as ``exact``.
-            ``exact``: retraining's minimiser, to a measured `tolerance` (E11, E13).
+            while it is proven to be within `within` (E41) or `tolerance` (E10); else iterations until theta
+            is. Where columns are revoked, and with a solver that keeps no Hessian, always by iterations.
+            ``exact``: retraining's minimiser, to what rounding leaves or a measured `tolerance` (E11, E13).
             ``second_order``: ``theta - H^-1 g`` (E5). ``first_order``: ``theta - tau g`` (E4). g is the full
             gradient on the corrected data.
         hessian : {"corrected", "original"}
@@ -342,7 +341,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
         >>> released = un.release(epsilon=1.0, delta=1e-5)
         >>> released.certificate_.mechanism, f"{released.certificate_.sigma:.3g}"
         ('output', '7.46e-08')
-        >>> bool((abs(released.coef_ - un.model.coef_) < 1e-5).all())
+        >>> bool((abs(released.coef_ - un.retrain().coef_) < 1e-5).all())
         True
         """
         seed = check_random_state(random_state)
@@ -377,7 +376,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
         >>> X, y = [[0.0], [1.0], [3.0]], [0, 1, 2]
         >>> un = ex.Unlearner(ex.Ridge().fit(X, y), X, y).detach()
         >>> update = un.apply([ex.Edit(before=([[0.0]], [0])), ex.AddRows([[2.0]], [1])])
-        >>> un.attached, update.residual_bound <= un.tolerance
+        >>> un.attached, update.distance <= un.within
         (False, True)
         """
         with self._lock, self._verb:
@@ -528,8 +527,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
     def retrain(self) -> Ridge | LogisticRegression:
         """Fits a fresh expunge estimator to the corrected data: what `model` should equal.
 
-        With the model's alpha and fit_intercept, tol = `tolerance`, and the same noise where there is noise
-        in the objective. RowsRequired where detached.
+        With the model's alpha, fit_intercept and noise in the objective. RowsRequired where detached.
         """
         with self._lock, self._verb:
             self._fitted.engine.data.rollback()

@@ -252,7 +252,8 @@ class Update:
             f"Update: {how}\n"
             f"  rows touched {self.rows_touched}, features revoked {self.features_revoked}\n"
             f"  |step| {np.linalg.norm(self.step):.3g}\n"
-            f"  residual {residual}, passes {self.passes}, {1e3 * self.seconds:.3g} ms"
+            f"  residual {residual}, at most {self.distance:.3g} standard errors from retraining\n"
+            f"  passes {self.passes}, {1e3 * self.seconds:.3g} ms"
         )
 
 
