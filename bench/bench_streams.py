@@ -3,15 +3,18 @@
 20 requests of one row in a round, logistic, no intercept, alpha = 1, n = 100,000 at d = 100 and 20,000 above.
 "From statistics" is `kernels.AnchoredStatistics` with theta and its bound after each row. "By apply" is an
 Unlearner whose tolerance lets every step pass, so that nothing settles. NumPy computes theta and no bound.
-Lines above the table: what Python adds to a request, and requests of one row each at three tolerances,
-settles included.
+"By apply_each" is that in one call, theta of each kept. Lines above the table: what Python adds to a request;
+requests of one row each at three tolerances; and rows that leave one after the other, each time proven to be
+within so many standard errors (E41). Iterations are included in these.
 """
 
+import os
 import warnings
 from functools import cache, partial
 
 import numpy as np
 import pytest
+from problems import adult, drebin
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -105,6 +108,23 @@ def test_single_rows_by_apply(compare, d, kind):
         ours,
         {f"NumPy, {name}, {K} rows": lambda rows: by_numpy(d, rows, labels=kind == "label")},
         check=lambda *_: None,  # the streams go on; tests/engine/test_streams.py has retraining
+        fresh=lambda: (stream.take(K),),
+    )
+
+
+@each_shape
+def test_single_rows_by_apply_each(compare, d):
+    """Rows that leave in one call, with theta after each; nothing settles."""
+    un, stream = unlearner(d, NO_LIMIT), Stream(d)
+
+    def ours(rows):
+        un.apply_each([ex.RemoveRows(row) for row in rows], thetas=True)
+
+    un.apply(ex.RemoveRows(stream.take(1)))  # after iterations, as at construction, a request goes by itself
+    compare(
+        ours,
+        {f"NumPy, a factor each, {K} rows": partial(by_numpy, d)},
+        check=lambda *_: None,  # as above
         fresh=lambda: (stream.take(K),),
     )
 
@@ -232,4 +252,58 @@ def test_tolerance(record_line, clock, d, kind, tolerance):
         f"{1e6 * seconds / len(rows):.0f} us each; {sum(u.settled for u in updates)} settled, "
         f"{len(read)} read the data, at most {max(read, default=0)} passes each; "
         f"|theta - retrained| {distance:.1e}"
+    )
+
+
+def stream_data(name):
+    if name == "Adult":
+        data = adult()
+        return data.X, data.y
+    if name == "Drebin":
+        data = drebin()
+        return data.X, data.y
+    return problem(int(name))[:2]
+
+
+def apart(X, coef, minimum):
+    """In standard errors: the norm of the difference in H at the minimum."""
+    step = np.ravel(coef) - np.ravel(minimum)
+    H_step = kernels.hvp(X, np.ravel(minimum), step, alpha=1.0, loss="logistic")
+    return np.sqrt(step @ H_step)
+
+
+@pytest.mark.parametrize("within", [0.1, 0.01, 0.001])
+@pytest.mark.parametrize("name", ["100", "500", "Adult", "Drebin"])
+def test_within(record_line, clock, name, within):
+    """Rows that leave one after the other, each proven to be near: what one takes, and where the last ends.
+
+    Beside them a warm refit by scikit-learn at its default, which ends where it ends.
+    """
+    if name in ("Adult", "Drebin") and not os.environ.get("EXPUNGE_DATA"):
+        pytest.skip("EXPUNGE_DATA is not set")
+    X, y = stream_data(name)
+    rows = np.random.default_rng(1).permutation(X.shape[0])[: 200 if name in ("500", "Drebin") else 2000]
+    un = ex.Unlearner(ex.LogisticRegression(1.0, fit_intercept=False).fit(X, y), X, y, within=within)
+    theirs = LogisticRegression(C=1.0, fit_intercept=False, warm_start=True, max_iter=1000).fit(X, y)
+    requests = [ex.RemoveRows(row) for row in rows.tolist()]
+    started = clock()
+    updates = un.apply_each(requests)
+    ours = (clock() - started) / rows.size
+    assert (updates.distance <= within).all()
+    now = un.corrected_data()[0]
+    end = apart(now, un.model.coef_, un.retrain().coef_)
+    keep, refits = np.ones(X.shape[0], dtype=bool), []
+    for row in rows[:3]:
+        keep[row] = False
+        started = clock()
+        theirs.fit(X[keep], y[keep])
+        refits.append(clock() - started)
+    minimum = ex.LogisticRegression(1.0, fit_intercept=False).fit(X[keep], y[keep]).coef_
+    title = name if name[0].isalpha() else f"n = {X.shape[0]:,}, d = {X.shape[1]}"
+    record_line(
+        f"{rows.size} rows leave {title} within {within:g} standard errors: {1e6 * ours:.0f} us each, "
+        f"{1 / ours:,.0f} a second, {updates.passes.mean():.2f} passes; the last is proven to be within "
+        f"{updates.distance[-1]:.1e}, and is {end:.1e} from retraining. A warm lbfgs refit at its default: "
+        f"{1e3 * np.median(refits):.1f} ms, {np.median(refits) / ours:,.0f} times as long, and "
+        f"{apart(X[keep], theirs.coef_, minimum):.1e} from the minimum"
     )

@@ -31,7 +31,7 @@ from .solver import MAX_ITER, check_converged, choose_block, in_low_dimension, s
 from .state import Effort, GramBound, How, Outcome, Promise, Staged, State, without_curvature
 from .verified import verified
 
-MOVED = 2.0**-10  # of a residual: what may be left where the tolerance was met before the first iteration
+MOVED = 2.0**-5  # of a residual: what may be left where the tolerance was met before the first iteration
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
 _NONE = np.empty(0, dtype=np.int64)
 

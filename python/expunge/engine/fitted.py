@@ -31,7 +31,7 @@ from .solver import check_solver
 from .state import How, Promise, State
 from .stream import Granted, stream
 
-TOGETHER = 4096  # requests in one native call, at most
+FIRST, TOGETHER = 64, 4096  # requests in one native call: at first, and at most
 
 
 class Fitted:
@@ -149,7 +149,7 @@ class Fitted:
         progress: Callable[[int, int], Any] | None,
     ) -> Updates:
         """The requests one after the other; one that is refused ends them, and those before it stand."""
-        log, together = Log(keeps_thetas=thetas), 1
+        log, together = Log(keeps_thetas=thetas), FIRST
         try:
             while (first := log.size) < len(requests):
                 self.check()
@@ -158,7 +158,7 @@ class Fitted:
                     granted = self._stream(requests[first : first + together], log)
                 if granted is None:
                     self.apply([requests[first]], how, budget, log)
-                together = min(2 * together, TOGETHER) if granted is not None else 1
+                together = min(2 * together, TOGETHER) if granted is not None else FIRST
                 if progress is not None:
                     progress(log.size, len(requests))
                 if granted is not None and granted.interrupt is not None:
