@@ -24,7 +24,7 @@ Hessian = Literal["corrected", "original"]
 METHODS, HESSIANS = get_args(Method), get_args(Hessian)
 
 
-WITHIN = 0.01  # standard errors: docs/errors.md has the measurements
+WITHIN = 0.01  # standard errors: docs/methods.md says why
 
 
 @dataclass(frozen=True)
