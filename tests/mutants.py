@@ -100,8 +100,8 @@ BUGS = r"""
 - if self.classes and counts.min() == 0:
 + if False:
 = swapped classes  [adopt data methods unlearner]
-- first, second = (np.asarray(
-+ second, first = (np.asarray(
+- second = np.asarray(labels == self.classes[1], dtype=bool)
++ second = np.asarray(labels == self.classes[0], dtype=bool)
 = swapped predictions  [estimators states]
 - model.classes_[above.astype(np.intp)]
 + model.classes_[1 - above.astype(np.intp)]
