@@ -1,7 +1,7 @@
 #pragma once
 // Frequent operations on a lower triangle, faster than Eigen's kernels. A vector is combined with eight
 // columns at a time: each entry is read once, and a column does not wait for the one before it.
-#include <Eigen/Dense>
+#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 
