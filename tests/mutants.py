@@ -47,6 +47,18 @@ BUGS = r"""
 = stale factor: after cancellation  [methods unlearner data streams]
 - if edited.cancelled:  # to be assembled anew
 + if False:
+= a tenth is promised where nothing was asked for  [distance]
+- WITHIN = 0.01  # standard errors
++ WITHIN = 0.1  # standard errors
+= certificates rest on the default whatever was given  [distance release]
+- return default_tolerance(rows, parameters) if self.tolerance is None else self.tolerance
++ return default_tolerance(rows, parameters)
+= default tolerance of a few rows  [measure]
+- additions = rows / TOGETHER + TOGETHER + 4.0 * parameters + 64.0
++ additions = 64.0
+= a file forgets the tolerance beside a distance  [forged]
+- return Promise.checked(tolerance, None if within == np.inf else within)
++ return Promise.checked(tolerance if within == np.inf else None, None if within == np.inf else within)
 = tolerance compared the wrong way  [methods unlearner data streams]
 - return residual <= most and distance <= within
 + return residual >= most and distance <= within

@@ -1,7 +1,7 @@
 """Models with noise in the objective, and what their releases are judged by."""
 
 import numpy as np
-from unlearning import ALPHA, theta_of
+from unlearning import ALPHA, TOLERANCE, theta_of
 
 import expunge as ex
 from expunge import reference
@@ -10,13 +10,21 @@ SIGMA = 0.25
 
 
 def noisy(
-    data, *, fit_intercept=True, sigma=SIGMA, random_state=None, represent=np.array, alpha=ALPHA, **options
+    data,
+    *,
+    fit_intercept=True,
+    sigma=SIGMA,
+    random_state=None,
+    represent=np.array,
+    alpha=ALPHA,
+    tolerance=TOLERANCE,
+    **options,
 ):
     """An Unlearner of a model with noise in its objective, and the noise."""
     X, y, s = data.rows
     model = ex.LogisticRegression(alpha, fit_intercept=fit_intercept, noise=sigma, random_state=random_state)
     model.fit(represent(X), y, s)
-    return ex.Unlearner(model, represent(X), y, s, **options), model._noise.values
+    return ex.Unlearner(model, represent(X), y, s, tolerance=tolerance, **options), model._noise.values
 
 
 def residual_with(model, data, b):

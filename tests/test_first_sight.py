@@ -108,8 +108,15 @@ def shown(thing):
 
 def test_an_unlearner_shows_sizes_and_settings():
     un = unlearner("logistic")
-    expected = "Unlearner(model=LogisticRegression, rows=80, features=3, attached=True, tolerance=1e-08)"
-    assert repr(un) == expected
+    sizes = "Unlearner(model=LogisticRegression, rows=80, features=3, attached=True"
+    assert repr(un) == f"{sizes}, within=0.01)"
+    X, y = data("logistic")
+    for promise, said in (
+        ({"tolerance": 1e-8}, "tolerance=1e-08"),
+        ({"within": 0.5}, "within=0.5"),
+        ({"within": 0.5, "tolerance": 1e-8}, "within=0.5"),
+    ):
+        assert repr(ex.Unlearner(ours("logistic").fit(X, y), X, y, **promise)) == f"{sizes}, {said})"
     un.apply([ex.RemoveRows([3, 5]), ex.RevokeFeatures([0])])
     assert "rows=78, features=2" in repr(un.detach())
     assert "attached=False" in repr(un)

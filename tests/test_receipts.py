@@ -37,8 +37,8 @@ KEY, OTHER = b"0123456789abcdef", b"0123456789abcdeg"
 X, Y = [[0.0], [1.0], [3.0], [4.0]], [0.0, 1.0, 2.0, 4.0]
 
 
-def small():
-    return ex.Unlearner(ex.Ridge().fit(X, Y), X, Y)
+def small(**promise):
+    return ex.Unlearner(ex.Ridge().fit(X, Y), X, Y, **promise)
 
 
 def code(what, message, key=KEY):
@@ -175,8 +175,8 @@ def test_an_array_that_its_owner_changes_later_leaves_the_receipt_alone(what):
 
 
 AS_IN_UPDATE = [
-    *("method", "hessian", "tau", "residual", "residual_bound", "settled", "since_anchor", "passes"),
-    *("rows_touched", "features_revoked"),
+    *("method", "hessian", "tau", "residual", "residual_bound", "distance", "settled", "since_anchor"),
+    *("passes", "rows_touched", "features_revoked"),
 ]
 
 
@@ -188,15 +188,16 @@ def test_what_the_update_says_is_in_the_receipt(kind, method, loss):
     un = unlearner(data, loss, True, tolerance=1e-3)
     update = un.apply(requests_for(loss)[kind], **method)
     receipt = read(update)
-    for name in ("residual", "residual_bound"):  # whose digits may be those of a row: the next power of two
+    for name in ("residual", "residual_bound", "distance"):
+        # Their digits may be those of a row: the next power of two.
         value = getattr(update, name)
         if value is not None and not update.settled:
-            assert receipt[name] == 2.0 ** np.ceil(np.log2(value))
+            assert receipt[name] == (2.0 ** np.ceil(np.log2(value)) if value < np.inf else None)
             receipt[name] = value
     for name in AS_IN_UPDATE:
         assert receipt[name] == getattr(update, name), name
         assert type(receipt[name]) is type(getattr(update, name)), name
-    assert receipt["tolerance"] == 1e-3
+    assert (receipt["tolerance"], receipt["within"]) == (1e-3, None)
     assert receipt["attached"] is True
     assert receipt["model"] == {
         "kind": type(un.model).__name__,
@@ -221,11 +222,18 @@ def test_the_software_is_that_of_the_process_that_applied_the_request():
     assert all(isinstance(version, str) for version in versions.values())
 
 
-def test_the_tolerance_is_that_of_the_request():
-    un = small()
+PROMISES = [{}, {"tolerance": 1e-3}, {"within": 0.5}, {"tolerance": 1e-3, "within": 0.5}]
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_the_promise_is_that_of_the_request(promise):
+    """What was not asked for is null; 0.01 standard errors are promised where nothing was."""
+    un = small(**promise)
     update = un.apply(ex.RemoveRows([0]))
     inside(un).tolerance = 1.0
-    assert read(update)["tolerance"] == 1e-8
+    receipt, promised = read(update), promise or {"within": 0.01}
+    for name in ("tolerance", "within"):
+        assert receipt[name] == promised.get(name), name
 
 
 def test_a_receipt_depends_on_the_update_alone():
@@ -468,11 +476,14 @@ def test_white_space_and_order_may_change():
         ("", "this is not a receipt"),
         ("[1]", "no field expunge.receipt"),
         ("{}", "no field expunge.receipt"),
-        ('{"expunge.receipt": 2, "hmac": "00"}', "has version 2, this expunge reads 1: update it"),
+        ('{"expunge.receipt": 3, "hmac": "00"}', "has version 3, this expunge reads 2: update it"),
+        ('{"expunge.receipt": 0, "hmac": "00"}', "has version 0"),
         ('{"expunge.receipt": 1}', "carries no HMAC"),
         ('{"expunge.receipt": 1, "hmac": null}', "carries no HMAC"),
         ('{"expunge.receipt": 1, "hmac": 5}', "was changed"),
         ('{"expunge.receipt": 1, "hmac": "é"}', "was changed"),
+        ('{"expunge.receipt": 2}', "carries no HMAC"),
+        ('{"expunge.receipt": 2, "hmac": "00"}', "was changed"),
         ('{"expunge.receipt": 1, "hmac": "00", "tau": NaN}', "NaN is not JSON"),
         ("[" * 100_000, "this is not a receipt"),
     ],
@@ -480,6 +491,24 @@ def test_white_space_and_order_may_change():
 def test_what_is_no_receipt_is_refused(text, match):
     with pytest.raises(ValueError, match=match):
         receipts.verify(text, KEY)
+
+
+def test_receipts_of_version_1_are_read():
+    """They had a tolerance always, and said nothing of distances; their seal is over what they hold."""
+    un = small()
+    content = read(un.apply([ex.RemoveRows([0]), ex.CorrectLabels([2], 0.5)]))
+    assert content["expunge.receipt"] == 2
+    del content["within"], content["distance"], content["hmac"]
+    content |= {"expunge.receipt": 1, "tolerance": 1e-8}
+    seal = code("receipt", json.dumps(content, sort_keys=True, separators=(",", ":")))
+    receipt = json.dumps({**content, "hmac": seal})
+    assert receipts.verify(receipt, KEY) == json.loads(receipt)
+    assert receipts.find(receipt, KEY, row=2) == [content["requests"][1]]
+    assert content["state"]["after"] == receipts.state_hash(un.model, KEY)
+    with pytest.raises(ValueError, match="was changed"):
+        receipts.verify(receipt.replace("1e-08", "1e-07"), KEY)
+    with pytest.raises(ValueError, match="was changed"):  # nor does it pass for one of today
+        receipts.verify(receipt.replace('"expunge.receipt": 1', '"expunge.receipt": 2'), KEY)
 
 
 def test_a_receipt_without_a_key_is_not_verified():

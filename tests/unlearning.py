@@ -18,7 +18,7 @@ from expunge.engine.state import Promise
 from expunge.losses import LOSSES
 
 ALPHA = 0.5
-TOLERANCE = 1e-8  # the default of Unlearner
+TOLERANCE = 1e-8  # that tests promise: so near is hardly further away than rounding
 METHODS = {
     "auto": {},
     "exact": {"method": "exact"},
@@ -205,8 +205,7 @@ class Inside:
 
     @tolerance.setter
     def tolerance(self, tolerance):
-        self.engine.tolerance = tolerance
-        self.engine.promise = Promise(tolerance)
+        self.engine.promise = Promise.checked(tolerance, None)  # alone: no distance is promised
 
     @property
     def theta_bound(self):

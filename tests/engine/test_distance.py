@@ -228,7 +228,7 @@ def test_a_file_keeps_the_promise(include_rows, tmp_path):
     un.apply(ex.RemoveRows(3))
     un.save(tmp_path / "file", include_rows=include_rows)
     loaded = ex.Unlearner.load(tmp_path / "file")
-    assert (loaded.within, loaded.tolerance) == (0.05, 1e-8)
+    assert (loaded.within, loaded.tolerance) == (0.05, 1e-8)  # of so few rows
     if include_rows:
         assert loaded.apply_each([ex.RemoveRows(row) for row in range(4, 60)]).distance.max() <= 0.05
     else:
@@ -237,26 +237,134 @@ def test_a_file_keeps_the_promise(include_rows, tmp_path):
             loaded.apply(ex.Edit(before=(X[5:900], y[5:900])))
     plain = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y)
     plain.save(tmp_path / "plain")
-    assert ex.Unlearner.load(tmp_path / "plain").within is None
+    assert ex.Unlearner.load(tmp_path / "plain").within == 0.01
+    tight = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, tolerance=1e-8)
+    tight.save(tmp_path / "tight")
+    assert ex.Unlearner.load(tmp_path / "tight").within is None
 
 
-def test_the_default_promise_is_the_residual_and_exact_goes_to_the_floor_of_another():
+# What is promised where nothing or something else was asked for
+
+
+def stream_of_every_kind(X, y, loss, rng):
+    """Requests of every kind, one after the other, rows in CSR where X is."""
+    n, d = X.shape
+    rows = iter(rng.permutation(np.arange(2, n)).tolist())
+
+    def added(m):
+        new = rng.standard_normal((m, d))
+        return sparse.csr_array(new) if sparse.issparse(X) else new
+
+    label = (lambda row: y[row] + 1.0) if loss == "squared" else (lambda row: 1.0 - y[row])
+    for _ in range(4):
+        row = next(rows)
+        yield ex.RemoveRows(next(rows))
+        yield ex.CorrectLabels(row, label(row))
+        yield ex.CorrectValues([next(rows)], [0], 2.0)
+        yield ex.AddRows(added(2), [0.0, 1.0])
+        yield [ex.RemoveRows([next(rows), next(rows)]), ex.CorrectValues([next(rows)], [1, 2], [0.0, -1.0])]
+    yield ex.RevokeFeatures([d - 1])
+    yield ex.RemoveRows([next(rows) for _ in range(n // 5)])
+    yield ex.AddRows(added(1)[:, : d - 1], [1.0])
+
+
+@each_loss
+@each_intercept
+@pytest.mark.parametrize("form", [np.array, sparse.csr_array], ids=["dense", "csr"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_hundredth_of_a_standard_error_is_promised_by_default(loss, fit_intercept, form, seed):
+    """And kept after every request, by a minimiser that shares nothing with the package."""
+    X, y, _ = problem(loss, n=400, d=5, seed=seed)
+    X = form(np.where(np.abs(X) > 0.3, X, 0.0))
+    un = ex.Unlearner(KINDS[loss](1.0, fit_intercept=fit_intercept).fit(X, y), X, y)
+    assert un.within == 0.01
+    steps = 0
+    for request in stream_of_every_kind(X, y, loss, np.random.default_rng(seed)):
+        update = un.apply(request)
+        true = true_distance(un, loss)
+        assert true <= update.distance * (1 + 1e-6) + ROUNDED, update
+        assert max(true, update.distance) <= 0.01, update
+        coef, retrained = np.ravel(un.model.coef_), np.ravel(un.retrain().coef_)
+        errors = un.standard_errors()[: coef.size]
+        assert (np.abs(coef - retrained) <= 0.01 * errors * (1 + 1e-3)).all()
+        steps += not update.settled
+    assert steps >= 10
+
+
+def test_the_default_promise_is_the_distance_and_exact_goes_to_the_floor():
     X, y, _ = problem("logistic", n=500)
     plain = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y)
-    assert plain.within is None
-    assert plain.apply(ex.RemoveRows(3)).residual_bound <= 1e-8
+    assert (plain.within, plain.tolerance) == (0.01, 1e-8)
+    update = plain.apply(ex.RemoveRows(3))
+    assert update.distance <= 0.01
+    assert update.residual_bound > 1e-8  # which is not promised
+    assert plain.apply(ex.RemoveRows(4), method="exact").distance < 1e-9
     near = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=0.5)
+    assert near.within == 0.5
     assert near.apply(ex.RemoveRows(3)).residual_bound > 1e-8
     assert near.apply(ex.RemoveRows(4), method="exact").distance < 1e-9
+
+
+@each_loss
+@pytest.mark.parametrize("tolerance", [1e-8, 1e-3])
+def test_a_tolerance_alone_bounds_the_residual_of_every_request(loss, tolerance):
+    """As it did before distances were promised; certificates rest on it, too."""
+    X, y, _ = problem(loss, n=400, d=5)
+    un = ex.Unlearner(KINDS[loss](1.0).fit(X, y), X, y, tolerance=tolerance)
+    assert (un.within, un.tolerance) == (None, tolerance)
+    settled = 0
+    for request in stream_of_every_kind(X, y, loss, np.random.default_rng(0)):
+        update = un.apply(request)
+        assert un.residual() <= update.residual_bound <= tolerance
+        assert true_distance(un, loss) <= 10 * tolerance + ROUNDED  # alpha and the spread are near 1
+        settled += update.settled
+    assert settled >= (10 if loss == "logistic" and tolerance == 1e-8 else 1)
+    assert un.release(1.0, 1e-5).certificate_.tolerance == tolerance
+    apart = un.detach()
+    if loss == "logistic":
+        held = apart.model.coef_.shape[1]
+        with pytest.raises(ex.ToleranceExceeded) as refused:
+            apart.apply(ex.AddRows(np.full((2, held), 9.0), [0.0, 1.0]))
+        assert refused.value.bound > refused.value.tolerance == tolerance
+
+
+@each_loss
+@pytest.mark.parametrize("tolerance", [1e-10, 1e-2])
+def test_of_both_the_distance_is_promised_and_certificates_rest_on_the_tolerance(loss, tolerance):
+    X, y, _ = problem(loss, n=400, d=5)
+    un = ex.Unlearner(KINDS[loss](1.0).fit(X, y), X, y, within=0.05, tolerance=tolerance)
+    alone = ex.Unlearner(KINDS[loss](1.0).fit(X, y), X, y, within=0.05)
+    assert (un.within, un.tolerance, alone.tolerance) == (0.05, tolerance, 1e-8)
+    above = 0
+    for request in stream_of_every_kind(X, y, loss, np.random.default_rng(0)):
+        update, same = un.apply(request), alone.apply(request)
+        assert update.distance <= 0.05
+        assert true_distance(un, loss) <= update.distance * (1 + 1e-6) + ROUNDED
+        # the tolerance says nothing of requests
+        np.testing.assert_array_equal(un.model.coef_, alone.model.coef_)
+        assert (update.residual_bound, update.settled) == (same.residual_bound, same.settled)
+        above += update.residual_bound > 1e-10
+    assert above >= (10 if loss == "logistic" else 1)
+    certificate = un.release(1.0, 1e-5).certificate_
+    assert certificate.residual_bound <= certificate.tolerance == tolerance
+    assert alone.release(1.0, 1e-5).certificate_.tolerance == 1e-8
+
+
+@pytest.mark.parametrize("within", [None, 0.5])
+@pytest.mark.parametrize("tolerance", [-1.0, np.nan, np.inf, "1"])
+def test_a_tolerance_is_a_number_that_is_not_negative(tolerance, within):
+    X, y, _ = problem("logistic")
+    with pytest.raises((ValueError, TypeError), match="tolerance"):
+        ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, tolerance=tolerance, within=within)
 
 
 def test_what_rounding_does_not_let_be_proven_is_said():
     X, y, _ = problem("logistic", n=200)
     X[5] *= 1e7  # a row that is far larger than the others
-    un = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=1e-9)
-    with pytest.warns(ConvergenceWarning, match="standard errors, not within 1e-09"):
+    un = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=1e-15)
+    with pytest.warns(ConvergenceWarning, match="standard errors, not within 1e-15"):
         update = un.apply(ex.RemoveRows(7))
-    assert update.distance > 1e-9
+    assert update.distance > 1e-15
 
 
 def test_a_budget_that_is_exhausted_settles_further_than_the_distance_asks():

@@ -56,7 +56,7 @@ def test_requests_name_columns_or_give_positions(library, loss):
     X, y = data(loss)
     frame = make_frame(library, X)
     model = ESTIMATORS[loss]().fit(frame, y)
-    un = ex.Unlearner(model, frame, y)
+    un = ex.Unlearner(model, frame, y, tolerance=1e-8)
 
     un.apply(ex.CorrectValues([3, 4], ["income", "age"], [[1.0, 2.0], [3.0, -4.0]]))
     X[3:5, [3, 0]] = [[1.0, 2.0], [3.0, -4.0]]
@@ -116,7 +116,7 @@ def test_added_rows_are_read_by_name(library):
         assert_trained_on(model, "squared", np.vstack([X, X_new]), np.append(y, y_new))
 
     model = ex.Ridge().fit(frame, y)
-    un = ex.Unlearner(model, frame, y)
+    un = ex.Unlearner(model, frame, y, tolerance=1e-8)
     un.apply(ex.RevokeFeatures(["zip"]))
     for number, added in enumerate((full, make_frame(library, X_new), np.delete(X_new, 1, axis=1)), start=1):
         un.apply(ex.AddRows(added, y_new))
@@ -221,7 +221,7 @@ def test_frames_of_integers_and_booleans_are_converted(library, loss):
     frame = pytest.importorskip(library).DataFrame(columns)
     y_column = pytest.importorskip(library).Series(y)
     model = ESTIMATORS[loss]().fit(frame, y_column)
-    un = ex.Unlearner(model, frame, y_column)
+    un = ex.Unlearner(model, frame, y_column, tolerance=1e-8)
     un.apply([ex.CorrectValues([1], [0], 0.5), ex.RemoveRows([0])])
     X[1, 0] = 0.5
     assert_trained_on(model, loss, X[1:], y[1:])
@@ -250,7 +250,7 @@ def test_targets_and_weights_go_by_position_as_in_a_fit_unless_their_labels_say_
     frame = pandas.DataFrame(X, columns=NAMES, index=index)
     labels, weights = pandas.Series(np.where(y, "yes", "no")), pandas.Series(np.ones(N), index=index)
     model = ex.LogisticRegression().fit(frame, labels)
-    un = ex.Unlearner(model, frame, labels, sample_weight=weights)
+    un = ex.Unlearner(model, frame, labels, sample_weight=weights, tolerance=1e-8)
     un.apply([ex.RemoveRows([0, 1]), ex.CorrectLabels([2, 3], ["yes", "no"])])
     y[[2, 3]] = [1.0, 0.0]
     assert_trained_on(model, "logistic", X[2:], y[2:])
@@ -264,7 +264,7 @@ def test_columns_labelled_by_numbers_are_never_taken_for_others():
     X, y = data("squared")
     frame = pandas.DataFrame(X, columns=[10, 11, 12, 13, 14])
     model = ex.Ridge().fit(frame, y)
-    un = ex.Unlearner(model, frame, y)
+    un = ex.Unlearner(model, frame, y, tolerance=1e-8)
     with pytest.raises(ValueError, match="column 2 is not among the labels"):
         un.apply(ex.RevokeFeatures([2]))
     un.apply(ex.RevokeFeatures([12]))
@@ -324,7 +324,7 @@ def test_every_form_of_X_gives_the_same_models(form, loss, tmp_path):
     given = form(X, tmp_path)
     before = np.array(given)
     model = ESTIMATORS[loss]().fit(given, y)
-    un = ex.Unlearner(model, given, y)
+    un = ex.Unlearner(model, given, y, tolerance=1e-8)
     values = np.array([[0.5, -1.0], [2.0, 0.25]])  # exact in float32
 
     un.apply(ex.CorrectValues([10, 20], [0, 3], values))
@@ -352,7 +352,7 @@ def test_values_are_stored_in_the_dtype_of_X(loss):
     X, y = data(loss)
     X = X.astype(np.float32)
     model = ESTIMATORS[loss]().fit(X, y)
-    un = ex.Unlearner(model, X, y)
+    un = ex.Unlearner(model, X, y, tolerance=1e-8)
     un.apply([ex.CorrectValues([4], [2], 0.1), ex.AddRows(X[:1].astype(np.float64) + 0.1, y[:1])])
     now = np.vstack([X, X[:1].astype(np.float64) + 0.1]).astype(np.float32)
     now[4, 2] = np.float32(0.1)

@@ -307,7 +307,7 @@ def test_targets_without_noise_do_not_make_an_iterative_solver_look_wrong():
 def test_parameters_changed_on_the_model_are_noticed_at_the_next_request(loss, who, name):
     X, y = data(loss)
     model = who(loss).fit(X, y)
-    un = ex.Unlearner(model, X, y)
+    un = ex.Unlearner(model, X, y, tolerance=1e-8)
     un.apply(ex.RemoveRows([0]))
     parameter = "fit_intercept" if name == "fit_intercept" else "C" if hasattr(model, "C") else "alpha"
     old = getattr(model, parameter)

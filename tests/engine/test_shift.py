@@ -103,7 +103,7 @@ def test_requests_match_the_minimiser_in_long_double(name, kind):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's lbfgs does not converge on such columns
         model = MODELS[name]().fit(X, y)
-    un = ex.Unlearner(model, X, y, refit=name == "their_logistic")
+    un = ex.Unlearner(model, X, y, refit=name == "their_logistic", tolerance=1e-8)
     check(un.model, X, y, loss)
     for request in requests(kind).values():
         un.apply(request)
@@ -276,13 +276,15 @@ def test_a_forged_shift_is_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["C", "F", "csr"])
 @pytest.mark.parametrize("size", [1e10, 3e10])
 @pytest.mark.parametrize("name", ["ridge", "logistic"])
+@pytest.mark.parametrize("promise", [{}, {"tolerance": 1e-8}], ids=["distance", "residual"])
 @pytest.mark.filterwarnings("ignore:the tolerance")  # below the rounding floor of such rows
-def test_an_outlier_comes_and_goes(tmp_path, name, size, kind):
+@pytest.mark.filterwarnings("ignore:the minimum is proven to be within")  # likewise
+def test_an_outlier_comes_and_goes(tmp_path, name, size, kind, promise):
     X, y = problem("C")
     X = X[:, :4]
     outlier = np.array([[size, 2 * size, 3 * size, -size]])
     layout = {"C": np.ascontiguousarray, "F": np.asfortranarray, "csr": sp.csr_array}[kind]
-    un = ex.Unlearner(MODELS[name]().fit(X, y), layout(X), y)
+    un = ex.Unlearner(MODELS[name]().fit(X, y), layout(X), y, **promise)
     un.apply(ex.AddRows(layout(outlier), [1]))
     whole = np.vstack([X, outlier]), np.append(y, 1.0)
     coef = minimiser_in_60_digits(*whole, MODELS[name]._loss, un.model)

@@ -26,7 +26,7 @@ def test_requests_equal_retraining(name, fit_intercept, layout):
     X = LAYOUTS[layout](rng.standard_normal((N, D)))
     y = (rng.random(N) < 0.5).astype(float)
     model = MODELS[name](0.5, fit_intercept=fit_intercept)
-    un = ex.Unlearner(model.fit(X, y), X, y)
+    un = ex.Unlearner(model.fit(X, y), X, y, tolerance=1e-8)
     for request in (
         ex.RemoveRows([3, 30]),
         ex.AddRows(X[:2] + 0.5, [0.0, 1.0]),

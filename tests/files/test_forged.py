@@ -2,7 +2,9 @@
 
 import os
 import re
+import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,12 @@ import pytest
 from problems import DENSE, SPARSE
 from saving import entries_of
 from sklearn import linear_model
-from unlearning import ALPHA, inside, make_data, unlearner
+from unlearning import ALPHA, by_value, inside, make_data, unlearner
 
 import expunge as ex
 from expunge.files import archive, saved
 
+PROMISES = [{}, {"tolerance": 1e-5}, {"within": 0.5}, {"tolerance": 1e-5, "within": 0.5}]
 each_content = pytest.mark.parametrize("include_rows", [False, True], ids=["statistics", "rows"])
 
 
@@ -23,6 +26,17 @@ def rewrite(path, **changes):
     entries = {name.replace("__", "."): value for name, value in changes.items()}
     kept = {name: value for name, value in (entries_of(path) | entries).items() if value is not None}
     archive.write(path, "unlearner", saved.VERSION, kept)
+
+
+LATER = {1: {"theta_bound", "distance_on_entry", "within"}, 2: {"distance_on_entry", "within"}, 3: {"within"}}
+
+
+def downgrade(path, version):
+    """The file as an earlier version would have written it: without what came later."""
+    entries = entries_of(path)
+    assert LATER[version] <= set(entries)
+    kept = {name: value for name, value in entries.items() if name not in LATER[version]}
+    archive.write(path, "unlearner", version, kept)
 
 
 # Files that are not right
@@ -90,13 +104,73 @@ def test_other_files_are_refused(files, tmp_path):
 def test_files_of_version_1_are_read(files, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(files["statistics"])
-    entries = entries_of(path)
-    del entries["theta_bound"], entries["distance_on_entry"]
-    archive.write(path, "unlearner", 1, entries)
-    loaded = ex.Unlearner.load(path)
+    downgrade(path, 1)
+    with pytest.warns(UserWarning, match="of an earlier version"):
+        loaded = ex.Unlearner.load(path)
     assert loaded.theta_bound == 100.0
     assert loaded.budget is None
     assert loaded.distance_on_entry is None
+
+
+@each_content
+@pytest.mark.parametrize("version", LATER)
+def test_files_of_each_earlier_version_keep_their_tolerance_for_certificates(version, include_rows, tmp_path):
+    """From then on they promise what everybody does, and say so once."""
+    path, data = tmp_path / "file", make_data("logistic", n=3000)
+    unlearner(data, "logistic", True, tolerance=1e-6).save(path, include_rows=include_rows)
+    downgrade(path, version)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loaded = ex.Unlearner.load(path)
+    (warning,) = caught
+    assert warning.category is UserWarning
+    assert warning.filename == __file__
+    assert re.search("within 0.01 standard errors .*rest on its tolerance, 1e-06", str(warning.message))
+    assert (loaded.within, loaded.tolerance) == (0.01, 1e-6)
+    request = ex.RemoveRows([7])
+    if include_rows:
+        assert loaded.apply(request).distance <= 0.01
+        assert loaded.release(1.0, 1e-5).certificate_.tolerance == 1e-6
+    else:
+        assert loaded.apply(by_value(data, [request])).distance <= 0.01
+        with pytest.raises(ex.ToleranceExceeded) as refused:  # by the distance, no more by the residual
+            loaded.apply(by_value(data, [ex.RemoveRows(range(100, 1250))]))
+        assert refused.value.bound > refused.value.tolerance == 0.01
+    with warnings.catch_warnings():  # said once: it is a file of today's from here on
+        warnings.simplefilter("error")
+        loaded.save(path, include_rows=include_rows)
+        again = ex.Unlearner.load(path)
+    assert (again.within, again.tolerance) == (0.01, 1e-6)
+
+
+@each_content
+def test_a_file_of_version_3_with_a_distance_keeps_it_and_says_nothing(include_rows, tmp_path):
+    path = tmp_path / "file"
+    unlearner(make_data("logistic"), "logistic", True, tolerance=1e-6).save(path, include_rows=include_rows)
+    archive.write(path, "unlearner", 3, entries_of(path) | {"within": 0.25})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = ex.Unlearner.load(path)
+    assert (loaded.within, loaded.tolerance) == (0.25, 1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@each_content
+@pytest.mark.parametrize("promise", PROMISES)
+def test_a_file_of_today_keeps_both_promises_and_says_nothing(promise, include_rows, tmp_path):
+    data, path = make_data("logistic"), tmp_path / "file"
+    un = ex.Unlearner(ex.LogisticRegression(ALPHA).fit(data.X, data.y), data.X, data.y, **promise)
+    un.save(path, include_rows=include_rows)
+    held = entries_of(path)
+    assert archive.read(path, "unlearner", [4]).keys() == held.keys()
+    expected = promise or {"within": 0.01}
+    assert held["within"] == expected.get("within", np.inf)
+    assert ("tolerance" in held) == ("tolerance" in promise)
+    loaded = ex.Unlearner.load(path)
+    assert (loaded.within, loaded.tolerance) == (un.within, un.tolerance)
+    assert loaded.within == expected.get("within")
+    assert loaded.tolerance == promise.get("tolerance", 1e-8)  # of 60 rows that is the public one
+    assert inside(loaded).engine.promise == inside(un).engine.promise
 
 
 P = 6  # five columns and the intercept
@@ -116,6 +190,14 @@ INCONSISTENT = {
     "intercept_number": ("statistics", {"fit_intercept": 1}, "fit_intercept has dtype"),
     "tol": ("statistics", {"tol": -1.0}, "tol must be"),
     "tolerance": ("statistics", {"tolerance": -1.0}, "tolerance must be"),
+    "tolerance_nan": ("statistics", {"tolerance": np.nan}, "tolerance contains NaN"),
+    "within": ("statistics", {"within": -1.0}, "within must be"),
+    "within_nan": ("statistics", {"within": np.nan}, "within must be"),
+    "within_zero": ("statistics", {"within": 0.0}, "within must be"),
+    "within_below_all": ("statistics", {"within": -np.inf}, "within must be"),
+    "within_integer": ("statistics", {"within": 1}, "within has dtype"),
+    "no_tolerance": ("statistics", {"tolerance": None}, "tolerance and within are missing"),
+    "no_promise": ("statistics", {"tolerance": None, "within": None}, "tolerance and within are missing"),
     "solver": ("statistics", {"solver": "lu"}, "unknown solver"),
     "memory_limit": ("statistics", {"memory_limit": -1.0}, "memory_limit must be"),
     "classes": ("statistics", {"classes": np.array([1, 1])}, "the two classes are one"),
@@ -488,11 +570,14 @@ def test_what_may_be_set_to_whole_numbers_or_infinity_comes_back(include_rows, t
     assert (loaded.tolerance, loaded.theta_bound, loaded.model.memory_limit) == (1.0, 50.0, np.inf)
 
 
-@pytest.mark.parametrize("name", ["tolerance", "theta_bound"])
+@pytest.mark.parametrize("name", ["tolerance", "within", "theta_bound"])
 @pytest.mark.parametrize("value", [np.nan, -1.0])
 def test_what_could_not_be_loaded_is_not_saved(name, value, tmp_path):
     un = unlearner(make_data("squared"), "squared", True)
-    setattr(inside(un), name, value)
+    if name == "theta_bound":
+        inside(un).theta_bound = value
+    else:
+        inside(un).engine.promise = replace(inside(un).engine.promise, **{name: value})
     with pytest.raises(ValueError, match=f"{name} must be"):
         un.save(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
@@ -528,6 +613,7 @@ def test_a_saved_unlearner_is_its_owners_alone_and_replaces_no_fifo(include_rows
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
+@pytest.mark.filterwarnings("ignore:this file is of an earlier version")  # where `within` was taken out
 @pytest.mark.parametrize("name", FORGED)
 def test_a_forged_file_is_an_error_that_names_it_or_can_be_saved_again(name, forgeable, tmp_path):
     """EXPUNGE_FORGED says how many; the smallest number of a failing one is in its message."""
@@ -573,7 +659,7 @@ def test_every_entry_is_needed(name, files, tmp_path):
     for entry in entries_of(path):
         path.write_bytes(files[name])
         rewrite(path, **{entry.replace(".", "__"): None})
-        if entry in ("residual", "n_iter", "rows.count", "theta_bound", "distance_on_entry"):
+        if entry in ("residual", "n_iter", "rows.count", "theta_bound", "distance_on_entry", "within"):
             continue  # of what need not be known; an entry without its company is unknown; of later versions
         with pytest.raises(ValueError, match="is damaged: "):
             ex.Unlearner.load(path)

@@ -277,7 +277,7 @@ def test_after_a_request_the_model_is_what_scikit_learn_would_have_fitted(
 
     X, y, s = data(loss, weighted)
     model = fit(sklearn_model(loss, solver, fit_intercept=fit_intercept), X, label(y), s)
-    un = ex.Unlearner(model, represent(X), label(y), s)
+    un = ex.Unlearner(model, represent(X), label(y), s, tolerance=1e-8)
     update = un.apply(make_request(label))
     assert un.model is model
 

@@ -75,7 +75,8 @@ def test_an_exhausted_budget_retrains_with_fresh_noise(seed, solver):
     data = make_data("logistic", n=200)
     X, y, _ = data.rows
     model = ex.LogisticRegression(ALPHA, noise=SIGMA, random_state=seed, solver=solver).fit(X, y)
-    un = ex.Unlearner(model, X, y, epsilon=EPSILON, delta=DELTA, on_exhausted="retrain")
+    budget = {"epsilon": EPSILON, "delta": DELTA, "on_exhausted": "retrain"}
+    un = ex.Unlearner(model, X, y, tolerance=TOLERANCE, **budget)
     b = model._noise.values
     old = theta_of(model)
     update = exhausting(un)
@@ -102,6 +103,26 @@ def test_an_exhausted_budget_raises_and_changes_nothing():
     assert_array_equal(theta_of(un.model), theta)
     assert un.corrected_data()[1].size == 200
     assert un.apply(ex.RemoveRows(range(10, 20))).residual_bound <= TOLERANCE
+
+
+@each_intercept
+@pytest.mark.parametrize("sigma", [1e-3, SIGMA])
+def test_under_the_default_promise_a_budget_settles_further_than_the_distance_asks(fit_intercept, sigma):
+    data = make_data("logistic", n=200)
+    promises = {"tolerance": None, "epsilon": EPSILON, "delta": DELTA}
+    un, b = noisy(data, fit_intercept=fit_intercept, sigma=sigma, **promises)
+    free, _ = noisy(data, fit_intercept=fit_intercept, sigma=sigma, tolerance=None, random_state=0)
+    assert (un.within, un.tolerance) == (0.01, TOLERANCE)
+    exceeded = 0
+    for request in requests():
+        data, update = data.after(request), un.apply(request)
+        assert update.distance <= 0.01
+        assert exact_profile(un.model, data, b[data.kept]) <= un.budget.spent <= un.budget.total
+        exceeded += free.apply(request).residual_bound > un.budget.total
+    assert exceeded > 0 or sigma == SIGMA
+    held = un.release(EPSILON, DELTA, mechanism="objective", against="minimiser").certificate_
+    assert held.residual_bound <= held.tolerance == un.budget.total
+    assert_array_equal(un.model._noise.values, b[data.kept])
 
 
 def test_a_tolerance_above_the_budget_is_refused_where_it_fails():
