@@ -47,8 +47,7 @@ double distance_by_penalty(const Objective& J, double longest, const VectorRef& 
     require_size("theta", theta.size(), J.parameters());
     require_size("the gradient", at.gradient.size(), J.parameters());
     const Index d = J.parameters() - (J.fit_intercept() ? 1 : 0);
-    const double lambda = d > 0 ? J.penalty().head(d).minCoeff() : none,
-                 curvature = at.curvature.sum(),
+    const double lambda = d > 0 ? J.penalty().head(d).minCoeff() : none, curvature = at.curvature.sum(),
                  h = J.fit_intercept() ? curvature : none,
                  R = std::sqrt(longest * longest + (J.fit_intercept() ? 1.0 : 0.0));
     const InverseNorms norms = InverseNorms::by_penalty(lambda, h * (1.0 - 1e-9), R);

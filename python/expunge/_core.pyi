@@ -9,9 +9,7 @@ Index = NDArray[np.int64]
 Block = tuple[Any, Float | None, Float | None]
 # Of each request granted: bounds of residual and distance, rows edited and theta, if it is kept; then
 # statistics, theta and E3 of the last one; and what a signal handler raised.
-Streamed = tuple[
-    Float, Float | None, AnchoredStatistics, Float, Evaluation, BaseException | None
-]
+Streamed = tuple[Float, Float | None, AnchoredStatistics, Float, Evaluation, BaseException | None]
 
 class NotCanonical(Exception): ...
 

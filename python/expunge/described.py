@@ -30,7 +30,7 @@ class Described:
 
     @property
     def within(self) -> float | None:
-        """How far from retraining the model is at most, in standard errors; None: `tolerance` says instead."""
+        """How far from retraining the model is at most, in standard errors; None: `tolerance` says."""
         return self._fitted.engine.promise.within
 
     @property

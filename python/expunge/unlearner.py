@@ -17,6 +17,7 @@ from .engine.attached import Attached
 from .engine.detached import Detached
 from .engine.entry import OnEntry
 from .engine.fitted import Fitted, polished
+from .engine.solver import DEFAULT_TOL
 from .engine.state import Hessian, How, Method, Promise
 from .files.saved import Saved, naming, read, write
 from .models import LogisticRegression, Ridge
@@ -62,7 +63,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
     key : bytes, optional
         16 or more, secret, kept apart from files: for digests of forgotten ids and labels, which :meth:`save`
         then stores, so that they are recognised after :meth:`load`.
-    within : float, default=0.01
+    within : float, default=0.01, or for a budget tolerance=1e-8
         How far from retraining the model may be after a request, proven: no coefficient and no prediction is
         off by more than so many of its own standard errors (E41).
     tolerance : float, optional
@@ -77,7 +78,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
         What no released coefficient exceeds, for :meth:`release`. It, the tolerance and alpha are public:
         choose them without a look at what may have to be forgotten. They cannot be changed afterwards.
     epsilon, delta : float, optional
-        What the noise in the objective of a LogisticRegression(noise=sigma) is to be good for (E15): a budget.
+        What the noise in the objective of LogisticRegression(noise=sigma) is to be good for (E15): a budget.
     on_exhausted : {"settle", "retrain", "raise"}
         What a request does whose residual is above that budget: iterate to the tolerance, with the same
         noise; train anew with fresh noise; or raise CertificateError.
@@ -145,6 +146,8 @@ class Unlearner(Described, CurrentData, TakesTurns):
         budget = Budget.promised(epsilon, delta, on_exhausted, problem.noise) or NoBudget()
         column_index, refit = as_flag(column_index, "column_index"), as_flag(refit, "refit")
         rows = X, y, sample_weight, column_index, refit, ids, key
+        if not isinstance(budget, NoBudget) and tolerance is None is within:
+            tolerance = DEFAULT_TOL  # noise in the objective hides a residual, not a distance
         promise = Promise.checked(tolerance, within)
         engine, entry = polished(model, problem, promise, *rows)
         budget.begin(engine)

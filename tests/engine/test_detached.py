@@ -58,9 +58,7 @@ def test_a_bound_above_the_tolerance_is_an_error_and_changes_nothing(loss):
     if loss == "squared":
         assert un.apply(edit).residual_bound <= 1e-6
         return
-    with pytest.raises(
-        ex.ToleranceExceeded, match="attach the current rows, set a larger tolerance"
-    ) as raised:
+    with pytest.raises(ex.ToleranceExceeded, match="make the Unlearner with a larger tolerance") as raised:
         un.apply(edit)
     error = raised.value
     assert error.bound > error.tolerance == un.tolerance

@@ -109,7 +109,7 @@ def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> 
         distance = _distance(engine, start, minimum)
         check_converged(start.objective, minimum, engine.promise.goal, distance=distance)
         return Found(minimum, minimum.passes, distance)
-    goal, passes = _floor(start) if exact else _first_goal(engine, start, within), 0
+    goal, passes = _floor(start) if exact else residual_within(engine, start, HALF * within), 0
     while True:
         minimum = engine.minimize(start, goal, move=move)
         passes += minimum.passes
@@ -118,10 +118,10 @@ def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> 
         distance = _distance(engine, start, minimum)
         if distance <= within:
             return Found(minimum, passes, distance)
-        if minimum.residual <= minimum.floor:
+        if goal == 0.0:
             warn_of_distance(distance, within)
             return Found(minimum, passes, distance)
-        goal, move = TIGHTER * minimum.residual, False
+        goal, move = TIGHTER * minimum.residual if minimum.residual > minimum.floor else 0.0, False
         current = minimum.anchor is not None and minimum.anchor is not start.anchor
         start = start._replace(
             theta=minimum.theta,
@@ -143,15 +143,15 @@ def _floor(start: Start) -> float:
     return DEFAULT_TOL if start.statistics is None else start.statistics.gradient_error
 
 
-def _first_goal(engine: Attached, start: Start, within: float) -> float:
+def residual_within(engine: Attached, start: Start, within: float) -> float:
     """A residual that is near enough, if gradients keep the direction of the first one."""
     g, anchor = start.at.gradient, start.anchor
     scale = 1.0
     if start.objective.quadratic:
-        scale = sqrt(max(0.0, 2.0 * start.at.value / engine.data.register.weighted_rows))
+        scale = sqrt(max(0.0, 2.0 * start.at.value / engine.data.weighted_rows))
     with np.errstate(over="ignore", invalid="ignore"):
         ratio = sqrt(engine.problem.alpha)  # of a gradient and its Newton decrement, at least
         if anchor is not None and anchor.complete and (decrement := float(g @ anchor.solve(g))) > 0.0:
             ratio = max(ratio, float(np.linalg.norm(g)) / sqrt(decrement))
-    goal = HALF * within * scale * ratio
-    return goal if 0.0 < goal < inf else engine.tolerance
+    goal = within * scale * ratio
+    return goal if 0.0 < goal < inf else DEFAULT_TOL

@@ -149,8 +149,8 @@ def check_converged(
     """Raises ConvergenceError above both tolerance and floor; warns where the floor rules (E19).
 
     At the default tolerance, which nobody asked for, only where rounding may hide what could be seen.
-    `max_iter`: of an estimator, whose parameter it is, as is `tol`; an Unlearner's is `tolerance`. `distance`:
-    the bound of E41, where it is known.
+    `max_iter`: of an estimator, whose parameter it is, as is `tol`; an Unlearner's is `tolerance`.
+    `distance`: the bound of E41, where it is known.
     """
     name = "tolerance" if max_iter is None else "tol"
     scale = "scale the columns of X to a size near 1"

@@ -54,7 +54,7 @@ class Promise:
 
     @property
     def goal(self) -> float:
-        """The residual at which iterations end that are to serve many requests, and the fit of an estimator."""
+        """The residual at which iterations end that serve many requests, and the fit of an estimator."""
         return self.limits[0] if self.within is None else DEFAULT_TOL
 
     def for_certificates(self, rows: int, parameters: int) -> float:

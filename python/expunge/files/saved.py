@@ -228,7 +228,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
     """Writes it; before anything is written TypeError for class labels that a file cannot hold, ValueError
     for numbers that `read` would refuse.
     """
-    problem, parameters = saved.problem, saved.parameters
+    problem, parameters, promise = saved.problem, saved.parameters, saved.promise
     entries: dict[str, Any] = {
         "model": next(name for name, loss in _MODELS.items() if loss == problem.loss),
         "alpha": problem.alpha,
@@ -236,7 +236,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "tol": float(parameters["tol"]),
         "max_iter": int(parameters["max_iter"]),
         "solver": parameters["solver"],
-        "within": np.inf if saved.promise.within is None else saved.promise.within,
+        "within": np.inf if promise.within is None else as_number(promise.within, "within", above=0.0),
         "theta": saved.theta,
         "named": saved.named,
         "residual_on_entry": saved.on_entry.residual,
@@ -254,8 +254,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["shift"], entries["shift.intercept"] = saved.shift
     if parameters["memory_limit"] is not None:
         entries["memory_limit"] = float(parameters["memory_limit"])
-    if saved.promise.tolerance is not None:
-        entries["tolerance"] = saved.promise.tolerance
+    if promise.tolerance is not None:
+        entries["tolerance"] = as_number(promise.tolerance, "tolerance")
     if saved.on_entry.distance is not None:
         entries["distance_on_entry"] = saved.on_entry.distance
     for name in ("residual", "n_iter"):
@@ -401,15 +401,15 @@ def _interpreted(entries: Entries) -> Saved:
 
 def _promise(entries: Entries) -> Promise:
     tolerance, within = entries.optional("tolerance", "f"), entries.optional("within", "f", finite=False)
+    if tolerance is None and within in (None, np.inf):
+        raise ValueError("tolerance and within are missing")
     if within is None:  # versions 1 to 3 promised a residual
         within = WITHIN
         warn(
-            f"this file is of an earlier version: requests keep the model within {within:g} standard errors of "
-            f"the retrained one from here on. Certificates still rest on its tolerance, {tolerance:g}",
+            f"this file is of an earlier version: from here on requests keep the model within {within:g} "
+            f"standard errors of the retrained one. Certificates still rest on its tolerance, {tolerance:g}",
             UserWarning,
         )
-    if tolerance is None and within == np.inf:
-        raise ValueError("tolerance and within are missing")
     return Promise.checked(tolerance, None if within == np.inf else within)
 
 
