@@ -84,7 +84,7 @@ class ToleranceExceeded(RuntimeError):
     def __str__(self) -> str:
         return (
             f"the bound of the {self.what}, {self.bound:.3g}, is above the {self.tolerance:.3g} that is "
-            "promised, and without rows it cannot be made smaller: attach the current rows, make the Unlearner "
+            "promised, and without rows it cannot be less: attach the current rows, make the Unlearner "
             f"with a larger {'tolerance' if self.what == 'residual' else 'within'}, or use "
             "method='second_order', which keeps the step whatever its bound"
         )
