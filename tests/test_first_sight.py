@@ -273,27 +273,30 @@ SHARD = """
 import pickle, sys
 import numpy as np
 from expunge import kernels
-X, y, loss, path = pickle.load(sys.stdin.buffer)
-sums = kernels.AnchoredStatistics(X, y, np.zeros(4), alpha=1.0, loss=loss, fit_intercept=True)
+rows, path = pickle.load(sys.stdin.buffer)
+sums = [
+    kernels.AnchoredStatistics(X, y, np.zeros(4), alpha=1.0, loss=loss, fit_intercept=True)
+    for loss, (X, y) in rows.items()
+]
 with open(path, "wb") as file:
     pickle.dump(sums, file)
 """
 
 
 @pytest.mark.slow
-@each_loss
-def test_shards_of_other_processes_are_merged(loss, tmp_path):
-    X, y = data(loss)
-    shards = []
+def test_shards_of_other_processes_are_merged(tmp_path):
+    losses, shards = ("squared", "logistic"), []
     for number, rows in enumerate((slice(0, 30), slice(30, 80))):
         path = tmp_path / str(number)
-        given = pickle.dumps((X[rows], y[rows], loss, str(path)))
+        of_losses = {loss: [part[rows] for part in data(loss)] for loss in losses}
+        given = pickle.dumps((of_losses, str(path)))
         subprocess.run([sys.executable, "-c", SHARD], input=given, check=True, timeout=120)
         shards.append(pickle.loads(path.read_bytes()))
-    merged, whole = shards[0].merge(shards[1]), statistics(loss)
-    assert merged.rows == 80
-    assert_allclose(merged.theta(), whole.theta(), rtol=1e-10)
-    assert merged.merge(pickle.loads(pickle.dumps(statistics(loss)))).rows == 160
+    for loss, first, second in zip(losses, *shards, strict=True):
+        merged, whole = first.merge(second), statistics(loss)
+        assert merged.rows == 80
+        assert_allclose(merged.theta(), whole.theta(), rtol=1e-10)
+        assert merged.merge(pickle.loads(pickle.dumps(statistics(loss)))).rows == 160
 
 
 def test_pickled_statistics_hold_no_digit_of_the_norm_of_what_left():

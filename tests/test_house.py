@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from starting import each_start
 
 import expunge
 from expunge import _core, accounting, audit, kernels, receipts, reference, updates
@@ -335,12 +336,10 @@ def test_core_offers_what_the_stub_says_from_the_chosen_extension():
 # Instruction sets
 
 
-def run(code, **environment):
-    """Python in a fresh process."""
-    env = {name: value for name, value in os.environ.items() if name != "EXPUNGE_ISA"}
-    paths = [str(PACKAGE.parent), *filter(None, [env.get("PYTHONPATH")])]
-    env |= {"PYTHONPATH": os.pathsep.join(paths), **environment}
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+def starts(code, *environments):
+    """Fresh processes, which find the package that is tested."""
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return each_start(code, *environments, without=["EXPUNGE_ISA"], PYTHONPATH=os.pathsep.join(paths))
 
 
 PRINT_ISA = "from expunge import build_info; print(build_info()['isa'])"
@@ -367,23 +366,15 @@ def test_kernels_are_taken_from_a_table_of_kernels_alone():
 
 
 @pytest.mark.slow
-@each_isa
-def test_the_environment_picks_the_instruction_set(isa):
-    assert run(PRINT_ISA, EXPUNGE_ISA=isa).stdout.strip() == isa
-
-
-@pytest.mark.slow
-def test_the_best_instruction_set_is_the_default():
-    assert run(PRINT_ISA).stdout.strip() == ISAS[-1]
+def test_the_environment_picks_the_instruction_set_or_the_best_one_is_the_default():
+    asked = [*({"EXPUNGE_ISA": isa} for isa in ISAS), {}, {"EXPUNGE_ISA": "altivec"}]
+    *chosen, default, unknown = starts(PRINT_ISA, *asked)
+    assert [done.stdout.strip() for done in chosen] == list(ISAS)
+    assert default.stdout.strip() == ISAS[-1]
     assert ISAS[0] == "baseline"
     assert list(ISAS) == [isa for isa in ("baseline", "x86-64-v3", "x86-64-v4") if isa in ISAS]
-
-
-@pytest.mark.slow
-def test_an_unknown_instruction_set_is_refused_with_those_there_are():
-    result = run(PRINT_ISA, EXPUNGE_ISA="altivec")
-    assert result.returncode != 0
-    last = result.stderr.strip().splitlines()[-1]
+    assert unknown.returncode != 0
+    last = unknown.stderr.strip().splitlines()[-1]
     assert last == f"ImportError: EXPUNGE_ISA='altivec' is not available: choose one of {', '.join(ISAS)}"
 
 
@@ -526,6 +517,7 @@ def importable():
     ]
 
 
+@pytest.mark.slow
 def test_examples_in_docstrings_run():
     shown = {"expunge", *(value.__module__ for value in PUBLIC.values())} - {"expunge.errors"}
     for name in importable():

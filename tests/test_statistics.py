@@ -110,10 +110,11 @@ class Stream:
 
     def request(self):
         free = np.flatnonzero(~self.live)
-        kind = self.rng.choice(["leave", "join", "label", "values"])
+        kind = ("leave", "join", "label", "values")[self.rng.integers(4)]
         if (kind == "leave" and 4 * free.size > self.live.size) or (kind == "join" and free.size == 0):
             kind = "label"
-        row = self.rng.choice(free if kind == "join" else 2 + np.flatnonzero(self.live[2:]))
+        rows = free if kind == "join" else 2 + np.flatnonzero(self.live[2:])
+        row = rows[self.rng.integers(rows.size)]
         at = slice(row, row + 1)
         if kind != "join":
             self.statistics.subtract(self.X[at], self.y[at], self.s[at])

@@ -2,8 +2,6 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from problems import in_pairs
 from scipy import sparse
+from starting import each_start
 
 import expunge as ex
 from expunge import kernels, reference
@@ -358,24 +357,18 @@ def test_other_numbers_are_refused(count):
     assert ex.get_num_threads() == before
 
 
-def at_import(code="", **environment):
-    """get_num_threads() of a fresh process; `code` runs before the import."""
-    kept = {name: value for name, value in os.environ.items() if name != "EXPUNGE_NUM_THREADS"}
-    return subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport expunge; print(expunge.get_num_threads())"],
-        env=kept | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def at_import(*environments, code=""):
+    """get_num_threads() of a fresh process for each environment; `code` runs before the import."""
+    code = f"{code}\nimport expunge; print(expunge.get_num_threads())"
+    return each_start(code, *environments, without=["EXPUNGE_NUM_THREADS"])
 
 
 @pytest.mark.slow
 def test_the_environment_says_how_many():
-    assert at_import(EXPUNGE_NUM_THREADS="3").stdout.strip() == "3"
-    for wrong in ("0", "many", "-1", "1.5", "999", ""):
-        done = at_import(EXPUNGE_NUM_THREADS=wrong)
+    wrongs = ("0", "many", "-1", "1.5", "999", "")
+    right, *refused = at_import(*({"EXPUNGE_NUM_THREADS": asked} for asked in ("3", *wrongs)))
+    assert right.stdout.strip() == "3"
+    for wrong, done in zip(wrongs, refused, strict=True):
         assert done.returncode == 1
         assert f"EXPUNGE_NUM_THREADS={wrong!r}: expected an integer from 1 to 256" in done.stderr
 
@@ -383,10 +376,12 @@ def test_the_environment_says_how_many():
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity of processes")
 def test_affinity_is_honoured():
+    """Of a process whose cores are set by itself, as by whatever started it."""
     cores = sorted(os.sched_getaffinity(0))
-    assert at_import().stdout.strip() == str(min(len(cores), 256))
-    done = at_import(f"import os; os.sched_setaffinity(0, {{{cores[0]}}})")
-    assert done.stdout.strip() == "1"
+    one = f"import os\nif os.environ.get('ONE_CORE'): os.sched_setaffinity(0, [{cores[0]}])"
+    all_of_them, alone = at_import({}, {"ONE_CORE": "1"}, code=one)
+    assert all_of_them.stdout.strip() == str(min(len(cores), 256))
+    assert alone.stdout.strip() == "1"
 
 
 def _in_child(queue, X, y):

@@ -140,6 +140,7 @@ def test_other_forms_of_data_pass():
         assert not found.falsified, str(found)
 
 
+@pytest.mark.slow
 def test_rows_of_more_than_one_panel_pass():
     X, y = data(0, n=5000, d=2)
     request = ex.RemoveRows(range(0, 5000, 7))
@@ -148,6 +149,7 @@ def test_rows_of_more_than_one_panel_pass():
     ).falsified
 
 
+@pytest.mark.slow
 def test_it_passes_at_the_tolerance_that_users_start_with():
     found = audit(0, tolerance=1e-8, theta_bound=100.0)
     assert not found.falsified
@@ -376,6 +378,7 @@ def test_constants_that_do_not_follow_from_the_public_ones_are_flagged(monkeypat
 # the canary
 
 
+@pytest.mark.slow
 def test_the_canary_stops_at_the_tolerance_and_stays_there():
     seen = []
 

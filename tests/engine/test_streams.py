@@ -157,6 +157,7 @@ def test_what_is_refused_ends_the_stream_before_it(refused):
     assert un.apply(ex.RemoveRows(50)).residual_bound == other.apply(ex.RemoveRows(50)).residual_bound
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_prefix_and_says_how_long_it_is():
     un, other = unlearner(tolerance=1e3), unlearner(tolerance=1e3)
     handler = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -284,6 +284,7 @@ def gram_job(size):
     return lambda: kernels.gram(X, w)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_job", [factor_job, gram_job])
 def test_the_gil_is_released(make_job):
     """The main thread keeps ticking: held for the kernel's duration, the GIL would leave one gap as long."""

@@ -193,6 +193,7 @@ def test_the_best_intercept_is_found_where_rounding_makes_the_slope_flat():
     assert len(steps) > 100
 
 
+@pytest.mark.slow
 @each_loss
 @pytest.mark.parametrize("form", [np.array, np.asfortranarray, sparse.csr_array], ids=["C", "F", "csr"])
 def test_rounding_gives_the_numbers_of_retraining(loss, form):

@@ -328,6 +328,7 @@ def low_digits(un, runs, columns):
     return np.bincount(np.concatenate(found), minlength=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [empty_columns, ordinary_columns])
 def test_worlds_have_uniform_low_digits(make):
     unlearned, retrained, columns = make()
