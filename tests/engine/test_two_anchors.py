@@ -1,0 +1,199 @@
+"""Chord steps from a second anchor (E26): what is proven of them, beside minimisers in long double."""
+
+import numpy as np
+import pytest
+from long_double import distance_to_minimum, residual
+
+from expunge import _core, reference
+from expunge.errors import NotPositiveDefiniteError
+
+ROUNDED = 1e-9  # standard errors that the rounding of theta to doubles may be worth
+SHAPES = ["plain", "scaled", "heavy tails", "weights", "equal rows", "few rows", "saturated"]
+
+
+def rows_of(rng, shape, n, d):
+    """X (n, d), y (n,), s (n,) or None."""
+    X, s = rng.standard_normal((n, d)), None
+    if shape == "scaled":
+        X *= 10.0 ** rng.uniform(-2, 1, d)
+    if shape == "heavy tails":
+        X = rng.standard_t(2.5, size=(n, d))
+    if shape == "weights":
+        s = 10.0 ** rng.uniform(-2, 2, n)
+    if shape == "equal rows":
+        X = X[rng.integers(0, min(4, n), n)]
+    if shape == "saturated":
+        X *= 30.0
+    y = (rng.random(n) < 1 / (1 + np.exp(-X @ rng.standard_normal(d)))) * 1.0
+    y[:2] = 0.0, 1.0
+    return X, y, s
+
+
+class Random:
+    """A problem, two anchors near its minimum, and the data after a request."""
+
+    def __init__(self, seed):
+        rng = self.rng = np.random.default_rng(seed)
+        self.shape = SHAPES[seed % len(SHAPES)]
+        self.fit_intercept = bool(rng.integers(2))
+        d = int(rng.integers(1, 5))
+        n = int(rng.integers(4, 9)) if self.shape == "few rows" else int(rng.integers(15, 70))
+        self.X, self.y, self.s = rows_of(rng, self.shape, n, d)
+        self.alpha = 10.0 ** rng.uniform(-2, 1)
+        p = d + self.fit_intercept
+        best = np.ravel(self.solution(self.X, self.y, self.s))
+        scale = (1 + np.abs(best).max()) / (1 if self.shape != "saturated" else 30)
+        self.anchor = best + scale * 10.0 ** rng.uniform(-5, 0) * rng.standard_normal(p)
+        self.theta = best + scale * 10.0 ** rng.uniform(-7, -0.5) * rng.standard_normal(p)
+
+    def solution(self, X, y, s):
+        J = self.objective(X, y, s)
+        zero = np.zeros(X.shape[1] + self.fit_intercept)
+        return _core.minimize(J, zero, 1e-9, 200, None, None, None).theta
+
+    def objective(self, X, y, s):
+        s = np.ones(len(y)) if s is None else s
+        penalty = np.full(X.shape[1], self.alpha)
+        penalty = np.append(penalty, 0.0) if self.fit_intercept else penalty
+        norm = float(np.sqrt((X**2).sum(axis=1).max()))
+        return _core.Objective([(X, y, s)], "logistic", penalty, self.fit_intercept, largest_norm=norm)
+
+    def statistics(self):
+        """Of the first data, with the second anchor."""
+        J = self.objective(self.X, self.y, self.s)
+        norm = float(np.sqrt((self.X**2).sum(axis=1).max()))
+        at, floor = J.evaluate(self.anchor), J.rounding_floor(self.anchor)
+        first = _core.AnchoredStatistics(J, _core.Anchor(J, self.anchor), at, floor, norm)
+        second, here = first.measure_beside(J, self.theta)
+        np.testing.assert_allclose(here.gradient, J.evaluate(self.theta).gradient, rtol=1e-9, atol=1e-9)
+        assert here.value == pytest.approx(J.evaluate(self.theta).value, rel=1e-12)
+        return second
+
+    def edited(self, statistics, kind):
+        """Statistics after a request of this kind, and the data (X, y, s) after it."""
+        rng, X, y, s = self.rng, self.X, self.y, self.s
+        ones = np.ones(len(y)) if s is None else s
+        gone, extra = np.zeros(len(y), dtype=bool), rows_of(rng, self.shape, 2, X.shape[1])
+        if kind in ("remove", "change"):
+            gone[rng.integers(2, len(y), 1 + rng.integers(2))] = True
+        more = extra[0][:1] * 2.0, extra[1][:1], np.full(1, 3.0)
+        if kind == "label":
+            k = int(rng.integers(2, len(y)))
+            gone[k], more = True, (X[k : k + 1], 1.0 - y[k : k + 1], ones[k : k + 1])
+        before = [tuple(np.ascontiguousarray(part[gone]) for part in (X, y, ones))] if gone.any() else None
+        after = [more] if kind != "remove" else None
+        statistics, _ = statistics.edit(before, after, None, self.theta)
+        left = [part[~gone] for part in (X, y, ones)]
+        if after is not None:
+            left = [np.concatenate(both) for both in zip(left, more, strict=True)]
+        return statistics, tuple(left)
+
+    def check(self, theta, bound, distance, data):
+        """Whether bounds were there; fails if one of them does not hold."""
+        X, y, s = data
+        options = self.alpha, self.fit_intercept
+        assert residual("logistic", X, y, s, theta, *options) <= bound, self.shape
+        if distance < np.inf:
+            true = distance_to_minimum("logistic", X, y, s, theta, *options)
+            assert true <= distance * (1 + 1e-6) + ROUNDED, self.shape
+        return bound < np.inf, distance < np.inf
+
+
+def bounds_hold(seeds):
+    found = np.zeros(2)
+    for seed in seeds:
+        problem = Random(seed)
+        statistics = problem.statistics()
+        if statistics.second is None:
+            continue
+        kind = ["none", "remove", "add", "change", "label"][seed % 5]
+        data = problem.X, problem.y, problem.s
+        if kind != "none":
+            statistics, data = problem.edited(statistics, kind)
+            if statistics.second is None or not (data[1].min() < data[1].max()):
+                continue
+        try:
+            step = statistics.step()
+        except NotPositiveDefiniteError:
+            continue
+        found += problem.check(*step, data)
+    return found / len(seeds)
+
+
+def test_bounds_hold_for_random_problems():
+    residuals, distances = bounds_hold(range(700))
+    assert residuals > 0.7
+    assert distances > 0.3
+
+
+@pytest.mark.slow
+def test_bounds_hold_for_many_random_problems():
+    bounds_hold(range(1000, 6000))
+
+
+def test_the_reference_is_proven_for_any_step():
+    for seed in range(300):
+        problem = Random(seed)
+        rng, (X, y, s) = problem.rng, (problem.X, problem.y, problem.s)
+        options = {"alpha": problem.alpha, "sample_weight": s, "fit_intercept": problem.fit_intercept}
+        _, bound, distance = exact = reference.chord_step(X, y, problem.anchor, problem.theta, **options)
+        problem.check(exact[0], bound + 1e-12 * (1 + bound), distance, (X, y, s))
+        delta = (exact[0] - problem.theta) * rng.uniform(0.5, 1.5, exact[0].size)  # a bad linear solve
+        other = reference.chord_step(X, y, problem.anchor, problem.theta, delta=delta, **options)
+        problem.check(other[0], other[1] + 1e-12 * (1 + other[1]), other[2], (X, y, s))
+
+
+def test_bounds_are_those_of_the_reference():
+    compared = 0
+    for seed in range(120):
+        problem = Random(seed)
+        X, y, s = problem.X, problem.y, problem.s
+        statistics = problem.statistics()
+        theta, bound, distance = statistics.step()
+        expected, residual_bound, sharper = reference.chord_step(
+            X,
+            y,
+            problem.anchor,
+            problem.theta,
+            alpha=problem.alpha,
+            sample_weight=s,
+            fit_intercept=problem.fit_intercept,
+        )
+        if statistics.second is None or not residual_bound > 1e-6 or problem.shape == "saturated":
+            continue
+        np.testing.assert_allclose(theta, expected, rtol=1e-6, atol=1e-9)
+        assert bound == pytest.approx(residual_bound, rel=1e-3)
+        assert distance >= sharper * (1 - 1e-3)  # rows there are bounded by the longest one
+        compared += 1
+    assert compared > 40
+
+
+def test_a_curvature_that_vanishes_leaves_no_second_anchor():
+    X, y = np.array([[1.0], [-1.0], [800.0], [2.0]]), np.array([0.0, 1.0, 1.0, 1.0])
+    penalty = np.ones(1)
+    for a, b, there in [(1.0, 1.001, False), (0.1, 1.0, False), (1.0, 0.1, False), (0.1, 0.1001, True)]:
+        J = _core.Objective([(X, y, np.ones(4))], "logistic", penalty, False, largest_norm=800.0)
+        theta = np.array([a])
+        first = _core.AnchoredStatistics(J, _core.Anchor(J, theta), J.evaluate(theta), 1e-12, 800.0)
+        statistics, _ = first.measure_beside(J, np.array([b]))
+        assert (statistics.second is not None) == there, (a, b)
+    # and a row that comes with such a curvature takes it away; one of weight 0 does not
+    for weight, there in [(1.0, False), (0.0, True)]:
+        row = np.array([[1e5]]), np.ones(1), np.array([weight])
+        edited, _ = statistics.edit(None, [row], None, np.array([0.1]))
+        assert (edited.second is not None) == there
+
+
+def test_what_outlives_the_rows_has_no_second_anchor():
+    problem = Random(0)
+    statistics = problem.statistics()
+    assert statistics.second is not None
+    row = [(problem.X[2:3].copy(), problem.y[2:3].copy(), np.ones(1))]
+    for kept in (
+        statistics.fold(),
+        statistics.round_up(),
+        statistics.merge(statistics),
+        statistics.edit(row, None, None, problem.theta, True)[0],
+    ):
+        assert kept.second is None
+    assert statistics.edit(row, None, None, problem.theta)[0].second is not None
