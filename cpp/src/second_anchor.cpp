@@ -76,7 +76,7 @@ Evaluation Objective::evaluate_beside(const VectorRef& theta, const VectorRef& a
          });
     if (apart) add_transposed(Read::entry, Walk::by_threads, 1.0, r_of_all, at.gradient);
     add_penalty(theta, at);
-    if (bounded) at.floor = known(roundoff * rounding + penalty_rounding(theta));
+    if (bounded) at.floor = known(penalty_rounding(theta) + roundoff * rounding);
     return at;
 }
 

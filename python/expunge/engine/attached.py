@@ -19,6 +19,7 @@ from ..problem import Problem
 from ..release import Budget, Measured, NoBudget, measure, norm_factor, profile_residual
 from ..requests import Request, RevokeFeatures
 from .by_value import DetachedData
+from .chord import Chords
 from .columns import Touched
 from .data import CorrectedData
 from .detached import Detached
@@ -48,6 +49,7 @@ class Start(NamedTuple):
     statistics: _core.AnchoredStatistics | None
     gram: GramBound
     passes: int = 0  # made so far
+    anew: bool = False  # whether the statistics were anchored anew on the way
 
 
 class Attached:
@@ -114,7 +116,7 @@ class Attached:
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
         statistics = None
         if block is None:
-            statistics = self._statistics(objective, anchor, minimum.at, minimum.floor)
+            statistics = self.statistics_at(objective, anchor, minimum.at, minimum.floor)
         return State(minimum.theta, without_curvature(minimum.at), anchor, True, statistics)
 
     @property
@@ -189,9 +191,10 @@ class Attached:
             minimum = _core.minimize(objective, theta, tolerance, MAX_ITER, anchor, at, block)
         return minimum
 
-    def _statistics(
+    def statistics_at(
         self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float
     ) -> _core.AnchoredStatistics:
+        """Of the current data, at the anchor's theta."""
         return _core.AnchoredStatistics(objective, anchor, at, floor, self.data.largest_norm)
 
     # --- a request is staged
@@ -301,14 +304,34 @@ class Attached:
         at, passes = self._at_start(staged, objective, theta, block)
         return Start(objective, theta, at, block, anchor, current, statistics, staged.gram, passes)
 
-    def start_at(self, theta: Float, staged: Staged) -> Start:
-        """A start at a step from the anchor, or at the anchor itself if J is less there (E11)."""
+    def start_at_anchor(self, staged: Staged) -> Start:
+        """A start at the anchor, without a pass."""
         statistics, objective = staged.statistics, self.objective()
         assert statistics is not None
-        at = objective.evaluate(theta)
-        if not at.value <= statistics.at.value:
-            theta, at = statistics.anchor.theta, statistics.at
-        return Start(objective, theta, at, None, statistics.anchor, True, statistics, staged.gram, 1)
+        anchor = statistics.anchor
+        return Start(objective, anchor.theta, statistics.at, None, anchor, True, statistics, staged.gram)
+
+    def start_at(self, step: Float, staged: Staged) -> Start:
+        """A start at a step from the anchor, or at the anchor itself if J is less there (E11)."""
+        start = self.start_at_anchor(staged)
+        at = start.objective.evaluate(step)
+        if not at.value <= start.at.value:
+            return start._replace(passes=1)
+        return start._replace(theta=step, at=at, passes=1)
+
+    def start_after(self, chords: Chords, start: Start) -> Start:
+        """A start where chord steps ended, or where they began if J is less there (E11)."""
+        theta, at, statistics = chords.theta, chords.at, chords.statistics
+        if not at.value <= start.at.value:
+            theta, at = start.theta, start.at
+        return start._replace(
+            theta=theta,
+            at=at,
+            anchor=statistics.anchor,
+            statistics=statistics,
+            passes=start.passes + chords.passes,
+            anew=chords.anew,
+        )
 
     def _at_start(
         self, staged: Staged, objective: _core.Objective, theta: Float, block: int | None
@@ -405,7 +428,7 @@ class Attached:
             return state, 0
         else:
             anchor, made = _core.Anchor(objective, state.theta, None, at), 1
-        statistics = self._statistics(objective, anchor, at, floor)
+        statistics = self.statistics_at(objective, anchor, at, floor)
         return (
             state._replace(anchor=anchor, hessian_is_current=True, statistics=statistics, effort=Effort()),
             made,
