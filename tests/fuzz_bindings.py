@@ -685,6 +685,7 @@ ENTRIES = {
         for name in ("anchor", "second", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits")
     },
     "AnchoredStatistics.tallies": None,
+    "AnchoredStatistics.second_error": None,
     **{
         f"Minimum.{name}": None
         for name in ("theta", "at", "value", "gradient", "residual", "floor", "largest_norm", "iterations")

@@ -80,6 +80,25 @@ Evaluation Objective::evaluate_beside(const VectorRef& theta, const VectorRef& a
     return at;
 }
 
+KnownFloor::KnownFloor(const Objective& J, double floor) {
+    if (!std::holds_alternative<Logistic>(J.loss()) || !J.dense()) return;
+    value = floor;
+    additions = J.additions() + 3.0;
+}
+
+// |d1| <= 1, and |d2| <= |d1|: so it grows by e^rho at most. Each error e_i of E19 does, too, and by that of
+// |x|^T |theta|, which is at most rho.
+double KnownFloor::at(const Objective& J, const VectorRef& anchor, const VectorRef& theta, double R) const {
+    if (!std::isfinite(value) || !J.dense()) return infinity;
+    const double k = J.additions() + 3.0, q = static_cast<double>(theta.size()) + 5.0,
+                 step = (theta - anchor).norm(), rho = R * step, more = 1.0 + 0x1p-18;
+    if (!(roundoff * q * R * std::max(theta.norm(), anchor.norm()) <= 0x1p-20)) return infinity;
+    const double here =
+        std::max(1.0, k / additions) * value + roundoff * R * (k + q * R * anchor.norm()) * joined;
+    return known(more * std::exp(rho) * (1.0 + q * rho / k) * here +
+                 4.0 * roundoff * step * J.penalty().maxCoeff());
+}
+
 std::optional<SecondAnchor> SecondAnchor::edit(const Change& change, const Objective* after,
                                                const VectorRef& anchor) const {
     SecondAnchor edited(*this);

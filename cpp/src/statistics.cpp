@@ -77,7 +77,8 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
              .penalty = J.penalty(),
              .fit_intercept = J.fit_intercept(),
              .gradient = at.gradient,
-             .tallies = {.value = at.value, .gradient_rounding = floor}} {
+             .tallies = {.value = at.value, .gradient_rounding = floor}},
+      floor_(J, floor) {
     require_fit(state_);
     const Tally count = J.count();
     const Index p = J.parameters();
@@ -117,6 +118,10 @@ AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fol
     AnchoredStatistics edited(state_);
     State& s = edited.state_;
     const auto kept = [&](double value) { return fold ? power_of_two_above(value) : value; };
+    if (!fold) {
+        edited.floor_ = floor_;
+        edited.floor_.joined += change.after.weight;
+    }
     for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
         s.tallies.rows += sign * tally->rows;
         s.tallies.weight += sign * tally->weight;
@@ -178,10 +183,13 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::measure_beside(con
     SecondAnchor second;
     Evaluation at = J.evaluate_beside(theta, state_.anchor->theta(), second.moved);
     AnchoredStatistics measured(state_);
-    if (!quadratic() && std::isfinite(second.moved.largest + second.moved.squares + at.floor)) {
+    measured.floor_ = floor_;
+    const double floor =
+        std::min(at.floor, floor_.at(J, state_.anchor->theta(), theta, state_.tallies.largest_norm));
+    if (!quadratic() && std::isfinite(second.moved.largest + second.moved.squares + floor)) {
         second.theta = std::move(theta);
         second.gradient = at.gradient;
-        second.gradient_rounding = at.floor;
+        second.gradient_rounding = floor;
         measured.second_ = std::make_shared<const SecondAnchor>(std::move(second));
     }
     return {std::move(measured), std::move(at)};

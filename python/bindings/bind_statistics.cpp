@@ -171,6 +171,12 @@ void bind_statistics(py::module_& m) {
                                [](const AnchoredStatistics& statistics) {
                                    return std::const_pointer_cast<Anchor>(statistics.state().anchor);
                                })
+        // e_g of the second anchor, or None.
+        .def_property_readonly("second_error",
+                               [](const AnchoredStatistics& statistics) -> std::optional<double> {
+                                   const auto* second = statistics.second();
+                                   return second ? std::optional(second->gradient_error()) : std::nullopt;
+                               })
         // theta_b, kappa and Q of the second anchor, or None.
         .def_property_readonly("second",
                                [](const AnchoredStatistics& statistics) -> py::object {

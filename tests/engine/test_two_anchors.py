@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from long_double import distance_to_minimum, residual
+from scipy import sparse
 
 from expunge import _core, reference
 from expunge.errors import NotPositiveDefiniteError
@@ -197,3 +198,63 @@ def test_what_outlives_the_rows_has_no_second_anchor():
     ):
         assert kept.second is None
     assert statistics.edit(row, None, None, problem.theta)[0].second is not None
+
+
+def test_the_floor_that_is_known_near_by_holds():
+    sharper = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        n, d = int(rng.integers(20, 400)), int(rng.integers(1, 30))
+        X, y, s = rows_of(rng, SHAPES[seed % 5], n, d)
+        s = np.ones(n) if s is None else s
+        fit_intercept = bool(seed % 2)
+        penalty = np.append(np.full(d, 0.5), np.zeros(int(fit_intercept)))
+        norm = 2.0 * float(np.sqrt((X**2).sum(axis=1).max()))
+
+        def objective(*parts, penalty=penalty, fit_intercept=fit_intercept, norm=norm):
+            return _core.Objective(list(parts), "logistic", penalty, fit_intercept, largest_norm=norm)
+
+        J, p = objective((X, y, s)), penalty.size
+        a = rng.standard_normal(p) / np.sqrt(p)
+        b = a + 10.0 ** rng.uniform(-4, -0.5) / norm * rng.standard_normal(p) / np.sqrt(p)
+        at = J.evaluate(a)
+        statistics = _core.AnchoredStatistics(J, _core.Anchor(J, a, None, at), at, J.rounding_floor(a), norm)
+        gone = np.arange(int(rng.integers(0, 5)))
+        more = (2.0 * X[:3], y[:3].copy(), np.full(3, 2.0)) if seed % 3 == 0 else None
+        before = [tuple(np.ascontiguousarray(part[gone]) for part in (X, y, s))] if gone.size else None
+        statistics, _ = statistics.edit(before, [more] if more else None, None, a)
+        s = s.copy()
+        s[gone] = 0.0
+        now = objective((X, y, s), *([more] if more else []))
+        statistics, at = statistics.measure_beside(now, b)
+        if statistics.second is None:
+            continue
+        floor = statistics.second_error
+        assert now.rounding_floor(b) <= floor * (1 + 1e-12)
+        assert floor <= at.floor
+        sharper += floor < 0.7 * at.floor
+    assert sharper > 60
+
+
+@pytest.mark.parametrize("form", [np.ascontiguousarray, np.asfortranarray, sparse.csr_array])
+def test_one_pass_gives_the_gradient_and_how_far_curvatures_moved(form):
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((700, 6)), (rng.random(700) < 0.4) * 1.0
+    s = rng.uniform(0.5, 2.0, 700)
+    s[::7] = 0.0
+    X[::7] *= 1e200  # rows of weight 0 are not there
+    X[np.abs(X) < 0.3] = 0.0
+    a, b = 0.3 * rng.standard_normal((2, 7))
+    J = _core.Objective([(form(X), y, s)], "logistic", np.append(np.ones(6), 0.0), True, largest_norm=9.0)
+    at = J.evaluate(a)
+    first = _core.AnchoredStatistics(J, _core.Anchor(J, a, None, at), at, J.rounding_floor(a), 9.0)
+    statistics, found = first.measure_beside(J, b)
+    expected, A = J.evaluate(b), np.column_stack([X, np.ones(700)])[s > 0]
+    np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-12, atol=1e-12)
+    assert found.value == pytest.approx(expected.value, rel=1e-13)
+    assert found.floor == pytest.approx(expected.floor, rel=1e-12)
+    d2 = [1 / (2 + np.exp(A @ theta) + np.exp(-A @ theta)) for theta in (a, b)]
+    theta, kappa, Q = statistics.second
+    np.testing.assert_array_equal(theta, b)
+    assert kappa == pytest.approx(np.abs(d2[1] / d2[0] - 1).max(), rel=1e-12)
+    assert pytest.approx((s[s > 0] * (d2[1] - d2[0]) ** 2 / d2[0]).sum(), rel=1e-12) == Q

@@ -80,6 +80,7 @@ public:
     double largest_norm() const { return largest_norm_; }
     double additions() const { return most_additions_; }  // that a term of a sum over rows takes part in
     bool same_rows(const Objective& other) const;
+    bool dense() const;  // then a term takes part in as many in every column
 
     // The same objective over some of its coordinates, ascending: the others are left out of X.
     Objective select(const std::vector<Index>& coordinates) const;

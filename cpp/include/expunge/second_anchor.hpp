@@ -1,10 +1,24 @@
 #pragma once
 // A second anchor beside that of the Hessian (E26).
+#include <limits>
 #include <optional>
 
 #include "expunge/objective.hpp"
 
 namespace expunge {
+
+// E19 at theta_a, of all rows at some time, some of which may have left, and what grows it elsewhere: without
+// a pass it is known near by.
+struct KnownFloor {
+    double value = std::numeric_limits<double>::infinity();
+    double additions = 0.0;  // that a term takes part in, the same for each coordinate, and three
+    double joined = 0.0;     // weight of rows that came since
+
+    KnownFloor() = default;
+    KnownFloor(const Objective& J, double floor);
+    // At theta, of J, the current data. No row is longer than R.
+    double at(const Objective& J, const VectorRef& anchor, const VectorRef& theta, double R) const;
+};
 
 // The gradient of the current data at theta_b, found in one pass, and how far curvatures moved from theta_a,
 // where the Hessian was assembled.

@@ -123,6 +123,7 @@ private:
     double step_error(double length, double theta_norm) const;  // e of E10, length = |H_a^-1 g|
 
     State state_;
+    KnownFloor floor_;  // while the rows are there
     std::shared_ptr<const SecondAnchor> second_;
     std::optional<Vector> start_;  // H_a^-1 g, if it follows from the solution before the last edit
     std::shared_ptr<Lazy<Solution>> solution_ = std::make_shared<Lazy<Solution>>();

@@ -268,7 +268,9 @@ def demo(table: Table, revoke: list[str], alpha: float) -> int:
     made = 1e3 * (perf_counter() - started)
     print(f"expunge on {table.title}: {X.shape[0]} rows x {X.shape[1]} columns, {model}")
     print(f"instruction set {build_info()['isa']}, one thread on both sides; Unlearner made in {made:.0f} ms")
-    print("proven: how far a coefficient is from the minimum on the corrected data at most, in standard errors;")
+    print(
+        "proven: how far a coefficient is from the minimum on the corrected data at most, in standard errors;"
+    )
     print("apart: how far it is from scikit-learn's\n")
     print(f"{'':27}{'expunge, auto':<19}scikit-learn's fastest that comes within 0.01")
     print(f"{'':27}{'proven':<10}{'ms':<9}{'proven':<10}{'ms':<9}{'ratio':<8}{'apart':<10}solver")

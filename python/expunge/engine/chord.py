@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SLOW = 0.5  # what a step may leave of the one before, by its bound
 MORE = 2.0  # passes that may be expected still, after the second one
+MOST_ROUNDING = 0.25  # of the tolerance: where a floor is more, it is found at each new anchor
 RECENT = 0.25  # the weight of this settle in what requests take
 
 
@@ -48,7 +49,10 @@ def by_chords(engine: Attached, start: Start, theta: Float) -> Chords:
         if not anew and _pays(effort, passes, rate, objective.anchor_cost):
             try:
                 anchor = _core.Anchor(objective, theta, None, at)
-                statistics = engine.statistics_at(objective, anchor, at, at.floor)
+                floor = at.floor
+                if floor > MOST_ROUNDING * engine.promise.limits[0]:
+                    floor, passes = objective.rounding_floor(theta), passes + 1
+                statistics = engine.statistics_at(objective, anchor, at, floor)
                 statistics.factor()
             except NotPositiveDefiniteError:
                 return here
