@@ -129,7 +129,7 @@ def test_bounds_hold_for_random_problems():
 
 @pytest.mark.slow
 def test_bounds_hold_for_many_random_problems():
-    bounds_hold(range(1000, 6000))
+    bounds_hold(range(1000, 9000))
 
 
 def test_the_reference_is_proven_for_any_step():
@@ -258,3 +258,49 @@ def test_one_pass_gives_the_gradient_and_how_far_curvatures_moved(form):
     np.testing.assert_array_equal(theta, b)
     assert kappa == pytest.approx(np.abs(d2[1] / d2[0] - 1).max(), rel=1e-12)
     assert pytest.approx((s[s > 0] * (d2[1] - d2[0]) ** 2 / d2[0]).sum(), rel=1e-12) == Q
+
+
+def data_that_attain_the_bound(rng, d):
+    """E25's rows (X, y, s), an anchor and alpha: all that the step moves is one row, as long as any."""
+    alpha, R, margin = 1e-3, 3.0, 4.0
+    A = rng.standard_normal((40 * d, d))
+    G = A.T @ A
+    delta = rng.standard_normal(d)
+    delta *= 0.02 / R / np.linalg.norm(delta)
+    x = R * (G @ delta) / np.linalg.norm(G @ delta)
+    weight = 1.0 / (x @ np.linalg.solve(G, x))  # s d2: what is left of G maps delta to 0
+    values, vectors = np.linalg.eigh(G - weight * np.outer(x, x))
+    rows = np.vstack([x, vectors.T[values > 1e-9 * values.max()]])
+    curvature = np.append(weight, values[values > 1e-9 * values.max()])
+    anchor = margin * x / R**2
+    sigma = 1 / (1 + np.exp(-rows @ anchor))
+    d2 = sigma * (1 - sigma)
+    share = sigma + d2 * (rows @ np.linalg.solve(G, alpha * anchor + (G + alpha * np.eye(d)) @ delta))
+    assert share.min() > 0
+    assert share.max() < 1
+    s = curvature / d2  # labels are shares of two rows
+    both = np.concatenate([s * share, s * (1 - share)])
+    y = np.repeat([1.0, 0.0], len(s))
+    return np.vstack([rows, rows]), y, both, anchor, alpha, delta
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_bound_from_the_first_anchor_is_attained(seed):
+    """So that a bound that is too small cannot pass (E25)."""
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(2, 12))
+    X, y, s, anchor, alpha, delta = data_that_attain_the_bound(rng, d)
+    norm = float(np.sqrt((X**2).sum(axis=1).max()))
+    J = _core.Objective([(X, y, s)], "logistic", np.full(d, alpha), False, largest_norm=norm)
+    at = J.evaluate(anchor)
+    first = _core.AnchoredStatistics(J, _core.Anchor(J, anchor), at, J.rounding_floor(anchor), norm)
+    theta, bound, distance = first.step()
+    np.testing.assert_allclose(theta - anchor, delta, rtol=1e-6, atol=1e-12)
+    true = residual("logistic", X, y, s, theta, alpha, False)
+    assert 0.7 * bound <= true <= bound
+    assert distance_to_minimum("logistic", X, y, s, theta, alpha, False) <= distance * (1 + 1e-6)
+    # A second anchor there, and the next chord step: never below the truth either.
+    second, _ = first.measure_beside(J, theta)
+    theta, bound, distance = second.step()
+    assert residual("logistic", X, y, s, theta, alpha, False) <= bound < 0.1 * true
+    assert distance_to_minimum("logistic", X, y, s, theta, alpha, False) <= distance * (1 + 1e-6) + ROUNDED
