@@ -5,6 +5,7 @@ import pytest
 from long_double import distance_to_minimum, residual
 from scipy import sparse
 
+import expunge
 from expunge import _core, reference
 from expunge.errors import NotPositiveDefiniteError
 
@@ -304,3 +305,42 @@ def test_the_bound_from_the_first_anchor_is_attained(seed):
     theta, bound, distance = second.step()
     assert residual("logistic", X, y, s, theta, alpha, False) <= bound < 0.1 * true
     assert distance_to_minimum("logistic", X, y, s, theta, alpha, False) <= distance * (1 + 1e-6) + ROUNDED
+
+
+def test_bits_do_not_depend_on_threads():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((9000, 40)), (rng.random(9000) < 0.5) * 1.0
+    a, b = 0.1 * rng.standard_normal((2, 40))
+    count, found = expunge.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            expunge.set_num_threads(threads)
+            J = _core.Objective([(X, y, np.ones(9000))], "logistic", np.ones(40), False, largest_norm=12.0)
+            at = J.evaluate(a)
+            first = _core.AnchoredStatistics(J, _core.Anchor(J, a, None, at), at, J.rounding_floor(a), 12.0)
+            statistics, there = first.measure_beside(J, b)
+            step = statistics.step()
+            found.append((there.gradient.tobytes(), statistics.second[1:], step[0].tobytes(), step[1:]))
+    finally:
+        expunge.set_num_threads(count)
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_solution_follows_single_rows():
+    """The step after a stream of rows is that of a system solved anew."""
+    problem = Random(0)
+    X, y, _ = rows_of(problem.rng, "plain", 400, 6)
+    problem.fit_intercept, problem.alpha = True, 1.0
+    J = problem.objective(X, y, None)
+    a, b = 0.3 * problem.rng.standard_normal((2, 7))
+    at = J.evaluate(a)
+    first = _core.AnchoredStatistics(J, _core.Anchor(J, a, None, at), at, J.rounding_floor(a), 9.0)
+    followed = alone = first.measure_beside(J, b)[0]
+    for row in range(2, 9):
+        block = [(X[row : row + 1].copy(), y[row : row + 1].copy(), np.ones(1))]
+        sides = (block, None) if row % 3 else (None, block)
+        followed.step()  # makes the solution that the edit then moves
+        followed, alone = (one.edit(*sides, None, b)[0] for one in (followed, alone))
+    np.testing.assert_allclose(followed.step()[0], alone.step()[0], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(followed.step()[1:], alone.step()[1:], rtol=1e-6)
+    assert followed.second[1:] == alone.second[1:]

@@ -19,7 +19,6 @@ from ..problem import Problem
 from ..release import Budget, Measured, NoBudget, measure, norm_factor, profile_residual
 from ..requests import Request, RevokeFeatures
 from .by_value import DetachedData
-from .chord import Chords
 from .columns import Touched
 from .data import CorrectedData
 from .detached import Detached
@@ -318,20 +317,6 @@ class Attached:
         if not at.value <= start.at.value:
             return start._replace(passes=1)
         return start._replace(theta=step, at=at, passes=1)
-
-    def start_after(self, chords: Chords, start: Start) -> Start:
-        """A start where chord steps ended, or where they began if J is less there (E11)."""
-        theta, at, statistics = chords.theta, chords.at, chords.statistics
-        if not at.value <= start.at.value:
-            theta, at = start.theta, start.at
-        return start._replace(
-            theta=theta,
-            at=at,
-            anchor=statistics.anchor,
-            statistics=statistics,
-            passes=start.passes + chords.passes,
-            anew=chords.anew,
-        )
 
     def _at_start(
         self, staged: Staged, objective: _core.Objective, theta: Float, block: int | None

@@ -68,6 +68,21 @@ def by_chords(engine: Attached, start: Start, theta: Float) -> Chords:
         theta, last = step[0], now
 
 
+def start_after(chords: Chords, start: Start) -> Start:
+    """A start of iterations where chord steps ended, or where they began if J is less there (E11)."""
+    theta, at, statistics = chords.theta, chords.at, chords.statistics
+    if not at.value <= start.at.value:
+        theta, at = start.theta, start.at
+    return start._replace(
+        theta=theta,
+        at=at,
+        anchor=statistics.anchor,
+        statistics=statistics,
+        passes=start.passes + chords.passes,
+        anew=chords.anew,
+    )
+
+
 def _passes_of_a_request(effort: Effort, passes: int) -> float:
     """Passes of late, if this settle serves as many requests as the last one did."""
     now = passes / (effort.served + 1)

@@ -11,7 +11,7 @@ from .. import _core
 from .._arrays import Float
 from ..errors import NotPositiveDefiniteError
 from ..updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
-from .chord import by_chords
+from .chord import by_chords, start_after
 from .near import distance_at, minimum_near
 from .products import Products
 from .state import Effort, GramBound, Outcome, Staged, State, without_curvature
@@ -132,7 +132,7 @@ def _by_chords(engine: Attached, staged: Staged, theta: Float | None) -> tuple[S
         theta = start.theta - statistics.anchor.solve(start.at.gradient)
     chords = by_chords(engine, start, theta)
     if chords.step is None:
-        return _settled(engine, staged, engine.start_after(chords, start))
+        return _settled(engine, staged, start_after(chords, start))
     statistics, (theta, bound, distance) = chords.statistics, chords.step
     state = State(theta, None, statistics.anchor, True, statistics, chords.effort, staged.gram)
     difference = np.zeros_like(theta) if staged.difference is None else staged.difference.gradient
