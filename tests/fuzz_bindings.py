@@ -671,6 +671,7 @@ ENTRIES = {
     "AnchoredStatistics.round_up": lambda f, _: (),
     "AnchoredStatistics.move_to": lambda f, S: (f.array(S.penalty.size),),
     "AnchoredStatistics.measure": lambda f, S: (f.array(S.penalty.size), f.any("Evaluation"), f.number(1.0)),
+    "AnchoredStatistics.measure_beside": lambda f, S: (f.any("Objective"), f.array(S.penalty.size)),
     "AnchoredStatistics.merge": lambda f, _: (f.any("AnchoredStatistics"),),
     "AnchoredStatistics.drop": lambda f, S: (f.positions(S.penalty.size),),
     "AnchoredStatistics.step": lambda f, _: (f.number(0.0, 1e-3, float("inf")),),
@@ -681,8 +682,10 @@ ENTRIES = {
     ),
     **{
         f"AnchoredStatistics.{name}": None
-        for name in ("anchor", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits", "tallies")
+        for name in ("anchor", "second", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits")
     },
+    "AnchoredStatistics.tallies": None,
+    "AnchoredStatistics.second_error": None,
     **{
         f"Minimum.{name}": None
         for name in ("theta", "at", "value", "gradient", "residual", "floor", "largest_norm", "iterations")

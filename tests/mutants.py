@@ -202,6 +202,9 @@ BUGS = r"""
 = receipt tells the order of rows  [receipts updates]
 - sorted(_code(what, code(member), key) for member in members)
 + list(_code(what, code(member), key) for member in members)
+= receipt tells a bound's digits  [receipts]
+- _kept(update["residual_bound"], update["settled"] and measured),
++ _kept(update["residual_bound"], update["settled"]),
 = a changed receipt passes  [receipts updates]
 - or not hmac.compare_digest(
 + or None is hmac.compare_digest(
@@ -273,8 +276,23 @@ CPP_BUGS = r"""
 - decrement = R * length * ratio * std::sqrt(q);
 + decrement = 0.0;
 = distance as if H did not change from the anchor on  [distance]
-- far = std::exp(0.5 * rho);  // H is at least H_a / far^2
-+ far = 1.0;
+- return std::exp(0.5 * rho);  // H is at least H_a / far^2
++ return 1.0;
+= chord step as if curvatures had not moved  [two_anchors]
+- decrement = kappa * std::sqrt(q) + (1.0 + kappa) * decrement;
++ decrement = (1.0 + kappa) * decrement;
+= chord step without what theta_b adds to a remainder  [two_anchors]
+- nonlinear = R * root * std::sqrt(q) + (1.0 + kappa) * nonlinear;
++ nonlinear = R * root * std::sqrt(q) + nonlinear;
+= kappa from before the edit  [two_anchors]
+- edited.moved.add(joined);
++ ;
+= kappa of the last rows alone  [two_anchors]
+- largest = largest < other.largest ? other.largest : largest;
++ largest = other.largest;
+= a Hessian that shrank by kappa counts whole  [two_anchors]
+- far /= std::sqrt(std::max(0.0, 1.0 - kappa));
++ far /= 1.0;
 = a stream keeps what it refused  [streams]
 - void RowRegister::undo() { go_back(request_); }
 + void RowRegister::undo() {}

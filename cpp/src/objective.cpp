@@ -108,6 +108,12 @@ bool Objective::same_rows(const Objective& other) const {
     return blocks_[0].rows.same_rows(other.blocks_[0].rows);
 }
 
+bool Objective::dense() const {
+    for (const Block& block : blocks_)
+        if (!block.rows.dense()) return false;
+    return true;
+}
+
 // Calls visit(m rows, spread(rows, memory), sums) for some rows at a time, and collect(rows, sums) after
 // every panel_rows() rows and at the end of a block. Several threads visit panels in any order, but they are
 // collected in the order of rows: results are the same for any number of threads. `sets`: how many sums there

@@ -77,7 +77,8 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
              .penalty = J.penalty(),
              .fit_intercept = J.fit_intercept(),
              .gradient = at.gradient,
-             .tallies = {.value = at.value, .gradient_rounding = floor}} {
+             .tallies = {.value = at.value, .gradient_rounding = floor}},
+      floor_(J, floor) {
     require_fit(state_);
     const Tally count = J.count();
     const Index p = J.parameters();
@@ -111,12 +112,16 @@ double AnchoredStatistics::hessian_error() const {
     return state_.tallies.hessian_rounding + (p + 2.0) * roundoff * state_.anchor->frobenius();
 }
 
-AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) const {
+AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fold) const {
     const Anchor& old = *state_.anchor;
     require_size("the rows' gradient", change.gradient.size(), state_.gradient.size());
     AnchoredStatistics edited(state_);
     State& s = edited.state_;
     const auto kept = [&](double value) { return fold ? power_of_two_above(value) : value; };
+    if (!fold) {
+        edited.floor_ = floor_;
+        edited.floor_.joined += change.after.weight;
+    }
     for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
         s.tallies.rows += sign * tally->rows;
         s.tallies.weight += sign * tally->weight;
@@ -139,20 +144,55 @@ AnchoredStatistics AnchoredStatistics::edit(const Change& change, bool fold) con
     s.tallies.gradient_norm += kept(s.gradient.norm());
     s.anchor = old.edit(change.rows, fold);
     const Anchor& H = *s.anchor;
-    if (!H.same_factor(old)) {  // H + Gram of the rows, rounded
+    if (!H.same_factor(old))  // H + Gram of the rows, rounded
         s.tallies.hessian_rounding += kept(fold_rounding(old) + 3.0 * roundoff * H.frobenius());
+    return edited;
+}
+
+// A single row changes a gradient along its column of A.
+void AnchoredStatistics::follow(const AnchoredStatistics& old, const Vector& change) {
+    const Anchor& H = *state_.anchor;
+    const Solution* solved = old.solution_->peek();
+    const Vector* known = solved ? &solved->x : old.start_ ? &*old.start_ : nullptr;
+    if (!known || !H.same_factor(*old.state_.anchor) || H.edits() != old.state_.anchor->edits() + 1) return;
+    const auto a = H.last_edit();
+    const double norm2 = a.squaredNorm(), along = a.dot(change) / norm2;
+    if (norm2 > 1e-200 && (change - along * a).norm() <= 1e-13 * change.norm())
+        start_ = H.follow(*known, along);
+}
+
+AnchoredStatistics AnchoredStatistics::edit(const Objective* before, const Objective* after,
+                                            const Change& change, bool fold) const {
+    AnchoredStatistics edited = edit_first(change, fold);
+    if (!second_) {
+        edited.follow(*this, change.gradient);
         return edited;
     }
-    // A single row changes g_a along its column of A.
-    const Solution* solved = solution_->peek();
-    const Vector* known = solved ? &solved->x : start_ ? &*start_ : nullptr;
-    if (known && H.edits() == old.edits() + 1) {
-        const auto a = H.last_edit();
-        const double norm2 = a.squaredNorm(), along = a.dot(change.gradient) / norm2;
-        if (norm2 > 1e-200 && (change.gradient - along * a).norm() <= 1e-13 * change.gradient.norm())
-            edited.start_ = H.follow(*known, along);
+    if (fold) return edited;
+    const Change there = Objective::change(before, after, second_->theta);
+    if (const auto moved = second_->edit(there, after, state_.anchor->theta())) {
+        edited.second_ = std::make_shared<const SecondAnchor>(*moved);
+        edited.follow(*this, there.gradient);
     }
     return edited;
+}
+
+std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::measure_beside(const Objective& J,
+                                                                             Vector theta) const {
+    require_size("theta", theta.size(), state_.gradient.size());
+    SecondAnchor second;
+    Evaluation at = J.evaluate_beside(theta, state_.anchor->theta(), second.moved);
+    AnchoredStatistics measured(state_);
+    measured.floor_ = floor_;
+    const double floor =
+        std::min(at.floor, floor_.at(J, state_.anchor->theta(), theta, state_.tallies.largest_norm));
+    if (!quadratic() && std::isfinite(second.moved.largest + second.moved.squares + floor)) {
+        second.theta = std::move(theta);
+        second.gradient = at.gradient;
+        second.gradient_rounding = floor;
+        measured.second_ = std::make_shared<const SecondAnchor>(std::move(second));
+    }
+    return {std::move(measured), std::move(at)};
 }
 
 std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::edit(const Objective* before,
@@ -161,7 +201,7 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::edit(const Objecti
     const Vector& anchor = state_.anchor->theta();
     require_size("theta", theta.size(), anchor.size());
     Change change = Objective::change(before, after, anchor);
-    AnchoredStatistics edited = edit(change, fold);
+    AnchoredStatistics edited = edit(before, after, change, fold);
     if (theta == anchor) return {std::move(edited), {change.value, std::move(change.gradient), Vector()}};
     return {std::move(edited), Objective::difference(before, after, theta)};
 }
@@ -170,7 +210,7 @@ AnchoredStatistics AnchoredStatistics::fold() const {
     const Anchor& H = *state_.anchor;
     AnchoredStatistics folded(state_);
     folded.state_.anchor = H.edit(std::vector<Change::Rows>(), true);
-    if (folded.state_.anchor.get() == &H) return *this;
+    if (folded.state_.anchor.get() == &H) return second_ ? folded : *this;
     folded.state_.tallies.hessian_rounding += power_of_two_above(fold_rounding(H));
     return folded;
 }
@@ -278,21 +318,21 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
 
 double AnchoredStatistics::step_error(double length, double theta_norm) const {
     const double H = state_.anchor->frobenius();
-    const auto p = static_cast<double>(state_.gradient.size());
-    return gradient_error() + hessian_error() * length + roundoff * H * theta_norm +
-           p * roundoff * state_.gradient.norm();
+    const auto p = static_cast<double>(gradient().size());
+    return step_gradient_error() + hessian_error() * length + roundoff * H * theta_norm +
+           p * roundoff * gradient().norm();
 }
 
 AnchoredStatistics::Solution AnchoredStatistics::solve() const {
     const Anchor& H = *state_.anchor;
-    const Vector& g = state_.gradient;
+    const Vector &g = gradient(), &from = second_ ? second_->theta : H.theta();
     const auto measured = [&](Vector x) {
         Vector product = H.multiply(x);
         const double residual = (g - product).norm();
         return Solution{std::move(x), std::move(product), residual};
     };
     Solution solution = measured(start_ ? *start_ : H.solve(g));
-    if (solution.residual > 0.5 * step_error(solution.x.norm(), (H.theta() - solution.x).norm())) {
+    if (solution.residual > 0.5 * step_error(solution.x.norm(), (from - solution.x).norm())) {
         // one step of refinement
         Solution refined = measured(solution.x + H.solve(g - solution.product));
         if (refined.residual < solution.residual) return refined;
@@ -300,14 +340,18 @@ AnchoredStatistics::Solution AnchoredStatistics::solve() const {
     return solution;
 }
 
-double AnchoredStatistics::standard_errors(double length, double decrement, double error, double squares,
+double AnchoredStatistics::far_after(double length) const {
+    const double rho = quadratic() ? 0.0 : state_.tallies.largest_norm * length;
+    return std::exp(0.5 * rho);  // H is at least H_a / far^2
+}
+
+double AnchoredStatistics::standard_errors(double far, double decrement, double error, double squares,
                                            double wanted) const {
     const Anchor& H = *state_.anchor;
     const bool intercept = state_.fit_intercept && H.size() > 0;
     const Index d = H.size() - intercept;
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    const double R = state_.tallies.largest_norm, rho = quadratic() ? 0.0 : R * length,
-                 far = std::exp(0.5 * rho);  // H is at least H_a / far^2
+    const double R = state_.tallies.largest_norm;
     const auto bound = [&](const InverseNorms& norms) {
         const double distance = expunge::standard_errors(far * (decrement + error * norms.any),
                                                          quadratic() ? 0.0 : far * norms.row);
@@ -331,15 +375,15 @@ double AnchoredStatistics::distance(const VectorRef& theta, const Evaluation& at
                  error = (at.gradient - product).norm() + floor + step_error(x.norm(), theta.norm()) -
                          gradient_error();
     const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
-    return standard_errors(length, decrement, error, squares_above(2.0 * at.value, penalty), 0.0);
+    return standard_errors(far_after(length), decrement, error, squares_above(2.0 * at.value, penalty), 0.0);
 }
 
 AnchoredStatistics::Step AnchoredStatistics::step(double wanted) const {
     const Anchor& H = *state_.anchor;
     const auto& [x, product, residual] = solution_->get([&] { return solve(); });
-    Vector theta = H.theta() - x;  // E9
+    Vector theta = (second_ ? second_->theta : H.theta()) - x;  // E9, E26
     const double length = x.norm(), error = residual + step_error(length, theta.norm());
-    double nonlinear = 0.0, decrement = 0.0;
+    double nonlinear = 0.0, decrement = 0.0, far = far_after(length);
     if (!quadratic() && x.size() > 0) {
         const double R = state_.tallies.largest_norm, ratio = psi_ratio(R * length);
         // Delta^T (H_a - Lambda) Delta, plus its rounding error
@@ -349,6 +393,12 @@ AnchoredStatistics::Step AnchoredStatistics::step(double wanted) const {
                                                length * length);
         nonlinear = R * ratio * q;
         decrement = R * length * ratio * std::sqrt(q);
+        if (second_) {
+            const auto [kappa, root] = second_->bounds(state_.loss, H.theta(), R, state_.tallies.weight);
+            nonlinear = R * root * std::sqrt(q) + (1.0 + kappa) * nonlinear;
+            decrement = kappa * std::sqrt(q) + (1.0 + kappa) * decrement;
+            far /= std::sqrt(std::max(0.0, 1.0 - kappa));
+        }
     }
     double squares = 0.0;
     if (quadratic()) {  // J at theta is J_a - g^T x / 2
@@ -356,7 +406,7 @@ AnchoredStatistics::Step AnchoredStatistics::step(double wanted) const {
         squares = squares_above(2.0 * state_.tallies.value - state_.gradient.dot(x), penalty);
     }
     const double bound = nonlinear + error;  // E10
-    const double distance = standard_errors(length, decrement, error, squares, wanted);
+    const double distance = standard_errors(far, decrement, error, squares, wanted);
     // NaN, from an overflow, bounds nothing
     return {std::move(theta), std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound, distance};
 }

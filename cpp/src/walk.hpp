@@ -59,12 +59,14 @@ struct Objective::Sums {
     double intercept = 0.0, weight = 0.0;    // of r, and of w
     double value = 0.0, rounding = 0.0;
     double largest_norm2 = 0.0;
+    CurvatureChange moved;
 
     void clear(double* memory, Index width, Index ones_width) {
         new (&columns) Eigen::Map<Vector>(memory, width);
         new (&ones) Eigen::Map<Vector>(memory + width, ones_width);
         std::fill_n(memory, width + ones_width, 0.0);
         intercept = weight = value = rounding = largest_norm2 = 0.0;
+        moved = {};
     }
     void add(const Sums& other) {
         kernels().add_scaled(columns.size(), 1.0, other.columns.data(), columns.data());
@@ -74,6 +76,7 @@ struct Objective::Sums {
         value += other.value;
         rounding += other.rounding;
         largest_norm2 = std::max(largest_norm2, other.largest_norm2);
+        moved.add(other.moved);
     }
 };
 

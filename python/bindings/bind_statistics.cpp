@@ -127,6 +127,14 @@ void bind_statistics(py::module_& m) {
             },
             py::arg("theta").noconvert(), py::arg("at"), py::arg("floor"))
         .def(
+            "measure_beside",
+            [](const AnchoredStatistics& statistics, const PyObjective& J, const Array& theta) {
+                Vector at = J.parameter(theta, "theta");
+                py::gil_scoped_release nogil;
+                return statistics.measure_beside(J.core(), std::move(at));
+            },
+            py::arg("objective"), py::arg("theta").noconvert())
+        .def(
             "merge",
             [](const AnchoredStatistics& statistics, const AnchoredStatistics& other) {
                 py::gil_scoped_release nogil;
@@ -162,6 +170,20 @@ void bind_statistics(py::module_& m) {
         .def_property_readonly("anchor",
                                [](const AnchoredStatistics& statistics) {
                                    return std::const_pointer_cast<Anchor>(statistics.state().anchor);
+                               })
+        // e_g of the second anchor, or None.
+        .def_property_readonly("second_error",
+                               [](const AnchoredStatistics& statistics) -> std::optional<double> {
+                                   const auto* second = statistics.second();
+                                   return second ? std::optional(second->gradient_error()) : std::nullopt;
+                               })
+        // theta_b, kappa and Q of the second anchor, or None.
+        .def_property_readonly("second",
+                               [](const AnchoredStatistics& statistics) -> py::object {
+                                   const auto* second = statistics.second();
+                                   if (!second) return py::none();
+                                   return py::make_tuple(to_numpy(second->theta), second->moved.largest,
+                                                         second->moved.squares);
                                })
         .def_property_readonly("at",
                                [](const AnchoredStatistics& statistics) {

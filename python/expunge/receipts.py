@@ -84,6 +84,7 @@ def issue(
         check_key(key)
     if not (note is None or isinstance(note, str)):
         raise TypeError(f"note must be text, got {type(note).__name__}")
+    measured = update["residual"] is not None
     content = {
         "expunge.receipt": VERSION,
         "versions": record.versions,
@@ -98,8 +99,8 @@ def issue(
         "tolerance": record.promise.tolerance,
         "within": record.promise.within,
         "residual": _kept(update["residual"], update["settled"]),
-        "residual_bound": _kept(update["residual_bound"], update["settled"]),
-        "distance": _kept(update["distance"], update["settled"]),
+        "residual_bound": _kept(update["residual_bound"], update["settled"] and measured),
+        "distance": _kept(update["distance"], update["settled"] and measured),
         "settled": update["settled"],
         "since_anchor": update["since_anchor"],
         "passes": update["passes"],
@@ -115,9 +116,9 @@ def issue(
 
 
 def _kept(residual: float | None, settled: bool) -> float | None:
-    """A residual or its bound, rounded up to a power of two unless iterations followed the request.
+    """A residual or its bound, rounded up to a power of two unless it was measured after iterations.
 
-    All digits of an unsettled one would tell of rows that left.
+    All digits of another one would tell of rows that left.
     """
     if residual is None or not isfinite(residual):
         return None

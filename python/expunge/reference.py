@@ -472,3 +472,58 @@ class AnchoredStatistics:
         ratio = 0.5 if rho < 1e-8 else (np.expm1(rho) - rho) / rho**2
         q = float(delta @ (self.hessian @ delta) - delta @ (self.penalty * delta))
         return float(self.longest * ratio * q)
+
+
+def chord_step(
+    X: ArrayLike,
+    y: ArrayLike,
+    anchor: ArrayLike,
+    theta: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    loss: str = "logistic",
+    sample_weight: ArrayLike | None = None,
+    fit_intercept: bool = False,
+    delta: ArrayLike | None = None,
+) -> tuple[Array, float, float]:
+    """A step from theta with the Hessian of another anchor, and what is proven of its end (E26).
+
+    delta: any step, by default ``-H_a^-1 g_b``.
+
+    Returns
+    -------
+    theta + delta (p,), bounds of its residual and of its distance in standard errors (E41) without terms of
+    rounding; infinite where nothing is proven.
+
+    Examples
+    --------
+    >>> theta, residual, _ = chord_step([[1.0], [2.0]], [0.0, 1.0], [0.2], [0.25], alpha=1.0)
+    >>> bool(abs(gradient([[1.0], [2.0]], [0.0, 1.0], theta, alpha=1.0)[0]) <= residual)
+    True
+    """
+    A, a, b, of = _design(X, fit_intercept), _float(anchor), _float(theta), get_loss(loss)
+    s, penalty = _weights(sample_weight, len(A)), _penalty(alpha, np.shape(X)[1], fit_intercept)
+    A, target, s = A[s > 0.0], _float(y)[s > 0.0], s[s > 0.0]
+    d2_a, d2_b = of.d2(target, A @ a), of.d2(target, A @ b)
+    g = A.T @ (s * of.d1(target, A @ b)) + penalty * b
+    G = gram(A, s * d2_a)
+    H = CholeskyFactor(G + np.diag(penalty))
+    step = -H.solve(g) if delta is None else _float(delta)
+    left = g + G @ step + penalty * step
+    if not (d2_a > 0.0).all():
+        return b + step, np.inf, np.inf
+    kappa = float(np.abs(d2_b / d2_a - 1.0).max(initial=0.0))
+    squares = float((s * (d2_b - d2_a) ** 2 / d2_a).sum())
+    R = float(np.linalg.norm(A, axis=1).max(initial=0.0)) if of.max_d3 > 0.0 else 0.0
+    rho, q = R * float(np.linalg.norm(step)), max(0.0, float(step @ G @ step))
+    ratio = 0.5 if rho < 1e-8 else (np.expm1(rho) - rho) / rho**2  # psi(rho) / rho^2
+    residual = R * (np.sqrt(squares * q) + (1.0 + kappa) * ratio * q) + float(np.linalg.norm(left))
+    if not kappa < 1.0:
+        return b + step, residual, np.inf
+    far = float(np.exp(0.5 * rho) / np.sqrt(1.0 - kappa))  # H is at least H_a / far^2
+    r = far * float(np.sqrt(np.max((A.T * H.solve(A.T)).sum(axis=0), initial=0.0)))
+    of_remainder = (kappa + (1.0 + kappa) * rho * ratio) * float(np.sqrt(q))
+    nu = far * (of_remainder + float(np.sqrt(max(0.0, float(left @ H.solve(left))))))
+    if of.max_d3 == 0.0:
+        return b + step, residual, nu
+    return b + step, residual, float(-np.log1p(-r * nu) / r) if r * nu < 1.0 else np.inf

@@ -46,12 +46,13 @@ class Update:
         Norm of the gradient of the corrected objective at the new theta, from a pass over the corrected
         data; None where no pass was made.
     residual_bound : float
-        What that norm is at most: proven, where theta is the step from the anchor (E9, E10); else measured.
+        What that norm is at most: proven, where theta is a step from an anchor (E9, E10, E26); else measured.
     distance : float
         From theta to the minimum, at most, in standard errors (E41): no coefficient, and no prediction, is
         further from retraining than so many standard errors of its own. Infinite where nothing is proven.
     settled : bool
-        Whether iterations over the data took theta to the tolerance (E11).
+        Whether iterations over the data took theta to the tolerance (E11), or steps of which a bound proves
+        the last one, whose residual is not measured (E26).
     since_anchor : int
         Requests since the statistics were anchored, this one included; 0 if it anchored them anew, or where
         there are none.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from long_double import distance_to_minimum, parts
 from problems import dense
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
@@ -34,61 +35,12 @@ def problem(loss, n=120, d=4, seed=0, shape="plain"):
     return X, y, s
 
 
-def parts(loss, X, y, s, theta, alpha, fit_intercept):
-    """Gradient, Hessian and squares at theta, of whatever precision theta has."""
-    eta = X @ theta
-    p = 1 / (1 + np.exp(-eta))
-    r, w = (eta - y, np.ones_like(eta)) if loss == "squared" else (p - y, p * (1 - p))
-    penalty = np.full(theta.size, alpha, dtype=theta.dtype)
-    if fit_intercept:
-        penalty[-1] = 0
-    return X.T @ (s * r) + penalty * theta, (X.T * (s * w)) @ X + np.diag(penalty), float((s * r * r).sum())
-
-
-def cholesky_solve(H, g):
-    """In the precision of H, which LAPACK does not have."""
-    p = len(g)
-    L = np.zeros_like(H)
-    for j in range(p):
-        L[j, j] = np.sqrt(H[j, j] - L[j, :j] @ L[j, :j])
-        for i in range(j + 1, p):
-            L[i, j] = (H[i, j] - L[i, :j] @ L[j, :j]) / L[j, j]
-    x = g.copy()
-    for i in range(p):
-        x[i] = (x[i] - L[i, :i] @ x[:i]) / L[i, i]
-    for i in reversed(range(p)):
-        x[i] = (x[i] - L[i + 1 :, i] @ x[i + 1 :]) / L[i, i]
-    return x
-
-
 def true_distance(un, loss):
     """From the model's theta to the minimum on the current data, by Newton steps in long double."""
-    model, alpha, fit_intercept = un.model, un.model.alpha, un.model.fit_intercept
+    model, fit_intercept = un.model, un.model.fit_intercept
     X, y, s = un.corrected_data()
-    X = np.asarray(dense(X), dtype=np.longdouble)
-    y = np.asarray(y, dtype=np.longdouble)
-    s = np.ones_like(y) if s is None else np.asarray(s, dtype=np.longdouble)
     theta = np.append(np.ravel(model.coef_), np.ravel(model.intercept_) if fit_intercept else [])
-    here = theta = theta.astype(np.longdouble)
-    if fit_intercept:  # over x less its mean, which moves the intercept alone
-        mean = X.mean(axis=0)
-        X = np.column_stack([X - mean, np.ones(len(X), dtype=np.longdouble)])
-        here = theta = np.append(theta[:-1], theta[-1] + mean @ theta[:-1])
-    theta = np.zeros_like(theta)
-    for _ in range(300):
-        g, H, squares = parts(loss, X, y, s, theta, alpha, fit_intercept)
-        step, t = cholesky_solve(H, g), 1.0
-        while t > 1e-6 and g @ step < 2 * (
-            parts(loss, X, y, s, theta - t * step, alpha, fit_intercept)[0] @ -step
-        ):
-            t /= 2  # the slope at the end rises too far: the step was too long
-        theta = theta - t * step
-        if np.abs(step).max() <= 1e-17 * (1 + np.abs(theta).max()):
-            break
-    squares = parts(loss, X, y, s, theta, alpha, fit_intercept)[2]
-    H = parts(loss, X, y, s, here, alpha, fit_intercept)[1]
-    squared = (here - theta) @ H @ (here - theta)
-    return float(np.sqrt(squared / (squares / s.sum() if loss == "squared" else 1.0)))
+    return distance_to_minimum(loss, dense(X), y, s, theta, model.alpha, fit_intercept)
 
 
 ROUNDED = 1e-9  # below it the model's theta, rounded to doubles, is what is measured

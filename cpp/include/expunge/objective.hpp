@@ -33,6 +33,17 @@ struct Tally {
     double hessian_rounding = 0.0;   // and in their part of a Hessian
 };
 
+// How far the curvatures of rows of positive weight are apart at two thetas, a and b (E26).
+struct CurvatureChange {
+    double largest = 0.0;  // kappa: |d2_b / d2_a - 1| of one row, infinite where it cannot be told
+    double squares = 0.0;  // Q: sum of s (d2_b - d2_a)^2 / d2_a
+
+    void add(const CurvatureChange& other) {
+        largest = largest < other.largest ? other.largest : largest;
+        squares += other.squares;
+    }
+};
+
 class Objective;
 
 // The difference that replacing some rows makes at one theta (E3, E10): to J, to its gradient, and to the
@@ -69,6 +80,7 @@ public:
     double largest_norm() const { return largest_norm_; }
     double additions() const { return most_additions_; }  // that a term of a sum over rows takes part in
     bool same_rows(const Objective& other) const;
+    bool dense() const;  // then a term takes part in as many in every column
 
     // The same objective over some of its coordinates, ascending: the others are left out of X.
     Objective select(const std::vector<Index>& coordinates) const;
@@ -79,6 +91,9 @@ public:
     Evaluation evaluate(const VectorRef& theta, double& largest_norm) const;
     // The lower triangle of H (p, p) becomes the Hessian, penalty included. Dense rows are read once for all.
     Evaluation evaluate(const VectorRef& theta, double& largest_norm, Matrix& H) const;
+
+    // The first of these, in a pass that also tells how far curvatures moved from the anchor (E26).
+    Evaluation evaluate_beside(const VectorRef& theta, const VectorRef& anchor, CurvatureChange& moved) const;
 
     // s_i d2_i (n,) at theta.
     Vector curvature(const VectorRef& theta) const;

@@ -100,6 +100,7 @@ public:
     // What taking c off rounds, in the product of two entries at most, in units of u (E19).
     double entry_roundings() const { return shifted() ? 2.0 : 0.0; }
 
+    bool dense() const { return X_.kind == Kind::dense; }
     Index rows() const { return n_; }
     Index columns() const { return d_; }  // that are seen
     // The length of the vectors that panels take. spread(theta) widens theta (d,) to it; collect(sums)
@@ -160,7 +161,6 @@ private:
         static_assert(std::is_same_v<T, double> || std::is_same_v<T, float>);
         return std::is_same_v<T, double> ? Scalar::float64 : Scalar::float32;
     }
-    bool dense() const { return X_.kind == Kind::dense; }
     Index index_item() const { return X_.index_type == IndexType::int32 ? 4 : 8; }
     Index item() const { return X_.scalar == Scalar::float64 ? sizeof(double) : sizeof(float); }
     const void* row_at(Index first) const;

@@ -3,13 +3,15 @@
 #include <optional>
 
 #include "expunge/anchor.hpp"
+#include "expunge/second_anchor.hpp"
 
 namespace expunge {
 
 // Anchored statistics (E8): the gradient g_a and the Hessian H_a of the current data at a fixed theta_a, the
 // length of its longest row, and bounds of the rounding errors in g_a and H_a. Rows are added and subtracted
 // in any order, and statistics of shards add up. No row is read for theta = theta_a - H_a^-1 g_a (E9) and for
-// the bound of its residual (E10). Immutable: every edit gives new statistics, which share the factor.
+// the bound of its residual (E10). Immutable: every edit gives new statistics, which share the factor. While
+// the rows are there, a second anchor is nearer to the minimum (E26).
 class AnchoredStatistics {
 public:
     // `anchor` is complete: the Hessian of J at its theta. `at` is J there, and `floor` bounds the rounding
@@ -40,18 +42,24 @@ public:
     };
     explicit AnchoredStatistics(State state);
     const State& state() const { return state_; }
+    const SecondAnchor* second() const { return second_.get(); }  // null where there is none
 
     // Subtracts the rows `before` and adds the rows `after` (E3); either may be null. Penalties do not enter.
     // Throws where fewer than 0 rows, or a weight below 0, would be left. Whether H_a stays positive definite
     // shows when its factor is asked for. With `fold` only sums are kept: no row stands by itself, and a
     // bound grows by a power of two, because it keeps what a row added after that row has left.
     AnchoredStatistics edit(const Objective* before, const Objective* after, bool fold = false) const {
-        return edit(Objective::change(before, after, state_.anchor->theta()), fold);
+        return edit(before, after, Objective::change(before, after, state_.anchor->theta()), fold);
     }
-    AnchoredStatistics edit(const Change& change, bool fold = false) const;  // `change` is that at the anchor
     // Also gives E3 at another theta.
     std::pair<AnchoredStatistics, Evaluation> edit(const Objective* before, const Objective* after,
                                                    const VectorRef& theta, bool fold = false) const;
+    // The same statistics with a second anchor at theta (E26), and J there: one pass over the data, J, which
+    // must be what the statistics are of. Where a row is so far from the boundary that its curvature
+    // vanishes, there is none. An edit takes it along; nothing else does, and whatever outlives the rows is
+    // without it.
+    std::pair<AnchoredStatistics, Evaluation> measure_beside(const Objective& J, Vector theta) const;
+
     // Adds the rows that the factor holds one by one into H_a.
     AnchoredStatistics fold() const;
 
@@ -79,8 +87,9 @@ public:
         double bound;     // of |grad J(theta)|
         double distance;  // from theta to the minimum, at most, in standard errors
     };
-    // The Newton step from the anchor (E9), the bound of its residual (E10) and of its distance (E41). A
-    // distance above `wanted` is bounded again, in a way that is sharper and dearer.
+    // The Newton step from the anchor (E9), the bound of its residual (E10) and of its distance (E41); or the
+    // chord step from the second anchor, with its bounds (E26). A distance above `wanted` is bounded again,
+    // in a way that is sharper and dearer.
     Step step(double wanted = 0.0) const;
 
     // A bound of the distance from theta to the minimum in standard errors (E41), given J and its gradient
@@ -91,21 +100,32 @@ public:
     double gradient_error() const;  // e_g: at least the rounding error of g_a
 
 private:
-    // E41 at a theta so far from the anchor. Its Newton decrement in H_a is at most `decrement`, and what a
-    // gradient that is off by `error` adds. `squares`: those left of a least-squares fit.
-    double standard_errors(double length, double decrement, double error, double squares,
-                           double wanted) const;
-    double hessian_error() const;  // e_H: at least the rounding error of H_a
+    AnchoredStatistics edit(const Objective* before, const Objective* after, const Change& change,
+                            bool fold) const;                              // `change` is that at the anchor
+    AnchoredStatistics edit_first(const Change& change, bool fold) const;  // the second anchor is left behind
+    void follow(const AnchoredStatistics& old, const Vector& change);      // the solution, one row's edit
+
+    // E41 at a theta where H is at least H_a / far^2. Its Newton decrement in H_a is at most `decrement`, and
+    // what a gradient that is off by `error` adds. `squares`: those left of a least-squares fit.
+    double standard_errors(double far, double decrement, double error, double squares, double wanted) const;
+    double far_after(double length) const;  // so far from the anchor that steps are from
+    double hessian_error() const;           // e_H: at least the rounding error of H_a
+
+    // Of the anchor that steps are from:
+    const Vector& gradient() const { return second_ ? second_->gradient : state_.gradient; }
+    double step_gradient_error() const { return second_ ? second_->gradient_error() : gradient_error(); }
 
     struct Solution {
-        Vector x, product;  // x = H_a^-1 g_a up to rounding, and H_a x
-        double residual;    // |g_a - H_a x|
+        Vector x, product;  // x = H_a^-1 g up to rounding, and H_a x
+        double residual;    // |g - H_a x|
     };
     Solution solve() const;
-    double step_error(double length, double theta_norm) const;  // e of E10, length = |H_a^-1 g_a|
+    double step_error(double length, double theta_norm) const;  // e of E10, length = |H_a^-1 g|
 
     State state_;
-    std::optional<Vector> start_;  // H_a^-1 g_a, if it follows from the solution before the last edit
+    KnownFloor floor_;  // while the rows are there
+    std::shared_ptr<const SecondAnchor> second_;
+    std::optional<Vector> start_;  // H_a^-1 g, if it follows from the solution before the last edit
     std::shared_ptr<Lazy<Solution>> solution_ = std::make_shared<Lazy<Solution>>();
 };
 

@@ -57,6 +57,7 @@ class Start(NamedTuple):
     statistics: _core.AnchoredStatistics | None
     gram: GramBound
     passes: int = 0  # made so far
+    anew: bool = False  # whether the statistics were anchored anew on the way
 
 
 class Attached:
@@ -142,7 +143,7 @@ class Attached:
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
         statistics = None
         if block is None:
-            statistics = self._statistics(objective, anchor, minimum.at, minimum.floor)
+            statistics = self.statistics_at(objective, anchor, minimum.at, minimum.floor)
         return State(minimum.theta, without_curvature(minimum.at), anchor, True, statistics)
 
     @property
@@ -217,9 +218,10 @@ class Attached:
             minimum = _core.minimize(objective, theta, tolerance, MAX_ITER, anchor, at, block)
         return minimum
 
-    def _statistics(
+    def statistics_at(
         self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float
     ) -> _core.AnchoredStatistics:
+        """Of the current data, at the anchor's theta."""
         return _core.AnchoredStatistics(objective, anchor, at, floor, self.data.largest_norm)
 
     # --- a request is staged
@@ -329,14 +331,20 @@ class Attached:
         at, passes = self._at_start(staged, objective, theta, block)
         return Start(objective, theta, at, block, anchor, current, statistics, staged.gram, passes)
 
-    def start_at(self, theta: Float, staged: Staged) -> Start:
-        """A start at a step from the anchor, or at the anchor itself if J is less there (E11)."""
+    def start_at_anchor(self, staged: Staged) -> Start:
+        """A start at the anchor, without a pass."""
         statistics, objective = staged.statistics, self.objective()
         assert statistics is not None
-        at = objective.evaluate(theta)
-        if not at.value <= statistics.at.value:
-            theta, at = statistics.anchor.theta, statistics.at
-        return Start(objective, theta, at, None, statistics.anchor, True, statistics, staged.gram, 1)
+        anchor = statistics.anchor
+        return Start(objective, anchor.theta, statistics.at, None, anchor, True, statistics, staged.gram)
+
+    def start_at(self, step: Float, staged: Staged) -> Start:
+        """A start at a step from the anchor, or at the anchor itself if J is less there (E11)."""
+        start = self.start_at_anchor(staged)
+        at = start.objective.evaluate(step)
+        if not at.value <= start.at.value:
+            return start._replace(passes=1)
+        return start._replace(theta=step, at=at, passes=1)
 
     def _at_start(
         self, staged: Staged, objective: _core.Objective, theta: Float, block: int | None
@@ -433,7 +441,7 @@ class Attached:
             return state, 0
         else:
             anchor, made = _core.Anchor(objective, state.theta, None, at), 1
-        statistics = self._statistics(objective, anchor, at, floor)
+        statistics = self.statistics_at(objective, anchor, at, floor)
         return (
             state._replace(anchor=anchor, hessian_is_current=True, statistics=statistics, effort=Effort()),
             made,

@@ -11,6 +11,7 @@ from .. import _core
 from .._arrays import Float
 from ..errors import NotPositiveDefiniteError
 from ..updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
+from .chord import by_chords, start_after
 from .near import distance_at, minimum_near
 from .products import Products
 from .state import Effort, GramBound, Outcome, Staged, State, without_curvature
@@ -18,25 +19,25 @@ from .state import Effort, GramBound, Outcome, Staged, State, without_curvature
 if TYPE_CHECKING:
     from .attached import Attached, Start
 
-PASSES_SAVED = 2.0  # by a request that needs only a step from the anchor, and no row
-
 
 def auto(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
-    """One step from the anchor (E9) while its bound (E10) is within the tolerance; else :func:`exact`.
+    """One step from the anchor (E9) while its bound (E10, E26) keeps the promise; else :func:`_by_chords`.
 
-    Iterations begin at that step, or at the old theta if iterations had found that since the anchor.
+    Its steps begin at that step, or at the old theta if iterations had found that since the anchor.
     """
     step, old = _step(engine, staged), engine.state
     if step is not None and engine.promise.is_kept(step[1], step[2]):
         return _by_step(engine, staged, *step)
     farther = old.at is not None and old.effort.passes > 0
-    return _settled(engine, staged, None if farther or step is None else step[0])
+    if step is None or engine.problem.constant_hessian:
+        return _settled(engine, staged, None if farther or step is None else engine.start_at(step[0], staged))
+    return _by_chords(engine, staged, None if farther else step[0])
 
 
 def exact(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
     """Iterations to the tolerance (E11, E13), from the old theta if J is known there."""
     step = _step(engine, staged) if engine.state.at is None else None
-    return _settled(engine, staged, None if step is None else step[0])
+    return _settled(engine, staged, None if step is None else engine.start_at(step[0], staged))
 
 
 def second_order(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
@@ -111,7 +112,7 @@ def _by_step(
     """No row was read: the bounds vouch."""
     old, statistics, effort = engine.state, staged.statistics, engine.state.effort
     assert statistics is not None
-    effort = Effort(effort.requests + 1, effort.passes, effort.saved + PASSES_SAVED)
+    effort = effort.after_steps(1)
     anchor = staged.anchor if staged.hessian_is_current else statistics.anchor
     state = State(theta, None, anchor, True, statistics, effort, staged.gram)
     difference = np.zeros_like(theta) if staged.difference is None else staged.difference.gradient
@@ -120,14 +121,43 @@ def _by_step(
     )
 
 
-def _settled(engine: Attached, staged: Staged, step: Float | None) -> tuple[State, Outcome]:
-    """Iterations (E11), from the step or from the old theta without dropped coordinates."""
-    start = engine.start(staged) if step is None else engine.start_at(step, staged)
+def _by_chords(engine: Attached, staged: Staged, theta: Float | None) -> tuple[State, Outcome]:
+    """Chord steps (E26), the first of them to theta, or from the old one; where they are slow, iterations."""
+    statistics = staged.statistics
+    assert statistics is not None
+    if theta is not None:
+        start = engine.start_at_anchor(staged)
+    else:
+        start = engine.start(staged)
+        theta = start.theta - statistics.anchor.solve(start.at.gradient)
+    chords = by_chords(engine, start, theta)
+    if chords.step is None:
+        return _settled(engine, staged, start_after(chords, start))
+    statistics, (theta, bound, distance) = chords.statistics, chords.step
+    state = State(theta, None, statistics.anchor, True, statistics, chords.effort, staged.gram)
+    difference = np.zeros_like(theta) if staged.difference is None else staged.difference.gradient
+    return state, Outcome(
+        staged.how.method,
+        theta - engine.state.theta,
+        difference,
+        None,
+        bound,
+        start.passes + chords.passes,
+        True,
+        chords.effort.requests,
+        distance,
+    )
+
+
+def _settled(engine: Attached, staged: Staged, start: Start | None) -> tuple[State, Outcome]:
+    """Iterations (E11), from `start` or from the old theta without dropped coordinates."""
+    moved = start is not None and not np.array_equal(start.theta, engine.state.theta)
+    start = start or engine.start(staged)
     # Theta must move. If a row left whose gradient is below the tolerance, and theta stayed, the gradient at
     # theta would be minus that of the row: a multiple of the row.
     changed = staged.difference is not None and bool(staged.difference.gradient.any())
     exact = staged.how.method == "exact"
-    minimum, passes, distance = minimum_near(engine, start, move=changed and step is None, exact=exact)
+    minimum, passes, distance = minimum_near(engine, start, move=changed and not moved, exact=exact)
     at = start.at
     start = start._replace(passes=start.passes + passes)
     if minimum.anchor is not None and minimum.anchor is not start.anchor:
@@ -198,7 +228,7 @@ def _state(engine: Attached, start: Start, theta: Float, at: _core.Evaluation) -
     """The state after a method that read the data and knows J at theta."""
     effort = engine.state.effort
     requests = effort.requests + 1 if start.statistics is not None else 0
-    effort = Effort(requests, effort.passes + start.passes, effort.saved)
+    effort = Effort() if start.anew else Effort(requests, effort.passes + start.passes, effort.saved)
     return State(
         theta,
         without_curvature(at),

@@ -21,6 +21,7 @@ from .solver import DEFAULT_TOL
 
 Method = Literal["auto", "exact", "second_order", "first_order"]
 Hessian = Literal["corrected", "original"]
+PASSES_SAVED = 2.0  # by a request that needs only a step from an anchor
 METHODS, HESSIANS = get_args(Method), get_args(Hessian)
 
 
@@ -73,6 +74,13 @@ class Effort(NamedTuple):
     requests: int = 0
     passes: float = 0.0  # over the data
     saved: float = 0.0  # passes that requests did without
+    served: int = 0  # requests without a pass since the last one that took some
+    rate: float = 0.0  # passes that a request takes of late, or 0
+
+    def after_steps(self, count: int) -> Self:
+        """The same after so many requests that needed only a step from an anchor, and no row."""
+        requests, passes, saved, served, rate = self
+        return type(self)(requests + count, passes, saved + count * PASSES_SAVED, served + count, rate)
 
 
 class GramBound(NamedTuple):

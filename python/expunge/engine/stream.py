@@ -10,8 +10,7 @@ from .._arrays import Float
 from ..requests import Named, Request
 from .attached import Attached
 from .detached import Detached
-from .methods import PASSES_SAVED
-from .state import Effort, State
+from .state import State
 
 
 class Granted(NamedTuple):
@@ -37,7 +36,8 @@ def stream(
     old, data, encode = engine.state, engine.data, engine.problem.encode
     if old.statistics is None or old.gram.found is not None:
         return None
-    if old.at is not None:  # the last request needed iterations: this one may as well, and is staged once
+    # Where the last request needed passes, this one may as well, and is staged once.
+    if old.at is not None or (old.effort.passes > 0 and not old.effort.served):
         return None
     data.compact()
     named: list[Named] = []
@@ -64,7 +64,6 @@ def stream(
     if not count:
         data.rollback()
         return None
-    requests_since, passes, saved = old.effort
-    effort = Effort(requests_since + count, passes, saved + count * PASSES_SAVED)
+    effort = old.effort.after_steps(count)
     state = State(theta, None, statistics.anchor, True, statistics, effort, old.gram)
     return Granted(named[:count], state, figures, thetas, difference, interrupt)
