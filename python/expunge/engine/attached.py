@@ -24,7 +24,7 @@ from .data import CorrectedData
 from .detached import Detached
 from .entry import Judge, OnEntry, check_belong, distance
 from .methods import BY_NAME
-from .near import distance_at, residual_within
+from .near import distance_at, nearest, residual_within
 from .products import Products
 from .shift import same_shift
 from .solver import (
@@ -33,14 +33,12 @@ from .solver import (
     choose_block,
     in_low_dimension,
     serves_in_dual,
-    warn_of_distance,
 )
 from .state import Effort, GramBound, How, Outcome, Promise, Staged, State, without_curvature
 from .verified import verified
 
 MOVED = 2.0**-5  # of a residual: what may be left where the tolerance was met before the first iteration
-NEAR = 1e-8  # standard errors: where the statistics of a new Unlearner are anchored,
-SHARE = 0.1  # or at most so much of what is promised
+NEAR = 1e-8  # standard errors: where the statistics of a new Unlearner are anchored
 SMALL = 256  # parameters up to which a factor is brought up to date with every request
 _NONE = np.empty(0, dtype=np.int64)
 
@@ -112,7 +110,7 @@ class Attached:
             goal = residual_within(self, start, NEAR)
         minimum = self.minimize(start, goal)
         if within is not None:
-            minimum = self._nearest(start, minimum, within)
+            minimum = nearest(self, start, minimum, within)
             goal = max(goal, minimum.floor)
         rows = self.data.register.weighted_rows
         entry = OnEntry(start.at.residual, distance(objective, theta, minimum, rows))
@@ -121,19 +119,6 @@ class Attached:
         check_converged(objective, minimum, goal)
         self.state = self._anchored_at(objective, minimum, start.block)
         return entry
-
-    def _nearest(self, start: Start, minimum: _core.Minimum, within: float) -> _core.Minimum:
-        """The same, or what rounding leaves, where J at the start told too little of how near is near."""
-
-        def away(found: _core.Minimum) -> float:
-            return distance_at(self, start.objective, found.theta, found.at, found.floor, found.anchor)
-
-        if away(minimum) <= SHARE * within:
-            return minimum
-        minimum = self.minimize(start._replace(theta=minimum.theta, at=minimum.at), 0.0)
-        if (distance := away(minimum)) > within:
-            warn_of_distance(distance, within)
-        return minimum
 
     def _start_anew(self, objective: _core.Objective, theta: Float) -> Start:
         block, at = self.block(objective, theta.size), objective.evaluate(theta)

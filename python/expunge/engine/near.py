@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .attached import Attached, Start
 
 SMALL = 1e-4  # standard errors: nobody asks how much less than that
+SHARE = 0.1  # of what is promised: how far from the minimum the first statistics may be anchored
 HALF = 0.5  # of what is wanted: where the last iteration is to end
 TIGHTER = 0.125  # by what the goal shrinks where that was not enough
 
@@ -129,6 +130,20 @@ def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> 
             anchor=minimum.anchor if current else start.anchor,
             hessian_is_current=current or start.hessian_is_current,
         )
+
+
+def nearest(engine: Attached, start: Start, minimum: _core.Minimum, within: float) -> _core.Minimum:
+    """The same, or what rounding leaves, where J at the start told too little of how near is near."""
+
+    def away(found: _core.Minimum) -> float:
+        return distance_at(engine, start.objective, found.theta, found.at, found.floor, found.anchor)
+
+    if away(minimum) <= SHARE * within:
+        return minimum
+    minimum = engine.minimize(start._replace(theta=minimum.theta, at=minimum.at), 0.0)
+    if (distance := away(minimum)) > within:
+        warn_of_distance(distance, within)
+    return minimum
 
 
 def _distance(engine: Attached, start: Start, minimum: _core.Minimum) -> float:
