@@ -62,6 +62,12 @@ BUGS = r"""
 = tolerance compared the wrong way  [methods unlearner data streams]
 - return residual <= most and distance <= within
 + return residual >= most and distance <= within
+= a chord step is kept whatever its bound  [chord_streams]
+- if engine.promise.is_kept(*step[1:]):
++ if True:
+= iterations after chord steps begin with the gradient of another theta  [chord_streams streams]
+- chords.at, chords.statistics
++ start.at, chords.statistics
 = tolerance not compared, detached  [by_value detached]
 - if method == "auto" and not self.promise.is_kept(bound, distance):
 + if False:

@@ -240,7 +240,7 @@ def test_a_hundredth_of_a_standard_error_is_promised_by_default(loss, fit_interc
         errors = un.standard_errors()[: coef.size]
         assert (np.abs(coef - retrained) <= 0.01 * errors * (1 + 1e-3)).all()
         steps += not update.settled
-    assert steps >= 4  # others need passes
+    assert steps >= 5  # without a pass; a settle that takes one is kept by its bound (E26)
 
 
 def test_the_default_promise_is_the_distance_and_exact_goes_to_the_floor():

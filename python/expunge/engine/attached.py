@@ -128,7 +128,7 @@ class Attached:
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
         statistics = None
         if block is None:
-            statistics = self.statistics_at(objective, anchor, minimum.at, minimum.floor)
+            statistics = self._statistics(objective, anchor, minimum.at, minimum.floor)
         return State(minimum.theta, without_curvature(minimum.at), anchor, True, statistics)
 
     @property
@@ -203,10 +203,9 @@ class Attached:
             minimum = _core.minimize(objective, theta, tolerance, MAX_ITER, anchor, at, block)
         return minimum
 
-    def statistics_at(
+    def _statistics(
         self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float
     ) -> _core.AnchoredStatistics:
-        """Of the current data, at the anchor's theta."""
         return _core.AnchoredStatistics(objective, anchor, at, floor, self.data.largest_norm)
 
     # --- a request is staged
@@ -316,20 +315,18 @@ class Attached:
         at, passes = self._at_start(staged, objective, theta, block)
         return Start(objective, theta, at, block, anchor, current, statistics, staged.gram, passes)
 
-    def start_at_anchor(self, staged: Staged) -> Start:
-        """A start at the anchor, without a pass."""
+    def start_at(self, step: Float | None, staged: Staged) -> Start:
+        """A start at a step from the anchor, or without one, or if J is less there, at the anchor (E11)."""
         statistics, objective = staged.statistics, self.objective()
         assert statistics is not None
         anchor = statistics.anchor
-        return Start(objective, anchor.theta, statistics.at, None, anchor, True, statistics, staged.gram)
-
-    def start_at(self, step: Float, staged: Staged) -> Start:
-        """A start at a step from the anchor, or at the anchor itself if J is less there (E11)."""
-        start = self.start_at_anchor(staged)
-        at = start.objective.evaluate(step)
-        if not at.value <= start.at.value:
-            return start._replace(passes=1)
-        return start._replace(theta=step, at=at, passes=1)
+        start = Start(objective, anchor.theta, statistics.at, None, anchor, True, statistics, staged.gram)
+        if step is None:
+            return start
+        at = objective.evaluate(step)
+        if at.value <= start.at.value:
+            start = start._replace(theta=step, at=at)
+        return start._replace(passes=1)
 
     def _at_start(
         self, staged: Staged, objective: _core.Objective, theta: Float, block: int | None
@@ -426,7 +423,7 @@ class Attached:
             return state, 0
         else:
             anchor, made = _core.Anchor(objective, state.theta, None, at), 1
-        statistics = self.statistics_at(objective, anchor, at, floor)
+        statistics = self._statistics(objective, anchor, at, floor)
         return (
             state._replace(anchor=anchor, hessian_is_current=True, statistics=statistics, effort=Effort()),
             made,

@@ -126,7 +126,7 @@ def _by_chords(engine: Attached, staged: Staged, theta: Float | None) -> tuple[S
     statistics = staged.statistics
     assert statistics is not None
     if theta is not None:
-        start = engine.start_at_anchor(staged)
+        start = engine.start_at(None, staged)
     else:
         start = engine.start(staged)
         theta = start.theta - statistics.anchor.solve(start.at.gradient)
