@@ -221,8 +221,9 @@ def test_no_bound_is_below_the_residual(case):
         update, J = un.apply(request, method=method), exact(un, data)
         residual, floor = J.residual(theta_of(un.model)), J.floor(theta_of(un.model))
         if update.residual is None:
-            assert residual <= update.residual_bound <= min(tolerance, 15.0 * residual)
-            proven += 1
+            rounding = 2.0 * floor if update.settled else 0.0  # of a gradient measured on the way (E26)
+            assert residual <= update.residual_bound <= min(tolerance, 15.0 * residual + rounding)
+            proven += not update.settled
         else:
             assert update.residual_bound == update.residual
             assert abs(residual - update.residual) <= floor
