@@ -89,7 +89,7 @@ KnownFloor::KnownFloor(const Objective& J, double floor) {
 // |d1| <= 1, and |d2| <= |d1|: so it grows by e^rho at most. Each error e_i of E19 does, too, and by that of
 // |x|^T |theta|, which is at most rho.
 double KnownFloor::at(const Objective& J, const VectorRef& anchor, const VectorRef& theta, double R) const {
-    if (!std::isfinite(value) || !J.dense()) return infinity;
+    if (!std::isfinite(value) || !J.dense() || theta.size() == 0) return infinity;
     const double k = J.additions() + 3.0, q = static_cast<double>(theta.size()) + 5.0,
                  step = (theta - anchor).norm(), rho = R * step, more = 1.0 + 0x1p-18;
     if (!(roundoff * q * R * std::max(theta.norm(), anchor.norm()) <= 0x1p-20)) return infinity;
