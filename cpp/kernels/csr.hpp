@@ -163,8 +163,7 @@ template <class T, class I, class F = Entry>
 class CsrPanel {
 public:
     // Rows that are not known to be canonical are checked by their first product, which must come first.
-    explicit CsrPanel(const PanelView& view)
-        : X_(view.X), m_(view.m), gathers_(view.gathers), f_(view.read) {}
+    explicit CsrPanel(const PanelView& view) : X_(view.X), m_(view.m), gathers_(view.gathers) {}
 
     // eta (m,) = X theta
     void multiply(const double* theta, double* eta) const {
@@ -267,12 +266,11 @@ private:
         fetch<Near::first>(X_.indices + k + soon);
     }
 
-    double x(Index k) const { return f_(X_.value(k)); }
+    double x(Index k) const { return F()(X_.value(k)); }
 
     CsrArrays<T, I> X_;
     Index m_;
     bool gathers_;
-    F f_;
 };
 
 // The Gram matrix of the columns that are seen, H (d, d) += X^T diag(w) X.

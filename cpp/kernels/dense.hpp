@@ -19,17 +19,16 @@ struct Lines {
 
     const T* first;
     Index count, size, stride;
-    F f;
 
     const T* line(Index i) const { return first + i * stride; }
 
-    auto tile_of(const T* x) const {
+    static auto tile_of(const T* x) {
         if constexpr (std::is_same_v<F, Entry>)
             return tile_at(x);
         else
-            return f(tile_at(x));
+            return TileColumn(F()(tile_at(x)));
     }
-    double number(T x) const { return f(static_cast<double>(x)); }
+    static double number(T x) { return F()(static_cast<double>(x)); }
 
     // Which lines are fetched while others are read: each of the first `lines` fetches the line `ahead` of
     // it.
@@ -139,7 +138,7 @@ public:
     explicit DensePanel(const PanelView& view)
         : data_(static_cast<const T*>(view.X.data)), m_(view.m), row_stride_(view.X.row_stride),
           column_stride_(view.X.column_stride), runs_(view.runs), run_count_(view.run_count),
-          following_(view.following), f_(view.read) {}
+          following_(view.following) {}
 
     // eta (m,) = X theta. This fetches one half of the next panel, and add_transposed the other, so that
     // memory is always busy.
@@ -225,16 +224,15 @@ private:
     static constexpr Index near_columns = 16384 / (2 * Lines<T>::together * sizeof(T));
 
     bool by_rows() const { return column_stride_ == 1; }
-    Lines<T, F> rows_of(const Run& run) const { return {data_ + run.first, m_, run.count, row_stride_, f_}; }
+    Lines<T, F> rows_of(const Run& run) const { return {data_ + run.first, m_, run.count, row_stride_}; }
     Lines<T, F> columns_of(const Run& run) const {
-        return {data_ + run.first * column_stride_, run.count, m_, column_stride_, f_};
+        return {data_ + run.first * column_stride_, run.count, m_, column_stride_};
     }
 
     const T* data_;
     Index m_, row_stride_, column_stride_;
     const Run* runs_;
     Index run_count_, following_;
-    F f_;
 };
 
 }  // namespace expunge::kernel

@@ -34,20 +34,23 @@ inline auto vector(const double* values, Index n) { return Eigen::Map<const Eige
 
 // The functions f of an entry x, or of several entries at once. All are 0 at 0.
 struct Entry {
-    explicit Entry(Read = Read::entry) {}
     template <class X>
     const X& operator()(const X& x) const {
         return x;
     }
 };
-// |x| or x^2. Which one is asked for each time: loops that know it would take a third longer to compile.
-struct Size {
-    explicit Size(Read read) : square(read == Read::square) {}
-    double operator()(double x) const { return square ? x * x : std::abs(x); }
-    TileColumn operator()(const TileColumn& x) const {
-        return square ? TileColumn(x * x) : TileColumn(x.abs());
+struct Magnitude {
+    double operator()(double x) const { return std::abs(x); }
+    template <class X>
+    auto operator()(const Eigen::ArrayBase<X>& x) const {
+        return x.abs();
     }
-    bool square;
+};
+struct Square {
+    template <class X>
+    auto operator()(const X& x) const {
+        return x * x;
+    }
 };
 
 // Calls f(T()) for the type of X's numbers.
@@ -56,10 +59,10 @@ decltype(auto) with_scalar(Scalar scalar, F&& f) {
     return scalar == Scalar::float64 ? f(double()) : f(float());
 }
 
-// Calls f(F) for the function of an entry, by one of its type.
+// Calls f(F()) for the function of an entry.
 template <class F>
 decltype(auto) with_read(Read read, F&& f) {
-    return read == Read::entry ? f(Entry(read)) : f(Size(read));
+    return read == Read::entry ? f(Entry()) : read == Read::square ? f(Square()) : f(Magnitude());
 }
 
 inline Index count(const Run* runs, Index run_count) {
