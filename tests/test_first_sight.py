@@ -84,8 +84,15 @@ def test_the_advice_is_what_helps():
     assert short.endswith("after 1 iterations: raise max_iter")
     scaled = message_of(lambda: ex.LogisticRegression(tol=1e-20).fit(X, y))
     assert scaled.endswith("Raise tol above it")  # X is scaled already
-    far = message_of(lambda: ex.LogisticRegression().fit(X * 1e9, y))
+    far = message_of(lambda: ex.LogisticRegression(tol=1e-8).fit(X * 1e9, y))
     assert far.endswith("Raise tol above it, or scale the columns of X to a size near 1")
+    unproven = message_of(lambda: ex.LogisticRegression().fit(X * 1e9, y))
+    assert unproven.endswith("is larger. Scale the columns of X to a size near 1")
+    close = message_of(lambda: ex.LogisticRegression(within=1e-14).fit(X, y))
+    assert close.endswith(
+        "not within 1e-14: what rounding may hide is larger. Raise `within`, or scale "
+        "the columns of X to a size near 1"
+    )
     model = linear_model.LogisticRegression().fit(X, y)
     adopted = message_of(lambda: ex.Unlearner(model, X, y, tolerance=1e-20))
     assert adopted.endswith("Raise tolerance above it")  # an Unlearner calls it so
@@ -96,6 +103,7 @@ def test_following_the_advice_ends_the_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ex.LogisticRegression(tol=1e-9).fit(X, y)
+        ex.LogisticRegression(within=1e-9).fit(X, y)
         ex.LogisticRegression().fit(X * 100.0, y)
 
 

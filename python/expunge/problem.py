@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import fsum, isfinite
+from math import fsum, isfinite, sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -109,6 +109,13 @@ class Problem:
         return np.append(g[:-1] + shift * g[-1], g[-1])
 
     # --- targets
+
+    def spread(self, targets: Float, weights: Float | None) -> float:
+        """The root mean square of the targets of a squared loss, whose minimiser has their unit; else 1."""
+        if self.classes is not None:
+            return 1.0
+        scale = float(np.abs(targets).max(initial=0.0)) or 1.0  # so that no square overflows
+        return scale * sqrt(float(np.average((targets / scale) ** 2, weights=weights)))
 
     @cached_property
     def _scalar_targets(self) -> dict[Any, Float]:

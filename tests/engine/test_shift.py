@@ -247,7 +247,7 @@ def test_what_is_not_stored_is_stored_as_0():
 
 def test_without_an_intercept_nothing_is_taken_off():
     X, y = problem()
-    with pytest.warns(ConvergenceWarning, match="rounding floor"):
+    with pytest.warns(ConvergenceWarning, match="what rounding may hide"):
         model = ex.Ridge(fit_intercept=False).fit(X, y)
     A = X.astype(np.longdouble)
     g = (A.T @ (A @ model.coef_ - y) + model.coef_).astype(float)

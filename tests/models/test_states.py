@@ -266,7 +266,8 @@ def test_coefficients_may_be_assigned_by_hand(Estimator):
     ("parameter", "value"),
     [
         *(("alpha", value) for value in (0, -1.0, np.nan, np.inf, "1", None, [1.0], 1j)),
-        *(("tol", value) for value in (-1e-9, np.nan, np.inf, "0", None)),
+        *(("tol", value) for value in (-1e-9, np.nan, np.inf, "0")),
+        *(("within", value) for value in (0.0, -1e-9, np.nan, np.inf, "0", None)),
         *(("max_iter", value) for value in (0, -1, 1.5, "9", None)),
     ],
 )

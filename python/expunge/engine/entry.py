@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # docs/adoption.md has the measurements.
 ANY_SOLVER = 1.0  # those that converged, at scikit-learn's tolerance, leave 0.35 or less
 EXACT_SOLVER = 0.02  # those leave 1e-6 or less, and data that were copied to float32 2e-4
-SMALL_RESIDUAL = 1e-4  # of a model of ours whose tolerance was not loosened
+SMALL_RESIDUAL = 1e-4  # of a model of ours whose `tol` was not loosened
 USUAL_TOL = 1e-4  # scikit-learn's
 USUAL_ITER = 1000  # of those of its solvers that max_iter=None leaves free
 
@@ -78,7 +78,8 @@ def _solved_exactly(model: Any) -> bool:
     """Whether ours fitted it, or scikit-learn's Ridge with a factor and in float64."""
     residual = getattr(model, "residual_", None)
     if residual is not None:
-        return bool(residual <= SMALL_RESIDUAL)
+        converged = model.tol is None and model.n_iter_ < model.max_iter
+        return bool(residual <= SMALL_RESIDUAL or (converged and model.within <= EXACT_SOLVER))
     factored = getattr(model, "solver_", None) in ("cholesky", "svd")
     return factored and np.asarray(model.coef_).dtype == np.float64
 

@@ -246,7 +246,7 @@ class Fitted:
             most = max(most, self.model.max_iter)
         return estimator_for(
             engine.problem,
-            tol=engine.promise.goal,
+            **engine.promise.of_fit,
             max_iter=most,
             solver=engine.solver,
             memory_limit=engine.memory_limit,

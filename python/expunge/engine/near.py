@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, isfinite, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from .. import _core
 from .._arrays import Float, Index
-from .solver import DEFAULT_TOL, check_converged, warn_of_distance
+from ..errors import ConvergenceError
+from .solver import DEFAULT_TOL, FIT_WITHIN, UNSEEN, check_converged, warn, warn_of_distance
 
 if TYPE_CHECKING:
     from .attached import Attached, Start
@@ -41,9 +43,22 @@ def distance_at(
     `at` holds the curvature, and `floor` bounds the rounding error of its gradient.
     """
     norm = engine.data.largest_norm
+    return _bound(objective, theta, at, floor, norm, anchor, min(SMALL, engine.promise.limits[1]))
+
+
+def _bound(
+    objective: _core.Objective,
+    theta: Float,
+    at: _core.Evaluation,
+    floor: float,
+    norm: float,
+    anchor: _core.Anchor | None,
+    enough: float,
+) -> float:
+    """The same, for rows of no larger norm; no sharper than is `enough`."""
     with np.errstate(over="ignore", invalid="ignore"):
         bound = objective.distance(theta, at, floor, norm)
-        if bound > min(SMALL, engine.promise.limits[1]) and anchor is not None and anchor.complete:  # sharper
+        if bound > enough and anchor is not None and anchor.complete:  # sharper
             statistics = _core.AnchoredStatistics(objective, anchor, at, floor, norm)
             bound = min(bound, statistics.distance(theta, at, floor))
     return bound
@@ -144,6 +159,44 @@ def nearest(engine: Attached, start: Start, minimum: _core.Minimum, within: floa
     if (distance := away(minimum)) > within:
         warn_of_distance(distance, within)
     return minimum
+
+
+def fit_near(
+    objective: _core.Objective,
+    minimize: Callable[[Float, float, int], _core.Minimum],
+    theta: Float,
+    within: float,
+    per_error: float,
+    max_iter: int,
+) -> tuple[_core.Minimum, int]:
+    """Minimises until theta is within so many standard errors; also returns how many iterations were made.
+
+    `minimize` takes theta, a residual and the most iterations; `per_error` is a residual that leaves theta
+    within one standard error, were residuals as large as targets. Where rounding stops iterations sooner, a
+    warning says so: at the default only if that may hide what could be seen, which targets decide where a
+    perfect fit has no standard errors.
+    """
+    goal, made = HALF * within * per_error, 0
+    while True:
+        most = max(1, max_iter - made)
+        minimum = minimize(theta, goal, most)
+        made += minimum.iterations
+        try:
+            check_converged(objective, minimum, max(goal, minimum.floor), most)
+        except ConvergenceError as error:
+            warn(str(error))
+            return minimum, made
+        at = minimum.theta, minimum.at, minimum.floor, minimum.largest_norm
+        distance = _bound(objective, *at, minimum.anchor, within)
+        if distance <= within:
+            return minimum, made
+        if goal == 0.0:
+            hidden = minimum.residual + minimum.floor <= UNSEEN * per_error and objective.quadratic
+            if within != FIT_WITHIN or not (distance <= UNSEEN or hidden):
+                warn_of_distance(distance, within)
+            return minimum, made
+        goal = TIGHTER * minimum.residual if minimum.residual > minimum.floor else 0.0
+        theta = minimum.theta
 
 
 def _distance(engine: Attached, start: Start, minimum: _core.Minimum) -> float:

@@ -40,7 +40,8 @@ from ..errors import ConvergenceError
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
-DEFAULT_TOL = 1e-8  # of estimators and of Unlearners, on the sum scale
+DEFAULT_TOL = 1e-8  # a residual on the sum scale, where none is asked for
+FIT_WITHIN = 1e-6  # standard errors: of estimators
 UNSEEN = 1e-3  # standard errors
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 SOLVERS = ("auto", "cholesky", "cg")
@@ -186,10 +187,11 @@ def _unseen(objective: _core.Objective, minimum: _core.Minimum, distance: float 
 
 def warn_of_distance(distance: float, within: float) -> None:
     """Warns that rounding stopped iterations before theta was proven to be near enough."""
-    warn(
-        f"the minimum is proven to be within {distance:.3g} standard errors, not within {within:.3g}: what "
-        "rounding may hide is larger. Raise `within`, or scale the columns of X to a size near 1"
-    )
+    proven, advice = "not proven to be near", "Scale the columns of X to a size near 1"
+    if math.isfinite(distance):
+        proven = f"proven to be within {distance:.3g} standard errors, not within {within:.3g}"
+        advice = "Raise `within`, or scale the columns of X to a size near 1"
+    warn(f"the minimum is {proven}: what rounding may hide is larger. {advice}")
 
 
 def warn(message: str, kind: type[Warning] = ConvergenceWarning) -> None:

@@ -17,7 +17,7 @@ from .._arrays import Float
 from .._numbers import as_number
 from ..release import default_tolerance
 from ..requests import Named
-from .solver import DEFAULT_TOL
+from .solver import DEFAULT_TOL, FIT_WITHIN
 
 Method = Literal["auto", "exact", "second_order", "first_order"]
 Hessian = Literal["corrected", "original"]
@@ -55,8 +55,13 @@ class Promise:
 
     @property
     def goal(self) -> float:
-        """The residual at which iterations end that serve many requests, and the fit of an estimator."""
+        """The residual at which iterations end that serve many requests."""
         return self.limits[0] if self.within is None else DEFAULT_TOL
+
+    @property
+    def of_fit(self) -> dict[str, float]:
+        """The parameters of an estimator of ours that keeps the promise."""
+        return {"tol": self.limits[0]} if self.within is None else {"within": min(self.within, FIT_WITHIN)}
 
     def for_certificates(self, rows: int, parameters: int) -> float:
         """The profile residual that certificates rest on."""

@@ -45,6 +45,7 @@ from .names import SavedNames, as_json, from_json
 KIND, VERSION = "unlearner", 4
 READABLE = (1, 2, 3, 4)
 _MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
+_OPTIONAL = {"within": "fit.within", "tol": "tol", "memory_limit": "memory_limit"}  # parameters of a model
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Saved:
         return cls(
             problem=problem,
             parameters={
-                "tol": model.tol if ours else engine.promise.goal,
+                **({"within": model.within, "tol": model.tol} if ours else engine.promise.of_fit),
                 "max_iter": (model if ours else Ridge()).max_iter,
                 "solver": engine.solver,
                 "memory_limit": engine.memory_limit,
@@ -233,7 +234,6 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "model": next(name for name, loss in _MODELS.items() if loss == problem.loss),
         "alpha": problem.alpha,
         "fit_intercept": problem.fit_intercept,
-        "tol": float(parameters["tol"]),
         "max_iter": int(parameters["max_iter"]),
         "solver": parameters["solver"],
         "within": np.inf if promise.within is None else as_number(promise.within, "within", above=0.0),
@@ -252,8 +252,9 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
     entries |= _promised(saved)
     if saved.shift is not None:
         entries["shift"], entries["shift.intercept"] = saved.shift
-    if parameters["memory_limit"] is not None:
-        entries["memory_limit"] = float(parameters["memory_limit"])
+    for name, entry in _OPTIONAL.items():
+        if parameters.get(name) is not None:
+            entries[entry] = float(parameters[name])
     if promise.tolerance is not None:
         entries["tolerance"] = as_number(promise.tolerance, "tolerance")
     if saved.on_entry.distance is not None:
@@ -432,11 +433,14 @@ def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
         _classes(entries) if model == "LogisticRegression" else None,
     )
     parameters = {
-        "tol": as_number(entries.value("tol", "f"), "tol"),
         "max_iter": entries.count("max_iter", 2**63 - 1),
         "solver": entries.value("solver", "U"),
-        "memory_limit": entries.optional("memory_limit", "f", finite=False),
+        **{name: entries.optional(entry, "f", finite=False) for name, entry in _OPTIONAL.items()},
     }
+    if (tol := parameters["tol"]) is not None:
+        as_number(tol, "tol")
+    if (within := parameters.pop("within")) is not None:
+        parameters["within"] = as_number(within, "fit.within", above=0.0)
     check_solver(parameters["solver"], parameters["memory_limit"])
     return problem, parameters
 

@@ -32,10 +32,11 @@ from .._arrays import (
 from .._frames import select_columns
 from .._numbers import as_flag, as_number
 from ..atomic import assign_all
+from ..engine.near import fit_near
 from ..engine.shift import shift_of
 from ..engine.solver import (
-    DEFAULT_TOL,
     DUAL_COPIES,
+    FIT_WITHIN,
     check_converged,
     check_solver,
     choose_block,
@@ -111,13 +112,15 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         alpha: float = 1.0,
         *,
         fit_intercept: bool = True,
-        tol: float = DEFAULT_TOL,
+        within: float = FIT_WITHIN,
+        tol: float | None = None,
         max_iter: int = 100,
         solver: str = "auto",
         memory_limit: float | None = None,
     ) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
+        self.within = within
         self.tol = tol
         self.max_iter = max_iter
         self.solver = solver
@@ -130,6 +133,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.__dict__.setdefault("within", FIT_WITHIN)  # 0.4 had tol alone
         for name in ("coef_", "intercept_"):  # neither pickle nor deepcopy keeps arrays read-only
             if isinstance(self._fitted.get(name), np.ndarray):
                 self._fitted[name].flags.writeable = False
@@ -183,7 +187,8 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
             fresh.classes_ if hasattr(fresh, "classes_") else None,
         )
         problem.check_enough(targets, weights)
-        tol = as_number(self.tol, "tol")
+        within = as_number(self.within, "within", above=0.0)
+        tol = None if self.tol is None else as_number(self.tol, "tol")
         if not (isinstance(self.max_iter, Integral) and self.max_iter >= 1):
             raise ValueError(f"max_iter must be an integer >= 1, got {self.max_iter!r}")
         check_solver(self.solver, self.memory_limit)
@@ -191,21 +196,31 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         problem = problem.with_noise(self._draw(d))
         shift = shift_of(X) if problem.fit_intercept else None
         objective = problem.objective([(X, targets, weights)], np.ones(d, dtype=bool), shift=shift)
-        theta = np.zeros(problem.parameters(d))
-        block = choose_block(self.solver, self.memory_limit, objective, theta.size)
+        zero = np.zeros(problem.parameters(d))
+        block = choose_block(self.solver, self.memory_limit, objective, zero.size)
         dual = self.solver != "cg" and DUAL_COPIES * 8.0 * n * n <= most_memory(self.memory_limit)
-        try:
-            minimum = _core.minimize(objective, theta, tol, int(self.max_iter), block=block, dual=dual)
-        except NotPositiveDefiniteError:
-            assert_all_finite(X, input_name="X")
-            raise
-        if not math.isfinite(minimum.largest_norm + minimum.residual):
-            assert_all_finite(X, input_name="X")  # or squares overflow
-        try:
-            check_converged(objective, minimum, tol, int(self.max_iter))
-        except ConvergenceError as error:
-            warn(str(error))
-        fresh.n_iter_ = max(1, minimum.iterations)
+
+        def minimize(theta: Float, residual: float, most: int) -> _core.Minimum:
+            try:
+                minimum = _core.minimize(objective, theta, residual, most, block=block, dual=dual)
+            except NotPositiveDefiniteError:
+                assert_all_finite(X, input_name="X")
+                raise
+            if not math.isfinite(minimum.largest_norm + minimum.residual):
+                assert_all_finite(X, input_name="X")  # or squares overflow
+            return minimum
+
+        if tol is None:
+            per_error = math.sqrt(problem.alpha) * problem.spread(targets, weights)
+            minimum, made = fit_near(objective, minimize, zero, within, per_error, int(self.max_iter))
+        else:
+            minimum = minimize(zero, tol, int(self.max_iter))
+            made = minimum.iterations
+            try:
+                check_converged(objective, minimum, tol, int(self.max_iter))
+            except ConvergenceError as error:
+                warn(str(error))
+        fresh.n_iter_ = max(1, made)
         set_theta(fresh, problem.moved(minimum.theta, shift, None), minimum.residual, noise=problem.noise)
         self._fitted = vars(fresh)["_fitted"]
         return self

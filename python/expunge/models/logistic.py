@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from .._arrays import Float, inside, require_unmasked
 from .._numbers import as_number
-from ..engine.solver import DEFAULT_TOL
+from ..engine.solver import FIT_WITHIN
 from ..noise import Noise, check_random_state
 from .base import ON_FIT, _LinearModel
 from .renamed import AsksForAlpha
@@ -34,11 +34,14 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
     alpha : float, default=1.0
         Penalty lambda = 1/C > 0, on the sum scale. The intercept is not penalised.
     fit_intercept : bool, default=True
-    tol : float, default=1e-8
-        Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
-        Where rounding does not let it be reached (E19), the fit stops there and warns; at the default only if
-        that may exceed a thousandth of a standard error (E41). Columns far from 0 count less a constant,
-        beside an intercept (E43).
+    within : float, default=1e-6
+        How many standard errors the fit may be from the minimiser: proven (E41), and the unit of
+        :class:`Unlearner`. Where rounding does not let that be proven (E19), the fit ends where it can and
+        warns; at the default only if that may hide a thousandth of a standard error.
+    tol : float, optional
+        In place of `within`: absolute bound on the Euclidean norm of the whole gradient, intercept included,
+        on the sum scale. Columns far from 0 count less a constant, beside an intercept (E43). Where rounding
+        does not let it be reached, the fit stops there and warns.
     max_iter : int, default=100
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"
@@ -90,7 +93,8 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
         alpha: float = 1.0,
         *,
         fit_intercept: bool = True,
-        tol: float = DEFAULT_TOL,
+        within: float = FIT_WITHIN,
+        tol: float | None = None,
         max_iter: int = 100,
         solver: str = "auto",
         memory_limit: float | None = None,
@@ -100,6 +104,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
         super().__init__(
             alpha,
             fit_intercept=fit_intercept,
+            within=within,
             tol=tol,
             max_iter=max_iter,
             solver=solver,

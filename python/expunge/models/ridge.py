@@ -27,11 +27,14 @@ class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
     alpha : float, default=1.0
         Penalty lambda > 0, on the sum scale. The intercept is not penalised.
     fit_intercept : bool, default=True
-    tol : float, default=1e-8
-        Absolute bound on the Euclidean norm of the whole gradient, intercept included, on the sum scale.
-        Where rounding does not let it be reached (E19), the fit stops there and warns; at the default only if
-        that may exceed a thousandth of a standard error (E41). Columns far from 0 count less a constant,
-        beside an intercept (E43).
+    within : float, default=1e-6
+        How many standard errors the fit may be from the minimiser: proven (E41), and the unit of
+        :class:`Unlearner`. Where rounding does not let that be proven (E19), the fit ends where it can and
+        warns; at the default only if that may hide a thousandth of a standard error.
+    tol : float, optional
+        In place of `within`: absolute bound on the Euclidean norm of the whole gradient, intercept included,
+        on the sum scale. Columns far from 0 count less a constant, beside an intercept (E43). Where rounding
+        does not let it be reached, the fit stops there and warns.
     max_iter : int, default=100
         Newton iterations.
     solver : {"auto", "cholesky", "cg"}, default="auto"
