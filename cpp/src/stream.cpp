@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <stdexcept>
-#include <tuple>
 #include <utility>
 
 #include "expunge/errors.hpp"
@@ -38,25 +37,24 @@ bool Stream::grant(const RowRequests& requests, Index k, Limit limit) {
         const auto before = rows.before(state.loss, state.fit_intercept),
                    after = rows.after(state.loss, state.fit_intercept);
         const auto pointer = [](const std::optional<Objective>& J) { return J ? &*J : nullptr; };
-        const bool alone = requests.size() == 1;
-        AnchoredStatistics edited(statistics);
-        Evaluation change;
-        if (alone)
-            std::tie(edited, change) = statistics.edit(pointer(before), pointer(after), theta);
-        else
-            edited = statistics.edit(pointer(before), pointer(after));
         const bool many = 4 * register_.edited_rows() > register_.weighted_rows();
-        if ((!many || edited.quadratic()) && !edited.state().anchor->cancelled()) {
+        const auto step = [&](AnchoredStatistics edited, Evaluation change) {
+            if ((many && !edited.quadratic()) || edited.state().anchor->cancelled()) return false;
             auto [next, bound, distance] = edited.step(limit.distance);
-            if (bound <= limit.residual && distance <= limit.distance) {
-                statistics = std::move(edited);
-                theta = std::move(next);
-                difference = std::move(change);
-                bounds.push_back(bound);
-                distances.push_back(distance);
-                touched.push_back(register_.edited_rows());
-                return true;
-            }
+            if (!(bound <= limit.residual && distance <= limit.distance)) return false;
+            statistics = std::move(edited);
+            theta = std::move(next);
+            difference = std::move(change);
+            bounds.push_back(bound);
+            distances.push_back(distance);
+            touched.push_back(register_.edited_rows());
+            return true;
+        };
+        if (requests.size() > 1) {
+            if (step(statistics.edit(pointer(before), pointer(after)), Evaluation())) return true;
+        } else {
+            auto [edited, change] = statistics.edit(pointer(before), pointer(after), theta);
+            if (step(std::move(edited), std::move(change))) return true;
         }
     } catch (const NotPositiveDefinite&) {
     } catch (const std::invalid_argument&) {

@@ -43,6 +43,7 @@ Named = dict[str, NDArray[np.int64] | range | list[Any] | int | str]
 # What it named, the rows, and what the target of each becomes, NaN where it leaves.
 ByNumber = tuple[Named, list[int], list[float]]
 _WAYS = ("ids", "labels", "row_labels")  # to name rows, beside numbers
+_AS_THEY_ARE = (type(None), int, float, str, list, np.ndarray)  # kept so, which saves a look
 
 
 class Request:
@@ -54,7 +55,9 @@ class Request:
     __hash__ = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        vars(self).update({name: _kept(value) for name, value in vars(self).items()})
+        for name, value in self.__dict__.items():
+            if type(value) not in _AS_THEY_ARE:
+                self.__dict__[name] = _kept(value)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -117,8 +120,12 @@ class RemoveRows(Request):
         labels: Any = None,
         missing: Literal["raise", "ignore"] = "raise",
     ) -> None:
-        # one call: that of a dataclass, one for each field, takes 4 % of a stream's time
-        vars(self).update(rows=_kept(rows), ids=_kept(ids), labels=_kept(labels), missing=missing)
+        # that of a dataclass, a call for each field, takes 4 % of a stream's time
+        here = self.__dict__
+        here["rows"] = rows if type(rows) is int else _kept(rows)
+        here["ids"] = None if ids is None else _kept(ids)
+        here["labels"] = None if labels is None else _kept(labels)
+        here["missing"] = missing
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Weights become 0."""
@@ -141,7 +148,7 @@ class RemoveRows(Request):
         return _named("RemoveRows", found, self.ids), found.rows.tolist(), [nan] * found.rows.size
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class CorrectLabels(Request):
     """Targets of rows are replaced.
 
@@ -166,6 +173,22 @@ class CorrectLabels(Request):
     ids: Any = field(default=None, kw_only=True)
     row_labels: Any = field(default=None, kw_only=True)
     missing: Literal["raise", "ignore"] = field(default="raise", kw_only=True)
+
+    def __init__(
+        self,
+        rows: Any = None,
+        labels: Any = None,
+        *,
+        ids: Any = None,
+        row_labels: Any = None,
+        missing: Literal["raise", "ignore"] = "raise",
+    ) -> None:
+        here = self.__dict__  # as in RemoveRows
+        here["rows"] = rows if type(rows) is int else _kept(rows)
+        here["labels"] = labels if type(labels) in _AS_THEY_ARE else _kept(labels)
+        here["ids"] = None if ids is None else _kept(ids)
+        here["row_labels"] = None if row_labels is None else _kept(row_labels)
+        here["missing"] = missing
 
     def edit(self, data: AnyData, encode: Encode) -> Named:
         """Targets become the labels."""
