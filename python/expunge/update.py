@@ -102,12 +102,28 @@ class Update:
     seconds: float = 0.0
     _record: ClassVar[tuple[Any, ...] | None] = None  # a Record; no field, which repr and asdict would show
 
+    @property
+    def shortfall(self) -> str | None:
+        """Why residual_bound or distance is above what the Unlearner promises; None where it is not.
+
+        Of a pickled Update nothing is known.
+        """
+        kept = self._record is None or Record(*self._record).promise.is_kept(
+            self.residual_bound, self.distance
+        )
+        if kept:
+            return None
+        if self.method in ("first_order", "second_order"):
+            return f"{self.method} promises nothing: method='auto' does"
+        return "rounding may hide more: scale the columns of X to a size near 1, or promise less"
+
     def _shown(self) -> dict[str, Any]:
-        return {
+        shown = {
             field.name: f"{value:.3g}" if isinstance(value, float) else value
             for field in fields(self)
             if not isinstance(value := getattr(self, field.name), np.ndarray | None)
         }
+        return shown if self.shortfall is None else shown | {"shortfall": self.shortfall}
 
     def __repr__(self) -> str:
         return f"Update({', '.join(f'{name}={value}' for name, value in self._shown().items())})"

@@ -1,5 +1,7 @@
 """Distances in standard errors (E41): proven after every request, beside minimisers in extended precision."""
 
+import pickle
+
 import numpy as np
 import pytest
 from long_double import distance_to_minimum, parts
@@ -335,3 +337,38 @@ def test_standard_errors_without_degrees_of_freedom_are_refused():
     un = ex.Unlearner(ex.Ridge(1e-6).fit(X, y, s), X, y, s)
     with pytest.raises(ValueError, match="effective parameters"):
         un.standard_errors()
+
+
+@each_loss
+def test_an_update_says_why_it_falls_short_of_the_promise(loss):
+    X, y, _ = problem(loss)
+    un = ex.Unlearner(KINDS[loss]().fit(X, y), X, y)
+    update = un.apply(ex.RemoveRows(3))
+    assert update.distance <= un.within
+    assert update.shortfall is None
+    assert "shortfall" not in repr(update)
+    update = un.apply(ex.RemoveRows(slice(10, 40)), method="first_order")
+    assert update.distance > un.within
+    assert update.shortfall.startswith("first_order promises nothing")
+    assert update.shortfall in repr(update)
+    assert "promises nothing" in update._repr_html_()
+    update = un.apply(ex.RemoveRows(4), method="second_order")
+    assert (update.shortfall is None) == (update.distance <= un.within)
+    with pytest.warns(ConvergenceWarning, match="what rounding may hide"):
+        hidden = ex.Unlearner(un.model, *un.corrected_data(), within=1e-15, refit=True)
+    with pytest.warns(ConvergenceWarning, match="what rounding may hide"):
+        update = hidden.apply(ex.RemoveRows(5))
+    assert update.distance > 1e-15
+    assert update.shortfall.startswith("rounding may hide more")
+    assert pickle.loads(pickle.dumps(update)).shortfall is None
+
+
+def test_an_update_says_why_its_residual_is_above_the_tolerance():
+    X, y, _ = problem("logistic")
+    model = ex.LogisticRegression().fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="below the rounding floor"):
+        un = ex.Unlearner(model, X, y, tolerance=1e-17)
+    with pytest.warns(ConvergenceWarning, match="below the rounding floor"):
+        update = un.apply(ex.RemoveRows(5))
+    assert update.residual_bound > 1e-17
+    assert update.shortfall.startswith("rounding may hide more")
