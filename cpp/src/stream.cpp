@@ -25,12 +25,16 @@ bool Stream::grant(const RowRequests& requests, Index k, Limit limit) {
     const auto first = static_cast<std::size_t>(requests.begin(k)),
                count = static_cast<std::size_t>(requests.end(k)) - first;
     try {
-        for (std::size_t i = first; i < first + count; ++i) {
-            const RowRegister::RowNumbers row(&requests.rows[i], 1);
-            if (std::isnan(requests.targets[i]))
-                register_.remove(row);
+        // Rows that leave side by side do so in one call, and so do rows that get targets.
+        const auto leaves = [&](std::size_t i) { return std::isnan(requests.targets[i]); };
+        for (std::size_t i = first, end = i; i < first + count; i = end) {
+            while (end < first + count && leaves(end) == leaves(i)) ++end;
+            const RowRegister::RowNumbers rows(&requests.rows[i], end - i);
+            if (leaves(i))
+                register_.remove(rows);
             else
-                register_.set_targets(row, Vector::Constant(1, requests.targets[i]));
+                register_.set_targets(
+                    rows, Eigen::Map<const Vector>(&requests.targets[i], static_cast<Index>(end - i)));
         }
         const TouchedRows rows(register_, stored_);
         const auto& state = statistics.state();

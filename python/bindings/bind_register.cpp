@@ -23,6 +23,20 @@ RowRegister::RowNumbers numbers(const Numbers& rows) {
 
 Eigen::Map<const Vector> flat(const Array& a, const char* name) { return vector(a, name, a.size()); }
 
+// What is in a list, the fastest for few numbers, or in an array.
+std::vector<Index> indices_in(const py::object& rows) {
+    if (py::isinstance<py::list>(rows)) return rows.cast<std::vector<Index>>();
+    const auto given = numbers(rows.cast<Numbers>());
+    return {given.begin(), given.end()};
+}
+
+std::vector<double> doubles_in(const py::object& values) {
+    if (py::isinstance<py::list>(values)) return values.cast<std::vector<double>>();
+    const auto array = values.cast<Array>();
+    const auto given = flat(array, "targets");
+    return {given.begin(), given.end()};
+}
+
 Numbers to_numpy(const std::vector<Index>& values) {
     return Numbers(static_cast<py::ssize_t>(values.size()),
                    reinterpret_cast<const std::int64_t*>(values.data()));
@@ -224,12 +238,11 @@ void bind_register(py::module_& m) {
             [](RowRegister& row_register, const py::object& X, const py::object& overlay,
                const py::object& take, const Columns& columns, const Shift& shift,
                const AnchoredStatistics& statistics, const Array& theta, double residual, double distance,
-               std::vector<Index> numbers, std::vector<double> targets, std::vector<Index> ends,
-               bool keep_thetas) {
-                require_size("targets", static_cast<Index>(targets.size()),
-                             static_cast<Index>(numbers.size()));
-                require_ends(ends, static_cast<Index>(numbers.size()));
-                const RowRequests requests{std::move(numbers), std::move(targets), std::move(ends)};
+               const py::object& rows, const py::object& targets, std::vector<Index> ends, bool keep_thetas) {
+                const RowRequests requests{indices_in(rows), doubles_in(targets), std::move(ends)};
+                const auto count = static_cast<Index>(requests.rows.size());
+                require_size("targets", static_cast<Index>(requests.targets.size()), count);
+                require_ends(requests.ends, count);
                 const StoredOnce once(X, overlay, take, columns, shift);
                 Stream stream(row_register, once.stored, statistics,
                               vector(theta, "theta", statistics.state().penalty.size()));

@@ -75,8 +75,8 @@ class RowRegister:
         theta: Float,
         residual: float,
         distance: float,
-        rows: list[int],
-        targets: list[float],
+        rows: list[int] | Index,
+        targets: list[float] | Float,
         ends: list[int],
         keep_thetas: bool,
     ) -> Streamed: ...

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from ._arrays import Float, as_matrix, as_real, as_weights
+from ._arrays import Float, Index, as_matrix, as_real, as_weights
 from ._frames import index_of, match_columns, require_labels, require_order
 from ._same import same
 from .engine.by_value import DetachedData
@@ -41,7 +41,7 @@ Encode = Callable[[ArrayLike, int], Float]  # labels and their number -> targets
 # What a request named, for receipts. Of rows that came by value: how many.
 Named = dict[str, NDArray[np.int64] | range | list[Any] | int | str]
 # What it named, the rows, and what the target of each becomes, NaN where it leaves.
-ByNumber = tuple[Named, list[int], list[float]]
+ByNumber = tuple[Named, list[int] | Index, list[float] | Float]
 _WAYS = ("ids", "labels", "row_labels")  # to name rows, beside numbers
 _AS_THEY_ARE = (type(None), int, float, str, list, np.ndarray)  # kept so, which saves a look
 
@@ -145,7 +145,7 @@ class RemoveRows(Request):
         found = data.select(self.rows, self.ids, self.labels, self.missing)
         if not found.rows.size:
             return None
-        return _named("RemoveRows", found, self.ids), found.rows.tolist(), [nan] * found.rows.size
+        return _named("RemoveRows", found, self.ids), found.rows, np.full(found.rows.size, nan)
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -213,7 +213,7 @@ class CorrectLabels(Request):
         found, targets = self._found(data, encode)
         if not found.rows.size:
             return None
-        return _named("CorrectLabels", found, self.ids), found.rows.tolist(), targets.tolist()
+        return _named("CorrectLabels", found, self.ids), found.rows, targets
 
     def _found(self, data: CorrectedData, encode: Encode) -> tuple[Selection, Float]:
         """The rows and their new targets."""

@@ -418,8 +418,8 @@ class CorrectedData(Data):
 
     def stream(
         self,
-        rows: list[int],
-        targets: list[float],
+        rows: list[int] | Index,
+        targets: list[float] | Float,
         ends: list[int],
         statistics: _core.AnchoredStatistics,
         theta: Float,

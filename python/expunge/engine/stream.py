@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import _core
 from .._arrays import Float
@@ -41,8 +41,8 @@ def stream(
         return None
     data.compact()
     named: list[Named] = []
-    rows: list[int] = []
-    targets: list[float] = []
+    rows: Any = []
+    targets: Any = []
     ends: list[int] = []
     for request in requests:
         try:
@@ -52,8 +52,11 @@ def stream(
         if asked is None:
             break
         named.append(asked[0])
-        rows += asked[1]
-        targets += asked[2]
+        if len(requests) == 1:
+            rows, targets = asked[1:]
+        else:
+            rows.extend(asked[1])
+            targets.extend(asked[2])
         ends.append(len(rows))
     if not named:
         return None
