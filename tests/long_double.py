@@ -1,6 +1,8 @@
 """Minimisers in long double, by Newton steps of their own: what bounds are compared with."""
 
 import numpy as np
+from scipy import sparse
+from scipy.linalg import cho_factor, cho_solve
 
 
 def parts(loss, X, y, s, theta, alpha, fit_intercept):
@@ -60,6 +62,67 @@ def distance_to_minimum(loss, X, y, s, theta, alpha, fit_intercept):
     H = parts(loss, X, y, s, here, alpha, fit_intercept)[1]
     squared = (here - best) @ H @ (here - best)
     return float(np.sqrt(squared / (squares / s.sum() if loss == "squared" else 1.0)))
+
+
+class Rows:
+    """Rows in long double, sparse where X is, and a Hessian of them in doubles, to step by."""
+
+    def __init__(self, loss, X, y, s, alpha, fit_intercept):
+        self.loss, self.alpha, self.intercept = loss, alpha, np.full(int(fit_intercept), 1.0)
+        self.plain, self.X = X, X.astype(np.longdouble)
+        self.y = np.asarray(y, dtype=np.longdouble)
+        self.s = np.ones_like(self.y) if s is None else np.asarray(s, dtype=np.longdouble)
+
+    def errors(self, theta):
+        """d1 of each row, and what d1 moves by with its predictor."""
+        d = self.X.shape[1]
+        eta = self.X @ theta[:d] + theta[d:].sum()
+        if self.loss == "squared":
+            return eta - self.y, np.ones_like(eta)
+        p = 1 / (1 + np.exp(-eta))
+        return p - self.y, p * (1 - p)
+
+    def gradient(self, theta):
+        """In long double."""
+        d, r = self.X.shape[1], self.s * self.errors(theta)[0]
+        return np.append(self.X.T @ r + self.alpha * theta[:d], r.sum() * self.intercept)
+
+    def hessian(self, theta):
+        """In doubles."""
+        d, w = self.X.shape[1], (self.s * self.errors(theta)[1]).astype(np.float64)
+        H = np.zeros((theta.size, theta.size))
+        if sparse.issparse(self.plain):
+            H[:d, :d] = (self.plain.multiply(w[:, None]).T @ self.plain).toarray()
+        else:
+            H[:d, :d] = (self.plain.T * w) @ self.plain
+        H[:d, :d] += self.alpha * np.eye(d)
+        if self.intercept.size:
+            H[d, :d] = H[:d, d] = self.plain.T @ w
+            H[d, d] = w.sum()
+        return H
+
+    def away(self, theta):
+        """The distance from theta to the minimum, which is near, in standard errors (E41), and |gradient|.
+
+        By steps of one Hessian, each with a gradient in long double, until there is nothing left of it.
+        """
+        here = np.asarray(theta, dtype=np.longdouble)
+        H, best, left = self.hessian(here), here.copy(), np.inf
+        factor = cho_factor(H)
+        first = self.gradient(here)
+        for k in range(100):
+            g = (self.gradient(best) if k else first).astype(np.float64)
+            step = cho_solve(factor, g)
+            left = np.sqrt(g @ step)
+            if not left > 1e-13:
+                break
+            best -= step
+        assert left <= 1e-13, left
+        gap = (here - best).astype(np.float64)
+        squared = gap @ H @ gap
+        if self.loss == "squared":
+            squared /= float((self.s * self.errors(best)[0] ** 2).sum() / self.s.sum())
+        return float(np.sqrt(squared)), float(np.sqrt((first**2).sum()))
 
 
 def residual(loss, X, y, s, theta, alpha, fit_intercept):

@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 BUGS = r"""
 # How theta is chosen
+= the longest row as the data came  [long_streams distance]
+- self.largest_norm = max(self.largest_norm, _core.largest_norm(X, shift))
++ _core.largest_norm(X, shift)
 = a distance is not looked at  [distance]
 - if distance <= within:
 + if distance < inf:
@@ -281,9 +284,18 @@ CPP_BUGS = r"""
 = distance without its nonlinear term  [distance]
 - decrement = R * length * ratio * std::sqrt(q);
 + decrement = 0.0;
-= distance as if H did not change from the anchor on  [distance]
+= distance as if H did not change from the anchor on  [distance two_anchors]
 - return std::exp(0.5 * rho);  // H is at least H_a / far^2
 + return 1.0;
+= the longest row from before the edit  [two_anchors long_streams]
+- s.tallies.largest_norm = std::max(s.tallies.largest_norm, fold ? norm_above(norm) : norm);
++ (void)norm;
+= rows as long at theta as at the anchor  [two_anchors distance]
+- quadratic() ? 0.0 : far * norms.row
++ quadratic() ? 0.0 : norms.row
+= rows of length 0 in a distance  [two_anchors distance]
+- quadratic() ? 0.0 : far * norms.row
++ 0.0
 = chord step as if curvatures had not moved  [two_anchors]
 - decrement = kappa * std::sqrt(q) + (1.0 + kappa) * decrement;
 + decrement = (1.0 + kappa) * decrement;
