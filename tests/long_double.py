@@ -10,9 +10,8 @@ def parts(loss, X, y, s, theta, alpha, fit_intercept):
     eta = X @ theta
     p = 1 / (1 + np.exp(-eta))
     r, w = (eta - y, np.ones_like(eta)) if loss == "squared" else (p - y, p * (1 - p))
-    penalty = np.full(theta.size, alpha, dtype=theta.dtype)
-    if fit_intercept:
-        penalty[-1] = 0
+    penalty = np.zeros(theta.size, dtype=theta.dtype)
+    penalty[: theta.size - fit_intercept] = alpha
     return X.T @ (s * r) + penalty * theta, (X.T * (s * w)) @ X + np.diag(penalty), float((s * r * r).sum())
 
 
@@ -48,20 +47,36 @@ def minimum(loss, X, y, s, alpha, fit_intercept):
     return theta
 
 
+def centred(X, theta, fit_intercept):
+    """X less its mean and with a column of ones, in long double, and theta there: only the intercept moves."""
+    X, theta = np.asarray(X, dtype=np.longdouble), np.asarray(theta, dtype=np.longdouble)
+    if not fit_intercept:
+        return X, theta
+    mean = X.mean(axis=0)
+    X = np.column_stack([X - mean, np.ones(len(X), dtype=np.longdouble)])
+    return X, np.append(theta[:-1], theta[-1] + mean @ theta[:-1])
+
+
 def distance_to_minimum(loss, X, y, s, theta, alpha, fit_intercept):
     """From theta, in standard errors (E41)."""
-    X, y = np.asarray(X, dtype=np.longdouble), np.asarray(y, dtype=np.longdouble)
+    y = np.asarray(y, dtype=np.longdouble)
     s = np.ones_like(y) if s is None else np.asarray(s, dtype=np.longdouble)
-    here = np.asarray(theta, dtype=np.longdouble)
-    if fit_intercept:  # over x less its mean, which moves the intercept alone
-        mean = X.mean(axis=0)
-        X = np.column_stack([X - mean, np.ones(len(X), dtype=np.longdouble)])
-        here = np.append(here[:-1], here[-1] + mean @ here[:-1])
+    X, here = centred(X, theta, fit_intercept)
     best = minimum(loss, X, y, s, alpha, fit_intercept)
     squares = parts(loss, X, y, s, best, alpha, fit_intercept)[2]
     H = parts(loss, X, y, s, here, alpha, fit_intercept)[1]
     squared = (here - best) @ H @ (here - best)
     return float(np.sqrt(squared / (squares / s.sum() if loss == "squared" else 1.0)))
+
+
+def coefficients_to_minimum(loss, X, y, s, theta, alpha, fit_intercept):
+    """Root of the least penalty times |Lambda^1/2 (theta - theta*)|, of coefficients: what E24 bounds."""
+    y = np.asarray(y, dtype=np.longdouble)
+    s = np.ones_like(y) if s is None else np.asarray(s, dtype=np.longdouble)
+    X, here = centred(X, theta, fit_intercept)
+    gap = (here - minimum(loss, X, y, s, alpha, fit_intercept))[: len(here) - fit_intercept]
+    alpha = np.broadcast_to(alpha, gap.shape)
+    return float(np.sqrt(alpha.min() * (alpha * gap**2).sum()))
 
 
 class Rows:

@@ -138,7 +138,7 @@ def test_the_reference_is_proven_for_any_step():
         problem = Random(seed)
         rng, (X, y, s) = problem.rng, (problem.X, problem.y, problem.s)
         options = {"alpha": problem.alpha, "sample_weight": s, "fit_intercept": problem.fit_intercept}
-        _, bound, distance = exact = reference.chord_step(X, y, problem.anchor, problem.theta, **options)
+        _, bound, distance, _ = exact = reference.chord_step(X, y, problem.anchor, problem.theta, **options)
         problem.check(exact[0], bound + 1e-12 * (1 + bound), distance, (X, y, s))
         delta = (exact[0] - problem.theta) * rng.uniform(0.5, 1.5, exact[0].size)  # a bad linear solve
         other = reference.chord_step(X, y, problem.anchor, problem.theta, delta=delta, **options)
@@ -152,7 +152,7 @@ def test_bounds_are_those_of_the_reference():
         X, y, s = problem.X, problem.y, problem.s
         statistics = problem.statistics()
         theta, bound, distance = statistics.step()
-        expected, residual_bound, sharper = reference.chord_step(
+        expected, residual_bound, sharper, _ = reference.chord_step(
             X,
             y,
             problem.anchor,
