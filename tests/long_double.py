@@ -48,7 +48,7 @@ def minimum(loss, X, y, s, alpha, fit_intercept):
 
 
 def centred(X, theta, fit_intercept):
-    """X less its mean and with a column of ones, in long double, and theta there: only the intercept moves."""
+    """X less its mean, a column of ones beside it, and theta there: only the intercept moves."""
     X, theta = np.asarray(X, dtype=np.longdouble), np.asarray(theta, dtype=np.longdouble)
     if not fit_intercept:
         return X, theta

@@ -200,6 +200,9 @@ BUGS = r"""
 = noise of revoked columns stays  [release mechanisms budget certificate worlds]
 - problem = problem.with_noise(problem.noise.without(~engine.data.kept))
 + problem = problem.with_noise(problem.noise.without(engine.data.kept & False))
+= noise in the objective is to hide a distance  [release]
+- by_distance = terms.mechanism != "objective"
++ by_distance = True
 = composed releases: the largest alone  [accounting]
 - return math.hypot(*(_as_mu(value
 + return max(0.0, *(_as_mu(value

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from long_double import coefficients_to_minimum
 
-from expunge import _core, reference
+from expunge import _core, kernels, reference
 from expunge.errors import NotPositiveDefiniteError
 
 ROUNDED = 1e-9  # what the rounding of theta to doubles may be worth, of coefficients near 1
@@ -184,6 +184,22 @@ def test_it_is_far_below_what_the_residual_says_where_data_outweigh_the_penalty(
     J = _core.Objective([(X[30:], y[30:], np.ones(2970))], "logistic", np.ones(5), False, largest_norm=6.0)
     measured = edited.coefficient_distance_at(end, J.evaluate(end), J.rounding_floor(end))
     assert true <= measured < bound
+
+
+def test_public_statistics_tell_it_too():
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((500, 3))
+    y = (X[:, 0] + rng.logistic(size=500) > 0) * 1.0
+    theta, alpha = np.zeros(4), np.array([0.5, 2.0, 1.0])
+    for _ in range(4):  # Newton's method
+        theta = kernels.AnchoredStatistics(X, y, theta, alpha=alpha, fit_intercept=True).theta()
+    sums = kernels.AnchoredStatistics(X, y, theta, alpha=alpha, fit_intercept=True)
+    sums.subtract(X[:5], y[:5])
+    bound = sums.coefficient_bound()
+    true = coefficients_to_minimum("logistic", X[5:], y[5:], None, sums.theta(), alpha, True)
+    assert true <= bound < sums.residual_bound()
+    kept = reference.chord_step(X[5:], y[5:], theta, theta, alpha=alpha, fit_intercept=True)[3]
+    assert kept <= bound <= 3.0 * kept
 
 
 def test_without_coefficients_there_is_nothing_to_bound_and_without_a_penalty_no_bound():
