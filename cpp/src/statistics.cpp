@@ -345,7 +345,7 @@ double AnchoredStatistics::far_after(double length) const {
 
 InverseNorms AnchoredStatistics::norms_by_penalty() const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    const Index d = penalised();
+    const Index d = coefficient_count();
     const bool intercept = d < state_.penalty.size();
     return InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
                                     intercept ? state_.anchor->diagonal()(d) - hessian_error() : infinity,
@@ -366,7 +366,7 @@ double AnchoredStatistics::standard_errors(const Gradient& here, double squares,
 
 double AnchoredStatistics::coefficients(const Gradient& here) const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    const Index d = penalised();
+    const Index d = coefficient_count();
     if (d == 0) return 0.0;
     const double lambda = state_.penalty.head(d).minCoeff(), largest = state_.penalty.head(d).maxCoeff(),
                  least = state_.anchor->least_eigenvalue() - hessian_error();

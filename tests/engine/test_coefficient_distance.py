@@ -202,6 +202,16 @@ def test_public_statistics_tell_it_too():
     assert kept <= bound <= 3.0 * kept
 
 
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_statistics_of_no_parameters_take_a_step(fit_intercept):
+    nothing, tallies = np.empty(0), _core.Tallies(*np.zeros(8).tolist())
+    sums = _core.AnchoredStatistics.restore(
+        nothing, np.empty((0, 0)), nothing, "logistic", nothing, fit_intercept, tallies
+    )
+    assert sums.step()[0].size == 0
+    assert sums.coefficient_distance() == 0.0
+
+
 def test_without_coefficients_there_is_nothing_to_bound_and_without_a_penalty_no_bound():
     X, y, s = np.empty((4, 0)), np.array([0.0, 1.0, 1.0, 0.0]), np.ones(4)
     J = _core.Objective([(X, y, s)], "logistic", np.zeros(1), True, largest_norm=0.0)

@@ -184,7 +184,7 @@ def request_of(kind, count, data, real, rng):
 def fitted(name, fit_intercept, solver, tolerance, sigma, **budget):
     real = REAL[name]()
     model = ex.LogisticRegression(
-        ALPHA, fit_intercept=fit_intercept, solver=solver, tol=tolerance, noise=sigma
+        ALPHA, fit_intercept=fit_intercept, solver=solver, tol=tolerance, noise=sigma, random_state=0
     ).fit(real.X, real.y)
     return ex.Unlearner(model, real.X, real.y, tolerance=tolerance, **budget)
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -120,7 +121,9 @@ private:
     // E41. `squares`: those left of a least-squares fit.
     double standard_errors(const Gradient& here, double squares, double wanted) const;
     double coefficients(const Gradient& here) const;  // E24
-    Index penalised() const { return state_.anchor->size() - state_.fit_intercept; }
+    Index coefficient_count() const {
+        return std::max<Index>(0, state_.anchor->size() - (state_.fit_intercept ? 1 : 0));
+    }
     InverseNorms norms_by_penalty() const;
     double far_after(double length) const;  // so far from the anchor that steps are from
     double hessian_error() const;           // e_H: at least the rounding error of H_a
