@@ -273,6 +273,10 @@ def test_a_distance_within_the_tolerance_will_do_where_the_residual_is_above(
 ):
     """E24: no iterations, and the coefficients are as near as the certificate says."""
     un, left, tolerance = between(fit_intercept=fit_intercept)
+    engine = inside(un).engine
+    found, forged = verified_module._distance(engine), copy.copy(engine)
+    forged.state = engine.state._replace(statistics=None, anchor=None)
+    assert verified_module._distance(forged) == found  # what was kept has no part in it
     monkeypatch.setattr(verified_module, "_settled", None)
     held = un.release(1.0, 1e-2, mechanism=mechanism).certificate_
     assert held.residual_bound < held.tolerance == tolerance < held.residual

@@ -18,6 +18,8 @@ from .solver import MAX_ITER
 if TYPE_CHECKING:
     from .attached import Attached
 
+WORTH = 1e3  # of the limit: how large a residual may be for a look at the distance, 20 to 200 times below it
+
 
 def verified(engine: Attached, limit: float, *, by_distance: bool) -> Measured:
     """The model's parameters, or better ones, with a profile residual within the limit if that can be.
@@ -29,7 +31,7 @@ def verified(engine: Attached, limit: float, *, by_distance: bool) -> Measured:
     """
     data, shift, now = engine.data, engine.data.surviving_shift(), engine.current_shift()
     found = engine.measured(engine.state.theta, shift)
-    if by_distance and not found.bound <= limit:
+    if by_distance and limit < found.bound <= WORTH * limit:
         found = replace(found, distance=_distance(engine))
     if not found.bound <= limit and same_shift(shift, now):
         found = _settled(engine, engine.objective(), found.theta, engine.state.anchor, found, limit)
@@ -41,13 +43,18 @@ def verified(engine: Attached, limit: float, *, by_distance: bool) -> Measured:
 
 
 def _distance(engine: Attached) -> float:
-    """Alpha times how far the coefficients are from the minimum's, at most (E24): one pass."""
-    statistics, theta = engine.state.statistics, engine.state.theta
-    if statistics is None:
+    """Alpha times how far the coefficients are from the minimum's, at most (E24).
+
+    By a Hessian of the rows as they are: sums that were kept, or came from a file, are not verified.
+    """
+    objective, theta = engine.objective(), engine.state.theta
+    if not engine.keeps_statistics():
         return inf
-    at = engine.objective().evaluate(theta)
+    at = objective.evaluate(theta)
     try:
-        return statistics.coefficient_distance_at(theta, at, at.floor)
+        anchor = _core.Anchor(objective, theta, None, at)
+        sums = _core.AnchoredStatistics(objective, anchor, at, at.floor, engine.data.largest_norm)
+        return sums.coefficient_distance_at(theta, at, at.floor)
     except NotPositiveDefiniteError:
         return inf
 

@@ -59,7 +59,7 @@ class Measured:
     residual: float  # as computed
     floor: float  # bound of its rounding error (E19)
     largest_norm: float  # of a row
-    distance: float = inf  # E24, where it was asked for: it depends on how the data came to be what they are
+    distance: float = inf  # E24, where it was asked for; R and its floor may be those of rows that left
 
     @property
     def bound(self) -> float:
