@@ -13,17 +13,24 @@ same run; for "no" it says how many runs were equal. Seconds are the CPU's, of t
 of the fit; training the model in the first place is in none of them. The paper's way sets sigma after the
 fact from the residual of a second-order update without noise. With the noise, the coefficients are longer,
 and the same update leaves several times as much as sigma was made for.
+
+"Noise in standard errors" is by how much noise moves a coefficient, as a standard deviation, over the
+standard error of that coefficient on the rows that stay (E41): the median of all coefficients, and the
+largest. A grid of width q moves them by q over the root of 12, noise b in the objective by H^-1 b, to first
+order.
 """
 
 import copy
 from collections import defaultdict
 from functools import cache
+from math import sqrt
 from time import process_time
 
 import numpy as np
 import pytest
 import sklearn.linear_model as sk
 from problems import drebin, equal_to_3_decimals, scores
+from scipy.linalg import inv
 
 import expunge as ex
 from expunge.accounting import guo_mu
@@ -53,6 +60,20 @@ def timed(function):
     started = process_time()
     answer = function()
     return answer, process_time() - started
+
+
+class Errors:
+    """The standard errors of a model's coefficients, and by how much noise moves these."""
+
+    def __init__(self, model, X):
+        H = ex.kernels.hessian(X, model.coef_[0], alpha=ALPHA)
+        inverse = inv(H, overwrite_a=True)
+        self.errors, self.of_objective = np.sqrt(np.diag(inverse)), np.linalg.norm(inverse, axis=0)
+
+    def hidden_by(self, scale, *, in_objective=False):
+        """What a noise of this standard deviation is, in standard errors: the median and the largest."""
+        moved = scale * (self.of_objective if in_objective else 1.0) / self.errors
+        return {"median": float(np.median(moved)), "largest": float(moved.max())}
 
 
 class Runs:
@@ -99,6 +120,7 @@ def measure(base, count, combinations):
 
         retrained, seconds = timed(un.retrain)
         expected = runs["retraining, expunge"].add(retrained, X_test, seconds=seconds)
+        errors = Errors(retrained, X)
         other = sk.LogisticRegression(
             C=1 / ALPHA, fit_intercept=False, solver="newton-cg", tol=1e-8, max_iter=5000
         )
@@ -116,7 +138,10 @@ def measure(base, count, combinations):
                 lambda un=source, mechanism=mechanism: un.release(EPSILON, DELTA, mechanism=mechanism)
             )
             certificate = released.certificate_
-            scale = {"grid": certificate.grid} if mechanism == "rounding" else {"sigma": certificate.sigma}
+            if mechanism == "rounding":
+                scale = {"grid": certificate.grid} | errors.hidden_by(certificate.grid / sqrt(12))
+            else:
+                scale = {"sigma": certificate.sigma} | errors.hidden_by(certificate.sigma)
             runs[f"released, {name}"].add(released, X_test, expected, seconds=spent + seconds, **scale)
 
         sigma = TOLERANCE / guo_mu(EPSILON, DELTA)
@@ -126,17 +151,19 @@ def measure(base, count, combinations):
                 un.apply(request) and un.release(EPSILON, DELTA, mechanism="objective")
             )
         )
-        runs["released, objective"].add(released, X_test, expected, seconds=seconds, sigma=sigma)
+        scale = {"sigma": sigma} | errors.hidden_by(sigma, in_objective=True)
+        runs["released, objective"].add(released, X_test, expected, seconds=seconds, **scale)
 
         beta = unlearner(base).apply(request, method="second_order").residual
         sigma = beta / guo_mu(EPSILON, DELTA)
+        scale = {"sigma": sigma} | errors.hidden_by(sigma, in_objective=True)
         for _ in range(DRAWS):
             noisy = unlearner(noised(sigma))
             update, seconds = timed(
                 lambda un=noisy, request=request: un.apply(request, method="second_order")
             )
             runs["the paper's way: noise for the residual of a second-order update"].add(
-                noisy.model, X_test, expected, seconds=seconds, sigma=sigma, beta=beta
+                noisy.model, X_test, expected, seconds=seconds, beta=beta, **scale
             )
             paper_noise.append(update.residual / beta)
     rows = [kind.row(count, name) for name, kind in runs.items()]
@@ -170,6 +197,7 @@ def cells(row):
         "revoked": str(row["revoked"]),
         "model": f"*{row['model']}*" if row["source"] == "paper" else row["model"],
         "noise": noise,
+        "noise in standard errors": f"{row['median']:.2g}, {row['largest']:.2g}" if "median" in row else "",
         **{name: f"{row[name]:.4f}" if name in row else "" for name in SCORES},
         "equal to retraining": ", ".join(equal),
         "seconds": f"{row['seconds']:.3f}" if "seconds" in row else "",

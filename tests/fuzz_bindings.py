@@ -675,11 +675,15 @@ ENTRIES = {
     "AnchoredStatistics.merge": lambda f, _: (f.any("AnchoredStatistics"),),
     "AnchoredStatistics.drop": lambda f, S: (f.positions(S.penalty.size),),
     "AnchoredStatistics.step": lambda f, _: (f.number(0.0, 1e-3, float("inf")),),
-    "AnchoredStatistics.distance": lambda f, S: (
-        f.array(np.size(S.penalty)),
-        f.any("Evaluation"),
-        f.number(0.0, 1e-9),
-    ),
+    "AnchoredStatistics.coefficient_distance": lambda f, _: (),
+    **{
+        f"AnchoredStatistics.{name}": lambda f, S: (
+            f.array(np.size(S.penalty)),
+            f.any("Evaluation"),
+            f.number(0.0, 1e-9),
+        )
+        for name in ("distance", "coefficient_distance_at")
+    },
     **{
         f"AnchoredStatistics.{name}": None
         for name in ("anchor", "second", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits")

@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 BUGS = r"""
 # How theta is chosen
+= the longest row as the data came  [long_streams distance]
+- self.largest_norm = max(self.largest_norm, _core.largest_norm(X, shift))
++ _core.largest_norm(X, shift)
 = a distance is not looked at  [distance]
 - if distance <= within:
 + if distance < inf:
@@ -197,6 +200,9 @@ BUGS = r"""
 = noise of revoked columns stays  [release mechanisms budget certificate worlds]
 - problem = problem.with_noise(problem.noise.without(~engine.data.kept))
 + problem = problem.with_noise(problem.noise.without(engine.data.kept & False))
+= noise in the objective is to hide a distance  [release]
+- by_distance = terms.mechanism != "objective"
++ by_distance = True
 = composed releases: the largest alone  [accounting]
 - return math.hypot(*(_as_mu(value
 + return max(0.0, *(_as_mu(value
@@ -276,20 +282,29 @@ CPP_BUGS = r"""
 - overlay_.truncate(to.overlay);
 + ;
 = bound without its nonlinear term  [statistics streams]
-- const double bound = nonlinear + error;  // E10
-+ const double bound = error;
+- const double bound = nonlinear + gradient.e;  // E10
++ const double bound = gradient.e;
 = distance without its nonlinear term  [distance]
-- decrement = R * length * ratio * std::sqrt(q);
-+ decrement = 0.0;
-= distance as if H did not change from the anchor on  [distance]
+- w = R * length * ratio * std::sqrt(q);
++ w = 0.0;
+= distance as if H did not change from the anchor on  [distance two_anchors]
 - return std::exp(0.5 * rho);  // H is at least H_a / far^2
 + return 1.0;
+= the longest row from before the edit  [two_anchors long_streams]
+- s.tallies.largest_norm = std::max(s.tallies.largest_norm, fold ? norm_above(norm) : norm);
++ (void)norm;
+= rows as long at theta as at the anchor  [two_anchors distance]
+- quadratic() ? 0.0 : here.far * norms.row
++ quadratic() ? 0.0 : norms.row
+= rows of length 0 in a distance  [two_anchors distance]
+- quadratic() ? 0.0 : here.far * norms.row
++ 0.0
 = chord step as if curvatures had not moved  [two_anchors]
-- decrement = kappa * std::sqrt(q) + (1.0 + kappa) * decrement;
-+ decrement = (1.0 + kappa) * decrement;
+- w = kappa * std::sqrt(q) + (1.0 + kappa) * w;
++ w = (1.0 + kappa) * w;
 = chord step without what theta_b adds to a remainder  [two_anchors]
-- nonlinear = R * root * std::sqrt(q) + (1.0 + kappa) * nonlinear;
-+ nonlinear = R * root * std::sqrt(q) + nonlinear;
+- end.nonlinear = R * root * std::sqrt(q) + (1.0 + kappa) * end.nonlinear;
++ end.nonlinear = R * root * std::sqrt(q) + end.nonlinear;
 = kappa from before the edit  [two_anchors]
 - edited.moved.add(joined);
 + ;
@@ -299,6 +314,18 @@ CPP_BUGS = r"""
 = a Hessian that shrank by kappa counts whole  [two_anchors]
 - far /= std::sqrt(std::max(0.0, 1.0 - kappa));
 + far /= 1.0;
+= distance of coefficients: half of the half  [coefficient_distance]
+- of_rows = mu < 2.0 ? 0.5 :
++ of_rows = mu < 2.0 ? 0.25 :
+= distance of coefficients as if H did not change on the way to the minimum  [coefficient_distance]
+- far *= std::exp(0.5 * row * expunge::standard_errors(nu, row));
++ far *= 1.0 + 0.0 * (nu + row);
+= distance of coefficients with the curvature of the anchor  [coefficient_distance]
+- std::max(1.0, least / largest / (far * far))
++ std::max(1.0, least / largest)
+= distance of coefficients as if all penalties were the least  [coefficient_distance]
+- std::max(1.0, least / largest / (far * far))
++ std::max(1.0, least / lambda / (far * far) + 0.0 * largest)
 = a stream keeps what it refused  [streams]
 - void RowRegister::undo() { go_back(request_); }
 + void RowRegister::undo() {}

@@ -231,9 +231,9 @@ class Inside:
         """The profile residual at theta and its rounding floor, as a release measures them."""
         return self.engine.measured(theta)
 
-    def within(self, limit):
-        """What a release would publish: parameters whose profile residual is within the limit."""
-        return self.engine.verify(limit)
+    def within(self, limit, *, by_distance=True):
+        """What a release would publish: parameters within this limit of the minimum."""
+        return self.engine.verify(limit, by_distance=by_distance)
 
 
 def inside(un):

@@ -7,8 +7,6 @@
 #include <string>
 #include <utility>
 
-#include "expunge/distance.hpp"
-
 namespace expunge {
 
 namespace {
@@ -345,68 +343,108 @@ double AnchoredStatistics::far_after(double length) const {
     return std::exp(0.5 * rho);  // H is at least H_a / far^2
 }
 
-double AnchoredStatistics::standard_errors(double far, double decrement, double error, double squares,
-                                           double wanted) const {
-    const Anchor& H = *state_.anchor;
-    const bool intercept = state_.fit_intercept && H.size() > 0;
-    const Index d = H.size() - intercept;
+InverseNorms AnchoredStatistics::norms_by_penalty() const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    const double R = state_.tallies.largest_norm;
-    const auto bound = [&](const InverseNorms& norms) {
-        const double distance = expunge::standard_errors(far * (decrement + error * norms.any),
-                                                         quadratic() ? 0.0 : far * norms.row);
-        return quadratic() ? in_residual_spread(distance, squares, state_.tallies.weight) : distance;
-    };
-    const double by_penalty =
-        bound(InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
-                                       intercept ? H.diagonal()(d) - hessian_error() : infinity, R));
-    if (by_penalty <= wanted) return by_penalty;
-    const double least = H.least_eigenvalue() - hessian_error();  // sharper, and dearer
-    return std::min(by_penalty, bound(InverseNorms::by_eigenvalue(least, R)));
+    const Index d = coefficient_count();
+    const bool intercept = d < state_.penalty.size();
+    return InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
+                                    intercept ? state_.anchor->diagonal()(d) - hessian_error() : infinity,
+                                    state_.tallies.largest_norm);
 }
 
-double AnchoredStatistics::distance(const VectorRef& theta, const Evaluation& at, double floor) const {
+double AnchoredStatistics::standard_errors(const Gradient& here, double squares, double wanted) const {
+    const auto bound = [&](const InverseNorms& norms) {
+        const double distance = expunge::standard_errors(here.far * (here.w + here.v + here.e * norms.any),
+                                                         quadratic() ? 0.0 : here.far * norms.row);
+        return quadratic() ? in_residual_spread(distance, squares, state_.tallies.weight) : distance;
+    };
+    const double by_penalty = bound(norms_by_penalty());
+    if (by_penalty <= wanted) return by_penalty;
+    const double least = state_.anchor->least_eigenvalue() - hessian_error();  // sharper, and dearer
+    return std::min(by_penalty, bound(InverseNorms::by_eigenvalue(least, state_.tallies.largest_norm)));
+}
+
+double AnchoredStatistics::coefficients(const Gradient& here) const {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    const Index d = coefficient_count();
+    if (d == 0) return 0.0;
+    const double lambda = state_.penalty.head(d).minCoeff(), largest = state_.penalty.head(d).maxCoeff(),
+                 least = state_.anchor->least_eigenvalue() - hessian_error();
+    const InverseNorms one = norms_by_penalty(),
+                       other = InverseNorms::by_eigenvalue(least, state_.tallies.largest_norm);
+    const double e = here.e * std::min(one.any, other.any), nu = here.far * (here.w + here.v + e);
+    double far = here.far;  // on all of the way to the minimum
+    if (!quadratic()) {
+        const double row = here.far * std::min(one.row, other.row);
+        far *= std::exp(0.5 * row * expunge::standard_errors(nu, row));  // no predictor moves further
+    }
+    const double mu = std::max(1.0, least / largest / (far * far)),
+                 of_rows = mu < 2.0 ? 0.5 : std::sqrt((1.0 - 1.0 / mu) / mu);
+    const double bound = std::sqrt(lambda) * far * (of_rows * here.w + (here.v + e) / std::sqrt(mu));
+    return std::isnan(bound) || !(lambda > 0.0) ? infinity : bound;
+}
+
+AnchoredStatistics::Gradient AnchoredStatistics::measured(const VectorRef& theta, const Evaluation& at,
+                                                          double floor) const {
     const Anchor& H = *state_.anchor;
     require_size("theta", theta.size(), H.size());
     require_size("the gradient", at.gradient.size(), H.size());
-    const double length = (theta - H.theta()).norm();
     const Vector x = H.solve(at.gradient), product = H.multiply(x);
-    const double decrement = std::sqrt(std::max(0.0, x.dot(product)) + hessian_error() * x.squaredNorm()),
-                 error = (at.gradient - product).norm() + floor + step_error(x.norm(), theta.norm()) -
-                         gradient_error();
-    const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
-    return standard_errors(far_after(length), decrement, error, squares_above(2.0 * at.value, penalty), 0.0);
+    return {
+        .far = far_after((theta - H.theta()).norm()),
+        .v = std::sqrt(std::max(0.0, x.dot(product)) + hessian_error() * x.squaredNorm()),
+        .e = (at.gradient - product).norm() + floor + step_error(x.norm(), theta.norm()) - gradient_error()};
 }
 
-AnchoredStatistics::Step AnchoredStatistics::step(double wanted) const {
+double AnchoredStatistics::distance(const VectorRef& theta, const Evaluation& at, double floor) const {
+    const Gradient here = measured(theta, at, floor);
+    const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
+    return standard_errors(here, squares_above(2.0 * at.value, penalty), 0.0);
+}
+
+double AnchoredStatistics::coefficient_distance(const VectorRef& theta, const Evaluation& at,
+                                                double floor) const {
+    return coefficients(measured(theta, at, floor));
+}
+
+AnchoredStatistics::Arrival AnchoredStatistics::arrive() const {
     const Anchor& H = *state_.anchor;
     const auto& [x, product, residual] = solution_->get([&] { return solve(); });
-    Vector theta = (second_ ? second_->theta : H.theta()) - x;  // E9, E26
-    const double length = x.norm(), error = residual + step_error(length, theta.norm());
-    double nonlinear = 0.0, decrement = 0.0, far = far_after(length);
-    if (!quadratic() && x.size() > 0) {
-        const double R = state_.tallies.largest_norm, ratio = psi_ratio(R * length);
-        // Delta^T (H_a - Lambda) Delta, plus its rounding error
-        const double q = std::max(0.0, x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)) +
-                                           (hessian_error() + static_cast<double>(x.size() + 4) * roundoff *
-                                                                  state_.penalty.maxCoeff()) *
-                                               length * length);
-        nonlinear = R * ratio * q;
-        decrement = R * length * ratio * std::sqrt(q);
-        if (second_) {
-            const auto [kappa, root] = second_->bounds(state_.loss, H.theta(), R, state_.tallies.weight);
-            nonlinear = R * root * std::sqrt(q) + (1.0 + kappa) * nonlinear;
-            decrement = kappa * std::sqrt(q) + (1.0 + kappa) * decrement;
-            far /= std::sqrt(std::max(0.0, 1.0 - kappa));
-        }
+    Arrival end{.theta = (second_ ? second_->theta : H.theta()) - x};  // E9, E26
+    const double length = x.norm();
+    auto& [far, w, v, e] = end.gradient;
+    far = far_after(length);
+    e = residual + step_error(length, end.theta.norm());
+    if (quadratic() || x.size() == 0) return end;
+    const double R = state_.tallies.largest_norm, ratio = psi_ratio(R * length);
+    // Delta^T (H_a - Lambda) Delta, plus its rounding error
+    const double q = std::max(0.0, x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)) +
+                                       (hessian_error() + static_cast<double>(x.size() + 4) * roundoff *
+                                                              state_.penalty.maxCoeff()) *
+                                           length * length);
+    end.nonlinear = R * ratio * q;
+    w = R * length * ratio * std::sqrt(q);
+    if (second_) {
+        const auto [kappa, root] = second_->bounds(state_.loss, H.theta(), R, state_.tallies.weight);
+        end.nonlinear = R * root * std::sqrt(q) + (1.0 + kappa) * end.nonlinear;
+        w = kappa * std::sqrt(q) + (1.0 + kappa) * w;
+        far /= std::sqrt(std::max(0.0, 1.0 - kappa));
     }
+    return end;
+}
+
+double AnchoredStatistics::coefficient_distance() const { return coefficients(arrive().gradient); }
+
+AnchoredStatistics::Step AnchoredStatistics::step(double wanted) const {
+    auto [theta, gradient, nonlinear] = arrive();
     double squares = 0.0;
     if (quadratic()) {  // J at theta is J_a - g^T x / 2
+        const Vector& x = solution_->peek()->x;
         const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
         squares = squares_above(2.0 * state_.tallies.value - state_.gradient.dot(x), penalty);
     }
-    const double bound = nonlinear + error;  // E10
-    const double distance = standard_errors(far, decrement, error, squares, wanted);
+    const double bound = nonlinear + gradient.e;  // E10
+    const double distance = standard_errors(gradient, squares, wanted);
     // NaN, from an overflow, bounds nothing
     return {std::move(theta), std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound, distance};
 }

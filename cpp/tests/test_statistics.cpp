@@ -291,6 +291,30 @@ TEST("a bound is never below the residual, and the step of a squared loss has no
     });
 }
 
+TEST("coefficients are no further from the minimiser than sums say") {
+    int bounded = 0;
+    for_each_kind([&](const Problem& problem) {
+        if (!problem.has_minimiser()) return;
+        const Problem gone = subset(problem, {0, 1}), left = subset(problem, range(2, problem.X.rows()));
+        if (!left.has_minimiser()) return;
+        const Index d = problem.X.cols();
+        const double lambda = problem.penalty.head(d).minCoeff(), norm = longest(problem);
+        const Vector theta = minimiser(problem), best = minimiser(left);
+        const AnchoredStatistics statistics = subtract(statistics_of(problem.objective(), theta, norm), gone);
+        const Objective J = left.objective();
+        const double rounded = 1e-9 * (1.0 + best.norm()) * std::max(1.0, lambda);
+        const auto check = [&](const Vector& here, double bound) {
+            CHECK_AT_MOST(lambda * (here - best).head(d).norm(), bound + rounded);
+            bounded += std::isfinite(bound);
+        };
+        const Vector step = statistics.step().theta, between = 0.5 * (theta + step);
+        check(step, statistics.coefficient_distance());
+        for (const Vector& here : {theta, between, step})
+            check(here, statistics.coefficient_distance(here, J.evaluate(here), J.rounding_floor(here)));
+    });
+    CHECK_AT_MOST(40, bounded);
+}
+
 // The bound of E10 over the residual, for equal rows at eta, `ones` of 1000 labelled 1. Where they come
 // `by_edit` they replace shorter ones.
 double sharpness(double eta, Index ones, double weight, bool fit_intercept, bool by_edit) {

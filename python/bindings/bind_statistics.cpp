@@ -167,6 +167,19 @@ void bind_statistics(py::module_& m) {
                 return statistics.distance(here, at, floor);
             },
             py::arg("theta").noconvert(), py::arg("at"), py::arg("floor"))
+        .def("coefficient_distance",
+             [](const AnchoredStatistics& statistics) {
+                 py::gil_scoped_release nogil;
+                 return statistics.coefficient_distance();
+             })
+        .def(
+            "coefficient_distance_at",
+            [](const AnchoredStatistics& statistics, const Array& theta, const Evaluation& at, double floor) {
+                const auto here = vector(theta, "theta", statistics.state().penalty.size());
+                py::gil_scoped_release nogil;
+                return statistics.coefficient_distance(here, at, floor);
+            },
+            py::arg("theta").noconvert(), py::arg("at"), py::arg("floor"))
         .def_property_readonly("anchor",
                                [](const AnchoredStatistics& statistics) {
                                    return std::const_pointer_cast<Anchor>(statistics.state().anchor);

@@ -485,19 +485,20 @@ def chord_step(
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
     delta: ArrayLike | None = None,
-) -> tuple[Array, float, float]:
-    """A step from theta with the Hessian of another anchor, and what is proven of its end (E26).
+) -> tuple[Array, float, float, float]:
+    """A step from theta with the Hessian of another anchor, and what is proven of its end (E24, E26).
 
     delta: any step, by default ``-H_a^-1 g_b``.
 
     Returns
     -------
-    theta + delta (p,), bounds of its residual and of its distance in standard errors (E41) without terms of
-    rounding; infinite where nothing is proven.
+    theta + delta (p,), bounds of its residual, of its distance in standard errors (E41), and of the distance
+    of its coefficients, times the least penalty (E24), without terms of rounding; infinite where nothing is
+    proven.
 
     Examples
     --------
-    >>> theta, residual, _ = chord_step([[1.0], [2.0]], [0.0, 1.0], [0.2], [0.25], alpha=1.0)
+    >>> theta, residual, *_ = chord_step([[1.0], [2.0]], [0.0, 1.0], [0.2], [0.25], alpha=1.0)
     >>> bool(abs(gradient([[1.0], [2.0]], [0.0, 1.0], theta, alpha=1.0)[0]) <= residual)
     True
     """
@@ -511,7 +512,7 @@ def chord_step(
     step = -H.solve(g) if delta is None else _float(delta)
     left = g + G @ step + penalty * step
     if not (d2_a > 0.0).all():
-        return b + step, np.inf, np.inf
+        return b + step, np.inf, np.inf, np.inf
     kappa = float(np.abs(d2_b / d2_a - 1.0).max(initial=0.0))
     squares = float((s * (d2_b - d2_a) ** 2 / d2_a).sum())
     R = float(np.linalg.norm(A, axis=1).max(initial=0.0)) if of.max_d3 > 0.0 else 0.0
@@ -519,11 +520,26 @@ def chord_step(
     ratio = 0.5 if rho < 1e-8 else (np.expm1(rho) - rho) / rho**2  # psi(rho) / rho^2
     residual = R * (np.sqrt(squares * q) + (1.0 + kappa) * ratio * q) + float(np.linalg.norm(left))
     if not kappa < 1.0:
-        return b + step, residual, np.inf
+        return b + step, residual, np.inf, np.inf
     far = float(np.exp(0.5 * rho) / np.sqrt(1.0 - kappa))  # H is at least H_a / far^2
     r = far * float(np.sqrt(np.max((A.T * H.solve(A.T)).sum(axis=0), initial=0.0)))
-    of_remainder = (kappa + (1.0 + kappa) * rho * ratio) * float(np.sqrt(q))
-    nu = far * (of_remainder + float(np.sqrt(max(0.0, float(left @ H.solve(left))))))
+    w = (kappa + (1.0 + kappa) * rho * ratio) * float(np.sqrt(q))
+    v = float(np.sqrt(max(0.0, float(left @ H.solve(left)))))
+    nu = far * (w + v)
     if of.max_d3 == 0.0:
-        return b + step, residual, nu
-    return b + step, residual, float(-np.log1p(-r * nu) / r) if r * nu < 1.0 else np.inf
+        return b + step, residual, nu, _coefficients(H, penalty, far, w, v)
+    if not r * nu < 1.0:
+        return b + step, residual, np.inf, np.inf
+    rho_star = -float(np.log1p(-r * nu))  # no predictor is further from that at the minimum
+    far *= float(np.exp(0.5 * rho_star))
+    return b + step, residual, rho_star / r, _coefficients(H, penalty, far, w, v)
+
+
+def _coefficients(H: CholeskyFactor, penalty: Array, far: float, w: float, v: float) -> float:
+    """E24, H being at least 1 / far^2 of this one on the way to the minimum."""
+    d = int(np.count_nonzero(penalty))
+    root = np.sqrt(penalty[:d])
+    S = np.linalg.inv(H.solve(np.eye(len(penalty)))[:d, :d])
+    mu = max(1.0, float(np.linalg.eigvalsh(S / np.outer(root, root))[0]) / far**2)
+    of_rows = 0.5 if mu < 2.0 else np.sqrt(1.0 / mu - 1.0 / mu**2)
+    return float(root.min() * far * (of_rows * w + v / np.sqrt(mu)))

@@ -174,6 +174,13 @@ class AnchoredStatistics:
         """At most this far is ``theta()`` from the current data's minimum, in standard errors (E41)."""
         return self._step()[2]
 
+    def coefficient_bound(self) -> float:
+        """At most this is the least penalty times how far coefficients are from the minimum's (E24).
+
+        Under rows with much curvature it is far below what `residual_bound` says of that (E10).
+        """
+        return self._statistics.coefficient_distance()
+
     def _step(self) -> tuple[Float, float, float]:
         return self._statistics.step()  # which solves once
 

@@ -138,7 +138,7 @@ def test_the_reference_is_proven_for_any_step():
         problem = Random(seed)
         rng, (X, y, s) = problem.rng, (problem.X, problem.y, problem.s)
         options = {"alpha": problem.alpha, "sample_weight": s, "fit_intercept": problem.fit_intercept}
-        _, bound, distance = exact = reference.chord_step(X, y, problem.anchor, problem.theta, **options)
+        _, bound, distance, _ = exact = reference.chord_step(X, y, problem.anchor, problem.theta, **options)
         problem.check(exact[0], bound + 1e-12 * (1 + bound), distance, (X, y, s))
         delta = (exact[0] - problem.theta) * rng.uniform(0.5, 1.5, exact[0].size)  # a bad linear solve
         other = reference.chord_step(X, y, problem.anchor, problem.theta, delta=delta, **options)
@@ -152,7 +152,7 @@ def test_bounds_are_those_of_the_reference():
         X, y, s = problem.X, problem.y, problem.s
         statistics = problem.statistics()
         theta, bound, distance = statistics.step()
-        expected, residual_bound, sharper = reference.chord_step(
+        expected, residual_bound, sharper, _ = reference.chord_step(
             X,
             y,
             problem.anchor,
@@ -305,6 +305,38 @@ def test_the_bound_from_the_first_anchor_is_attained(seed):
     theta, bound, distance = second.step()
     assert residual("logistic", X, y, s, theta, alpha, False) <= bound < 0.1 * true
     assert distance_to_minimum("logistic", X, y, s, theta, alpha, False) <= distance * (1 + 1e-6) + ROUNDED
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_bound_is_attained_where_the_long_row_came_last(seed):
+    """R is that of the rows as they are, in whatever order they came."""
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(2, 12))
+    X, y, s, anchor, alpha, delta = data_that_attain_the_bound(rng, d)
+    long = np.linalg.norm(X, axis=1) > 2.0
+    before, came = ([(X[k], y[k], s[k])] for k in (~long, long))
+    J = _core.Objective(before, "logistic", np.full(d, alpha), False, largest_norm=1.0)
+    first = _core.AnchoredStatistics(J, _core.Anchor(J, anchor), J.evaluate(anchor), 1e-12, 1.0)
+    theta, bound, distance = first.edit(None, came, None, anchor)[0].step()
+    np.testing.assert_allclose(theta - anchor, delta, rtol=1e-6, atol=1e-12)
+    assert 0.7 * bound <= residual("logistic", X, y, s, theta, alpha, False) <= bound
+    assert distance_to_minimum("logistic", X, y, s, theta, alpha, False) <= distance * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.9])
+def test_a_measured_distance_is_attained_where_the_long_row_came_last(share):
+    """One row, far from the boundary and hardly penalised: its curvature falls as fast as any may (E41)."""
+    X, y, s, theta = np.array([[0.01], [3.0]]), np.ones(2), np.array([1e-6, 1.0]), np.array([4.0])
+    A, b = 3.0 * np.exp(-12.0), np.log1p(-share) / 3.0  # its gradient, and the way to the minimum
+    alpha = A * (1 - share) / (4.0 - b)
+    J = _core.Objective([(X[:1], y[:1], s[:1])], "logistic", np.full(1, alpha), False, largest_norm=0.01)
+    at = J.evaluate(theta)
+    first = _core.AnchoredStatistics(J, _core.Anchor(J, theta), at, 1e-18, 0.01)
+    statistics, _ = first.edit(None, [(X[1:], y[1:], s[1:])], None, theta)
+    whole = _core.Objective([(X, y, s)], "logistic", np.full(1, alpha), False, largest_norm=3.0)
+    distance = statistics.distance(theta, whole.evaluate(theta), 1e-18)
+    true = distance_to_minimum("logistic", X, y, s, theta, alpha, False)
+    assert 0.5 * distance <= true <= distance * (1 + 1e-6), (true, distance)
 
 
 def test_bits_do_not_depend_on_threads():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from long_double import coefficients_to_minimum
 from numpy.testing import assert_allclose, assert_array_equal
 from releasing import exact_profile, noisy
 from scipy import sparse, stats
@@ -14,6 +15,7 @@ from unlearning import ALPHA, TOLERANCE, each_intercept, each_loss, inside, make
 
 import expunge as ex
 from expunge import accounting, noise, reference, release
+from expunge.engine import verified as verified_module
 from expunge.losses import get_loss
 from expunge.models.base import set_theta
 
@@ -47,10 +49,10 @@ def test_a_release_is_a_certified_copy_and_changes_nothing(fit_intercept, loss, 
     assert (held.mechanism, held.epsilon, held.delta) == (mechanism, 1.0, 1e-2)
     assert (held.tolerance, held.strong_convexity, held.theta_bound) == (TOLERANCE, ALPHA, 100.0)
     assert (held.against, held.void) == ("retraining", None)
-    assert held.residual + held.floor == held.residual_bound <= TOLERANCE
+    assert held.residual_bound <= min(TOLERANCE, held.residual + held.floor)
     settled = copy.copy(un.model)  # where the model's own residual does not do
     set_theta(settled, inside(un).within(TOLERANCE).theta, None)
-    assert exact_profile(settled, data) <= held.residual_bound
+    assert exact_profile(settled, data) <= held.residual + held.floor
     assert {status for _, status in held.assumptions} == {"checked", "taken on trust"}
     assert held.outside
     moved = np.abs(np.ravel(released.coef_) - np.ravel(un.model.coef_))
@@ -245,6 +247,54 @@ def test_a_release_settles_where_it_must_and_leaves_the_model_alone(loss):
     assert released.certificate_.residual_bound <= TOLERANCE
     exact = unlearner(left, loss, True)
     assert_allclose(theta_of(released), theta_of(exact.model), atol=1e-5)
+
+
+def between(sigma=None, fit_intercept=True):
+    """An Unlearner that is off the minimum, its data, and a tolerance between its distance and residual."""
+    found, wanted = [], 1e-12
+    for _ in range(2):
+        data = make_data("logistic", n=2000)
+        X, y, _ = data.rows
+        noise_of = {} if sigma is None else {"noise": sigma, "random_state": 0}
+        model = ex.LogisticRegression(ALPHA, fit_intercept=fit_intercept, **noise_of).fit(X, y)
+        un = ex.Unlearner(model, X, y, within=0.5, tolerance=wanted)
+        un.apply(ex.RemoveRows(range(10, 40)))
+        at = verified_module._distance(inside(un).engine), inside(un).measured(inside(un).state.theta)
+        wanted = sqrt(at[0] * at[1].residual)
+        found.append(un)
+    assert at[0] < 0.3 * at[1].residual
+    return found[1], data.after(ex.RemoveRows(range(10, 40))), wanted
+
+
+@each_mechanism
+@each_intercept
+def test_a_distance_within_the_tolerance_will_do_where_the_residual_is_above(
+    fit_intercept, mechanism, monkeypatch
+):
+    """E24: no iterations, and the coefficients are as near as the certificate says."""
+    un, left, tolerance = between(fit_intercept=fit_intercept)
+    engine = inside(un).engine
+    found, forged = verified_module._distance(engine), copy.copy(engine)
+    forged.state = engine.state._replace(statistics=None, anchor=None)
+    assert verified_module._distance(forged) == found  # what was kept has no part in it
+    monkeypatch.setattr(verified_module, "_settled", None)
+    held = un.release(1.0, 1e-2, mechanism=mechanism).certificate_
+    assert held.residual_bound < held.tolerance == tolerance < held.residual
+    X, y, _ = left.rows
+    options = "logistic", X, y, None, theta_of(un.model), ALPHA, fit_intercept
+    assert 0.0 < coefficients_to_minimum(*options) <= held.residual_bound
+
+
+def test_noise_in_the_objective_hides_a_residual_and_no_distance():
+    """E15: there a distance within the tolerance will not do."""
+    _, _, tolerance = between(sigma=1e-4)
+    sigma = tolerance / accounting.guo_mu(EPSILON, DELTA)
+    un = between(sigma=sigma)[0]
+    held = un.release(EPSILON, DELTA, mechanism="objective").certificate_
+    assert held.residual + held.floor == held.residual_bound <= held.tolerance
+    assert inside(un).measured(inside(un).state.theta).residual > held.tolerance
+    output = un.release(EPSILON, DELTA).certificate_
+    assert output.residual_bound < output.tolerance < output.residual
 
 
 # every refusal

@@ -1,8 +1,10 @@
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <optional>
 
 #include "expunge/anchor.hpp"
+#include "expunge/distance.hpp"
 #include "expunge/second_anchor.hpp"
 
 namespace expunge {
@@ -96,6 +98,11 @@ public:
     // there; `floor` bounds the rounding error of the gradient.
     double distance(const VectorRef& theta, const Evaluation& at, double floor) const;
 
+    // E24: no less than lambda |theta - theta*| in the coefficients, lambda their least penalty, as a profile
+    // residual is. Of the end of the step; and of a theta where J was measured.
+    double coefficient_distance() const;
+    double coefficient_distance(const VectorRef& theta, const Evaluation& at, double floor) const;
+
     bool quadratic() const;         // whether the Hessian does not depend on theta
     double gradient_error() const;  // e_g: at least the rounding error of g_a
 
@@ -105,9 +112,19 @@ private:
     AnchoredStatistics edit_first(const Change& change, bool fold) const;  // the second anchor is left behind
     void follow(const AnchoredStatistics& old, const Vector& change);      // the solution, one row's edit
 
-    // E41 at a theta where H is at least H_a / far^2. Its Newton decrement in H_a is at most `decrement`, and
-    // what a gradient that is off by `error` adds. `squares`: those left of a least-squares fit.
-    double standard_errors(double far, double decrement, double error, double squares, double wanted) const;
+    // Bounds at a theta where H is at least H_a / far^2 and the gradient X^T D^1/2 w + v + e, D = s d2 at
+    // theta_a: of |w|, of v in the norm of H_a^-1, and of |e|.
+    struct Gradient {
+        double far = 1.0, w = 0.0, v = 0.0, e = 0.0;
+    };
+    Gradient measured(const VectorRef& theta, const Evaluation& at, double floor) const;
+    // E41. `squares`: those left of a least-squares fit.
+    double standard_errors(const Gradient& here, double squares, double wanted) const;
+    double coefficients(const Gradient& here) const;  // E24
+    Index coefficient_count() const {
+        return std::max<Index>(0, state_.anchor->size() - (state_.fit_intercept ? 1 : 0));
+    }
+    InverseNorms norms_by_penalty() const;
     double far_after(double length) const;  // so far from the anchor that steps are from
     double hessian_error() const;           // e_H: at least the rounding error of H_a
 
@@ -120,6 +137,12 @@ private:
         double residual;    // |g - H_a x|
     };
     Solution solve() const;
+    struct Arrival {
+        Vector theta;
+        Gradient gradient;
+        double nonlinear = 0.0;  // the first term of E10
+    };
+    Arrival arrive() const;                                     // where the step leads
     double step_error(double length, double theta_norm) const;  // e of E10, length = |H_a^-1 g|
 
     State state_;

@@ -471,9 +471,9 @@ class Attached:
         """What would be taken off the columns, were it chosen from the data of now."""
         return self.data.current_shift() if self.problem.fit_intercept else None
 
-    def verify(self, limit: float) -> Measured:
-        """The model's parameters, or better ones, with a profile residual within the limit if that can be."""
-        return verified(self, limit)
+    def verify(self, limit: float, *, by_distance: bool) -> Measured:
+        """Parameters that a release may rest on; see :func:`verified`."""
+        return verified(self, limit, by_distance=by_distance)
 
     # --- for other engines and files
 

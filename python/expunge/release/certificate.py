@@ -47,7 +47,8 @@ class Certificate:
     against : {"retraining", "minimiser"}
         What it is compared with: a retraining that stops at the same tolerance, or the exact minimiser.
     tolerance : float
-        Public: what the profile residual is at most, rounding counted, on the sum scale.
+        Public: what the profile residual is at most, or the distance that it leaves times the least penalty
+        (E24; not of the objective mechanism), rounding counted, on the sum scale.
     strong_convexity : float
         Least penalty of a coefficient: the coefficients are within tolerance / strong_convexity of the
         minimiser's (E10).
@@ -64,7 +65,7 @@ class Certificate:
         The verified profile residual without rounding. This and the next two depend on the data: they are for
         the operator, stay out of repr, `as_dict` and pickles (None), and are not to be published.
     residual_bound : float or None
-        What it is at most, rounding counted: at most `tolerance`.
+        What it is at most, rounding counted, or if less that distance times the penalty: at most `tolerance`.
     floor : float or None
         The part of rounding in it (E19).
 
@@ -157,7 +158,8 @@ _ASSUMED: dict[Mechanism, tuple[tuple[str, str], ...]] = {
 }
 THEOREMS: dict[Mechanism, str] = {
     "output": "analytic Gaussian mechanism (Balle and Wang 2018, Theorem 8; E14) on a distance of at most "
-    "tolerance / strong convexity from the minimiser (E10, E16); also for requests that depend on releases",
+    "tolerance / strong convexity from the minimiser (E10, E16, E24); also for requests that depend on "
+    "releases",
     "rounding": "rounding with a random offset (E17): released and retrained coefficients are the same "
     "numbers except with probability delta",
     "objective": "certified removal by noise in the objective (Guo et al. 2020, Theorem 3; E15)",
@@ -166,8 +168,11 @@ THEOREMS: dict[Mechanism, str] = {
 
 def assumptions_of(mechanism: Mechanism) -> tuple[tuple[str, str], ...]:
     """Each with whether it was "checked" or is "taken on trust"."""
+    near = "the profile residual, measured and rounding counted, "
+    if mechanism != "objective":
+        near += "or the penalty times how far coefficients are from the minimum's by that gradient (E24), "
     return (
-        ("the profile residual, measured and rounding counted, is at most the tolerance", _CHECKED),
+        (near + "is at most the tolerance", _CHECKED),
         (
             f"iterations reach a tolerance of {FLOORS:g} rounding floors in both worlds: if they failed "
             "in one, its refusal would tell",

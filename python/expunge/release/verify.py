@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import hypot, isfinite
+from math import hypot, inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -59,11 +59,12 @@ class Measured:
     residual: float  # as computed
     floor: float  # bound of its rounding error (E19)
     largest_norm: float  # of a row
+    distance: float = inf  # E24, where it was asked for; R and its floor may be those of rows that left
 
     @property
     def bound(self) -> float:
-        """A bound of the profile residual, rounding included."""
-        return self.residual + self.floor
+        """At most this is alpha times how far the coefficients are from the minimum's, rounding included."""
+        return min(self.residual + self.floor, self.distance)
 
 
 def measure(
