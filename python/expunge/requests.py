@@ -145,7 +145,9 @@ class RemoveRows(Request):
         found = data.select(self.rows, self.ids, self.labels, self.missing)
         if not found.rows.size:
             return None
-        return _named("RemoveRows", found, self.ids), found.rows, np.full(found.rows.size, nan)
+        leave = np.empty(found.rows.size)
+        leave.fill(nan)
+        return _named("RemoveRows", found, self.ids), found.rows, leave
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)

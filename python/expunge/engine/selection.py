@@ -13,6 +13,8 @@ from .._arrays import Index, as_indices, require_unmasked
 from .._frames import in_columns, in_order, index_of, is_frame, is_index, is_series, truth_of
 from .row_names import NO_IDS, NOBODY, Missing, Names, RowNames, Selection, names_given
 
+_NUMBERS = (int, slice, list, range, np.ndarray)  # what names rows by number
+
 
 def select(
     names: RowNames | None,
@@ -31,6 +33,8 @@ def select(
     UnknownId, AlreadyForgotten
         See RowNames.find. What is named by number is looked at where it is edited.
     """
+    if type(rows) in _NUMBERS and ids is None is labels and missing == "raise":  # the usual case
+        return Selection(as_indices(rows, register.row_count, "row"))
     if missing not in ("raise", "ignore"):
         raise ValueError(f"unknown missing {missing!r}: choose raise or ignore")
     if sum(given is not None for given in (rows, ids, labels)) != 1:

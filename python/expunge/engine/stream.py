@@ -36,8 +36,10 @@ def stream(
     old, data, encode = engine.state, engine.data, engine.problem.encode
     if old.statistics is None or old.gram.found is not None:
         return None
-    # Where the last request needed passes, this one may as well, and is staged once.
-    if old.at is not None or (old.effort.passes > 0 and not old.effort.served):
+    # Where the last request needed passes, this one may as well, and is staged once. A step is all that least
+    # squares need.
+    needed_passes = old.at is not None or (old.effort.passes > 0 and not old.effort.served)
+    if needed_passes and not engine.problem.constant_hessian:
         return None
     data.compact()
     named: list[Named] = []
