@@ -130,6 +130,24 @@ def test_a_tolerance_that_no_bound_meets_is_left_to_iterations(tolerance):
     assert update.residual is not None
 
 
+@pytest.mark.filterwarnings("ignore:the tolerance")
+@pytest.mark.parametrize("tolerance", [1e-17, 1e-4])
+def test_below_rounding_no_chord_step_is_tried(tolerance, monkeypatch):
+    """Each would be a pass for nothing."""
+    X, y, s = data(8, n=600)
+    un = ex.Unlearner(ex.LogisticRegression(tol=1e-9).fit(X, y, s), X, y, s, tolerance=tolerance)
+    asked, by_chords = [], methods.by_chords
+
+    def noted(*given):
+        asked.append(given)
+        return by_chords(*given)
+
+    monkeypatch.setattr(methods, "by_chords", noted)
+    for row in range(2, 40):
+        un.apply(ex.RemoveRows(row))
+    assert bool(asked) == (tolerance == 1e-4)
+
+
 def test_rows_without_curvature_are_left_to_iterations():
     X, y, _ = data(6, n=300)
     X[7] = 3e4
