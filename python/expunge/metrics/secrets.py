@@ -109,7 +109,7 @@ def exposure(secret: float, candidates: ArrayLike, space: float) -> Exposure:
     ahead = int(np.count_nonzero(nll <= own))
     rank = ahead / nll.size
     if ahead >= COUNTED:
-        return Exposure(rank, min(-log2(rank), cap), "sampled", cap, nan, nan)
+        return Exposure(rank, min(log2(nll.size / ahead), cap), "sampled", cap, nan, nan)
     lower_bound = min(log2((nll.size + 1) / (ahead + 1)), cap)
     if nll.min() == nll.max():  # nothing to fit
         return Exposure(rank, lower_bound, "bound", cap, nan, nan)
