@@ -1,0 +1,205 @@
+"""The methods that make J on the corrected data smaller, each as its equation says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConvergenceError
+from .module import Function
+from .objective import Curvature, Losses, Objective, Penalty, Total
+from .solvers import Solution, conjugate_gradients, lissa
+
+__all__ = ["Found", "fine_tune", "first_order", "second_order"]
+
+Damping = float | Literal["auto"]
+_SEARCHES = 30  # halvings of a step before it is given up
+_RATIO = 0.25  # of the fall to the fall that the quadratic model says: below it, damping rises
+_ROUNDING = 2.0**-50  # of J itself: a fall below it cannot be seen
+
+
+@dataclass
+class Found:
+    """Where a method ended, and how."""
+
+    theta: Tensor
+    before: float
+    after: float
+    gradient_before: float | None = None
+    gradient_after: float | None = None
+    steps: int = 1
+    cg_residual: float | None = None
+    damping: float | None = None
+    tau: float | None = None
+    rank: float | None = None
+
+
+def first_order(objective: Objective, theta: Tensor, tau: float | None) -> Found:
+    """``theta - tau g`` (E4), g the gradient on all corrected rows.
+
+    tau is the best of powers of 2, begun where a quadratic through J, its slope and one trial has its minimum.
+    """
+    before, g = objective.value_and_gradient(theta)
+    norm = float(g.norm())
+    if norm == 0.0:
+        return Found(theta, before, before, norm, norm, steps=0)
+    if tau is None:
+        tau, after = _line_search(lambda t: objective.value(theta - t * g), before, norm)
+        if not after < before and tau * norm**2 <= _ROUNDING * abs(
+            before
+        ):  # nothing to gain that could be seen
+            return Found(theta, before, before, norm, norm, steps=0)
+    else:
+        after = objective.value(theta - tau * g)
+    theta = theta - tau * g
+    end = float(objective.value_and_gradient(theta)[1].norm())
+    return Found(theta, before, after, norm, end, tau=tau)
+
+
+def _line_search(value: Callable[[float], float], before: float, norm: float) -> tuple[float, float]:
+    """A step size that makes the value about as small as any does, and that value."""
+    tau = 1.0 / norm  # a step of length 1
+    trial = value(tau)
+    for _ in range(_SEARCHES):
+        if trial < inf and trial - before + tau * norm**2 > 1e-3 * tau * norm**2:
+            break
+        tau, trial = (2.0 * tau, value(2.0 * tau)) if trial < before else (tau / 8.0, value(tau / 8.0))
+    curved = trial - before + tau * norm**2  # ½ curvature tau²
+    best = 0.5 * norm**2 * tau**2 / curved if 0.0 < curved < inf else tau
+    after = value(best)
+    for _ in range(_SEARCHES):
+        if after < before or best * norm**2 <= _ROUNDING * abs(before):
+            break
+        best *= 0.5
+        after = value(best)
+    for factor in (0.5, 2.0):
+        while (there := value(best * factor)) < after < before:
+            best, after = best * factor, there
+    return best, after
+
+
+@dataclass(frozen=True)
+class How:
+    """What a second-order update is made with."""
+
+    steps: int
+    curvature: Curvature
+    solver: Literal["cg", "lissa"]
+    iterations: int
+    tolerance: float
+    damping: Damping
+
+
+def second_order(objective: Objective, theta: Tensor, how: How) -> Found:
+    """``theta - (H + damping)^-1 g`` (E5), several times.
+
+    A step is whole where J falls by it as the quadratic model says, to a quarter at least; else it is halved while
+    that makes J smaller, and damping rises (Levenberg and Marquardt).
+    """
+    auto = how.damping == "auto"
+    damping = 0.0 if how.damping == "auto" else float(how.damping)
+    value, g = objective.value_and_gradient(theta)
+    found = Found(theta, value, value, float(g.norm()), float(g.norm()), 0, None, damping)
+    for _ in range(how.steps):
+        step, ratio, after, damping, solution = _step(objective, theta, value, g, damping, how)
+        found.cg_residual, found.damping = solution.residual, damping
+        if step is None:
+            break
+        theta = theta + step
+        if auto:
+            damping = _adapted(damping, ratio, solution)
+        value, g = objective.value_and_gradient(theta)
+        found.theta, found.after, found.gradient_after = theta, after, float(g.norm())
+        found.steps += 1
+    return found
+
+
+def _step(
+    objective: Objective, theta: Tensor, value: float, g: Tensor, damping: float, how: How
+) -> tuple[Tensor | None, float, float, float, Solution]:
+    """A step that makes J smaller, None where there is none; the ratio of falls; J there; the damping it took."""
+    solve = conjugate_gradients if how.solver == "cg" else lissa
+    for _ in range(8):
+        solution = solve(
+            lambda v, extra=damping: objective.product(theta, v, how.curvature) + extra * v,
+            -g,
+            how.tolerance,
+            how.iterations,
+        )
+        predicted = -solution.model_fall
+        if solution.negative and how.damping == "auto":
+            damping = _raised(damping, solution)
+            continue
+        if not predicted < -_ROUNDING * abs(value):  # nothing to gain that could be seen
+            return None, 1.0, value, damping, solution
+        size, after = 1.0, objective.value(theta + solution.x)
+        ratio = (after - value) / predicted
+        while size > 2.0**-10 and not after < value:
+            size *= 0.5
+            after = objective.value(theta + size * solution.x)
+        while ratio < _RATIO and (there := objective.value(theta + 0.5 * size * solution.x)) < after:
+            size, after = 0.5 * size, there
+        if after < value:
+            return size * solution.x, ratio, after, damping, solution
+        if how.damping != "auto":
+            break
+        damping = _raised(damping, solution)
+    return None, 0.0, value, damping, solution
+
+
+def _raised(damping: float, solution: Solution) -> float:
+    return max(10.0 * damping, 1e-2 * solution.curvature)
+
+
+def _adapted(damping: float, ratio: float, solution: Solution) -> float:
+    if ratio < _RATIO:
+        return _raised(damping, solution)
+    return damping / 4.0 if ratio > 0.75 else damping
+
+
+def fine_tune(
+    total: Total,
+    losses: Losses,
+    penalty: Penalty,
+    theta: Tensor,
+    epochs: float,
+    seconds: float | None,
+    lr: float,
+    batch_size: int,
+    generator: np.random.Generator,
+) -> Found:
+    """Adam on the corrected rows, its rate falling to 0 along a line; ``seconds`` ends it where that is earlier."""
+    begun = perf_counter()
+    before = total.value(theta)
+    data = total.data
+    n = len(data)
+    w = theta.clone().requires_grad_()
+    optimiser = torch.optim.Adam([w], lr=lr)
+    planned = max(1, round(epochs * -(-n // batch_size)))
+    training, taken = perf_counter(), 0
+    while taken < planned:
+        for rows in data.shuffled(batch_size, generator):
+            part = taken / planned
+            if seconds is not None:
+                part = max(part, (perf_counter() - training) / max(seconds - 1.25 * (training - begun), 1e-9))
+            if taken >= planned or part >= 1.0:
+                break
+            optimiser.param_groups[0]["lr"] = lr * (1.0 - part)
+            batch = data.batch(rows)
+            loss = losses.of(losses.function.outputs(w, batch), batch) / rows.size
+            loss = loss + 0.5 * (penalty.alpha * w**2).sum() / n
+            (w.grad,) = torch.autograd.grad(loss, w)
+            optimiser.step()
+            taken += 1
+        else:
+            continue
+        break
+    theta = w.detach()
+    return Found(theta, before, total.value(theta), steps=taken)
