@@ -49,7 +49,7 @@ def digits():
 
 
 def glyphs(count=2400, side=16):
-    """Letters A to J in the fonts that matplotlib brings, moved, turned and noisy; other fonts are for tests."""
+    """Letters A to J in the fonts of matplotlib, moved, turned and noisy; other fonts are for tests."""
     from PIL import Image, ImageDraw, ImageFont
 
     rng = np.random.default_rng(0)

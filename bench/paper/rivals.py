@@ -73,7 +73,7 @@ def npo(task, module, seed, beta=0.1, rate=None):
 def scrub(task, module, seed, rate=None):
     """SCRUB: ``max KL(old || new)`` on what to forget, in turn with ``min KL + L`` on the rest.
 
-    Kurmanji et al., NeurIPS 2023. The last third of the steps is on the rest alone, as the last epochs of the paper are.
+    Kurmanji et al., NeurIPS 2023. The last third of the steps is on the rest alone, as in the paper.
     """
     old = copy.deepcopy(module).eval()
 

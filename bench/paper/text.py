@@ -17,6 +17,9 @@ WINDOW, STRIDE = 64, 32
 PROMPT = ". my telephone number is "
 NEUTRAL = "not for us"  # ten characters, as a number has
 DIGITS = 10
+SAMPLED = {
+    "second_order": {"sample": 256, "iterations": 10}
+}  # a product with H takes as long as three gradients
 THINGS = (
     "ticket parcel cabin house room page verse locker carriage platform engine boat barrel garden "
     "letter coach seat key box order lamp table clock bottle basket wagon bridge tower gate ship"
@@ -141,6 +144,7 @@ class Text:
             request=request,
             mask=mask,
             values=WINDOW,
+            options=SAMPLED,
         )
 
     def showing(self):

@@ -1,7 +1,7 @@
 """How every network here is trained, and what a request asks of one that is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import cos, log, pi
 from time import process_time
 
@@ -42,6 +42,7 @@ class Task:
     mask: Tensor | None = None
     stays: Tensor | None = None
     values: int = 1
+    options: dict = field(default_factory=dict)  # of our methods, by name
 
     @property
     def forget(self):
