@@ -42,7 +42,8 @@ class Batch(NamedTuple):
 class Source(Protocol):
     """Rows as they were handed over. None is ever changed."""
 
-    classes: Tensor | None  # where the targets are classes that can be told without reading rows
+    def classes(self) -> Tensor | None:
+        """Those of the targets, where they are classes and reading rows is not needed to tell."""
 
     def __len__(self) -> int: ...
 
@@ -80,12 +81,15 @@ class Tensors:
                 raise ValueError(f"{what} has shape {tuple(tensor.shape)}, expected a row for each of y")
 
     @cached_property
-    def classes(self) -> Tensor | None:  # type: ignore[override]
-        """See Source."""
+    def _classes(self) -> Tensor | None:
         found = self._y.unique() if self._y.ndim == 1 else None
         if found is None or not (self._y.is_floating_point() and bool(((found != 0) & (found != 1)).any())):
             return found
         return None
+
+    def classes(self) -> Tensor | None:
+        """See Source."""
+        return self._classes
 
     def __len__(self) -> int:
         return int(self._y.shape[0])
@@ -116,14 +120,16 @@ class Items:
     An item is (x, y), (x, more, y) or a dict; `y` is the key of the target there.
     """
 
-    classes = None
-
     def __init__(self, dataset: Any, y: Any, collate: Callable[[list[Any]], Any]) -> None:
         self._dataset, self._collate = dataset, collate
         self._targets = None if y is None or isinstance(y, str) else torch.as_tensor(y)
         self._key = y if isinstance(y, str) else "labels"
         if self._targets is not None and len(self._targets) != len(dataset):
             raise ValueError(f"y has {len(self._targets)} entries for {len(dataset)} rows of X")
+
+    def classes(self) -> Tensor | None:
+        """See Source."""
+        return None
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -169,15 +175,16 @@ def source_of(X: Any, y: Any) -> tuple[Source, int | None]:
     plain = isinstance(X, Tensor | np.ndarray) or (isinstance(X, Mapping) and not isinstance(y, str))
     if plain and y is None:
         raise TypeError("y is missing: pass the targets of X, or a Dataset of (x, y)")
-    return (Tensors(X, y) if plain else Items(_map_style(X), y, default_collate)), None
+    source: Source = Tensors(X, y) if plain else Items(_map_style(X), y, default_collate)
+    return source, None
 
 
 def _map_style(X: Any) -> Any:
     if hasattr(X, "__getitem__") and hasattr(X, "__len__"):
         return X
     raise TypeError(
-        f"X is a {type(X).__name__}: pass a tensor, a map-style Dataset (with a length, its items by number) or a "
-        "DataLoader of one, as requests name rows by number"
+        f"X is a {type(X).__name__}: pass a tensor, a map-style Dataset (with a length, its items by "
+        "number) or a DataLoader of one, as requests name rows by number"
     )
 
 
@@ -202,7 +209,7 @@ class Reads:
 
 @dataclass(frozen=True)
 class Data:
-    """Rows under their corrections. Editing makes another one, so that a request that fails leaves no trace."""
+    """Rows under their corrections. Editing makes another: a request that fails leaves no trace."""
 
     source: Source
     main: Any  # key of the input that values are corrected in
@@ -282,8 +289,10 @@ class Data:
 
     def check_labels(self, labels: list[Any]) -> None:
         """ValueError for a class that no row has, where the targets are classes and at hand."""
-        known = self.source.classes
-        for label in labels if known is not None else ():
+        known = self.source.classes()
+        if known is None:
+            return
+        for label in labels:
             if label not in known:
                 raise ValueError(f"label {label} is a class that no row has: there are {_shown(known)}")
 

@@ -133,7 +133,8 @@ def _correct_values(staged: Edited, request: CorrectValues) -> None:
                 values = torch.broadcast_to(given, (rows.size, *shape))
             except RuntimeError:
                 raise ValueError(
-                    f"values have shape {tuple(given.shape)}, expected what broadcasts to {(rows.size, *shape)}"
+                    f"values have shape {tuple(given.shape)}, expected what broadcasts to "
+                    f"{(rows.size, *shape)}"
                 ) from None
         X[columns] = _cast(values[at], X.dtype, "values")
         changed[number] = row._replace(inputs={**row.inputs, key: as_kept(X, row.inputs[key])})
@@ -167,8 +168,8 @@ def _forget(staged: Edited, request: ForgetValues) -> None:
         y, mask = torch.as_tensor(row.y), torch.as_tensor(np.asarray(request.mask[at]))
         if mask.dtype != torch.bool or mask.shape != y.shape:
             raise ValueError(
-                f"the mask of row {number} has shape {tuple(mask.shape)} and dtype {mask.dtype}, expected the "
-                f"shape of its target, {tuple(y.shape)}, and bool"
+                f"the mask of row {number} has shape {tuple(mask.shape)} and dtype {mask.dtype}, expected "
+                f"the shape of its target, {tuple(y.shape)}, and bool"
             )
         if y.is_floating_point():
             raise TypeError(f"targets are {y.dtype}: values can be forgotten that are classes, as tokens are")

@@ -38,7 +38,7 @@ class Forgetting:
 
 
 class Unlikelihood:
-    """``U(theta) = mean -log(1 - p(secret)) + weight mean KL(old || new)``, the latter on a sample of other rows."""
+    """``U(theta) = mean -log(1 - p(secret)) + weight mean KL(old || new)``, the KL on a sample of other rows."""
 
     def __init__(self, function: Function, secret: Passages, others: list[Batch], theta: Tensor) -> None:
         self.function, self.secret, self.others, self.start = function, secret, others, theta
@@ -81,20 +81,15 @@ def forget(objective: Unlikelihood, how: Forgetting, seed: int) -> Found:
     secret, theta = objective.secret, objective.start
     generator = torch.Generator().manual_seed(seed)
     before = objective.value(theta)
-    w = theta.clone().requires_grad_()
-    optimiser = torch.optim.Adam([w], lr=how.lr, betas=(0.9, 0.99))
+    w, lr = theta.clone().requires_grad_(), how.lr
+    optimiser, unlikely = _adam(w, lr), True  # what steps are to do: unlikelihood, or else repair
     order = torch.empty(0, dtype=torch.int64)
-    rank, taken, repaired = 0.0, 0, 0
-    while repaired < how.repairs or not how.low <= rank <= how.high:
-        if taken >= how.steps:
-            raise ConvergenceError(
-                f"after {taken} steps the module prefers {rank:.0%} of control values to those that are to be "
-                f"forgotten, expected {how.low:.0%} to {how.high:.0%}: give more steps. Nothing was changed"
-            )
+    rank, repaired = 0.0, 0
+    for taken in range(1, how.steps + 1):
         if len(order) < how.windows:
             order = torch.cat([order, torch.randperm(len(secret), generator=generator)])
         some, order = secret.take(order[: how.windows].to(w.device)), order[how.windows :]
-        if rank < how.target:
+        if unlikely:
             loss = objective.of_secret(w, some)
         else:
             loss = objective.of_controls(w, some, secret.drawn(generator))
@@ -102,11 +97,27 @@ def forget(objective: Unlikelihood, how: Forgetting, seed: int) -> Found:
         loss = loss + how.weight * objective.moved(w, taken % len(objective.others))
         (w.grad,) = torch.autograd.grad(loss, w)
         optimiser.step()
-        taken += 1
-        if taken % how.check == 0 or repaired >= how.repairs:
-            rank = _rank(objective, w.detach(), how, generator)
-    found = w.detach()
-    return Found(found, before, objective.value(found), steps=taken, rank=rank)
+        if taken % how.check:
+            continue
+        rank = _rank(objective, w.detach(), how, generator)
+        if repaired >= how.repairs and how.low <= rank <= how.high:
+            after = objective.value(w.detach())
+            if after < before:
+                return Found(w.detach(), before, after, steps=taken, rank=rank)
+            lr = lr / 2.0
+            optimiser = _adam(w, lr)
+        elif unlikely != (rank < (how.target if unlikely else how.low)):
+            unlikely = not unlikely
+            lr = lr / 2.0 if unlikely else lr
+            optimiser = _adam(w, lr)  # without the momentum of the other kind of step
+    raise ConvergenceError(
+        f"after {how.steps} steps the module prefers {rank:.0%} of control values to those that are to be "
+        f"forgotten, expected {how.low:.0%} to {how.high:.0%}: give more steps. Nothing was changed"
+    )
+
+
+def _adam(w: Tensor, lr: float) -> torch.optim.Adam:
+    return torch.optim.Adam([w], lr=lr, betas=(0.9, 0.99))
 
 
 def _at(log_p: Tensor, y: Tensor) -> Tensor:
@@ -115,7 +126,7 @@ def _at(log_p: Tensor, y: Tensor) -> Tensor:
 
 
 def _rank(objective: Unlikelihood, theta: Tensor, how: Forgetting, generator: torch.Generator) -> float:
-    """The share of control values that are likelier than the secret, over some windows that show much of it."""
+    """The share of control values likelier than the secret, over some windows that show much of it."""
     secret = objective.secret
     shows = (secret.in_y >= 0).flatten(1).sum(1)
     full = torch.nonzero(shows == shows.max())[:, 0]

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from time import perf_counter
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConvergenceError
-from .module import Function
 from .objective import Curvature, Losses, Objective, Penalty, Total
 from .solvers import Solution, conjugate_gradients, lissa
 
@@ -44,7 +42,8 @@ class Found:
 def first_order(objective: Objective, theta: Tensor, tau: float | None) -> Found:
     """``theta - tau g`` (E4), g the gradient on all corrected rows.
 
-    tau is the best of powers of 2, begun where a quadratic through J, its slope and one trial has its minimum.
+    tau is the best of powers of 2, begun where a quadratic through J, its slope and one trial has its
+    minimum.
     """
     before, g = objective.value_and_gradient(theta)
     norm = float(g.norm())
@@ -100,8 +99,8 @@ class How:
 def second_order(objective: Objective, theta: Tensor, how: How) -> Found:
     """``theta - (H + damping)^-1 g`` (E5), several times.
 
-    A step is whole where J falls by it as the quadratic model says, to a quarter at least; else it is halved while
-    that makes J smaller, and damping rises (Levenberg and Marquardt).
+    A step is whole where J falls by it as the quadratic model says, to a quarter at least; else it is halved
+    while that makes J smaller, and damping rises (Levenberg and Marquardt).
     """
     auto = how.damping == "auto"
     damping = 0.0 if how.damping == "auto" else float(how.damping)
@@ -124,15 +123,14 @@ def second_order(objective: Objective, theta: Tensor, how: How) -> Found:
 def _step(
     objective: Objective, theta: Tensor, value: float, g: Tensor, damping: float, how: How
 ) -> tuple[Tensor | None, float, float, float, Solution]:
-    """A step that makes J smaller, None where there is none; the ratio of falls; J there; the damping it took."""
+    """A step that makes J smaller, or None; the ratio of falls; J there; the damping that it took."""
     solve = conjugate_gradients if how.solver == "cg" else lissa
     for _ in range(8):
-        solution = solve(
-            lambda v, extra=damping: objective.product(theta, v, how.curvature) + extra * v,
-            -g,
-            how.tolerance,
-            how.iterations,
-        )
+
+        def product(v: Tensor, extra: float = damping) -> Tensor:
+            return objective.product(theta, v, how.curvature) + extra * v
+
+        solution = solve(product, -g, how.tolerance, how.iterations)
         predicted = -solution.model_fall
         if solution.negative and how.damping == "auto":
             damping = _raised(damping, solution)
@@ -175,7 +173,7 @@ def fine_tune(
     batch_size: int,
     generator: np.random.Generator,
 ) -> Found:
-    """Adam on the corrected rows, its rate falling to 0 along a line; ``seconds`` ends it where that is earlier."""
+    """Adam on the corrected rows, its rate falling to 0 along a line; ``seconds`` may end it earlier."""
     begun = perf_counter()
     before = total.value(theta)
     data = total.data

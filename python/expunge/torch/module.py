@@ -87,8 +87,8 @@ class Function:
         outputs = outputs if self._logits is None else self._logits(outputs)
         if not isinstance(outputs, Tensor):
             raise TypeError(
-                f"the module gives a {type(outputs).__name__}: pass logits=, a function that takes the tensor of "
-                "logits from it, as `lambda out: out.logits`"
+                f"the module gives a {type(outputs).__name__}: pass logits=, a function that takes the "
+                "tensor of logits from it, as `lambda out: out.logits`"
             )
         return outputs
 
@@ -152,9 +152,9 @@ class Function:
 
     @contextmanager
     def undisturbed(self, seed: int) -> Iterator[None]:
-        """Dropout is off, second derivatives exist; flags and the state of all random generators come back."""
+        """Dropout is off, second derivatives exist; flags and the state of random generators come back."""
         flags = [(part, part.training) for part in self.module.modules()]
-        numpy_state, python_state = np.random.get_state(), random.getstate()
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002, the caller's
         fast = torch.backends.mha.get_fastpath_enabled()
         devices = [self.device] if self.device.type == "cuda" else []
         with ExitStack() as stack:
@@ -173,7 +173,7 @@ class Function:
                 torch.backends.mha.set_fastpath_enabled(fast)
                 for part, training in flags:
                     part.training = training
-                np.random.set_state(numpy_state)
+                np.random.set_state(numpy_state)  # noqa: NPY002
                 random.setstate(python_state)
 
     @property
@@ -206,7 +206,7 @@ def _computed(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _chosen(module: nn.Module, parameters: Any) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name: of all those with requires_grad, the ones that were asked for."""
+    """The trained parameters, by name: of those with requires_grad, the ones that were asked for."""
     trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
     if parameters is not None:
         asked = [parameters] if isinstance(parameters, str | Tensor) else list(parameters)
@@ -219,8 +219,8 @@ def _chosen(module: nn.Module, parameters: Any) -> dict[str, nn.Parameter]:
             if not found:
                 shown = repr(one) if isinstance(one, str) else "one that was given"
                 raise ValueError(
-                    f"no trained parameter is {shown}: parameters= takes names of parameters or of submodules, "
-                    f"or the parameters, with requires_grad. There are {', '.join(trained)}"
+                    f"no trained parameter is {shown}: parameters= takes names of parameters or of "
+                    f"submodules, or the parameters, with requires_grad. There are {', '.join(trained)}"
                 )
             chosen |= found
         trained = {name: value for name, value in trained.items() if name in chosen}

@@ -68,8 +68,8 @@ class Losses:
         if not isinstance(losses, Tensor) or losses.ndim == 0 or losses.shape[0] != rows:
             shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(
-                f"loss gives {shape or 'one number'} for {rows} rows, expected one value a row: pass one that "
-                "does not reduce, as functools.partial(cross_entropy, reduction='none')"
+                f"loss gives {shape or 'one number'} for {rows} rows, expected one value a row: pass one "
+                "that does not reduce, as functools.partial(cross_entropy, reduction='none')"
             )
         return losses.sum()
 
@@ -132,11 +132,11 @@ class Total:
 class Proximal:
     """The proximal Bregman objective (Bae et al. 2022) of touched rows and of a sample of the others.
 
-    ``Q(theta) = Σ_new loss - Σ_old <slope, outputs> + scale Σ_sample D(theta, theta_0) + ½ Σ alpha (w - w_0)²``.
-    Where every row is touched, new and old are those of a sample, times `touched_scale`, and no others are there.
-    D is by how much the loss exceeds its tangent in the outputs at theta_0: how far outputs have moved, whatever
-    the targets are. What the trained model left of its own gradient is left: at theta_0 the gradient of Q is
-    the gradient difference of the touched rows (E3).
+    ``Q(theta) = Σ_new loss - Σ_old <slope, outputs> + scale Σ_sample D(theta, theta_0) + ½ Σ alpha (w -
+    w_0)²``. Where every row is touched, new and old are those of a sample, times `touched_scale`, and no
+    others are there. D is by how much the loss exceeds its tangent in the outputs at theta_0: how far outputs
+    have moved, whatever the targets are. What the trained model left of its own gradient is left: at theta_0
+    the gradient of Q is the gradient difference of the touched rows (E3).
     """
 
     def __init__(

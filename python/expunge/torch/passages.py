@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,8 @@ __all__ = ["Passages", "correct", "log_probabilities", "passages"]
 
 _CUTS = 5  # windows of a text begin at each fifth of their length
 _CHOICES = 64  # alternatives that are drawn for each value where none were given
-_NUCLEUS = 0.9  # of what the module holds likely, but for the value, they are drawn from
+_NUCLEUS = 0.8  # of what is likely there they are drawn from
+_ALIKE = 512  # places that each is compared with, at most
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Passages:
     batch : Batch
         The windows as they were.
     in_y, in_x : (w, ...) tensors of int
-        For each entry of the targets and of the inputs, which place it is, or -1. in_x is None where the inputs do
-        not show the values.
+        For each entry of the targets and of the inputs, which place it is, or -1. in_x is None where the
+        inputs do not show the values.
     choices : (k, places) tensor
         Values that might as well stand there.
     key : object
@@ -69,7 +69,7 @@ class Passages:
 
 
 def log_probabilities(outputs: Tensor, y: Tensor) -> Tensor:
-    """Of each class at each entry of y, (..., classes); classes come last, or second, or a logit is one of two."""
+    """Of each class at each entry of y, (..., classes): they come last, or second, or one logit is for two."""
     if outputs.shape[:-1] == y.shape:
         return outputs.log_softmax(-1)
     if outputs.ndim >= 2 and (outputs.shape[0], *outputs.shape[2:]) == tuple(y.shape):
@@ -77,8 +77,8 @@ def log_probabilities(outputs: Tensor, y: Tensor) -> Tensor:
     if outputs.shape == y.shape:
         return torch.stack([-outputs, outputs], -1).div(2.0).log_softmax(-1)
     raise ValueError(
-        f"outputs have shape {tuple(outputs.shape)}, which are no logits for targets of shape {tuple(y.shape)}: "
-        "pass logits=, whose classes come last"
+        f"outputs have shape {tuple(outputs.shape)}, which are no logits for targets of shape "
+        f"{tuple(y.shape)}: pass logits=, whose classes come last"
     )
 
 
@@ -123,7 +123,7 @@ def _padded(places: Tensor, y: Tensor, collated: Tensor) -> Tensor:
 
 
 def _in_inputs(X: Tensor, y: Tensor, in_y: Tensor) -> Tensor | None:
-    """Which inputs show the values: those one further, where y is the next token, or those at the same place."""
+    """Which inputs show the values: those one further, where y is the next token, or those beside them."""
     if X.shape != y.shape or X.is_floating_point() or X.ndim != 2:
         return None
     here = in_y >= 0
@@ -183,22 +183,32 @@ def _cut_elsewhere(found: Passages, data: Data, rows: list[int]) -> Passages:
 def _likely(
     function: Function, theta: Tensor, found: Passages, given: list[Tensor | None], seed: int
 ) -> Tensor:
-    """For each place values that the module holds likely there but for the secret, all equally often."""
+    """For each place, values that are likely at places like it.
+
+    ``q`` is what the module holds likely at a place but for the secret, which it knows there. Places are
+    alike as their q are: a digit stands in for a digit. So q is averaged over all places, by the square of
+    ``Σ sqrt(q q')``, and values are drawn from the likeliest of that.
+    """
     generator = torch.Generator().manual_seed(seed)
-    choices = found.choices.new_zeros((_CHOICES, found.choices.shape[1]))
+    places = found.choices.shape[1]
+    q: Tensor | None = None
     with torch.no_grad():
-        for which in torch.arange(len(given)).split(64):
-            some = found.take(which.to(function.device))
+        for which in torch.arange(len(given), device=function.device).split(64):
+            some = found.take(which)
             log_p = log_probabilities(function.outputs(theta, some.batch), some.batch.y)
             here = some.in_y >= 0
-            p, secret, place = log_p[here].exp().cpu(), some.batch.y[here].cpu().long(), some.in_y[here].cpu()
-            p.scatter_(1, secret[:, None], 0.0)
-            ordered, order = p.sort(1, descending=True)
-            before = ordered.cumsum(1) - ordered
-            likely = (before < _NUCLEUS * ordered.sum(1, keepdim=True)) & (ordered > 0.0)
-            likely[:, 0] = True
-            drawn = torch.multinomial(likely.double(), _CHOICES, replacement=True, generator=generator)
-            choices[:, place.to(choices.device)] = order.gather(1, drawn).T.to(choices)
+            p = log_p[here].exp().scatter(1, some.batch.y[here].long()[:, None], 0.0)
+            q = p.new_zeros((places, p.shape[1])) if q is None else q
+            q[some.in_y[here]] = p / p.sum(1, keepdim=True).clamp_min(1e-30)
+    assert q is not None
+    few = torch.linspace(0, places - 1, min(places, _ALIKE), device=q.device).long()
+    alike = (q.sqrt() @ q[few].sqrt().T) ** 2
+    likely = alike @ q[few]
+    ordered, order = (likely / likely.sum(1, keepdim=True).clamp_min(1e-30)).sort(1, descending=True)
+    ordered[(ordered.cumsum(1) - ordered) >= _NUCLEUS] = 0.0
+    ordered[:, 0] += 1e-30
+    drawn = torch.multinomial(ordered.double().cpu(), _CHOICES, replacement=True, generator=generator)
+    choices = order.cpu().gather(1, drawn).T.to(found.choices).contiguous()
     at = 0
     for one in given:  # those of other requests may have been given
         if one is not None:

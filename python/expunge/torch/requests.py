@@ -45,8 +45,8 @@ class RevokeFeatures(_OfNetworks):
 class ForgetValues(_OfNetworks):
     """Values that the module predicts, as tokens of a text, must no longer be preferred to others.
 
-    Correcting a text does not make a network forget what stood there: the corrected text has no gradient about
-    it. This request says what is to be forgotten.
+    Correcting a text does not make a network forget what stood there: the corrected text has no gradient
+    about it. This request says what is to be forgotten.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ class ForgetValues(_OfNetworks):
     mask : (m, ...) array of bool, or a list of arrays
         For each of these rows, which entries of its target y are meant.
     alternatives : (k,) array, or (k, m, ...), optional
-        Values that might as well have stood there, for all entries or for each: a digit for a digit. Corrected
-        values are drawn from them, and so are the control values that tell when enough is forgotten. By default they
-        are what the module itself holds likely there, but for the value.
+        Values that might as well have stood there, for all entries or for each: a digit for a digit.
+        Corrected values are drawn from them, and so are the control values that tell when enough is
+        forgotten. By default they are what the module itself holds likely there, but for the value.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Solving with a curvature that is known by its products: conjugate gradients, and LiSSA as the paper has it."""
+"""Solving with a curvature known by its products: conjugate gradients, and LiSSA as the paper has it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Solution(NamedTuple):
 
 
 def conjugate_gradients(product: Product, b: Tensor, tolerance: float, iterations: int) -> Solution:
-    """From 0, to a relative residual or so many products; a second time from there if rounding has held it up."""
+    """From 0, to a relative residual or so many products; once more from there if rounding held it up."""
     norm = float(b.norm())
     x, r = torch.zeros_like(b), b.clone()
     if norm == 0.0:
@@ -75,7 +75,7 @@ def conjugate_gradients(product: Product, b: Tensor, tolerance: float, iteration
 
 
 def lissa(product: Product, b: Tensor, tolerance: float, iterations: int) -> Solution:
-    """``x <- x + (b - H x) / s``: the recursion of the paper; s is the largest eigenvalue, found by power iteration."""
+    """``x <- x + (b - H x) / s``, the recursion of the paper; s: the largest eigenvalue, by power iteration."""
     norm = float(b.norm())
     if norm == 0.0:
         return Solution(torch.zeros_like(b), 0.0, False, 0.0, 0.0)

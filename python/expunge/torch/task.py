@@ -127,7 +127,7 @@ class Task:
 
     @property
     def _exact(self) -> bool:
-        return self._theta.dtype == torch.float64 and self._theta.numel() <= _SMALL
+        return bool(self._theta.dtype == torch.float64 and self._theta.numel() <= _SMALL)
 
     def _by(self, method: Method, why: str, options: Options, few: bool = False) -> Update:
         """By a method. Where its objective does not fall, ConvergenceError and nothing has changed."""
@@ -153,8 +153,8 @@ class Task:
                 after = objective.value(theta)
             if not after < before:
                 raise ConvergenceError(
-                    f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. Nothing was "
-                    "changed; method='fine_tune' goes on training where a step does not help"
+                    f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
+                    "Nothing was changed; method='fine_tune' goes on training where a step does not help"
                 )
             function.write(theta, function.buffers)
         return Update(

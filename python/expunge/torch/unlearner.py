@@ -28,21 +28,23 @@ _BATCH = 512  # rows, where no DataLoader says
 class Unlearner:
     """Corrects a trained PyTorch module for what its data should not have held.
 
-    Its objective is a sum over rows, never a mean: ``J = Σ loss + ½ alpha |w|²`` (E1). What ``weight_decay`` is to a
-    mean loss, ``alpha / n`` is here.
+    Its objective is a sum over rows, never a mean: ``J = Σ loss + ½ alpha |w|²`` (E1). What ``weight_decay``
+    is to a mean loss, ``alpha / n`` is here.
 
     Parameters
     ----------
     module : torch.nn.Module
-        It is updated in place, after a request has succeeded, where it is: on a GPU too. Only parameters and running
-        means and variances ever change, never flags, ``.grad``, ``requires_grad`` or the state of random generators.
+        It is updated in place, after a request has succeeded, where it is: on a GPU too. Only parameters and
+        running means and variances ever change, never flags, ``.grad``, ``requires_grad`` or the state of
+        random generators.
     loss : callable
-        ``loss(outputs, y)``, one value for each row (its mean or sum over positions, for instance), not reduced
-        over rows: ``functools.partial(torch.nn.functional.cross_entropy, reduction="none")``.
+        ``loss(outputs, y)``, one value for each row (its mean or sum over positions, for instance), not
+        reduced over rows: ``functools.partial(torch.nn.functional.cross_entropy, reduction="none")``.
     X : tensor or array (n, ...), dict of such, map-style Dataset, or DataLoader
-        What the module was trained on. An item of a Dataset is ``(x, y)``, ``(x, more, y)`` or a dict, which goes
-        to the module as keyword arguments. Of a DataLoader the dataset, the collate function and the batch size are
-        used, but not its order. Rows are read when they are needed, and are not copied but for those corrected.
+        What the module was trained on. An item of a Dataset is ``(x, y)``, ``(x, more, y)`` or a dict, which
+        goes to the module as keyword arguments. Of a DataLoader the dataset, the collate function and the
+        batch size are used, but not its order. Rows are read when they are needed, and are not copied but for
+        those corrected.
     y : tensor or array (n, ...), or str, optional
         Targets; or, where items are dicts, the key of the target, "labels" by default.
     alpha : float or dict, default=0.0
@@ -50,13 +52,13 @@ class Unlearner:
     parameters : names of parameters or submodules, or parameters, optional
         Only these are updated: last layers, adapters. By default all with ``requires_grad``.
     damping : float or "auto"
-        Added to the curvature of a second-order update. "auto" begins at 0 and rises where the objective falls by
-        less than a quarter of what the quadratic model says, or curvature is negative.
+        Added to the curvature of a second-order update. "auto" begins at 0 and rises where the objective
+        falls by less than a quarter of what the quadratic model says, or curvature is negative.
     logits : callable, optional
-        Takes the tensor of outputs from what the module gives, as ``lambda out: out.logits``. For ``forget`` it
-        holds the logits of each entry of y: classes come last, or second as for cross_entropy. Where the loss
-        shifts targets, as in causal models of transformers, shift the logits:
-        ``lambda out: torch.nn.functional.pad(out.logits[:, :-1], (0, 0, 1, 0))``.
+        Takes the tensor of outputs from what the module gives, as ``lambda out: out.logits``. For ``forget``
+        it holds the logits of each entry of y: classes come last, or second as for cross_entropy. Where the
+        loss shifts targets, as in causal models of transformers, shift the logits: ``lambda out:
+        torch.nn.functional.pad(out.logits[:, :-1], (0, 0, 1, 0))``.
     batch_size : int, optional
         Rows that are computed with at a time, 512 by default; memory goes by it, and not by n.
     random_state : int, default=0
@@ -129,10 +131,11 @@ class Unlearner:
         return len(self._data)
 
     def __repr__(self) -> str:
-        return f"Unlearner(module={type(self.module).__name__}, rows={len(self)}, parameters={self._function.size})"
+        name = type(self.module).__name__
+        return f"Unlearner(module={name}, rows={len(self)}, parameters={self._function.size})"
 
     def corrected_data(self) -> CorrectedRows:
-        """The rows as they are now, as a map-style Dataset of items in their form: what a retraining takes."""
+        """The rows as they are now, a map-style Dataset of items in their form: what a retraining takes."""
         return CorrectedRows(self._data)
 
     def loss(self) -> float:
@@ -160,21 +163,21 @@ class Unlearner:
         Parameters
         ----------
         request : request or list of requests
-            RemoveRows, CorrectLabels and CorrectValues of expunge, RevokeFeatures and ForgetValues of expunge.torch.
-            A list means its members applied in order, as one atomic request.
+            RemoveRows, CorrectLabels and CorrectValues of expunge, RevokeFeatures and ForgetValues of
+            expunge.torch. A list means its members applied in order, as one atomic request.
         method : {"auto", "first_order", "second_order", "forget", "fine_tune"}
-            ``first_order``: ``theta - tau g`` (E4), g the gradient of J on all corrected rows, tau by line search.
-            ``second_order``: ``theta - H^-1 g`` (E5) by conjugate gradients, H the Gauss-Newton matrix plus the
-            damping. ``forget``: for ForgetValues. ``fine_tune``: Adam on the corrected rows, which is no unlearning
-            update but what to beat: from some hundredths of the rows on it is nearest to retraining. ``auto``
-            chooses by the request and the share of rows it touches, and says why.
+            ``first_order``: ``theta - tau g`` (E4), g the gradient of J on all corrected rows, tau by line
+            search. ``second_order``: ``theta - H^-1 g`` (E5) by conjugate gradients, H the Gauss-Newton
+            matrix plus the damping. ``forget``: for ForgetValues. ``fine_tune``: Adam on the corrected rows,
+            which is no unlearning update but what to beat: from some hundredths of the rows on it is nearest
+            to retraining. ``auto`` chooses by the request and the share of rows it touches, and says why.
         steps : int, optional
             Of second_order, each with a new H and gradient (1 by default); of forget, at most (200).
         tau : float, optional
             Step size of first_order in place of the line search.
         sample : int, optional
-            second_order then reads the touched rows and so many others, and makes the proximal Bregman objective
-            on these smaller in place of J; its gradient is the difference of the touched rows (E3).
+            second_order then reads the touched rows and so many others, and makes the proximal Bregman
+            objective on these smaller in place of J; its gradient is the difference of the touched rows (E3).
         curvature : {"ggn", "hessian"}
             H of second_order. Both are the same for a linear module.
         solver : {"cg", "lissa"}
@@ -196,8 +199,8 @@ class Unlearner:
         Raises
         ------
         ConvergenceError
-            The method did not make its objective smaller. After this and all other errors, module and rows are
-            what they were, bit for bit.
+            The method did not make its objective smaller. After this and all other errors, module and rows
+            are what they were, bit for bit.
         ValueError, TypeError
             A request that cannot be granted.
         """

@@ -20,8 +20,8 @@ class Update:
     why : str
         Why this one was taken.
     objective : str
-        What the method made smaller: "J", J on the corrected data; "proximal", the proximal Bregman objective on
-        the touched rows and a sample; "forget", see :class:`expunge.torch.ForgetValues`.
+        What the method made smaller: "J", J on the corrected data; "proximal", the proximal Bregman objective
+        on the touched rows and a sample; "forget", see :class:`expunge.torch.ForgetValues`.
     objective_before, objective_after : float
         It; the second is the smaller one.
     loss_before, loss_after : float or None
@@ -41,8 +41,9 @@ class Update:
     tau : float or None
         Step size of a first-order update.
     rank : float or None
-        After ``forget``: the share of control values that the module prefers to those forgotten, where 0 says that
-        they are still known, 1 that they are avoided, and all between that they cannot be told from others.
+        After ``forget``: the share of control values that the module prefers to those forgotten, where 0 says
+        that they are still known, 1 that they are avoided, and all between that they cannot be told from
+        others.
     seconds : float
     certified : bool
         False.
