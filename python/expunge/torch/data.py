@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -37,6 +37,12 @@ class Batch(NamedTuple):
         return Batch(
             {key: mapped(value, change) for key, value in self.inputs.items()}, mapped(self.y, change)
         )
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches of one shape as one."""
+    inputs = {key: torch.cat([batch.inputs[key] for batch in batches]) for key in batches[0].inputs}
+    return Batch(inputs, torch.cat([batch.y for batch in batches]))
 
 
 class Source(Protocol):

@@ -38,6 +38,7 @@ class Edited:
     after: Data
     rows: set[int] | None = field(default_factory=set)
     secrets: list[Secret] = field(default_factory=list)
+    mixed: bool = False  # whether other requests came with those to forget values
 
     @property
     def touched(self) -> int:
@@ -71,6 +72,8 @@ def edited(data: Data, requests: Sequence[Request]) -> Edited:
             )
         else:
             raise TypeError(f"a network takes no {type(request).__name__}: train it on rows that join")
+    forgetting = [isinstance(request, ForgetValues) for request in requests]
+    staged.mixed = any(forgetting) and not all(forgetting)
     if not len(staged.after):
         raise ValueError("the request removes every row: nothing would be left to train on")
     return staged
@@ -186,7 +189,7 @@ def _forget(staged: Edited, request: ForgetValues) -> None:
 
 
 def _alternatives(given: Any) -> Tensor:
-    values = torch.as_tensor(given if isinstance(given, Tensor) else np.asarray(given))
+    values = given if isinstance(given, Tensor) else torch.tensor(np.asarray(given))
     if values.ndim == 0 or values.shape[0] == 0:
         raise ValueError("alternatives are empty: give at least one value, or None to have them drawn")
     return values

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from ..errors import ConvergenceError
-from .data import Batch
+from .data import Batch, joined
 from .methods import Found
-from .module import Function
+from .objective import Losses
 from .passages import Passages, log_probabilities
 
 __all__ = ["Forgetting", "Unlikelihood", "forget"]
@@ -30,18 +30,18 @@ class Forgetting:
     check: int = 4  # steps from one look at control values to the next
     contexts: int = 4
     controls: int = 32
-    target: float = (
-        0.5  # the share of control values likelier than the secret: below it unlikelihood, else repair
-    )
+    target: float = 0.5  # the share of controls likelier than the secret: unlikelihood until then, and repair
+    faster: float = 1.25  # by what lr grows where a look shows little progress
     low: float = 0.25  # where it may end
     high: float = 0.75
 
 
 class Unlikelihood:
-    """``U(theta) = mean -log(1 - p(secret)) + weight mean KL(old || new)``, the KL on a sample of other rows."""
+    """``U(theta) = mean -log(1 - p(secret)) + weight mean KL(old || new)``, KL on a sample of other rows."""
 
-    def __init__(self, function: Function, secret: Passages, others: list[Batch], theta: Tensor) -> None:
-        self.function, self.secret, self.others, self.start = function, secret, others, theta
+    def __init__(self, losses: Losses, secret: Passages, others: list[Batch], theta: Tensor) -> None:
+        self._losses, self.function = losses, losses.function
+        self.secret, self.others, self.start = secret, others, theta
         with torch.no_grad():
             self.old = [self.log_p(theta, batch) for batch in others]
 
@@ -66,6 +66,7 @@ class Unlikelihood:
 
     def value(self, theta: Tensor) -> float:
         """U."""
+        self._losses.refresh(theta)
         with torch.no_grad():
             total, count = 0.0, 0
             for which in torch.arange(len(self.secret), device=self.function.device).split(256):
@@ -99,7 +100,9 @@ def forget(objective: Unlikelihood, how: Forgetting, seed: int) -> Found:
         optimiser.step()
         if taken % how.check:
             continue
-        rank = _rank(objective, w.detach(), how, generator)
+        was, rank = rank, _rank(objective, w.detach(), how, generator)
+        if unlikely and rank < how.target and rank < was + 0.1:  # slow
+            lr = optimiser.param_groups[0]["lr"] = how.faster * lr
         if repaired >= how.repairs and how.low <= rank <= how.high:
             after = objective.value(w.detach())
             if after < before:
@@ -128,16 +131,14 @@ def _at(log_p: Tensor, y: Tensor) -> Tensor:
 def _rank(objective: Unlikelihood, theta: Tensor, how: Forgetting, generator: torch.Generator) -> float:
     """The share of control values likelier than the secret, over some windows that show much of it."""
     secret = objective.secret
-    shows = (secret.in_y >= 0).flatten(1).sum(1)
+    shows = (secret.in_y >= 0).reshape(len(secret), -1).sum(1)
     full = torch.nonzero(shows == shows.max())[:, 0]
     chosen = full[torch.linspace(0, len(full) - 1, min(how.contexts, len(full))).long()]
     some = secret.take(chosen)
-    here = some.in_y >= 0
-
-    def likelihood(batch: Batch) -> Tensor:
-        return torch.where(here, _at(objective.log_p(theta, batch), batch.y), 0.0).flatten(1).sum(1)
-
+    shown = [some.batch, *(some.showing(secret.drawn(generator)) for _ in range(how.controls))]
+    together = joined(shown)
     with torch.no_grad():
-        known = likelihood(some.batch)
-        above = [likelihood(some.showing(secret.drawn(generator))) > known for _ in range(how.controls)]
-    return float(torch.stack(above).double().mean())
+        log_p = _at(objective.log_p(theta, together), together.y)
+        here = torch.cat([some.in_y >= 0] * len(shown))
+        known, *controls = torch.where(here, log_p, 0.0).reshape(len(log_p), -1).sum(1).split(len(some))
+    return float((torch.stack(controls) > known).double().mean())

@@ -190,6 +190,8 @@ def fine_tune(
             if taken >= planned or part >= 1.0:
                 break
             optimiser.param_groups[0]["lr"] = lr * (1.0 - part)
+            if taken % (planned // 8 + 1) == 0:
+                losses.refresh(w.detach())
             batch = data.batch(rows)
             loss = losses.of(losses.function.outputs(w, batch), batch) / rows.size
             loss = loss + 0.5 * (penalty.alpha * w**2).sum() / n

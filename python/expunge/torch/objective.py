@@ -60,6 +60,14 @@ class Losses:
 
     def __init__(self, function: Function, loss: Loss) -> None:
         self.function, self._loss = function, loss
+        self.normalised: Callable[[], Iterable[Batch]] | None = None  # rows for running means and variances
+        self._at: Tensor | None = None
+
+    def refresh(self, theta: Tensor) -> None:
+        """Running means and variances become those that the corrected rows have at theta."""
+        if self.normalised is not None and theta is not self._at:
+            self.function.buffers = self.function.reestimated(theta.detach(), self.normalised())
+            self._at = theta
 
     def of(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Of outputs, summed; ValueError where it is not one value a row."""
@@ -114,15 +122,18 @@ class Total:
 
     def value(self, theta: Tensor) -> float:
         """See Objective."""
+        self._losses.refresh(theta)
         return self._losses.value(theta, self.data.batches()) + self._penalty.value(theta)
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """See Objective."""
+        self._losses.refresh(theta)
         value, gradient = self._losses.value_and_gradient(theta, self.data.batches())
         return value + self._penalty.value(theta), gradient + self._penalty.alpha * theta
 
     def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
         """See Objective."""
+        self._losses.refresh(theta)
         total = self._penalty.alpha * v
         for batch in self.data.batches():
             total = total + self._losses.product(theta, v, batch, curvature)
@@ -178,12 +189,14 @@ class Proximal:
 
     def value(self, theta: Tensor) -> float:
         """See Objective."""
+        self._losses.refresh(theta)
         with torch.enable_grad():
             terms = [float(term.detach()) for term in self._terms(theta.detach())]
         return fsum(terms) + self._penalty.value(theta - self._from)
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """See Objective."""
+        self._losses.refresh(theta)
         theta = theta.detach().requires_grad_()
         values, gradient = [], self._penalty.alpha * (theta.detach() - self._from)
         for term in self._terms(theta):
@@ -193,6 +206,7 @@ class Proximal:
 
     def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
         """See Objective. The old rows are linear in the outputs and have none."""
+        self._losses.refresh(theta)
         total = self._penalty.alpha * v
         for scale, batches in ((self._touched_scale, self._new), (self._scale, self._sample)):
             for batch in batches:

@@ -69,7 +69,7 @@ class Passages:
 
 
 def log_probabilities(outputs: Tensor, y: Tensor) -> Tensor:
-    """Of each class at each entry of y, (..., classes): they come last, or second, or one logit is for two."""
+    """Of each class at each entry of y, (..., classes); in outputs these come last or second."""
     if outputs.shape[:-1] == y.shape:
         return outputs.log_softmax(-1)
     if outputs.ndim >= 2 and (outputs.shape[0], *outputs.shape[2:]) == tuple(y.shape):
@@ -205,9 +205,8 @@ def _likely(
     alike = (q.sqrt() @ q[few].sqrt().T) ** 2
     likely = alike @ q[few]
     ordered, order = (likely / likely.sum(1, keepdim=True).clamp_min(1e-30)).sort(1, descending=True)
-    ordered[(ordered.cumsum(1) - ordered) >= _NUCLEUS] = 0.0
-    ordered[:, 0] += 1e-30
-    drawn = torch.multinomial(ordered.double().cpu(), _CHOICES, replacement=True, generator=generator)
+    among = (ordered.cumsum(1) - ordered) < _NUCLEUS
+    drawn = torch.multinomial(among.double().cpu(), _CHOICES, replacement=True, generator=generator)
     choices = order.cpu().gather(1, drawn).T.to(found.choices).contiguous()
     at = 0
     for one in given:  # those of other requests may have been given

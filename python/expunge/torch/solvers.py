@@ -75,7 +75,7 @@ def conjugate_gradients(product: Product, b: Tensor, tolerance: float, iteration
 
 
 def lissa(product: Product, b: Tensor, tolerance: float, iterations: int) -> Solution:
-    """``x <- x + (b - H x) / s``, the recursion of the paper; s: the largest eigenvalue, by power iteration."""
+    """``x <- x + (b - H x) / s``, as in the paper; s is the largest eigenvalue, by power iteration."""
     norm = float(b.norm())
     if norm == 0.0:
         return Solution(torch.zeros_like(b), 0.0, False, 0.0, 0.0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .._numbers import as_number
 from ..errors import ConvergenceError
@@ -87,6 +87,7 @@ class Task:
         self._batch_size, self._seed = batch_size or _FINE_TUNE_BATCH, seed
         self._generator = np.random.default_rng(seed)
         self._theta = function.theta
+        losses.normalised = self._rows_to_normalise if function.normalises else None
         self._secret: Passages | None = None
         if staged.secrets:
             self._secret = passages(function, self._theta, staged.before, staged.secrets, seed)
@@ -134,23 +135,16 @@ class Task:
         function, sample = self._function, options.sample
         if few and sample is None and not self._exact and len(self._staged.after) > 4 * _SAMPLE:
             sample = _SAMPLE
-        if (method == "forget") != (self._secret is not None) and method == "forget":
+        if method == "forget" and (self._secret is None or self._staged.mixed):
             raise ValueError(
                 "forget is for ForgetValues: apply these by themselves, and the others before or after"
             )
         objective, kind = self._objective(method, sample)
-        start = None
-        if function.normalises:
-            start = objective.value(self._theta)
-            function.buffers = self._buffers(self._theta)
         found = self._found(method, objective, options, sample)
-        before = found.before if start is None else start
-        theta, after = function.rounded(found.theta), found.after
+        before, theta, after = found.before, function.rounded(found.theta), found.after
         if found.steps:
-            if function.normalises:
-                function.buffers = self._buffers(theta)
             if function.normalises or not torch.equal(theta, found.theta):
-                after = objective.value(theta)
+                after = objective.value(theta)  # which finds buffers too
             if not after < before:
                 raise ConvergenceError(
                     f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
@@ -177,12 +171,12 @@ class Task:
         staged = self._staged
         if method == "forget":
             assert self._secret is not None
-            others = self._others(8 * Forgetting.windows, Forgetting.windows)
+            others = self._others(4 * Forgetting.windows, Forgetting.windows)
             if not others:
                 raise ValueError(
                     "no other rows are left: forgetting holds the module near what it was on them"
                 )
-            return Unlikelihood(self._function, self._secret, others, self._theta), "forget"
+            return Unlikelihood(self._losses, self._secret, others, self._theta), "forget"
         if method != "second_order" or sample is None:
             return Total(self._losses, staged.after, self._penalty), "J"
         size = self._batch_size
@@ -206,12 +200,11 @@ class Task:
         rows = self._staged.after.sample(count, self._generator, self._staged.rows or ())
         return [self._staged.after.batch(part) for part in _parts(self._generator.permutation(rows), size)]
 
-    def _buffers(self, theta: Tensor) -> dict[str, Tensor]:
+    def _rows_to_normalise(self) -> Iterator[Batch]:
+        """Rows that running means and variances are found from: all, or a sample, the same each time."""
         data = self._staged.after
-        if len(data) <= _NORMALISED:
-            return self._function.reestimated(theta, data.batches())
         rows = data.sample(_NORMALISED, np.random.default_rng(self._seed))
-        return self._function.reestimated(theta, (data.batch(part) for part in _parts(rows, data.batch_size)))
+        return (data.batch(part) for part in _parts(rows, data.batch_size))
 
     def _found(self, method: Method, objective: Any, options: Options, sample: int | None) -> Found:
         theta = self._theta
