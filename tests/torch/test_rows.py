@@ -226,7 +226,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(method, monkeypatch):
         tracemalloc.stop()
         most.append(rows.most)
     assert most[2] <= most[1] <= 300
-    assert peaks[2] <= 1.25 * peaks[1]
+    assert peaks[2] <= 1.25 * peaks[1] + 1e5  # those 5,400 rows would be six times that
 
 
 # What requests do

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from itertools import starmap
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .data import Batch
 
-__all__ = ["Function"]
+__all__ = ["Function", "called", "undisturbed"]
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -49,7 +50,6 @@ class Function:
         self.device = tensors[0].device
         self.dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
         self.reset()
-        self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
     @property
     def size(self) -> int:
@@ -81,16 +81,7 @@ class Function:
         for name, part in zip(self.names, theta.split(self._sizes), strict=True):
             kept = self._trained[name]
             state[name] = part.view(kept.shape).to(_computed_in(kept.dtype))
-        named = batch.inputs if 0 not in batch.inputs else {}
-        args = tuple(batch.inputs.values()) if 0 in batch.inputs else ()
-        outputs = functional_call(self.module, state, args, dict(named))
-        outputs = outputs if self._logits is None else self._logits(outputs)
-        if not isinstance(outputs, Tensor):
-            raise TypeError(
-                f"the module gives a {type(outputs).__name__}: pass logits=, a function that takes the "
-                "tensor of logits from it, as `lambda out: out.logits`"
-            )
-        return outputs
+        return called(partial(functional_call, self.module, state), self._logits, batch)
 
     def placed(self, batch: Batch) -> Batch:
         """The batch on the module's device; half precision as float32."""
@@ -150,31 +141,9 @@ class Function:
             deque(starmap(Tensor.copy_, before), maxlen=0)
             raise
 
-    @contextmanager
-    def undisturbed(self, seed: int) -> Iterator[None]:
-        """Dropout is off, second derivatives exist; flags and the state of random generators come back."""
-        flags = [(part, part.training) for part in self.module.modules()]
-        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002, the caller's
-        fast = torch.backends.mha.get_fastpath_enabled()
-        devices = [self.device] if self.device.type == "cuda" else []
-        with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices))
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if self._recurrent:  # cuDNN has no second derivatives of these
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            stack.enter_context(torch.enable_grad())
-            try:
-                for part, _ in flags:
-                    part.training = False  # not eval(), which modules may override
-                torch.backends.mha.set_fastpath_enabled(False)
-                torch.manual_seed(seed)
-                yield
-            finally:
-                torch.backends.mha.set_fastpath_enabled(fast)
-                for part, training in flags:
-                    part.training = training
-                np.random.set_state(numpy_state)  # noqa: NPY002
-                random.setstate(python_state)
+    def undisturbed(self, seed: int) -> AbstractContextManager[None]:
+        """See :func:`undisturbed`."""
+        return undisturbed(self.module, self.device, seed)
 
     @property
     def _sizes(self) -> list[int]:
@@ -192,6 +161,47 @@ class Function:
         for name, part in self.module.named_modules():
             if isinstance(getattr(part, "running_mean", None), Tensor) and hasattr(part, "momentum"):
                 yield name, part
+
+
+@contextmanager
+def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Dropout is off, second derivatives exist; flags and the state of random generators come back."""
+    flags = [(part, part.training) for part in module.modules()]
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002, the caller's
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(part, nn.RNNBase) for part in module.modules()):
+            # cuDNN has no second derivatives of these
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(torch.enable_grad())
+        try:
+            for part, _ in flags:
+                part.training = False  # not eval(), which modules may override
+            torch.backends.mha.set_fastpath_enabled(False)
+            torch.manual_seed(seed)
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            for part, training in flags:
+                part.training = training
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+def called(module: Callable[..., Any], logits: Callable[[Any], Tensor] | None, batch: Batch) -> Tensor:
+    """The tensor that a module gives for a batch, its inputs by name or by position."""
+    by_position = 0 in batch.inputs
+    args = tuple(batch.inputs.values()) if by_position else ()
+    outputs = module(args, {} if by_position else dict(batch.inputs))
+    outputs = outputs if logits is None else logits(outputs)
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"the module gives a {type(outputs).__name__}: pass logits=, a function that takes the tensor of "
+            "logits from it, as `lambda out: out.logits`"
+        )
+    return outputs
 
 
 _RUNNING = ("running_mean", "running_var", "num_batches_tracked")
