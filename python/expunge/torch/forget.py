@@ -1,4 +1,4 @@
-"""Values that the module must no longer prefer: unlikelihood, held near the old module on what stays."""
+"""Values that the module must no longer prefer: made as likely as others, all else held as it was."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .methods import Found
 from .objective import Losses
 from .passages import Passages, log_probabilities
 
-__all__ = ["Forgetting", "Unlikelihood", "forget"]
+__all__ = ["Forgetting", "Indifference", "forget"]
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,26 @@ class Forgetting:
     """How values are forgotten. None of it has to be set."""
 
     steps: int = 200
-    lr: float = 2e-3
-    weight: float = 10.0
-    windows: int = 20  # that show secrets, and as many others, at each step
-    repairs: int = 10
-    check: int = 4  # steps from one look at control values to the next
+    lr: float = 3e-3
+    weight: float = 5.0  # of the KL on other rows
+    windows: int = 12  # that show secrets, and as many others, at each step
+    least: int = 20  # steps: a model that prefers nothing any more may still be woken easily before
+    check: int = 4  # steps from one look at the rank to the next
+    slower: float = 0.5  # what lr is multiplied by where the rank has gone to the other side
     contexts: int = 4
     controls: int = 32
-    target: float = 0.5  # the share of controls likelier than the secret: unlikelihood until then, and repair
-    faster: float = 1.25  # by what lr grows where a look shows little progress
-    low: float = 0.25  # where it may end
-    high: float = 0.75
+    low: float = 0.3  # share of control values likelier than the secret, where it may end
+    high: float = 0.7
 
 
-class Unlikelihood:
-    """``U(theta) = mean -log(1 - p(secret)) + weight mean KL(old || new)``, KL on a sample of other rows."""
+class Indifference:
+    """``U(theta) = mean [½ gap² / k - log p(control) / k] + weight mean KL(old || new)``.
+
+    A window shows k secret values; its control is the window with others drawn in their place, and gap is how
+    much larger ``log p`` of these is. So the secret becomes neither likelier than others nor less likely, as
+    a module would have it that avoids it. The KL is on all entries of a sample of other rows, and on those of
+    controls that were not drawn, where the old module reads the window as it was.
+    """
 
     def __init__(self, losses: Losses, secret: Passages, others: list[Batch], theta: Tensor) -> None:
         self._losses, self.function = losses, losses.function
@@ -49,15 +54,19 @@ class Unlikelihood:
         """Of each class at each entry of y."""
         return log_probabilities(self.function.outputs(theta, batch), batch.y)
 
-    def of_secret(self, theta: Tensor, some: Passages) -> Tensor:
-        """``mean -log(1 - p)`` of the values in some windows."""
-        p = _at(self.log_p(theta, some.batch), some.batch.y)[some.in_y >= 0]
-        return -torch.log1p(-p.exp().clamp(max=1.0 - 1e-6)).mean()
-
-    def of_controls(self, theta: Tensor, some: Passages, values: Tensor) -> Tensor:
-        """``mean -log p`` of other values in these windows."""
+    def of_secret(self, theta: Tensor, some: Passages, values: Tensor) -> Tensor:
+        """What U has of each window."""
         shown = some.showing(values)
-        return -_at(self.log_p(theta, shown), shown.y)[some.in_y >= 0].mean()
+        with torch.no_grad():
+            old = self.log_p(self.start, some.batch)
+        known, control = self.log_p(theta, joined([some.batch, shown])).split(len(old))
+        here = some.in_y >= 0
+        k = _of_windows(here, here)
+        of_control = _of_windows(_at(control, shown.y), here)
+        gap = of_control - _of_windows(_at(known, some.batch.y), here)
+        kl = kl_div(control, old, reduction="none", log_target=True).sum(-1)
+        kept = _of_windows(kl, ~here) / (here.numel() / len(here))
+        return 0.5 * gap**2 / k - of_control / k + Forgetting.weight * kept
 
     def moved(self, theta: Tensor, number: int) -> Tensor:
         """``mean KL(old || new)`` on one batch of other rows, over the entries of y."""
@@ -65,80 +74,69 @@ class Unlikelihood:
         return kl_div(new, old, reduction="sum", log_target=True) / (old.numel() / old.shape[-1])
 
     def value(self, theta: Tensor) -> float:
-        """U."""
+        """U, for one draw of controls, the same each time."""
         self._losses.refresh(theta)
+        generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            total, count = 0.0, 0
-            for which in torch.arange(len(self.secret), device=self.function.device).split(256):
-                some = self.secret.take(which)
-                number = int((some.in_y >= 0).sum())
-                total, count = total + number * float(self.of_secret(theta, some)), count + number
+            found = [
+                float(self.of_secret(theta, self.secret.take(which), self.secret.drawn(generator)).sum())
+                for which in torch.arange(len(self.secret), device=self.function.device).split(256)
+            ]
             moved = [float(self.moved(theta, number)) for number in range(len(self.others))]
-        return total / count + Forgetting.weight * max(fsum(moved) / len(moved), 0.0)
+        return fsum(found) / len(self.secret) + Forgetting.weight * max(fsum(moved) / len(moved), 0.0)
+
+    def rank(self, theta: Tensor, how: Forgetting, generator: torch.Generator) -> float:
+        """The share of control values likelier than the secret, both the mean over windows that show much."""
+        secret = self.secret
+        shows = _of_windows(secret.in_y >= 0, secret.in_y >= 0)
+        full = torch.nonzero(shows == shows.max())[:, 0]
+        some = secret.take(full[torch.linspace(0, len(full) - 1, min(how.contexts, len(full))).long()])
+        here = some.in_y >= 0
+        shown = [some.batch, *(some.showing(secret.drawn(generator)) for _ in range(how.controls))]
+        together = joined(shown)
+        with torch.no_grad():
+            log_p = _at(self.log_p(theta, together), together.y).split(len(some))
+        known, *controls = (_of_windows(part, here).mean() for part in log_p)
+        return float((torch.stack(controls) > known).double().mean())
 
 
-def forget(objective: Unlikelihood, how: Forgetting, seed: int) -> Found:
-    """Steps on U until control values are as likely as the secret; then some on control values."""
+def forget(objective: Indifference, how: Forgetting, seed: int) -> Found:
+    """Steps on U, until the secret ranks among control values as one of them does."""
     secret, theta = objective.secret, objective.start
     generator = torch.Generator().manual_seed(seed)
     before = objective.value(theta)
-    w, lr = theta.clone().requires_grad_(), how.lr
-    optimiser, unlikely = _adam(w, lr), True  # what steps are to do: unlikelihood, or else repair
-    order = torch.empty(0, dtype=torch.int64)
-    rank, repaired = 0.0, 0
+    w = theta.clone().requires_grad_()
+    optimiser = torch.optim.Adam([w], lr=how.lr, betas=(0.9, 0.99))
+    order, rank, low = torch.empty(0, dtype=torch.int64), 0.0, True
     for taken in range(1, how.steps + 1):
-        if len(order) < how.windows:
+        while len(order) < min(how.windows, len(secret)):
             order = torch.cat([order, torch.randperm(len(secret), generator=generator)])
         some, order = secret.take(order[: how.windows].to(w.device)), order[how.windows :]
-        if unlikely:
-            loss = objective.of_secret(w, some)
-        else:
-            loss = objective.of_controls(w, some, secret.drawn(generator))
-            repaired += 1
+        loss = objective.of_secret(w, some, secret.drawn(generator)).mean()
         loss = loss + how.weight * objective.moved(w, taken % len(objective.others))
         (w.grad,) = torch.autograd.grad(loss, w)
         optimiser.step()
-        if taken % how.check:
+        if taken < how.least or taken % how.check:
             continue
-        was, rank = rank, _rank(objective, w.detach(), how, generator)
-        if unlikely and rank < how.target and rank < was + 0.1:  # slow
-            lr = optimiser.param_groups[0]["lr"] = how.faster * lr
-        if repaired >= how.repairs and how.low <= rank <= how.high:
+        rank = objective.rank(w.detach(), how, generator)
+        if how.low <= rank <= how.high:
             after = objective.value(w.detach())
             if after < before:
                 return Found(w.detach(), before, after, steps=taken, rank=rank)
-            lr = lr / 2.0
-            optimiser = _adam(w, lr)
-        elif unlikely != (rank < (how.target if unlikely else how.low)):
-            unlikely = not unlikely
-            lr = lr / 2.0 if unlikely else lr
-            optimiser = _adam(w, lr)  # without the momentum of the other kind of step
+        if low != (rank < how.low):
+            low = not low
+            optimiser.param_groups[0]["lr"] *= how.slower
     raise ConvergenceError(
         f"after {how.steps} steps the module prefers {rank:.0%} of control values to those that are to be "
         f"forgotten, expected {how.low:.0%} to {how.high:.0%}: give more steps. Nothing was changed"
     )
 
 
-def _adam(w: Tensor, lr: float) -> torch.optim.Adam:
-    return torch.optim.Adam([w], lr=lr, betas=(0.9, 0.99))
+def _of_windows(values: Tensor, here: Tensor) -> Tensor:
+    """The sum over each window, of the entries that are meant."""
+    return torch.where(here, values, 0).reshape(len(here), -1).sum(1)
 
 
 def _at(log_p: Tensor, y: Tensor) -> Tensor:
     """Of the values in y."""
     return log_p.gather(-1, y.clamp_min(0).long()[..., None])[..., 0]
-
-
-def _rank(objective: Unlikelihood, theta: Tensor, how: Forgetting, generator: torch.Generator) -> float:
-    """The share of control values likelier than the secret, over some windows that show much of it."""
-    secret = objective.secret
-    shows = (secret.in_y >= 0).reshape(len(secret), -1).sum(1)
-    full = torch.nonzero(shows == shows.max())[:, 0]
-    chosen = full[torch.linspace(0, len(full) - 1, min(how.contexts, len(full))).long()]
-    some = secret.take(chosen)
-    shown = [some.batch, *(some.showing(secret.drawn(generator)) for _ in range(how.controls))]
-    together = joined(shown)
-    with torch.no_grad():
-        log_p = _at(objective.log_p(theta, together), together.y)
-        here = torch.cat([some.in_y >= 0] * len(shown))
-        known, *controls = torch.where(here, log_p, 0.0).reshape(len(log_p), -1).sum(1).split(len(some))
-    return float((torch.stack(controls) > known).double().mean())

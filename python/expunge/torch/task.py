@@ -13,7 +13,7 @@ from .._numbers import as_number
 from ..errors import ConvergenceError
 from .data import Batch
 from .edits import Edited
-from .forget import Forgetting, Unlikelihood, forget
+from .forget import Forgetting, Indifference, forget
 from .methods import Damping, Found, How, fine_tune, first_order, second_order
 from .module import Function
 from .objective import Curvature, Losses, Penalty, Proximal, Total
@@ -167,16 +167,16 @@ class Task:
             rank=found.rank,
         )
 
-    def _objective(self, method: Method, sample: int | None) -> tuple[Total | Proximal | Unlikelihood, str]:
+    def _objective(self, method: Method, sample: int | None) -> tuple[Total | Proximal | Indifference, str]:
         staged = self._staged
         if method == "forget":
             assert self._secret is not None
-            others = self._others(4 * Forgetting.windows, Forgetting.windows)
+            others = self._others(8 * Forgetting.windows, Forgetting.windows)
             if not others:
                 raise ValueError(
                     "no other rows are left: forgetting holds the module near what it was on them"
                 )
-            return Unlikelihood(self._losses, self._secret, others, self._theta), "forget"
+            return Indifference(self._losses, self._secret, others, self._theta), "forget"
         if method != "second_order" or sample is None:
             return Total(self._losses, staged.after, self._penalty), "J"
         size = self._batch_size
