@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .objective import Curvature, Losses, Objective, Penalty, Total
+from .objective import Curvature, Objective, Total
 from .solvers import Solution, conjugate_gradients, lissa
 
-__all__ = ["Found", "fine_tune", "first_order", "second_order"]
+__all__ = ["Damping", "Found", "How", "Training", "fine_tune", "first_order", "second_order"]
 
 Damping = float | Literal["auto"]
 _SEARCHES = 30  # halvings of a step before it is given up
@@ -162,44 +162,50 @@ def _adapted(damping: float, ratio: float, solution: Solution) -> float:
     return damping / 4.0 if ratio > 0.75 else damping
 
 
-def fine_tune(
-    total: Total,
-    losses: Losses,
-    penalty: Penalty,
-    theta: Tensor,
-    epochs: float,
-    seconds: float | None,
-    lr: float,
-    batch_size: int,
-    generator: np.random.Generator,
-) -> Found:
+@dataclass(frozen=True)
+class Training:
+    """How to fine-tune. Where no rate was asked for and J does not fall, a tenth is tried, and a hundredth."""
+
+    epochs: float
+    seconds: float | None
+    lr: float | None
+    batch_size: int
+
+
+def fine_tune(total: Total, theta: Tensor, how: Training, generator: np.random.Generator) -> Found:
     """Adam on the corrected rows, its rate falling to 0 along a line; ``seconds`` may end it earlier."""
     begun = perf_counter()
     before = total.value(theta)
-    data = total.data
-    n = len(data)
+    looks = perf_counter() - begun
+    taken, after, w = 0, before, theta
+    for lr in [1e-3, 1e-4, 1e-5] if how.lr is None else [how.lr]:
+        left = inf if how.seconds is None else how.seconds - (perf_counter() - begun) - 1.25 * looks
+        if left <= 0.0:
+            break
+        w, steps = _trained(total, theta, lr, left, how, generator)
+        taken, after = taken + steps, total.value(w)
+        if after < before:
+            break
+    return Found(w, before, after, steps=taken)
+
+
+def _trained(
+    total: Total, theta: Tensor, lr: float, seconds: float, how: Training, generator: np.random.Generator
+) -> tuple[Tensor, int]:
+    """Theta after these epochs, or seconds, and how many steps that took."""
+    begun, taken = perf_counter(), 0
     w = theta.clone().requires_grad_()
     optimiser = torch.optim.Adam([w], lr=lr)
-    planned = max(1, round(epochs * -(-n // batch_size)))
-    training, taken = perf_counter(), 0
-    while taken < planned:
-        for rows in data.shuffled(batch_size, generator):
-            part = taken / planned
-            if seconds is not None:
-                part = max(part, (perf_counter() - training) / max(seconds - 1.25 * (training - begun), 1e-9))
-            if taken >= planned or part >= 1.0:
-                break
+    epoch = -(-len(total.data) // how.batch_size)
+    planned = max(1.0, how.epochs * epoch)
+    while True:
+        for rows in total.data.shuffled(how.batch_size, generator):
+            part = max(taken / planned, (perf_counter() - begun) / seconds)
+            if part >= 1.0:
+                return w.detach(), taken
             optimiser.param_groups[0]["lr"] = lr * (1.0 - part)
-            if taken % (planned // 8 + 1) == 0:
-                losses.refresh(w.detach())
-            batch = data.batch(rows)
-            loss = losses.of(losses.function.outputs(w, batch), batch) / rows.size
-            loss = loss + 0.5 * (penalty.alpha * w**2).sum() / n
-            (w.grad,) = torch.autograd.grad(loss, w)
+            if taken % (epoch // 8 + 1) == 0:
+                total.losses.refresh(w.detach())
+            (w.grad,) = torch.autograd.grad(total.mean(w, total.data.batch(rows)), w)
             optimiser.step()
             taken += 1
-        else:
-            continue
-        break
-    theta = w.detach()
-    return Found(theta, before, total.value(theta), steps=taken)

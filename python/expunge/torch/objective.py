@@ -118,26 +118,32 @@ class Total:
     """``J(theta; D') = Σ loss + ½ Σ alpha w²`` over all rows (E1)."""
 
     def __init__(self, losses: Losses, data: Data, penalty: Penalty) -> None:
-        self._losses, self.data, self._penalty = losses, data, penalty
+        self.losses, self.data, self._penalty = losses, data, penalty
 
     def value(self, theta: Tensor) -> float:
         """See Objective."""
-        self._losses.refresh(theta)
-        return self._losses.value(theta, self.data.batches()) + self._penalty.value(theta)
+        self.losses.refresh(theta)
+        return self.losses.value(theta, self.data.batches()) + self._penalty.value(theta)
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """See Objective."""
-        self._losses.refresh(theta)
-        value, gradient = self._losses.value_and_gradient(theta, self.data.batches())
+        self.losses.refresh(theta)
+        value, gradient = self.losses.value_and_gradient(theta, self.data.batches())
         return value + self._penalty.value(theta), gradient + self._penalty.alpha * theta
 
     def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
         """See Objective."""
-        self._losses.refresh(theta)
+        self.losses.refresh(theta)
         total = self._penalty.alpha * v
         for batch in self.data.batches():
-            total = total + self._losses.product(theta, v, batch, curvature)
+            total = total + self.losses.product(theta, v, batch, curvature)
         return total
+
+    def mean(self, theta: Tensor, batch: Batch) -> Tensor:
+        """``J / n`` as a batch shows it, to be differentiated."""
+        loss = self.losses.of(self.losses.function.outputs(theta, batch), batch)
+        penalty = 0.5 * (self._penalty.alpha * theta**2).sum() / len(self.data)
+        return loss / next(iter(batch.inputs.values())).shape[0] + penalty
 
 
 class Proximal:

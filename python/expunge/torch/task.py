@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..errors import ConvergenceError
 from .data import Batch
 from .edits import Edited
 from .forget import Forgetting, Unlikelihood, forget
-from .methods import Damping, Found, How, fine_tune, first_order, second_order
+from .methods import Damping, Found, How, Training, fine_tune, first_order, second_order
 from .module import Function
 from .objective import Curvature, Losses, Penalty, Proximal, Total
 from .passages import Passages, correct, passages
@@ -221,19 +222,9 @@ class Task:
         if method == "forget":
             how_forget = Forgetting(options.steps or Forgetting.steps, options.lr or Forgetting.lr)
             return forget(objective, how_forget, self._seed)
-        epochs = options.epochs or (1.0 if options.seconds is None else 1e9)
-        lr = options.lr or 1e-3
-        return fine_tune(
-            objective,
-            self._losses,
-            self._penalty,
-            theta,
-            epochs,
-            options.seconds,
-            lr,
-            self._batch_size,
-            self._generator,
-        )
+        epochs = options.epochs or (1.0 if options.seconds is None else inf)
+        training = Training(epochs, options.seconds, options.lr, self._batch_size)
+        return fine_tune(objective, theta, training, self._generator)
 
 
 def _parts(rows: Any, size: int) -> list[Any]:
