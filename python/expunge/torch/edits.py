@@ -86,7 +86,8 @@ def _rows(staged: Edited, request: Any) -> Index:
         raise TypeError("rows of a network have numbers, but no ids or labels: name them by number")
     if request.rows is None:
         raise TypeError(f"{type(request).__name__} names no rows")
-    rows = as_indices(request.rows, len(staged.after.source), "row")
+    given = request.rows.numpy(force=True) if isinstance(request.rows, Tensor) else request.rows
+    rows = as_indices(given, len(staged.after.source), "row")
     here = staged.after.present(rows)
     if here.size < rows.size and getattr(request, "missing", "raise") == "raise":
         raise AlreadyForgotten(sorted(set(rows.tolist()) & staged.after.removed), "row")

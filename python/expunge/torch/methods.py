@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import cos, inf, pi, sqrt
 from time import perf_counter
 from typing import Literal
 
@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .objective import Curvature, Losses, Objective, Penalty, Total
+from .objective import Curvature, Objective, Proximal, Total
 from .solvers import Solution, conjugate_gradients, lissa
 
-__all__ = ["Found", "fine_tune", "first_order", "second_order"]
+__all__ = ["Damping", "Found", "How", "Training", "fine_tune", "first_order", "proximal", "second_order"]
 
 Damping = float | Literal["auto"]
 _SEARCHES = 30  # halvings of a step before it is given up
@@ -162,44 +162,74 @@ def _adapted(damping: float, ratio: float, solution: Solution) -> float:
     return damping / 4.0 if ratio > 0.75 else damping
 
 
-def fine_tune(
-    total: Total,
-    losses: Losses,
-    penalty: Penalty,
-    theta: Tensor,
-    epochs: float,
-    seconds: float | None,
-    lr: float,
-    batch_size: int,
-    generator: np.random.Generator,
-) -> Found:
+def proximal(objective: Proximal, theta: Tensor, steps: int, lr: float | None) -> Found:
+    """Adam on the proximal Bregman objective, a batch of touched rows and one of others at each step.
+
+    Where no rate was asked for and the objective does not fall, a tenth is tried.
+    """
+    before = objective.value(theta)
+    found = Found(theta, before, before, steps=0)
+    for first in [2e-3, 2e-4] if lr is None else [lr]:
+        w = theta.clone().requires_grad_()
+        optimiser = torch.optim.Adam([w], lr=first, betas=(0.9, 0.99))
+        for step in range(steps):
+            optimiser.param_groups[0]["lr"] = first * 0.5 * (1.0 + cos(pi * step / steps))
+            if step % (steps // 8 + 1) == 0:
+                objective.losses.refresh(w.detach())
+            (w.grad,) = torch.autograd.grad(objective.estimate(w, step), w)
+            optimiser.step()
+        found.steps += steps
+        found.theta, found.after = w.detach(), objective.value(w.detach())
+        if found.after < before:
+            break
+    return found
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to fine-tune. Where no rate was asked for and J does not fall, a tenth is tried, and a hundredth."""
+
+    epochs: float
+    seconds: float | None
+    lr: float | None
+    batch_size: int
+
+
+def fine_tune(total: Total, theta: Tensor, how: Training, generator: np.random.Generator) -> Found:
     """Adam on the corrected rows, its rate falling to 0 along a line; ``seconds`` may end it earlier."""
     begun = perf_counter()
     before = total.value(theta)
-    data = total.data
-    n = len(data)
+    looks = perf_counter() - begun
+    taken, after, w = 0, before, theta
+    usual = 2e-3 * sqrt(how.batch_size / 32)  # so that steps have the same noise whatever the batch is
+    for lr in [usual, usual / 10.0, usual / 100.0] if how.lr is None else [how.lr]:
+        left = inf if how.seconds is None else how.seconds - (perf_counter() - begun) - 1.25 * looks
+        if left <= 0.0:
+            break
+        w, steps = _trained(total, theta, lr, left, how, generator)
+        taken, after = taken + steps, total.value(w)
+        if after < before:
+            break
+    return Found(w, before, after, steps=taken)
+
+
+def _trained(
+    total: Total, theta: Tensor, lr: float, seconds: float, how: Training, generator: np.random.Generator
+) -> tuple[Tensor, int]:
+    """Theta after these epochs, or seconds, and how many steps that took."""
+    begun, taken = perf_counter(), 0
     w = theta.clone().requires_grad_()
     optimiser = torch.optim.Adam([w], lr=lr)
-    planned = max(1, round(epochs * -(-n // batch_size)))
-    training, taken = perf_counter(), 0
-    while taken < planned:
-        for rows in data.shuffled(batch_size, generator):
-            part = taken / planned
-            if seconds is not None:
-                part = max(part, (perf_counter() - training) / max(seconds - 1.25 * (training - begun), 1e-9))
-            if taken >= planned or part >= 1.0:
-                break
+    epoch = -(-len(total.data) // how.batch_size)
+    planned = max(1.0, how.epochs * epoch)
+    while True:
+        for rows in total.data.shuffled(how.batch_size, generator):
+            part = max(taken / planned, (perf_counter() - begun) / seconds)
+            if part >= 1.0:
+                return w.detach(), taken
             optimiser.param_groups[0]["lr"] = lr * (1.0 - part)
-            if taken % (planned // 8 + 1) == 0:
-                losses.refresh(w.detach())
-            batch = data.batch(rows)
-            loss = losses.of(losses.function.outputs(w, batch), batch) / rows.size
-            loss = loss + 0.5 * (penalty.alpha * w**2).sum() / n
-            (w.grad,) = torch.autograd.grad(loss, w)
+            if taken % (epoch // 8 + 1) == 0:
+                total.losses.refresh(w.detach())
+            (w.grad,) = torch.autograd.grad(total.mean(w, total.data.batch(rows)), w)
             optimiser.step()
             taken += 1
-        else:
-            continue
-        break
-    theta = w.detach()
-    return Found(theta, before, total.value(theta), steps=taken)

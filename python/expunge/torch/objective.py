@@ -118,26 +118,32 @@ class Total:
     """``J(theta; D') = Σ loss + ½ Σ alpha w²`` over all rows (E1)."""
 
     def __init__(self, losses: Losses, data: Data, penalty: Penalty) -> None:
-        self._losses, self.data, self._penalty = losses, data, penalty
+        self.losses, self.data, self._penalty = losses, data, penalty
 
     def value(self, theta: Tensor) -> float:
         """See Objective."""
-        self._losses.refresh(theta)
-        return self._losses.value(theta, self.data.batches()) + self._penalty.value(theta)
+        self.losses.refresh(theta)
+        return self.losses.value(theta, self.data.batches()) + self._penalty.value(theta)
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """See Objective."""
-        self._losses.refresh(theta)
-        value, gradient = self._losses.value_and_gradient(theta, self.data.batches())
+        self.losses.refresh(theta)
+        value, gradient = self.losses.value_and_gradient(theta, self.data.batches())
         return value + self._penalty.value(theta), gradient + self._penalty.alpha * theta
 
     def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
         """See Objective."""
-        self._losses.refresh(theta)
+        self.losses.refresh(theta)
         total = self._penalty.alpha * v
         for batch in self.data.batches():
-            total = total + self._losses.product(theta, v, batch, curvature)
+            total = total + self.losses.product(theta, v, batch, curvature)
         return total
+
+    def mean(self, theta: Tensor, batch: Batch) -> Tensor:
+        """``J / n`` as a batch shows it, to be differentiated."""
+        loss = self.losses.of(self.losses.function.outputs(theta, batch), batch)
+        penalty = 0.5 * (self._penalty.alpha * theta**2).sum() / len(self.data)
+        return loss / next(iter(batch.inputs.values())).shape[0] + penalty
 
 
 class Proximal:
@@ -161,42 +167,63 @@ class Proximal:
         scale: float,
         touched_scale: float,
     ) -> None:
-        self._losses, self._penalty, self._from = losses, penalty, theta
+        self.losses, self._penalty, self._from = losses, penalty, theta
         self._new, self._old, self._sample = new, old, sample
         self._scale, self._touched_scale = scale, touched_scale
 
     def _terms(self, theta: Tensor) -> Iterable[Tensor]:
         """Summands of Q but for the penalty."""
-        losses, outputs = self._losses, self._losses.function.outputs
         for batch in self._new:
-            yield self._touched_scale * losses.of(outputs(theta, batch), batch)
+            yield self._touched_scale * self._of_new(theta, batch)
         for batch in self._old:
-            before, slope, _ = self._tangent(batch)
-            yield -self._touched_scale * (slope * (outputs(theta, batch) - before)).sum()
+            yield -self._touched_scale * self._of_old(theta, batch)
         for batch in self._sample:
-            before, slope, value = self._tangent(batch)
-            now = outputs(theta, batch)
-            yield self._scale * (losses.of(now, batch) - value - (slope * (now - before)).sum())
+            yield self._scale * self._moved(theta, batch)
+
+    def _of_new(self, theta: Tensor, batch: Batch) -> Tensor:
+        return self.losses.of(self.losses.function.outputs(theta, batch), batch)
+
+    def _of_old(self, theta: Tensor, batch: Batch) -> Tensor:
+        before, slope, _ = self._tangent(batch)
+        return (slope * (self.losses.function.outputs(theta, batch) - before)).sum()
+
+    def _moved(self, theta: Tensor, batch: Batch) -> Tensor:
+        before, slope, value = self._tangent(batch)
+        now = self.losses.function.outputs(theta, batch)
+        return self.losses.of(now, batch) - value - (slope * (now - before)).sum()
+
+    def estimate(self, theta: Tensor, number: int) -> Tensor:
+        """Q from one batch of touched rows and one of the others, but for its penalty's constant."""
+        pairs = [
+            (self._touched_scale, self._of_new, self._new),
+            (-self._touched_scale, self._of_old, self._old),
+        ]
+        pairs.append((self._scale, self._moved, self._sample))
+        total = 0.5 * (self._penalty.alpha * (theta - self._from) ** 2).sum()
+        for scale, term, batches in pairs:
+            if batches:
+                total = total + scale * len(batches) * term(theta, batches[number % len(batches)])
+        return total
 
     def _tangent(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs at theta_0, the slope of the loss there, and its value."""
         with torch.no_grad():
-            before = self._losses.function.outputs(self._from, batch)
+            before = self.losses.function.outputs(self._from, batch)
         before.requires_grad_()
-        value = self._losses.of(before, batch)
+        value = self.losses.of(before, batch)
         (slope,) = torch.autograd.grad(value, before)
         return before.detach(), slope, value.detach()
 
     def value(self, theta: Tensor) -> float:
         """See Objective."""
-        self._losses.refresh(theta)
+        self.losses.refresh(theta)
         with torch.enable_grad():
             terms = [float(term.detach()) for term in self._terms(theta.detach())]
         return fsum(terms) + self._penalty.value(theta - self._from)
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """See Objective."""
-        self._losses.refresh(theta)
+        self.losses.refresh(theta)
         theta = theta.detach().requires_grad_()
         values, gradient = [], self._penalty.alpha * (theta.detach() - self._from)
         for term in self._terms(theta):
@@ -206,9 +233,9 @@ class Proximal:
 
     def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
         """See Objective. The old rows are linear in the outputs and have none."""
-        self._losses.refresh(theta)
+        self.losses.refresh(theta)
         total = self._penalty.alpha * v
         for scale, batches in ((self._touched_scale, self._new), (self._scale, self._sample)):
             for batch in batches:
-                total = total + scale * self._losses.product(theta, v, batch, curvature)
+                total = total + scale * self.losses.product(theta, v, batch, curvature)
         return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..errors import ConvergenceError
 from .data import Batch
 from .edits import Edited
 from .forget import Forgetting, Indifference, forget
-from .methods import Damping, Found, How, fine_tune, first_order, second_order
+from .methods import Damping, Found, How, Training, fine_tune, first_order, proximal, second_order
 from .module import Function
 from .objective import Curvature, Losses, Penalty, Proximal, Total
 from .passages import Passages, correct, passages
@@ -22,15 +23,13 @@ from .update import Update
 
 __all__ = ["Method", "Options", "Task"]
 
-Method = Literal["auto", "first_order", "second_order", "forget", "fine_tune"]
+Method = Literal["auto", "first_order", "second_order", "proximal", "forget", "fine_tune"]
 Solver = Literal["cg", "lissa"]
 _SMALL = 1000  # parameters: in float64 conjugate gradients then go to the end
-_FEW = (
-    0.02  # of the rows: above it fine-tuning is nearer to retraining than a second-order step of equal time
-)
-_SAMPLE = 1024  # rows beside the touched ones, where auto takes a second-order step
+_FEW = 0.05  # of the rows: above it fine-tuning is nearer to retraining than proximal steps of equal time
+_SAMPLE = 2048  # rows beside the touched ones
 _NORMALISED = 8192  # rows that running means and variances are found from
-_FINE_TUNE_BATCH = 64
+_BATCHES = 64  # of an epoch, where nobody says how large they are
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ class Task:
         seed: int,
     ) -> None:
         self._function, self._losses, self._penalty, self._staged = function, losses, penalty, staged
-        self._batch_size, self._seed = batch_size or _FINE_TUNE_BATCH, seed
+        self._batch_size = batch_size or min(max(len(staged.after) // _BATCHES, 32), 256)
+        self._seed = seed
         self._generator = np.random.default_rng(seed)
         self._theta = function.theta
         losses.normalised = self._rows_to_normalise if function.normalises else None
@@ -99,10 +99,10 @@ class Task:
         if options.method != "auto":
             return self._by(options.method, "asked for", options)
         method, why = self._chosen()
-        if method != "second_order":
+        if method != "proximal":
             return self._by(method, why, options)
         try:
-            return self._by(method, why, options, few=True)
+            return self._by(method, why, options)
         except ConvergenceError:
             return self._by("fine_tune", f"{why}; but it did not make its objective smaller", options)
 
@@ -122,18 +122,18 @@ class Task:
         if touched > _FEW * n:
             return (
                 "fine_tune",
-                f"{share}: above {_FEW:.0%} it is nearer to retraining than a step of equal time",
+                f"{share}: above {_FEW:.0%} it is nearer to retraining than other methods in equal time",
             )
-        return "second_order", f"{share}: up to {_FEW:.0%} a step from a sample is quickest"
+        return "proximal", f"{share}: up to {_FEW:.0%} steps that follow these rows alone are quickest"
 
     @property
     def _exact(self) -> bool:
         return bool(self._theta.dtype == torch.float64 and self._theta.numel() <= _SMALL)
 
-    def _by(self, method: Method, why: str, options: Options, few: bool = False) -> Update:
+    def _by(self, method: Method, why: str, options: Options) -> Update:
         """By a method. Where its objective does not fall, ConvergenceError and nothing has changed."""
         function, sample = self._function, options.sample
-        if few and sample is None and not self._exact and len(self._staged.after) > 4 * _SAMPLE:
+        if method == "proximal" and sample is None:
             sample = _SAMPLE
         if method == "forget" and (self._secret is None or self._staged.mixed):
             raise ValueError(
@@ -177,7 +177,7 @@ class Task:
                     "no other rows are left: forgetting holds the module near what it was on them"
                 )
             return Indifference(self._losses, self._secret, others, self._theta), "forget"
-        if method != "second_order" or sample is None:
+        if method not in ("second_order", "proximal") or sample is None:
             return Total(self._losses, staged.after, self._penalty), "J"
         size = self._batch_size
         if staged.rows is None:
@@ -187,7 +187,7 @@ class Task:
                 [data.batch(part) for part in _parts(rows, size)] for data in (staged.after, staged.before)
             )
             return Proximal(self._losses, self._penalty, self._theta, new, old, [], scale, scale), "proximal"
-        touched = np.array(sorted(staged.rows), dtype=np.int64)
+        touched = self._generator.permutation(sorted(staged.rows))
         old = [staged.before.batch(part) for part in _parts(touched, size)]
         new = [staged.after.batch(part) for part in _parts(staged.after.present(touched), size)]
         others = self._others(sample, size)
@@ -221,19 +221,11 @@ class Task:
         if method == "forget":
             how_forget = Forgetting(options.steps or Forgetting.steps, options.lr or Forgetting.lr)
             return forget(objective, how_forget, self._seed)
-        epochs = options.epochs or (1.0 if options.seconds is None else 1e9)
-        lr = options.lr or 1e-3
-        return fine_tune(
-            objective,
-            self._losses,
-            self._penalty,
-            theta,
-            epochs,
-            options.seconds,
-            lr,
-            self._batch_size,
-            self._generator,
-        )
+        if method == "proximal":
+            return proximal(objective, theta, options.steps or 48, options.lr)
+        epochs = options.epochs or (2.0 if options.seconds is None else inf)
+        training = Training(epochs, options.seconds, options.lr, self._batch_size)
+        return fine_tune(objective, theta, training, self._generator)
 
 
 def _parts(rows: Any, size: int) -> list[Any]:
