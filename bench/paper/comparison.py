@@ -10,7 +10,7 @@ from expunge import ConvergenceError
 from . import rivals
 from .training import made, sample_losses, train
 
-OURS = ("auto", "first_order", "second_order", "fine_tune")
+OURS = ("auto", "first_order", "second_order", "proximal", "fine_tune")
 REFUSED = "refused"
 SHARES = (0.3, 1.0)  # of the first rate of training, that fine-tuning chooses from
 

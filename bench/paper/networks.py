@@ -36,7 +36,7 @@ SIZES = [  # name, with --quick, without, what it is
     ("picture-epochs", 40, 40, "of training on images"),
     ("glyphs", 1_500, 4_000, "letters that are drawn"),
     ("rows", 16_000, 32_561, "of Adult"),
-    ("people-epochs", 20, 30, "of training on Adult"),
+    ("people-epochs", 12, 10, "of training on Adult"),
 ]
 
 

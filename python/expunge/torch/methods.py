@@ -201,7 +201,7 @@ def fine_tune(total: Total, theta: Tensor, how: Training, generator: np.random.G
     before = total.value(theta)
     looks = perf_counter() - begun
     taken, after, w = 0, before, theta
-    usual = 2e-3 * sqrt(how.batch_size / 32)  # so that steps have the same noise whatever the batch is
+    usual = 2e-3 * sqrt(how.batch_size / 32)  # the noise of a step is the same whatever the batch
     for lr in [usual, usual / 10.0, usual / 100.0] if how.lr is None else [how.lr]:
         left = inf if how.seconds is None else how.seconds - (perf_counter() - begun) - 1.25 * looks
         if left <= 0.0:

@@ -114,6 +114,9 @@ class Losses:
         return torch.autograd.grad(outputs, theta, curved)[0]
 
 
+_KEPT = 2**16  # outputs of a batch
+
+
 class Total:
     """``J(theta; D') = Σ loss + ½ Σ alpha w²`` over all rows (E1)."""
 
@@ -170,11 +173,14 @@ class Proximal:
         self.losses, self._penalty, self._from = losses, penalty, theta
         self._new, self._old, self._sample = new, old, sample
         self._scale, self._touched_scale = scale, touched_scale
+        self._tangents: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # of the batches held above
 
     def _terms(self, theta: Tensor) -> Iterable[Tensor]:
         """Summands of Q but for the penalty."""
         for batch in self._new:
             yield self._touched_scale * self._of_new(theta, batch)
+        if theta is self._from:  # where all else is 0
+            return
         for batch in self._old:
             yield -self._touched_scale * self._of_old(theta, batch)
         for batch in self._sample:
@@ -206,19 +212,24 @@ class Proximal:
         return total
 
     def _tangent(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs at theta_0, the slope of the loss there, and its value."""
+        """Outputs at theta_0, the slope of the loss there, and its value; small ones are kept."""
+        if id(batch) in self._tangents:
+            return self._tangents[id(batch)]
         with torch.no_grad():
             before = self.losses.function.outputs(self._from, batch)
         before.requires_grad_()
         value = self.losses.of(before, batch)
         (slope,) = torch.autograd.grad(value, before)
-        return before.detach(), slope, value.detach()
+        found = before.detach(), slope, value.detach()
+        if before.numel() <= _KEPT:
+            self._tangents[id(batch)] = found
+        return found
 
     def value(self, theta: Tensor) -> float:
         """See Objective."""
         self.losses.refresh(theta)
         with torch.enable_grad():
-            terms = [float(term.detach()) for term in self._terms(theta.detach())]
+            terms = [float(term.detach()) for term in self._terms(theta)]
         return fsum(terms) + self._penalty.value(theta - self._from)
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:

@@ -28,6 +28,7 @@ Solver = Literal["cg", "lissa"]
 _SMALL = 1000  # parameters: in float64 conjugate gradients then go to the end
 _FEW = 0.05  # of the rows: above it fine-tuning is nearer to retraining than proximal steps of equal time
 _SAMPLE = 2048  # rows beside the touched ones
+_PROXIMAL_BATCH = 128
 _NORMALISED = 8192  # rows that running means and variances are found from
 _BATCHES = 64  # of an epoch, where nobody says how large they are
 
@@ -188,6 +189,7 @@ class Task:
             )
             return Proximal(self._losses, self._penalty, self._theta, new, old, [], scale, scale), "proximal"
         touched = self._generator.permutation(sorted(staged.rows))
+        size = min(size, _PROXIMAL_BATCH) if method == "proximal" else size
         old = [staged.before.batch(part) for part in _parts(touched, size)]
         new = [staged.after.batch(part) for part in _parts(staged.after.present(touched), size)]
         others = self._others(sample, size)
@@ -222,7 +224,7 @@ class Task:
             how_forget = Forgetting(options.steps or Forgetting.steps, options.lr or Forgetting.lr)
             return forget(objective, how_forget, self._seed)
         if method == "proximal":
-            return proximal(objective, theta, options.steps or 48, options.lr)
+            return proximal(objective, theta, options.steps or 40, options.lr)
         epochs = options.epochs or (2.0 if options.seconds is None else inf)
         training = Training(epochs, options.seconds, options.lr, self._batch_size)
         return fine_tune(objective, theta, training, self._generator)

@@ -165,19 +165,22 @@ class Unlearner:
         request : request or list of requests
             RemoveRows, CorrectLabels and CorrectValues of expunge, RevokeFeatures and ForgetValues of
             expunge.torch. A list means its members applied in order, as one atomic request.
-        method : {"auto", "first_order", "second_order", "forget", "fine_tune"}
+        method : {"auto", "first_order", "second_order", "proximal", "forget", "fine_tune"}
             ``first_order``: ``theta - tau g`` (E4), g the gradient of J on all corrected rows, tau by line
             search. ``second_order``: ``theta - H^-1 g`` (E5) by conjugate gradients, H the Gauss-Newton
-            matrix plus the damping. ``forget``: for ForgetValues. ``fine_tune``: Adam on the corrected rows,
-            which is no unlearning update but what to beat: from some hundredths of the rows on it is nearest
-            to retraining. ``auto`` chooses by the request and the share of rows it touches, and says why.
+            matrix plus the damping. ``proximal``: Adam on the proximal Bregman objective, whose first step
+            follows the gradient difference of the touched rows alone (E3). ``forget``: for ForgetValues.
+            ``fine_tune``: Adam on the corrected rows, which is no unlearning update but what to beat: from
+            some hundredths of the rows on it is nearest to retraining. ``auto`` chooses by the request and
+            the share of rows it touches, and says why.
         steps : int, optional
-            Of second_order, each with a new H and gradient (1 by default); of forget, at most (200).
+            Of second_order, each with a new H and gradient (1 by default); of proximal (40); of forget, at
+            most (200).
         tau : float, optional
             Step size of first_order in place of the line search.
         sample : int, optional
-            second_order then reads the touched rows and so many others, and makes the proximal Bregman
-            objective on these smaller in place of J; its gradient is the difference of the touched rows (E3).
+            Rows that proximal reads beside the touched ones, 2048 by default. second_order then makes that
+            objective smaller too, in place of J.
         curvature : {"ggn", "hessian"}
             H of second_order. Both are the same for a linear module.
         solver : {"cg", "lissa"}
@@ -186,12 +189,13 @@ class Unlearner:
             Of the solver at each step. By default 20; in float64, with 1,000 parameters at most and without a
             sample, conjugate gradients go to a relative residual of 1e-12.
         epochs : float, optional
-            Of fine_tune: 1 by default.
+            Of fine_tune: 2 by default.
         seconds : float, optional
             Of fine_tune, where that is earlier, looks at J before and after included.
         lr : float, optional
-            Of Adam in fine_tune and forget. By default 1e-3 and 2e-3; fine_tune then tries a tenth where J
-            did not fall, and a hundredth.
+            Of Adam. By default 3e-3 in forget, 2e-3 in proximal, and in fine_tune 2e-3 for batches of 32, and
+            more by the square root of their size. The latter two then try a tenth where their objective did
+            not fall, and fine_tune a hundredth.
 
         Returns
         -------

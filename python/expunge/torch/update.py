@@ -16,7 +16,7 @@ class Update:
 
     Attributes
     ----------
-    method : {"first_order", "second_order", "forget", "fine_tune"}
+    method : {"first_order", "second_order", "proximal", "forget", "fine_tune"}
     why : str
         Why this one was taken.
     objective : str
