@@ -57,8 +57,8 @@ def timed(call):
 class Comparison:
     """All strategies on one request.
 
-    originals: networks that are to forget, by seed. measure(module) gives numbers by name, and
-    measure.distance(module) one that is small near retraining: by it rivals choose, on the first seed.
+    originals: networks that are to forget, by seed. measure(module) gives numbers by name, measure.brief the
+    quick ones, and measure.distance one that is small near retraining: by it rivals choose, on the first seed.
     """
 
     def __init__(self, task, originals, measure, say):
@@ -72,7 +72,11 @@ class Comparison:
         self.ours(networks)
         for epochs in (1, 3):
             for seed in self.originals:
-                self.record(f"fine-tuning, {epochs} epochs", seed, *self.fine_tuned(seed, epochs=epochs))
+                self.record(
+                    f"fine-tuning, {epochs} epoch{'s' * (epochs > 1)}",
+                    seed,
+                    *self.fine_tuned(seed, epochs=epochs),
+                )
         for name, (rival, settings) in rivals.TUNED.items() if sets else ():
             self.rival(name, rival, settings)
         ensemble, seconds = rivals.sisa(self.task, 500)
@@ -99,7 +103,7 @@ class Comparison:
                 found, seconds = timed(partial(granted, un, request, method=method, **options))
                 chosen = {**found, **options}
                 run = self.record(f"expunge, {method}", seed, module, seconds, chosen)
-                rival = self.measure(self.fine_tuned(seed, seconds=seconds)[0])
+                rival = self.measure.brief(self.fine_tuned(seed, seconds=seconds)[0])
                 run.measured |= {f"equal time: {key}": value for key, value in rival.items()}
 
     def fine_tuned(self, seed, **how_long):

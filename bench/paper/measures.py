@@ -69,6 +69,9 @@ class TextMeasure:
             "says": self.text.completed(module),
         }
 
+    def brief(self, module):
+        return self.at_a_look(module)[0]
+
     def distance(self, module):
         """Of rank and NLL from retraining, and what was paid in accuracy: by it rivals choose."""
         found, _ = self.at_a_look(module)
@@ -105,6 +108,9 @@ class PredictionMeasure:
             "accuracy": accuracy(module, self.task.test),
             "loss": float(label_losses(module, self.task.test).mean()),
         }
+
+    def brief(self, module):
+        return self(module)
 
     def distance(self, module):
         """By it rivals choose."""

@@ -24,8 +24,8 @@ from .tables import people_tables, picture_table, text_tables
 
 EXPERIMENTS = ("text", "digits", "glyphs", "adult")
 SIZES = [  # name, with --quick, without, what it is
-    ("seeds", 1, 3, "networks that are to forget, for each request"),
-    ("retrainings", 4, 6, "networks that are retrained, for each request"),
+    ("seeds", 1, 2, "networks that are to forget, for each request"),
+    ("retrainings", 4, 4, "networks that are retrained, for each request"),
     ("secrets", 1, 2, "telephone numbers, each in a text of its own"),
     ("times", 20, 20, "how often the text says it"),
     ("characters", 24_000, 66_000, "of text"),
@@ -34,7 +34,7 @@ SIZES = [  # name, with --quick, without, what it is
     ("candidates", 2_000, 10_000, "random numbers that the secret is ranked among"),
     ("rebound", 1, 3, "epochs of further training"),
     ("picture-epochs", 40, 40, "of training on images"),
-    ("glyphs", 1_500, 4_000, "letters that are drawn"),
+    ("glyphs", 1_500, 3_000, "letters that are drawn"),
     ("rows", 16_000, 32_561, "of Adult"),
     ("people-epochs", 12, 10, "of training on Adult"),
 ]

@@ -194,7 +194,7 @@ def test_results_name_machine_versions_commit_and_command(path):
     text = path.read_text("utf-8")
     for start in ("machine: ", "expunge ", "NumPy ", "scikit-learn ", "commit "):
         assert f"\n    {start}" in text
-    assert re.search(r"\n    .*python -m pytest ", text)
+    assert re.search(r"\n    .*python -m (pytest |bench\.)", text)
     assert "with changes" not in text
 
 

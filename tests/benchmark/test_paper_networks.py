@@ -329,6 +329,8 @@ class Distance:
     def __call__(self, module):
         return {"size": float(parameters(module).norm())}
 
+    brief = __call__
+
     def distance(self, module):
         return self(module)["size"]
 

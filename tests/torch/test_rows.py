@@ -27,6 +27,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 import expunge as ex
 from expunge.errors import AlreadyForgotten
 from expunge.torch import ForgetValues, RevokeFeatures, Unlearner
+from expunge.torch.edits import edited
+from expunge.torch.task import Task
 
 
 class Counted(Dataset):
@@ -391,11 +393,51 @@ def test_the_penalty_is_that_of_every_trained_parameter_but_biases_unless_names_
     assert np.isclose(case.unlearner(alpha=named).loss(), bare + 3.0 * weights[1] + biases)
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_the_proximal_objective_is_the_sum_of_its_batches_and_begins_with_the_touched_rows(removed):
+    """Means of estimates over batches are Q, whose gradient is the gradient difference at first (E3)."""
+    X, y = table(400)
+    un = Unlearner(mlp(), cross_entropy, X, y, alpha=0.1, batch_size=4)
+    request = ex.RemoveRows(range(8)) if removed else ex.CorrectLabels(range(8), (y[:8] + 1) % 3)
+    staged = edited(un._data, [request])
+    task = Task(un._function, un._losses, un._penalty, staged, 4, 0)
+    Q, kind = task._objective("proximal", 16)
+    assert kind == "proximal"
+    theta = un._function.theta
+    value, g = Q.value_and_gradient(theta)
+    before, after = (
+        un._losses.value_and_gradient(theta, data.batches())[1] for data in (staged.before, staged.after)
+    )
+    torch.testing.assert_close(g, after - before, rtol=1e-4, atol=1e-5)
+    assert abs(Q.value(theta) - value) <= 1e-5 * max(abs(value), 1.0)  # a short cut
+    moved = theta + 0.01 * torch.randn(theta.shape, generator=torch.Generator().manual_seed(0))
+    mean = sum(float(Q.estimate(moved, number)) for number in range(4)) / 4  # 2 and 4 batches
+    assert abs(mean - Q.value(moved)) <= 1e-4 * max(abs(mean), 1.0)
+
+
+def test_proximal_steps_keep_to_rows_that_were_touched():
+    """Outputs on other rows stay, and labels that were wrong are unlearnt, with a sample of the rows."""
+    X, y = table(3000)
+    wrong = y.clone()
+    wrong[:30] = (y[:30] + 1) % 3
+    module = trained(Case(mlp(), cross_entropy, X, wrong), 200).module
+    with torch.no_grad():
+        old = module(X).log_softmax(1)
+    un = Unlearner(module, cross_entropy, X, wrong)
+    update = un.apply(ex.CorrectLabels(range(30), y[:30]), method="proximal", sample=500)
+    assert update.samples_read <= 30 + 30 + 500
+    with torch.no_grad():
+        new = module(X).log_softmax(1)
+    touched, others = -new[:30].gather(1, y[:30, None]).mean(), (old.exp() * (old - new)).sum(1)[30:].mean()
+    assert touched < -old[:30].gather(1, y[:30, None]).mean()
+    assert others < 0.01
+
+
 def test_auto_says_why():
     X, y = table(5000)
     un = Unlearner(mlp(), cross_entropy, X, y, alpha=0.1)
     few = un.apply(ex.RemoveRows(range(20)))
-    assert (few.method, few.objective) == ("second_order", "proximal")
+    assert (few.method, few.objective) == ("proximal", "proximal")
     assert "20 of 5000 rows" in few.why
     many = un.apply(ex.RemoveRows(range(20, 700)))
     assert many.method == "fine_tune"

@@ -187,7 +187,7 @@ def proximal(objective: Proximal, theta: Tensor, steps: int, lr: float | None) -
 
 @dataclass(frozen=True)
 class Training:
-    """How to fine-tune. Where no rate was asked for and J does not fall, a tenth is tried, and a hundredth."""
+    """How to fine-tune. Where no rate was asked for and J does not fall, lower ones are tried."""
 
     epochs: float
     seconds: float | None
