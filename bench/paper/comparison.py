@@ -70,13 +70,9 @@ class Comparison:
         for seed, module in self.originals.items():
             self.record("nothing", seed, module, 0.0)
         self.ours(networks)
-        for epochs in (1, 3):
+        for epochs, name in ((1, "fine-tuning, 1 epoch"), (3, "fine-tuning, 3 epochs")):
             for seed in self.originals:
-                self.record(
-                    f"fine-tuning, {epochs} epoch{'s' * (epochs > 1)}",
-                    seed,
-                    *self.fine_tuned(seed, epochs=epochs),
-                )
+                self.record(name, seed, *self.fine_tuned(seed, epochs=epochs))
         for name, (rival, settings) in rivals.TUNED.items() if sets else ():
             self.rival(name, rival, settings)
         ensemble, seconds = rivals.sisa(self.task, 500)

@@ -31,7 +31,7 @@ SIZES = [  # name, with --quick, without, what it is
     ("characters", 24_000, 66_000, "of text"),
     ("width", 96, 128, "units of the LSTM"),
     ("text-epochs", 15, 15, "of training on text"),
-    ("candidates", 2_000, 10_000, "random numbers that the secret is ranked among"),
+    ("candidates", 2_000, 2_000, "random numbers that the secret is ranked among"),
     ("rebound", 1, 3, "epochs of further training"),
     ("picture-epochs", 40, 40, "of training on images"),
     ("glyphs", 1_500, 3_000, "letters that are drawn"),

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from networks import torch  # or a skip
 from numpy.testing import assert_allclose
 
 from expunge import ConvergenceError
 
-torch = pytest.importorskip("torch", reason="networks need PyTorch: pip install 'expunge[torch]'")
 ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / "bench" / "paper").is_dir():
     pytest.skip("bench/ is not beside the tests", allow_module_level=True)
@@ -413,7 +413,7 @@ def test_the_command_writes_tables_runs_and_a_picture(tmp_path, capsys):
     sizes = (
         "--retrainings 3 --characters 6000 --width 16 --text-epochs 1 --candidates 200 --rebound 0 --rows 600"
     )
-    sizes += " --people-epochs 1 --picture-epochs 1 --glyphs 100"
+    sizes += " --people-epochs 1"
     try:
         networks.main(["--quick", "--results", str(tmp_path), *sizes.split()])
     except SystemExit as stopped:
