@@ -70,7 +70,7 @@ class Comparison:
         for seed, module in self.originals.items():
             self.record("nothing", seed, module, 0.0)
         self.ours(networks)
-        for epochs, name in ((1, "fine-tuning, 1 epoch"), (3, "fine-tuning, 3 epochs")):
+        for epochs, name in {1: "fine-tuning, 1 epoch", 3: "fine-tuning, 3 epochs"}.items():
             for seed in self.originals:
                 self.record(name, seed, *self.fine_tuned(seed, epochs=epochs))
         for name, (rival, settings) in rivals.TUNED.items() if sets else ():
