@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, inf
 
 import torch
 from torch import Tensor
@@ -20,20 +20,27 @@ __all__ = ["Forgetting", "Unlikelihood", "forget"]
 
 @dataclass(frozen=True)
 class Forgetting:
-    """How values are forgotten. None of it has to be set."""
+    """How values are forgotten. None of it has to be set.
 
-    steps: int = 200
+    A rank is the share of control values that are likelier than a secret. Steps are of unlikelihood until
+    each secret has rank `target`, and then of repair, until the mean rank is `between` and each is `within`.
+    """
+
+    steps: int = 400
+    patience: int = 200  # steps in which the target falls to the lower end of `between`
     lr: float = 2e-3
-    weight: float = 10.0
+    weight: float = 10.0  # of the KL
     windows: int = 20  # that show secrets, and as many others, at each step
-    repairs: int = 10
-    check: int = 4  # steps from one look at control values to the next
-    contexts: int = 4
-    controls: int = 32
-    target: float = 0.5  # the share of controls likelier than the secret: unlikelihood until then, and repair
+    repairs: int = 10  # at least
+    check: int = 4  # steps from one look at ranks to the next
+    contexts: int = 4  # windows that ranks are found in
+    controls: int = 32  # control values for each of them
+    target: float = 0.5  # at first
+    between: tuple[float, float] = 0.25, 0.75
+    within: tuple[float, float] = 0.05, 0.95
     faster: float = 1.25  # by what lr grows where a look shows little progress
-    low: float = 0.25  # where it may end
-    high: float = 0.75
+    fastest: float = 5.0  # times lr at most
+    loss: float = 1.25  # what the loss of the other rows may be, times what it was
 
 
 class Unlikelihood:
@@ -51,8 +58,10 @@ class Unlikelihood:
 
     def of_secret(self, theta: Tensor, some: Passages) -> Tensor:
         """``mean -log(1 - p)`` of the values in some windows."""
-        p = _at(self.log_p(theta, some.batch), some.batch.y)[some.in_y >= 0]
-        return -torch.log1p(-p.exp().clamp(max=1.0 - 1e-6)).mean()
+        here = some.in_y >= 0
+        log_p, y = self.log_p(theta, some.batch)[here], some.batch.y[here].long()
+        # 1 - p is the sum of the others: no digit is lost, and no gradient, where p is 1 to rounding
+        return -log_p.scatter(-1, y[:, None], -inf).logsumexp(-1).mean()
 
     def of_controls(self, theta: Tensor, some: Passages, values: Tensor) -> Tensor:
         """``mean -log p`` of other values in these windows."""
@@ -76,19 +85,26 @@ class Unlikelihood:
             moved = [float(self.moved(theta, number)) for number in range(len(self.others))]
         return total / count + Forgetting.weight * max(fsum(moved) / len(moved), 0.0)
 
+    def loss(self, theta: Tensor) -> float:
+        """Σ loss on the sample of other rows."""
+        return self._losses.value(theta, self.others)
+
 
 def forget(objective: Unlikelihood, how: Forgetting, seed: int) -> Found:
-    """Steps on U until control values are as likely as the secret; then some on control values."""
+    """Steps on U until control values are as likely as the secrets; then some on control values."""
     secret, theta = objective.secret, objective.start
     generator = torch.Generator().manual_seed(seed)
-    before = objective.value(theta)
+    before, loss_before = objective.value(theta), objective.loss(theta)
     w, lr = theta.clone().requires_grad_(), how.lr
     optimiser, unlikely = _adam(w, lr), True  # what steps are to do: unlikelihood, or else repair
     order = torch.empty(0, dtype=torch.int64)
-    rank, repaired = 0.0, 0
+    ranks, repaired = torch.zeros(int(secret.secrets.max()) + 1, dtype=torch.float64), 0
     for taken in range(1, how.steps + 1):
-        if len(order) < how.windows:
-            order = torch.cat([order, torch.randperm(len(secret), generator=generator)])
+        target = how.target + (how.between[0] - how.target) * min(taken / how.patience, 1.0)
+        if len(order) == 0:
+            known = ranks < (target if unlikely else inf)
+            order = torch.nonzero(known[secret.secrets.cpu()])[:, 0]
+            order = order[torch.randperm(len(order), generator=generator)]
         some, order = secret.take(order[: how.windows].to(w.device)), order[how.windows :]
         if unlikely:
             loss = objective.of_secret(w, some)
@@ -100,23 +116,35 @@ def forget(objective: Unlikelihood, how: Forgetting, seed: int) -> Found:
         optimiser.step()
         if taken % how.check:
             continue
-        was, rank = rank, _rank(objective, w.detach(), how, generator)
-        if unlikely and rank < how.target and rank < was + 0.1:  # slow
-            lr = optimiser.param_groups[0]["lr"] = how.faster * lr
-        if repaired >= how.repairs and how.low <= rank <= how.high:
-            after = objective.value(w.detach())
-            if after < before:
-                return Found(w.detach(), before, after, steps=taken, rank=rank)
-            lr = lr / 2.0
-            optimiser = _adam(w, lr)
-        elif unlikely != (rank < (how.target if unlikely else how.low)):
+        was, ranks = ranks, _ranks(objective, w.detach(), how, generator)
+        if unlikely and bool((ranks < torch.clamp(was + 0.1, max=target)).any()):  # slow
+            lr = optimiser.param_groups[0]["lr"] = min(how.faster * lr, how.fastest * how.lr)
+        if repaired >= how.repairs and _inside(ranks.mean(), how.between) and _inside(ranks, how.within):
+            found = w.detach().clone()
+            after = objective.value(found)
+            if after < before and objective.loss(found) <= how.loss * loss_before:
+                return Found(found, before, after, steps=taken, rank=float(ranks.mean()))
+            lr = optimiser.param_groups[0]["lr"] = max(lr / 2.0, how.lr / 2.0)
+        elif unlikely != _known(ranks, unlikely, target, how):
             unlikely = not unlikely
-            lr = lr / 2.0 if unlikely else lr
+            lr, order = lr / 2.0 if unlikely else lr, order[:0]
             optimiser = _adam(w, lr)  # without the momentum of the other kind of step
     raise ConvergenceError(
-        f"after {how.steps} steps the module prefers {rank:.0%} of control values to those that are to be "
-        f"forgotten, expected {how.low:.0%} to {how.high:.0%}: give more steps. Nothing was changed"
+        f"after {how.steps} steps the module prefers {float(ranks.mean()):.0%} of control values to those "
+        f"that are to be forgotten, expected {how.between[0]:.0%} to {how.between[1]:.0%} at a loss of "
+        f"other rows that is {how.loss:g} times what it was at most: give more steps. Nothing was changed"
     )
+
+
+def _known(ranks: Tensor, unlikely: bool, target: float, how: Forgetting) -> bool:
+    """Whether a secret is still known, or again."""
+    if unlikely:
+        return bool((ranks < target).any())
+    return bool((ranks < how.within[0]).any()) or float(ranks.mean()) < how.between[0]
+
+
+def _inside(ranks: Tensor, limits: tuple[float, float]) -> bool:
+    return bool((ranks >= limits[0]).all() and (ranks <= limits[1]).all())
 
 
 def _adam(w: Tensor, lr: float) -> torch.optim.Adam:
@@ -128,17 +156,21 @@ def _at(log_p: Tensor, y: Tensor) -> Tensor:
     return log_p.gather(-1, y.clamp_min(0).long()[..., None])[..., 0]
 
 
-def _rank(objective: Unlikelihood, theta: Tensor, how: Forgetting, generator: torch.Generator) -> float:
-    """The share of control values likelier than the secret, over some windows that show much of it."""
-    secret = objective.secret
+def _ranks(objective: Unlikelihood, theta: Tensor, how: Forgetting, generator: torch.Generator) -> Tensor:
+    """For each secret, the share of control values likelier than it, in some windows that show most of it."""
+    secret, ranks = objective.secret, []
     shows = (secret.in_y >= 0).reshape(len(secret), -1).sum(1)
-    full = torch.nonzero(shows == shows.max())[:, 0]
-    chosen = full[torch.linspace(0, len(full) - 1, min(how.contexts, len(full))).long()]
-    some = secret.take(chosen)
-    shown = [some.batch, *(some.showing(secret.drawn(generator)) for _ in range(how.controls))]
-    together = joined(shown)
-    with torch.no_grad():
-        log_p = _at(objective.log_p(theta, together), together.y)
-        here = torch.cat([some.in_y >= 0] * len(shown))
-        known, *controls = torch.where(here, log_p, 0.0).reshape(len(log_p), -1).sum(1).split(len(some))
-    return float((torch.stack(controls) > known).double().mean())
+    count = int(secret.secrets.max()) + 1
+    for number in range(count):
+        own = secret.secrets == number
+        full = torch.nonzero(own & (shows == shows[own].max()))[:, 0]
+        contexts = min(max(how.contexts // count, 1), len(full))
+        some = secret.take(full[torch.linspace(0, len(full) - 1, contexts).long()])
+        shown = [some.batch, *(some.showing(secret.drawn(generator)) for _ in range(how.controls))]
+        together = joined(shown)
+        with torch.no_grad():
+            log_p = _at(objective.log_p(theta, together), together.y)
+            here = torch.cat([some.in_y >= 0] * len(shown))
+            likely, *controls = torch.where(here, log_p, 0.0).reshape(len(log_p), -1).sum(1).split(len(some))
+        ranks.append((torch.stack(controls) > likely).double().mean())
+    return torch.stack(ranks).cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal, get_args
 
@@ -30,6 +30,7 @@ _FEW = (
     0.02  # of the rows: above it fine-tuning is nearer to retraining than a second-order step of equal time
 )
 _SAMPLE = 1024  # rows beside the touched ones, where auto takes a second-order step
+_PRODUCTS = 10  # of conjugate gradients there
 _NORMALISED = 8192  # rows that running means and variances are found from
 _FINE_TUNE_BATCH = 64
 
@@ -136,6 +137,7 @@ class Task:
         function, sample = self._function, options.sample
         if few and sample is None and not self._exact and len(self._staged.after) > 4 * _SAMPLE:
             sample = _SAMPLE
+            options = replace(options, iterations=options.iterations or _PRODUCTS)
         if method == "forget" and (self._secret is None or self._staged.mixed):
             raise ValueError(
                 "forget is for ForgetValues: apply these by themselves, and the others before or after"
@@ -143,7 +145,7 @@ class Task:
         objective, kind = self._objective(method, sample)
         found = self._found(method, objective, options, sample)
         before, theta, after = found.before, function.rounded(found.theta), found.after
-        if found.steps:
+        if not found.nothing:
             if function.normalises or not torch.equal(theta, found.theta):
                 after = objective.value(theta)  # which finds buffers too
             if not after < before:
@@ -157,7 +159,7 @@ class Task:
             why,
             kind,
             before,
-            after if found.steps else before,
+            after,
             gradient_before=found.gradient_before,
             gradient_after=found.gradient_after,
             rows_touched=self._staged.touched,
@@ -180,7 +182,7 @@ class Task:
             return Unlikelihood(self._losses, self._secret, others, self._theta), "forget"
         if method != "second_order" or sample is None:
             return Total(self._losses, staged.after, self._penalty), "J"
-        size = self._batch_size
+        size = staged.after.batch_size
         if staged.rows is None:
             rows = staged.after.sample(sample, self._generator)
             scale = len(staged.after) / rows.size
@@ -220,8 +222,8 @@ class Task:
             )
             return second_order(objective, theta, how)
         if method == "forget":
-            how_forget = Forgetting(options.steps or Forgetting.steps, options.lr or Forgetting.lr)
-            return forget(objective, how_forget, self._seed)
+            asked = {name: getattr(options, name) for name in ("steps", "lr") if getattr(options, name)}
+            return forget(objective, Forgetting(**asked), self._seed)
         epochs = options.epochs or (1.0 if options.seconds is None else inf)
         training = Training(epochs, options.seconds, options.lr, self._batch_size)
         return fine_tune(objective, theta, training, self._generator)

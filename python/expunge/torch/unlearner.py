@@ -172,7 +172,7 @@ class Unlearner:
             which is no unlearning update but what to beat: from some hundredths of the rows on it is nearest
             to retraining. ``auto`` chooses by the request and the share of rows it touches, and says why.
         steps : int, optional
-            Of second_order, each with a new H and gradient (1 by default); of forget, at most (200).
+            Of second_order, each with a new H and gradient (1 by default); of forget, at most (400).
         tau : float, optional
             Step size of first_order in place of the line search.
         sample : int, optional
