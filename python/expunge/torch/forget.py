@@ -32,9 +32,9 @@ class Forgetting:
     weight: float = 10.0  # of the KL
     windows: int = 20  # that show secrets, and as many others, at each step
     repairs: int = 10  # at least
-    check: int = 4  # steps from one look at ranks to the next
-    contexts: int = 4  # windows that ranks are found in
-    controls: int = 32  # control values for each of them
+    check: int = 2  # steps from one look at ranks to the next
+    contexts: int = 3  # windows that ranks are found in
+    controls: int = 24  # control values for each of them
     target: float = 0.5  # at first
     between: tuple[float, float] = 0.25, 0.75
     within: tuple[float, float] = 0.05, 0.95
