@@ -1,4 +1,4 @@
-"""One request under way: which method serves it, and the module written where that has succeeded."""
+"""One request under way: which method serves it, and what is to be written where that has succeeded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .._numbers import as_number
 from ..errors import ConvergenceError
@@ -90,6 +91,7 @@ class Task:
         self._generator = np.random.default_rng(seed)
         self._theta = function.theta
         losses.normalised = self._rows_to_normalise if function.normalises else None
+        self.written: Tensor | None = None  # theta to be written, with the buffers of the function
         self._secret: Passages | None = None
         if staged.secrets:
             self._secret = passages(function, self._theta, staged.before, staged.secrets, seed)
@@ -97,7 +99,7 @@ class Task:
             staged.after = correct(staged.after, staged.secrets, self._secret, values)
 
     def update(self, options: Options) -> Update:
-        """The module as the method leaves it."""
+        """What the method did; the module is written by :meth:`Function.write`."""
         if options.method != "auto":
             return self._by(options.method, "asked for", options)
         method, why = self._chosen()
@@ -153,7 +155,7 @@ class Task:
                     f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
                     "Nothing was changed; method='fine_tune' goes on training where a step does not help"
                 )
-            function.write(theta, function.buffers)
+            self.written = theta
         return Update(
             method,
             why,
