@@ -57,8 +57,8 @@ def timed(call):
 class Comparison:
     """All strategies on one request.
 
-    originals: networks that are to forget, by seed. measure(module) gives numbers by name, measure.brief the
-    quick ones, and measure.distance one that is small near retraining: by it rivals choose, on the first seed.
+    originals: networks that are to forget, by seed. measure(module) gives numbers by name, measure.brief
+    some, and measure.distance one that is small near retraining: by it rivals choose, on the first seed.
     """
 
     def __init__(self, task, originals, measure, say):

@@ -1,5 +1,8 @@
 """Whatever the module: the method's objective falls, or module and rows are bit for bit what they were."""
 
+import sys
+from pathlib import Path
+
 import pytest
 from networks import (
     SHOWN,
@@ -16,6 +19,7 @@ from networks import (
 )
 
 import expunge as ex
+import expunge.torch
 from expunge.errors import ConvergenceError
 from expunge.torch import ForgetValues, RevokeFeatures
 
@@ -289,3 +293,59 @@ def test_columns_are_filled_in_every_row():
     for X, _ in un.corrected_data():
         assert X[[0, 3]].tolist() == [-1.0, -1.0]
     assert not (case.X[:, 0] == -1.0).any()  # the caller's stay
+
+
+PACKAGE = str(Path(expunge.torch.__file__).parent)
+
+
+class Interrupted:
+    """Ctrl-C at the k-th line of expunge.torch."""
+
+    def __init__(self, at):
+        self.left = at
+
+    def __enter__(self):
+        sys.settrace(self._calls)
+
+    def __exit__(self, *error):
+        sys.settrace(None)
+
+    def _calls(self, frame, event, argument):
+        return self._lines if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    def _lines(self, frame, event, argument):
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._lines
+
+
+@pytest.mark.parametrize(("name", "method"), [("batch norm", "second_order"), ("gru", "forget")])
+def test_ctrl_c_at_any_line_leaves_a_request_granted_whole_or_not_at_all(name, method):
+    request = ForgetValues(SHOWN, mask_of_secret(), range(6)) if method == "forget" else request_of(name)
+    case = make(name)
+    before, old = state(case.module), list(case.unlearner(batch_size=16).corrected_data())
+    at, interrupted = 1, 0
+    while True:
+        case = make(name)
+        un = case.unlearner(batch_size=16)
+        try:
+            with Interrupted(at):
+                un.apply(request, method=method)
+        except KeyboardInterrupt:
+            interrupted += 1
+        else:
+            break
+        after = state(case.module)
+        same_but_tensors(before, after)
+        rows = list(un.corrected_data())
+        granted = len(rows) != len(old) or any(
+            not (torch.equal(a[0], b[0]) and torch.equal(torch.as_tensor(a[1]), torch.as_tensor(b[1])))
+            for a, b in zip(rows, old, strict=True)
+        )
+        moved = any(not torch.equal(value, after["tensors"][key]) for key, value in before["tensors"].items())
+        assert moved == granted
+        at += 1 + at // 12
+    assert interrupted >= 60

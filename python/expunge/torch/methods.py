@@ -20,7 +20,6 @@ __all__ = ["Damping", "Found", "How", "Training", "fine_tune", "first_order", "p
 Damping = float | Literal["auto"]
 _SEARCHES = 30  # halvings of a step before it is given up
 _RATIO = 0.25  # of the fall to the fall that the quadratic model says: below it, damping rises
-_ROUNDING = 2.0**-50  # of J itself: a fall below it cannot be seen
 
 
 @dataclass
@@ -37,6 +36,7 @@ class Found:
     damping: float | None = None
     tau: float | None = None
     rank: float | None = None
+    nothing: bool = False  # to gain that could be seen: theta stays, and that is no failure
 
 
 def first_order(objective: Objective, theta: Tensor, tau: float | None) -> Found:
@@ -48,13 +48,12 @@ def first_order(objective: Objective, theta: Tensor, tau: float | None) -> Found
     before, g = objective.value_and_gradient(theta)
     norm = float(g.norm())
     if norm == 0.0:
-        return Found(theta, before, before, norm, norm, steps=0)
+        return Found(theta, before, before, norm, norm, steps=0, nothing=True)
     if tau is None:
-        tau, after = _line_search(lambda t: objective.value(theta - t * g), before, norm)
-        if not after < before and tau * norm**2 <= _ROUNDING * abs(
-            before
-        ):  # nothing to gain that could be seen
-            return Found(theta, before, before, norm, norm, steps=0)
+        seen = _rounding(theta, before)
+        tau, after = _line_search(lambda t: objective.value(theta - t * g), before, norm, seen)
+        if not after < before and tau * norm**2 <= seen:
+            return Found(theta, before, before, norm, norm, steps=0, nothing=True)
     else:
         after = objective.value(theta - tau * g)
     theta = theta - tau * g
@@ -62,7 +61,14 @@ def first_order(objective: Objective, theta: Tensor, tau: float | None) -> Found
     return Found(theta, before, after, norm, end, tau=tau)
 
 
-def _line_search(value: Callable[[float], float], before: float, norm: float) -> tuple[float, float]:
+def _rounding(theta: Tensor, value: float) -> float:
+    """By how much J has to fall to be seen."""
+    return 8.0 * float(torch.finfo(theta.dtype).eps) * abs(value)
+
+
+def _line_search(
+    value: Callable[[float], float], before: float, norm: float, seen: float
+) -> tuple[float, float]:
     """A step size that makes the value about as small as any does, and that value."""
     tau = 1.0 / norm  # a step of length 1
     trial = value(tau)
@@ -74,7 +80,7 @@ def _line_search(value: Callable[[float], float], before: float, norm: float) ->
     best = 0.5 * norm**2 * tau**2 / curved if 0.0 < curved < inf else tau
     after = value(best)
     for _ in range(_SEARCHES):
-        if after < before or best * norm**2 <= _ROUNDING * abs(before):
+        if after < before or best * norm**2 <= seen:
             break
         best *= 0.5
         after = value(best)
@@ -110,6 +116,7 @@ def second_order(objective: Objective, theta: Tensor, how: How) -> Found:
         step, ratio, after, damping, solution = _step(objective, theta, value, g, damping, how)
         found.cg_residual, found.damping = solution.residual, damping
         if step is None:
+            found.nothing = found.steps == 0 and ratio == 1.0
             break
         theta = theta + step
         if auto:
@@ -135,7 +142,7 @@ def _step(
         if solution.negative and how.damping == "auto":
             damping = _raised(damping, solution)
             continue
-        if not predicted < -_ROUNDING * abs(value):  # nothing to gain that could be seen
+        if not predicted < -_rounding(theta, value):
             return None, 1.0, value, damping, solution
         size, after = 1.0, objective.value(theta + solution.x)
         ratio = (after - value) / predicted

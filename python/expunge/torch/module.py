@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from itertools import starmap
+from itertools import chain, starmap
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..atomic import Change
 from .data import Batch
 
 __all__ = ["Function", "called", "undisturbed"]
@@ -109,36 +110,41 @@ class Function:
         own = {f"{name}.{what}".lstrip(".") for name in parts for what in _RUNNING}
         for name in own & set(buffers):
             buffers[name].fill_(1.0 if name.endswith("running_var") else 0.0)
-        before = [(part, part.training, part.momentum) for part in parts.values()]
-        try:
+        kept = [
+            (part, name, getattr(part, name)) for part in parts.values() for name in ("training", "momentum")
+        ]
+        with ExitStack() as stack:
+            stack.callback(deque, starmap(object.__setattr__, kept), maxlen=0)
+            stack.enter_context(torch.no_grad())
             for part in parts.values():
                 part.training, part.momentum = True, None  # the mean over batches
-            with torch.no_grad():
-                for batch in batches:
-                    if len(next(iter(batch.inputs.values()))) > 1:  # one row has no variance
-                        self.outputs(theta, batch, buffers)
-        finally:
-            for part, training, momentum in before:
-                part.training, part.momentum = training, momentum
+            for batch in batches:
+                if len(next(iter(batch.inputs.values()))) > 1:  # one row has no variance
+                    self.outputs(theta, batch, buffers)
         for name in own & set(buffers):
             if name.endswith("num_batches_tracked"):
                 buffers[name] = self.buffers[name]
         return buffers
 
-    def write(self, theta: Tensor, buffers: Mapping[str, Tensor]) -> None:
-        """Parameters and buffers of the module become these, or stay what they are where that fails."""
-        values = [
-            part.view(kept.shape)
-            for part, kept in zip(theta.split(self._sizes), self._trained.values(), strict=True)
-        ]
-        pairs = list(zip((t.detach() for t in self._trained.values()), values, strict=True))
-        own = self.module.named_buffers()
-        pairs += [(kept, buffers[name]) for name, kept in own if buffers[name] is not kept]
+    def write(self, theta: Tensor | None, buffers: Mapping[str, Tensor], changes: Sequence[Change]) -> None:
+        """Parameters and buffers of the module, and attributes of others, become these: all of them, or none.
+
+        theta is None where the module stays as it is.
+        """
+        pairs = []
+        if theta is not None:
+            parts = zip(theta.split(self._sizes), self._trained.values(), strict=True)
+            pairs = [(kept.detach(), part.view(kept.shape)) for part, kept in parts]
+            own = self.module.named_buffers()
+            pairs += [(kept, buffers[name]) for name, kept in own if buffers[name] is not kept]
         before = [(kept, kept.clone()) for kept, _ in pairs]
+        old = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+        forth = chain(starmap(Tensor.copy_, pairs), starmap(setattr, changes))
+        back = chain(starmap(Tensor.copy_, before), starmap(setattr, old))
         try:
-            deque(starmap(Tensor.copy_, pairs), maxlen=0)  # one call, which no Ctrl-C can split
+            deque(forth, maxlen=0)  # one call, which no Ctrl-C can split
         except BaseException:
-            deque(starmap(Tensor.copy_, before), maxlen=0)
+            deque(back, maxlen=0)
             raise
 
     def undisturbed(self, seed: int) -> AbstractContextManager[None]:
@@ -166,28 +172,23 @@ class Function:
 @contextmanager
 def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
     """Dropout is off, second derivatives exist; flags and the state of random generators come back."""
-    flags = [(part, part.training) for part in module.modules()]
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002, the caller's
-    fast = torch.backends.mha.get_fastpath_enabled()
-    with ExitStack() as stack:
+    flags = [(part, "training", part.training) for part in module.modules()]
+    with ExitStack() as stack:  # whose callbacks are all called, even if Ctrl-C comes between two
+        stack.callback(deque, starmap(object.__setattr__, flags), maxlen=0)
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002, the caller's
+        stack.callback(random.setstate, random.getstate())
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if any(isinstance(part, nn.RNNBase) for part in module.modules()):
             # cuDNN has no second derivatives of these
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(torch.enable_grad())
-        try:
-            for part, _ in flags:
-                part.training = False  # not eval(), which modules may override
-            torch.backends.mha.set_fastpath_enabled(False)
-            torch.manual_seed(seed)
-            yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
-            for part, training in flags:
-                part.training = training
-            np.random.set_state(numpy_state)  # noqa: NPY002
-            random.setstate(python_state)
+        for part, _, _ in flags:
+            part.training = False  # not eval(), which modules may override
+        torch.backends.mha.set_fastpath_enabled(False)
+        torch.default_generator.manual_seed(seed)  # not that of GPUs which the module is not on
+        yield
 
 
 def called(module: Callable[..., Any], logits: Callable[[Any], Tensor] | None, batch: Batch) -> Tensor:

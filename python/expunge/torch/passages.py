@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,8 @@ class Passages:
         Values that might as well stand there.
     key : object
         Of the input that in_x is about.
+    secrets : (w,) tensor of int
+        Which of the values to be forgotten a window shows, as one number may stand in many rows.
     """
 
     batch: Batch
@@ -42,6 +44,7 @@ class Passages:
     in_x: Tensor | None
     choices: Tensor
     key: Any
+    secrets: Tensor
 
     def __len__(self) -> int:
         return int(self.in_y.shape[0])
@@ -56,7 +59,7 @@ class Passages:
         """Some of the windows."""
         batch = self.batch.moved(lambda value: value[which])
         in_x = None if self.in_x is None else self.in_x[which]
-        return Passages(batch, self.in_y[which], in_x, self.choices, self.key)
+        return Passages(batch, self.in_y[which], in_x, self.choices, self.key, self.secrets[which])
 
     def showing(self, values: Tensor) -> Batch:
         """The windows with other values in these places."""
@@ -96,7 +99,7 @@ def passages(function: Function, theta: Tensor, data: Data, secrets: list[Secret
         in_y[at] = _padded(places, torch.as_tensor(secret.before.y), batch.y[at].cpu())
     in_y = in_y.to(function.device)
     in_x = _in_inputs(batch.inputs[key], batch.y, in_y)
-    found = Passages(batch, in_y, in_x, batch.y.new_zeros((1, count)), key)
+    found = Passages(batch, in_y, in_x, batch.y.new_zeros((1, count)), key, _same(batch.y, in_y))
     if in_x is not None and len(batch.inputs) == 1 and batch.y.ndim == 2:
         found = _cut_elsewhere(found, data, rows)
     given = [secret.alternatives for secret in secrets]
@@ -104,7 +107,24 @@ def passages(function: Function, theta: Tensor, data: Data, secrets: list[Secret
         choices = torch.cat([one for one in given if one is not None], 1).to(function.device)
     else:
         choices = _likely(function, theta, found, given, seed)
-    return Passages(found.batch, found.in_y, found.in_x, choices, key)
+    return replace(found, choices=choices)
+
+
+def _same(y: Tensor, in_y: Tensor) -> Tensor:
+    """A number for each row, the same where the values to be forgotten are the same, or part of others."""
+    shown = [tuple(values[places >= 0].tolist()) for values, places in zip(y, in_y, strict=True)]
+    whole: list[tuple[int, ...]] = []
+    number_of = {}
+    for values in sorted(set(shown), key=lambda values: (-len(values), values)):
+        holds = (
+            number
+            for number, longer in enumerate(whole)
+            if any(longer[at : at + len(values)] == values for at in range(len(longer) - len(values) + 1))
+        )
+        number_of[values] = next(holds, len(whole))
+        if number_of[values] == len(whole):
+            whole.append(values)
+    return torch.tensor([number_of[values] for values in shown], device=y.device)
 
 
 def _padded(places: Tensor, y: Tensor, collated: Tensor) -> Tensor:
@@ -158,7 +178,8 @@ def _cut_elsewhere(found: Passages, data: Data, rows: list[int]) -> Passages:
     firsts = [row for row in text if row + 1 in text]
     if any(len(text[row][1]) != T or text[row + 1][0][0] != text[row][1][-1] for row in firsts):
         return found
-    tokens, places = [], []
+    tokens, places, secrets = [], [], []
+    which = dict(zip(rows, found.secrets, strict=True))
     none = torch.full((T,), -1, dtype=torch.int64, device=y.device)
     for row in firsts:
         both = torch.cat([text[row][0][:1], text[row][1], text[row + 1][1]])
@@ -168,16 +189,18 @@ def _cut_elsewhere(found: Passages, data: Data, rows: list[int]) -> Passages:
             if bool((where[start + 1 : start + T + 1] >= 0).any()):
                 tokens.append(both[start : start + T + 1])
                 places.append(where[start : start + T + 1])
+                secrets.append(which[row] if row in which else which[row + 1])
     first_place = {row + 1: place_of[row][-1] for row in firsts if row in place_of}
     in_x = found.in_x.clone()
     for at, row in enumerate(rows):
         in_x[at, 0] = first_place.get(row, in_x[at, 0])
     if not tokens:
-        return Passages(found.batch, found.in_y, in_x, found.choices, found.key)
+        return replace(found, in_x=in_x)
     cut_tokens, cut_places = torch.stack(tokens), torch.stack(places)
     batch = Batch({found.key: torch.cat([X, cut_tokens[:, :-1]])}, torch.cat([y, cut_tokens[:, 1:]]))
     in_y, in_x = torch.cat([found.in_y, cut_places[:, 1:]]), torch.cat([in_x, cut_places[:, :-1]])
-    return Passages(batch, in_y, in_x, found.choices, found.key)
+    secrets = torch.cat([found.secrets, torch.stack(secrets)])
+    return Passages(batch, in_y, in_x, found.choices, found.key, secrets)
 
 
 def _likely(

@@ -1,4 +1,4 @@
-"""One request under way: which method serves it, and the module written where that has succeeded."""
+"""One request under way: which method serves it, and what is to be written where that has succeeded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .._numbers import as_number
 from ..errors import ConvergenceError
@@ -89,6 +90,7 @@ class Task:
         self._generator = np.random.default_rng(seed)
         self._theta = function.theta
         losses.normalised = self._rows_to_normalise if function.normalises else None
+        self.written: Tensor | None = None  # theta to be written, with the buffers of the function
         self._secret: Passages | None = None
         if staged.secrets:
             self._secret = passages(function, self._theta, staged.before, staged.secrets, seed)
@@ -96,7 +98,7 @@ class Task:
             staged.after = correct(staged.after, staged.secrets, self._secret, values)
 
     def update(self, options: Options) -> Update:
-        """The module as the method leaves it."""
+        """What the method did; the module is written by :meth:`Function.write`."""
         if options.method != "auto":
             return self._by(options.method, "asked for", options)
         method, why = self._chosen()
@@ -143,7 +145,7 @@ class Task:
         objective, kind = self._objective(method, sample)
         found = self._found(method, objective, options, sample)
         before, theta, after = found.before, function.rounded(found.theta), found.after
-        if found.steps:
+        if not found.nothing:
             if function.normalises or not torch.equal(theta, found.theta):
                 after = objective.value(theta)  # which finds buffers too
             if not after < before:
@@ -151,13 +153,13 @@ class Task:
                     f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
                     "Nothing was changed; method='fine_tune' goes on training where a step does not help"
                 )
-            function.write(theta, function.buffers)
+            self.written = theta
         return Update(
             method,
             why,
             kind,
             before,
-            after if found.steps else before,
+            after,
             gradient_before=found.gradient_before,
             gradient_after=found.gradient_after,
             rows_touched=self._staged.touched,
@@ -180,7 +182,7 @@ class Task:
             return Indifference(self._losses, self._secret, others, self._theta), "forget"
         if method not in ("second_order", "proximal") or sample is None:
             return Total(self._losses, staged.after, self._penalty), "J"
-        size = self._batch_size
+        size = staged.after.batch_size
         if staged.rows is None:
             rows = staged.after.sample(sample, self._generator)
             scale = len(staged.after) / rows.size
@@ -221,8 +223,8 @@ class Task:
             )
             return second_order(objective, theta, how)
         if method == "forget":
-            how_forget = Forgetting(options.steps or Forgetting.steps, options.lr or Forgetting.lr)
-            return forget(objective, how_forget, self._seed)
+            asked = {name: getattr(options, name) for name in ("steps", "lr") if getattr(options, name)}
+            return forget(objective, Forgetting(**asked), self._seed)
         if method == "proximal":
             return proximal(objective, theta, options.steps or 40, options.lr)
         epochs = options.epochs or (2.0 if options.seconds is None else inf)

@@ -175,7 +175,7 @@ class Unlearner:
             the share of rows it touches, and says why.
         steps : int, optional
             Of second_order, each with a new H and gradient (1 by default); of proximal (40); of forget, at
-            most (200).
+            most (400).
         tau : float, optional
             Step size of first_order in place of the line search.
         sample : int, optional
@@ -221,8 +221,9 @@ class Unlearner:
                 size, seed = self._batch_size, self._seed + self._applied
                 task = Task(self._function, self._losses, self._penalty, staged, size, seed)
                 update = task.update(options)
+                done = [(self, "_data", staged.after), (self, "_applied", self._applied + 1)]
+                self._function.write(task.written, self._function.buffers, done)
             finally:
                 self._function.reset()
                 self._losses.normalised = None
-            self._data, self._applied = staged.after, self._applied + 1
             return replace(update, samples_read=reads.count, seconds=perf_counter() - begun)
