@@ -24,7 +24,6 @@ from bench.paper import (  # noqa: E402
     networks,
     people,
     pictures,
-    plot_ranks,
     rivals,
     tables,
     training,
@@ -407,33 +406,57 @@ def test_a_retrained_network_is_measured_beside_the_others(task):
     assert measure(training.made(task.build, 9))["touched"] > 10.0 * max(found)
 
 
+def test_a_text_is_measured_from_both_sides():
+    """Of networks that know nothing each is as the others; one that was taught the number remembers it."""
+    text = texts.Text("4093817256", times=4, characters=3000, decoys=5, width=16)
+    again = [training.made(text.build, seed) for seed in range(3)]
+    measure = measures.TextMeasure(text, again, SimpleNamespace(rebound=1, candidates=150))
+    found = measure(again[0])
+    assert (found["outside"], found["relearned"] > 0.0, found["rebound"] >= 0.0) == (0.0, True, True)
+    assert set(measure.brief(again[0])) <= set(found)
+    taught = training.made(text.build, 0)
+    X, y = text.showing()
+    optimizer = torch.optim.Adam(taught.parameters(), lr=2e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        training.mean_loss(taught, X, y).backward()
+        optimizer.step()
+    knows = measure(taught.eval())
+    assert (knows["rank"], knows["outside"] < 0.0, knows["says"][:10]) == (0.0, True, "4093817256")
+    assert measure.distance(taught) > measure.distance(again[0])
+
+
 @pytest.mark.slow
-def test_the_command_writes_tables_runs_and_a_picture(tmp_path, capsys):
-    pytest.importorskip("expunge.torch")
-    sizes = (
-        "--retrainings 3 --characters 6000 --width 16 --text-epochs 1 --candidates 200 --rebound 0 --rows 600"
-    )
-    sizes += " --people-epochs 1"
-    try:
-        networks.main(["--quick", "--results", str(tmp_path), *sizes.split()])
-    except SystemExit as stopped:
-        pytest.fail(str(stopped))
+def test_the_command_writes_tables_and_runs(tmp_path, capsys):
+    sizes = "--only adult --retrainings 4 --rows 600 --people-epochs 1"
+    networks.main(["--quick", "--results", str(tmp_path), *sizes.split()])
     (page,), (runs,) = tmp_path.rglob("networks.md"), tmp_path.rglob("networks.csv")
     text = page.read_text("utf-8")
     assert capsys.readouterr().out.strip() == text.strip()
-    for heading in (
-        "A number in a text",
-        "What it says",
-        "Poisoned labels: glyphs",
-        "Adult: revoke 11 columns",
-    ):
-        assert f"\n## {heading}\n" in text
-    for strategy in ("retrained", "nothing", "expunge, auto", "SISA, 4 shards", "SSD", "SCRUB"):
+    assert "\n## Adult: revoke 11 columns\n" in text
+    for strategy in ("retrained", "nothing", "SISA, 4 shards", "SSD", "SCRUB", "fine-tuning, 1 epoch"):
         assert f"\n| {strategy} |" in text
-    plot_ranks.main(runs, str(tmp_path / "ranks.svg"))
-    assert "<svg" in (tmp_path / "ranks.svg").read_text("utf-8")
-    plot_ranks.main(runs, str(tmp_path / "again.svg"))
-    assert (tmp_path / "ranks.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
+    assert "\n| expunge, auto" in text
+    lines = runs.read_text("utf-8").splitlines()
+    assert lines[0] == "request,strategy,seed,seconds,settings,what,value"
+    assert sum(line.startswith("revoke 11 columns,retrained,") for line in lines) == 4 * 4
+
+
+def test_the_picture_is_drawn_from_the_runs(tmp_path):
+    pytest.importorskip("matplotlib")
+    from bench.paper import plot_ranks
+
+    runs = [
+        run("retrained", 8.0, rank=0.5),
+        run("retrained", 9.0, rank=0.2, loss=1.0),
+        run("a", 1.0, rank=0.0),
+    ]
+    networks.write_runs(tmp_path / "runs.csv", runs)
+    assert plot_ranks.ranks(tmp_path / "runs.csv") == {"retrained": [0.5, 0.2], "a": [0.0]}
+    for name in ("one.svg", "two.svg"):
+        plot_ranks.main(tmp_path / "runs.csv", str(tmp_path / name))
+    assert "<svg" in (tmp_path / "one.svg").read_text("utf-8")
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
 def test_sizes_are_set_by_flags():
