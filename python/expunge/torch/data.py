@@ -113,10 +113,12 @@ class Tensors:
         which = torch.from_numpy(rows)
         inputs = {key: value[which] for key, value in self._X.items()}
         y = self._y[which]
-        for at, row in _those_changed(rows, changed):
-            y[at] = row.y
+        found = [(at, changed[number]) for at, number in enumerate(rows.tolist()) if number in changed]
+        if found:
+            at = torch.tensor([at for at, _ in found])
+            y[at] = torch.stack([row.y for _, row in found])
             for key, value in inputs.items():
-                value[at] = row.inputs[key]
+                value[at] = torch.stack([row.inputs[key] for _, row in found])
         return Batch(inputs, y)
 
 
@@ -192,14 +194,6 @@ def _map_style(X: Any) -> Any:
         f"X is a {type(X).__name__}: pass a tensor, a map-style Dataset (with a length, its items by "
         "number) or a DataLoader of one, as requests name rows by number"
     )
-
-
-def _those_changed(rows: Index, changed: Mapping[int, Row]) -> Iterator[tuple[int, Row]]:
-    if not changed:
-        return
-    for at, number in enumerate(rows.tolist()):
-        if number in changed:
-            yield at, changed[number]
 
 
 def _shown(classes: Tensor) -> str:
