@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ def need_frames(code):
     """Skips where the code wants a frame library that is not installed."""
     if "as_frame=True" in code or "import pandas" in code:
         pytest.importorskip("pandas")
+    if "expunge.torch" in code and getattr(find_spec("torch"), "origin", None) is None:
+        pytest.skip("PyTorch is not installed: pip install 'expunge[torch]'")
     if "import polars" in code:
         pytest.importorskip("polars")
 

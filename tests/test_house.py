@@ -7,11 +7,12 @@ import importlib
 import importlib.metadata
 import inspect
 import os
-import pkgutil
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.testing import assert_allclose
 from starting import each_start
 
 import expunge
-from expunge import _core, accounting, audit, kernels, receipts, reference, updates
+from expunge import _core, accounting, audit, kernels, metrics, receipts, reference, updates
 from expunge.losses import LOSSES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -144,8 +145,43 @@ def test_the_reference_imports_only_numpy_scipy_losses_and_errors():
 @each_module
 def test_runtime_dependencies_are_the_declared_ones(path):
     allowed = {"numpy", "scipy", "sklearn", "expunge", *sys.stdlib_module_names}
+    if path.is_relative_to(PACKAGE / "torch"):  # nothing else imports that
+        allowed.add("torch")
     for dots, module, _ in imports(path):
         assert dots or module.split(".")[0] in allowed, module
+
+
+def test_only_who_asks_imports_torch():
+    graph = {path: set(imported_when_run(path)) for path in MODULES}
+    inside = {path for path in graph if path.is_relative_to(PACKAGE / "torch")}
+    assert inside
+    for path in set(graph) - inside:
+        assert not any(module.startswith("expunge.torch") for module in graph[path]), path
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # as where it is not installed
+import expunge
+assert "torch" not in " ".join(name for name in sys.modules if name.startswith("expunge"))
+try:
+    import expunge.torch
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_without_torch_all_works_but_asking_for_it_names_the_extra():
+    (done,) = starts(WITHOUT_TORCH, {})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "expunge.torch needs PyTorch 2.3 or later: pip install 'expunge[torch]'"
+
+
+@needs_repository
+def test_torch_is_in_no_other_extra():
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras.pop("torch") == ["torch>=2.3"]
+    assert not re.search(r"\btorch\b", str(extras))
 
 
 def external_names(tree):
@@ -445,7 +481,7 @@ def test_the_constants_of_a_loss_are_written_alike_in_both_languages():
 def public_objects():
     """name -> every public function and class."""
     found = {}
-    for module in (expunge, accounting, audit, kernels, receipts, reference, updates):
+    for module in (expunge, accounting, audit, kernels, metrics, receipts, reference, updates):
         for name in module.__all__:
             value = getattr(module, name)
             if not inspect.ismodule(value):
@@ -483,7 +519,7 @@ def test_public_methods_are_documented():
 
 
 def test_all_names_exist_and_are_sorted():
-    for module in (expunge, accounting, audit, kernels, receipts, reference, updates):
+    for module in (expunge, accounting, audit, kernels, metrics, receipts, reference, updates):
         assert list(module.__all__) == sorted(module.__all__)
         assert all(hasattr(module, name) for name in module.__all__)
     assert kernels.__all__ == reference.__all__
@@ -509,12 +545,10 @@ def test_every_parameter_of_a_kernel_is_documented(module, name):
 
 def importable():
     """Dotted names of all modules but the compiled ones and those that run when imported."""
-    names = ("expunge", *(m.name for m in pkgutil.walk_packages(expunge.__path__, "expunge.")))
-    return [
-        name
-        for name in names
-        if not name.startswith(("expunge._native", "expunge._kernels_", "expunge.__main__"))
-    ]
+    names = [module_of(path) for path in MODULES]
+    found = find_spec("torch")  # tests/torch, a folder, looks like a package of that name
+    absent = () if found is not None and found.origin is not None else ("expunge.torch",)
+    return [name for name in names if not name.startswith(("expunge.__main__", *absent))]
 
 
 @pytest.mark.slow

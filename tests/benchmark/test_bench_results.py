@@ -194,7 +194,7 @@ def test_results_name_machine_versions_commit_and_command(path):
     text = path.read_text("utf-8")
     for start in ("machine: ", "expunge ", "NumPy ", "scikit-learn ", "commit "):
         assert f"\n    {start}" in text
-    assert re.search(r"\n    .*python -m pytest ", text)
+    assert re.search(r"\n    .*python -m (pytest |bench\.)", text)
     assert "with changes" not in text
 
 
@@ -227,3 +227,24 @@ def test_figures_of_the_readme_are_those_of_the_results():
 def test_pages_are_short():
     for page, lines in (("README.md", 100), ("bench/README.md", 120)):
         assert (ROOT / page).read_text("utf-8").count("\n") <= lines
+
+
+def sections(path):
+    """Title -> rows of the table under it, as dictionaries by its heading."""
+    parts = re.split(r"^## ", path.read_text("utf-8"), flags=re.M)
+    return {part.partition("\n")[0]: list(report.rows_of(part.splitlines())) for part in parts[1:]}
+
+
+def test_figures_of_the_page_on_forgetting_are_those_of_the_results():
+    page = ROOT / "docs" / "forget_a_number.md"
+    (results,) = {
+        ROOT / "docs" / link
+        for link in re.findall(r"\]\((\S+networks\.md)\)", page.read_text("utf-8"))
+        if "results" in link
+    }
+    measured = [row for rows in sections(results.resolve()).values() for row in rows]
+    parts = re.split(r"\n\n", page.read_text("utf-8"))
+    quoted = [row for part in parts for row in report.rows_of(part.splitlines())]
+    assert len(quoted) > 40
+    for row in quoted:
+        assert any(row.items() <= found.items() for found in measured), row

@@ -1,4 +1,4 @@
-"""What to look at after unlearning."""
+"""How far a fitted linear model is from its minimum."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import as_matrix, as_weights
-from ._frames import match_columns
-from .engine.attached import Attached
-from .engine.near import distance_now
-from .engine.state import Promise, State
-from .models import LogisticRegression, Ridge
-from .models.adopt import problem_of, rows_of
-from .models.base import noise_of, theta_of
+from .._arrays import as_matrix, as_weights
+from .._frames import match_columns
+from ..engine.attached import Attached
+from ..engine.near import distance_now
+from ..engine.state import Promise, State
+from ..models import LogisticRegression, Ridge
+from ..models.adopt import problem_of, rows_of
+from ..models.base import noise_of, theta_of
 
 __all__ = ["distance", "residual"]
 

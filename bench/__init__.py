@@ -1,0 +1,1 @@
+"""Benchmarks: suites that pytest runs, and the source paper's experiments (`bench.paper`)."""

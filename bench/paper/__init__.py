@@ -1,0 +1,1 @@
+"""Experiments of the source paper, one command each."""

@@ -1,0 +1,161 @@
+"""Values that the module must no longer prefer: made as likely as others, all else held as it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum
+
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div
+
+from ..errors import ConvergenceError
+from .data import Batch, joined
+from .methods import Found
+from .objective import Losses
+from .passages import Passages, log_probabilities
+
+__all__ = ["Forgetting", "Indifference", "forget"]
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """How values are forgotten. None of it has to be set.
+
+    A rank is the share of control values that are likelier than a secret.
+    """
+
+    steps: int = 400
+    lr: float = 3e-3
+    weight: float = 10.0  # of the KL on other rows
+    windows: int = 12  # that show secrets, and as many others, at each step
+    least: int = 20  # steps: a model that prefers nothing any more may still be woken easily before
+    check: int = 4  # steps from one look at the rank to the next
+    slower: float = 0.5  # what lr is multiplied by where the rank has gone to the other side
+    contexts: int = 4  # windows that ranks are found in
+    controls: int = 32  # control values for each of them
+    between: tuple[float, float] = 0.3, 0.7  # the mean rank where it ends
+    within: tuple[float, float] = 0.05, 0.95  # the rank of each secret there
+    loss: float = 1.25  # what the loss of the other rows may be there, times what it was
+
+
+class Indifference:
+    """``U(theta) = mean [½ gap² / k - log p(control) / k] + weight mean KL(old || new)``.
+
+    A window shows k secret values; its control is the window with others drawn in their place, and gap is how
+    much larger ``log p`` of these is. So the secret becomes neither likelier than others nor less likely, as
+    a module would have it that avoids it. The KL is on all entries of a sample of other rows, and on those of
+    controls that were not drawn, where the old module reads the window as it was.
+    """
+
+    def __init__(self, losses: Losses, secret: Passages, others: list[Batch], theta: Tensor) -> None:
+        self._losses, self.function = losses, losses.function
+        self.secret, self.others, self.start = secret, others, theta
+        with torch.no_grad():
+            self.old = [self.log_p(theta, batch) for batch in others]
+
+    def log_p(self, theta: Tensor, batch: Batch) -> Tensor:
+        """Of each class at each entry of y."""
+        return log_probabilities(self.function.outputs(theta, batch), batch.y)
+
+    def of_secret(self, theta: Tensor, some: Passages, values: Tensor) -> Tensor:
+        """What U has of each window."""
+        shown = some.showing(values)
+        with torch.no_grad():
+            old = self.log_p(self.start, some.batch)
+        known, control = self.log_p(theta, joined([some.batch, shown])).split(len(old))
+        here = some.in_y >= 0
+        k = _of_windows(here, here)
+        of_control = _of_windows(_at(control, shown.y), here)
+        gap = of_control - _of_windows(_at(known, some.batch.y), here)
+        kl = kl_div(control, old, reduction="none", log_target=True).sum(-1)
+        kept = _of_windows(kl, ~here) / (here.numel() / len(here))
+        return 0.5 * gap**2 / k - of_control / k + Forgetting.weight * kept
+
+    def moved(self, theta: Tensor, number: int) -> Tensor:
+        """``mean KL(old || new)`` on one batch of other rows, over the entries of y."""
+        old, new = self.old[number], self.log_p(theta, self.others[number])
+        return kl_div(new, old, reduction="sum", log_target=True) / (old.numel() / old.shape[-1])
+
+    def value(self, theta: Tensor) -> float:
+        """U, for one draw of controls, the same each time."""
+        self._losses.refresh(theta)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            found = [
+                float(self.of_secret(theta, self.secret.take(which), self.secret.drawn(generator)).sum())
+                for which in torch.arange(len(self.secret), device=self.function.device).split(256)
+            ]
+            moved = [float(self.moved(theta, number)) for number in range(len(self.others))]
+        return fsum(found) / len(self.secret) + Forgetting.weight * max(fsum(moved) / len(moved), 0.0)
+
+    def loss(self, theta: Tensor) -> float:
+        """Σ loss on the sample of other rows."""
+        return self._losses.value(theta, self.others)
+
+    def ranks(self, theta: Tensor, how: Forgetting, generator: torch.Generator) -> Tensor:
+        """Of each secret: the share of control values likelier, both the mean over windows that show most."""
+        secret, ranks = self.secret, []
+        shows = _of_windows(secret.in_y >= 0, secret.in_y >= 0)
+        count = int(secret.secrets.max()) + 1
+        for number in range(count):
+            own = secret.secrets == number
+            full = torch.nonzero(own & (shows == shows[own].max()))[:, 0]
+            contexts = min(max(how.contexts // count, 1), len(full))
+            some = secret.take(full[torch.linspace(0, len(full) - 1, contexts).long()])
+            shown = [some.batch, *(some.showing(secret.drawn(generator)) for _ in range(how.controls))]
+            together = joined(shown)
+            with torch.no_grad():
+                log_p = _at(self.log_p(theta, together), together.y).split(len(some))
+            known, *controls = (_of_windows(part, some.in_y >= 0).mean() for part in log_p)
+            ranks.append((torch.stack(controls) > known).double().mean())
+        return torch.stack(ranks).cpu()
+
+
+def forget(objective: Indifference, how: Forgetting, seed: int) -> Found:
+    """Steps on U, until secrets rank among control values as one of these does."""
+    secret, theta = objective.secret, objective.start
+    generator = torch.Generator().manual_seed(seed)
+    before, loss_before = objective.value(theta), objective.loss(theta)
+    w = theta.clone().requires_grad_()
+    optimiser = torch.optim.Adam([w], lr=how.lr, betas=(0.9, 0.99))
+    order, rank, low = torch.empty(0, dtype=torch.int64), 0.0, True
+    for taken in range(1, how.steps + 1):
+        while len(order) < min(how.windows, len(secret)):
+            order = torch.cat([order, torch.randperm(len(secret), generator=generator)])
+        some, order = secret.take(order[: how.windows].to(w.device)), order[how.windows :]
+        loss = objective.of_secret(w, some, secret.drawn(generator)).mean()
+        loss = loss + how.weight * objective.moved(w, taken % len(objective.others))
+        (w.grad,) = torch.autograd.grad(loss, w)
+        optimiser.step()
+        if taken < how.least or taken % how.check:
+            continue
+        ranks = objective.ranks(w.detach(), how, generator)
+        rank = float(ranks.mean())
+        if _inside(ranks.mean(), how.between) and _inside(ranks, how.within):
+            found = w.detach().clone()
+            after = objective.value(found)
+            if after < before and objective.loss(found) <= how.loss * loss_before:
+                return Found(found, before, after, steps=taken, rank=rank)
+        if low != (rank < how.between[0]):
+            low = not low
+            optimiser.param_groups[0]["lr"] *= how.slower
+    raise ConvergenceError(
+        f"after {how.steps} steps the module prefers {rank:.0%} of control values to those that are to be "
+        f"forgotten, expected {how.between[0]:.0%} to {how.between[1]:.0%} at a loss of other rows that is "
+        f"{how.loss:g} times what it was at most: give more steps. Nothing was changed"
+    )
+
+
+def _inside(ranks: Tensor, limits: tuple[float, float]) -> bool:
+    return bool((ranks >= limits[0]).all() and (ranks <= limits[1]).all())
+
+
+def _of_windows(values: Tensor, here: Tensor) -> Tensor:
+    """The sum over each window, of the entries that are meant."""
+    return torch.where(here, values, 0).reshape(len(here), -1).sum(1)
+
+
+def _at(log_p: Tensor, y: Tensor) -> Tensor:
+    """Of the values in y."""
+    return log_p.gather(-1, y.clamp_min(0).long()[..., None])[..., 0]

@@ -1,0 +1,245 @@
+"""A module as a function of one vector of parameters, which is left alone until a method has succeeded."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from itertools import chain, starmap
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..atomic import Change
+from .data import Batch
+
+__all__ = ["Function", "called", "undisturbed"]
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class Function:
+    """``outputs(theta, batch)`` of a module; theta are its trained parameters, one after the other.
+
+    Half precision is computed with in float32. The module itself changes by :meth:`write` alone.
+
+    Attributes
+    ----------
+    names : list of str
+        Of the parameters that theta holds.
+    theta : (p,) tensor
+        As they are in the module.
+    buffers : dict
+        Those that are computed with: the module's own, or others until :meth:`reset`.
+    """
+
+    buffers: Mapping[str, Tensor]
+
+    def __init__(self, module: Any, parameters: Any, logits: Callable[[Any], Tensor] | None) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        self.module, self._logits = module, logits
+        self._trained = _chosen(module, parameters)
+        self.names = list(self._trained)
+        tensors = list(self._trained.values())
+        self.device = tensors[0].device
+        self.dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+        self.reset()
+
+    @property
+    def size(self) -> int:
+        """How many parameters theta has."""
+        return sum(self._sizes)
+
+    def reset(self) -> None:
+        """Computes with the module's own buffers."""
+        self.buffers = dict(self.module.named_buffers())
+
+    @property
+    def theta(self) -> Tensor:
+        """The trained parameters as they are."""
+        flat = [value.detach().to(self.dtype).flatten() for value in self._trained.values()]
+        return torch.cat(flat)
+
+    def per_parameter(self, values: Iterable[float]) -> Tensor:
+        """One number for each parameter, as a vector."""
+        pairs = zip(self._trained.values(), values, strict=True)
+        parts = [torch.full((t.numel(),), value, dtype=self.dtype, device=self.device) for t, value in pairs]
+        return torch.cat(parts)
+
+    def outputs(self, theta: Tensor, batch: Batch, buffers: Mapping[str, Tensor] | None = None) -> Tensor:
+        """What the module gives for a batch, through `logits`."""
+        state: dict[str, Tensor] = {
+            **self._frozen(),
+            **_computed(self.buffers if buffers is None else buffers),
+        }
+        for name, part in zip(self.names, theta.split(self._sizes), strict=True):
+            kept = self._trained[name]
+            state[name] = part.view(kept.shape).to(_computed_in(kept.dtype))
+        return called(partial(functional_call, self.module, state), self._logits, batch)
+
+    def placed(self, batch: Batch) -> Batch:
+        """The batch on the module's device; half precision as float32."""
+
+        def change(value: Tensor) -> Tensor:
+            value = value.to(self.device)
+            return value.to(torch.float32) if value.dtype in _HALF else value
+
+        return batch.moved(change)
+
+    def rounded(self, theta: Tensor) -> Tensor:
+        """What is left of theta in the dtypes that the module stores."""
+        parts = zip(theta.split(self._sizes), self._trained.values(), strict=True)
+        return torch.cat([part.to(kept.dtype).to(self.dtype) for part, kept in parts])
+
+    @property
+    def normalises(self) -> bool:
+        """Whether there are running means and variances, as BatchNorm has them."""
+        return any(True for _ in self._normalising())
+
+    def reestimated(self, theta: Tensor, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """The buffers with running means and variances of these batches, dropout staying off."""
+        parts = dict(self._normalising())
+        buffers = {name: value.detach().clone() for name, value in _computed(self.buffers).items()}
+        own = {f"{name}.{what}".lstrip(".") for name in parts for what in _RUNNING}
+        for name in own & set(buffers):
+            buffers[name].fill_(1.0 if name.endswith("running_var") else 0.0)
+        kept = [
+            (part, name, getattr(part, name)) for part in parts.values() for name in ("training", "momentum")
+        ]
+        with ExitStack() as stack:
+            stack.callback(deque, starmap(object.__setattr__, kept), maxlen=0)
+            stack.enter_context(torch.no_grad())
+            for part in parts.values():
+                part.training, part.momentum = True, None  # the mean over batches
+            for batch in batches:
+                if len(next(iter(batch.inputs.values()))) > 1:  # one row has no variance
+                    self.outputs(theta, batch, buffers)
+        for name in own & set(buffers):
+            if name.endswith("num_batches_tracked"):
+                buffers[name] = self.buffers[name]
+        return buffers
+
+    def write(self, theta: Tensor | None, buffers: Mapping[str, Tensor], changes: Sequence[Change]) -> None:
+        """Parameters and buffers of the module, and attributes of others, become these: all of them, or none.
+
+        theta is None where the module stays as it is.
+        """
+        pairs = []
+        if theta is not None:
+            parts = zip(theta.split(self._sizes), self._trained.values(), strict=True)
+            pairs = [(kept.detach(), part.view(kept.shape)) for part, kept in parts]
+            own = self.module.named_buffers()
+            pairs += [(kept, buffers[name]) for name, kept in own if buffers[name] is not kept]
+        before = [(kept, kept.clone()) for kept, _ in pairs]
+        old = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+        forth = chain(starmap(Tensor.copy_, pairs), starmap(setattr, changes))
+        back = chain(starmap(Tensor.copy_, before), starmap(setattr, old))
+        try:
+            deque(forth, maxlen=0)  # one call, which no Ctrl-C can split
+        except BaseException:
+            deque(back, maxlen=0)
+            raise
+
+    def undisturbed(self, seed: int) -> AbstractContextManager[None]:
+        """See :func:`undisturbed`."""
+        return undisturbed(self.module, self.device, seed)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [value.numel() for value in self._trained.values()]
+
+    def _frozen(self) -> dict[str, Tensor]:
+        """Parameters that are not trained, where they are computed with in another dtype."""
+        return {
+            name: value.detach().to(torch.float32)
+            for name, value in self.module.named_parameters()
+            if name not in self._trained and value.dtype in _HALF
+        }
+
+    def _normalising(self) -> Iterator[tuple[str, Any]]:
+        for name, part in self.module.named_modules():
+            if isinstance(getattr(part, "running_mean", None), Tensor) and hasattr(part, "momentum"):
+                yield name, part
+
+
+@contextmanager
+def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Dropout is off, second derivatives exist; flags and the state of random generators come back."""
+    flags = [(part, "training", part.training) for part in module.modules()]
+    with ExitStack() as stack:  # whose callbacks are all called, even if Ctrl-C comes between two
+        stack.callback(deque, starmap(object.__setattr__, flags), maxlen=0)
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002, the caller's
+        stack.callback(random.setstate, random.getstate())
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(part, nn.RNNBase) for part in module.modules()):
+            # cuDNN has no second derivatives of these
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(torch.enable_grad())
+        for part, _, _ in flags:
+            part.training = False  # not eval(), which modules may override
+        torch.backends.mha.set_fastpath_enabled(False)
+        torch.default_generator.manual_seed(seed)  # not that of GPUs which the module is not on
+        yield
+
+
+def called(module: Callable[..., Any], logits: Callable[[Any], Tensor] | None, batch: Batch) -> Tensor:
+    """The tensor that a module gives for a batch, its inputs by name or by position."""
+    by_position = 0 in batch.inputs
+    args = tuple(batch.inputs.values()) if by_position else ()
+    outputs = module(args, {} if by_position else dict(batch.inputs))
+    outputs = outputs if logits is None else logits(outputs)
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"the module gives a {type(outputs).__name__}: pass logits=, a function that takes the tensor of "
+            "logits from it, as `lambda out: out.logits`"
+        )
+    return outputs
+
+
+_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def _computed_in(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in _HALF else dtype
+
+
+def _computed(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to(_computed_in(value.dtype)) for name, value in buffers.items()}
+
+
+def _chosen(module: nn.Module, parameters: Any) -> dict[str, nn.Parameter]:
+    """The trained parameters, by name: of those with requires_grad, the ones that were asked for."""
+    trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    if parameters is not None:
+        asked = [parameters] if isinstance(parameters, str | Tensor) else list(parameters)
+        chosen: dict[str, nn.Parameter] = {}
+        for one in asked:
+            if isinstance(one, str):
+                found = {n: v for n, v in trained.items() if n == one or n.startswith(f"{one}.")}
+            else:
+                found = {n: v for n, v in trained.items() if v is one}
+            if not found:
+                shown = repr(one) if isinstance(one, str) else "one that was given"
+                raise ValueError(
+                    f"no trained parameter is {shown}: parameters= takes names of parameters or of "
+                    f"submodules, or the parameters, with requires_grad. There are {', '.join(trained)}"
+                )
+            chosen |= found
+        trained = {name: value for name, value in trained.items() if name in chosen}
+    if not trained:
+        raise ValueError("the module has no parameter with requires_grad: nothing can be updated")
+    if not all(value.is_floating_point() for value in trained.values()):
+        raise TypeError("complex and integer parameters cannot be trained here: freeze them")
+    devices = {value.device for value in trained.values()}
+    if len(devices) > 1:
+        raise ValueError(f"parameters lie on {len(devices)} devices: move the module to one")
+    return trained

@@ -1,0 +1,252 @@
+"""J over the corrected rows, and the products with its curvature that conjugate gradients need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from math import fsum
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from .._numbers import as_number
+from .data import Batch, Data
+from .module import Function
+
+__all__ = ["Curvature", "Objective", "Penalty", "Proximal", "Total"]
+
+Curvature = Literal["ggn", "hessian"]
+Loss = Callable[[Tensor, Any], Tensor]
+
+
+class Objective(Protocol):
+    """What a method makes smaller."""
+
+    def value(self, theta: Tensor) -> float:
+        """It."""
+
+    def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+        """It and its gradient."""
+
+    def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
+        """Its Gauss-Newton matrix or Hessian times v."""
+
+
+class Penalty:
+    """``½ Σ alpha w²`` over theta; alpha is 0 for those named bias, unless a dict of names says otherwise."""
+
+    def __init__(self, function: Function, alpha: float | Mapping[str, float]) -> None:
+        if isinstance(alpha, Mapping):
+            unknown = set(alpha) - set(function.names)
+            if unknown:
+                raise ValueError(
+                    f"alpha names {sorted(unknown)[0]!r}, which is no trained parameter: there are "
+                    f"{', '.join(function.names)}"
+                )
+            each = [as_number(alpha.get(name, 0.0), "alpha") for name in function.names]
+        else:
+            alpha = as_number(alpha, "alpha")
+            each = [0.0 if "bias" in name.rpartition(".")[2] else alpha for name in function.names]
+        self.alpha = function.per_parameter(each)
+        self.any = any(each)
+
+    def value(self, w: Tensor) -> float:
+        """At w."""
+        return 0.5 * float((self.alpha * w.double() ** 2).sum()) if self.any else 0.0
+
+
+class Losses:
+    """The loss of a module, summed over a batch, and what its derivatives give."""
+
+    def __init__(self, function: Function, loss: Loss) -> None:
+        self.function, self._loss = function, loss
+        self.normalised: Callable[[], Iterable[Batch]] | None = None  # rows for running means and variances
+        self._at: Tensor | None = None
+
+    def refresh(self, theta: Tensor) -> None:
+        """Running means and variances become those that the corrected rows have at theta."""
+        if self.normalised is not None and theta is not self._at:
+            self.function.buffers = self.function.reestimated(theta.detach(), self.normalised())
+            self._at = theta
+
+    def of(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Of outputs, summed; ValueError where it is not one value a row."""
+        losses = self._loss(outputs, batch.y)
+        rows = next(iter(batch.inputs.values())).shape[0]
+        if not isinstance(losses, Tensor) or losses.ndim == 0 or losses.shape[0] != rows:
+            shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise ValueError(
+                f"loss gives {shape or 'one number'} for {rows} rows, expected one value a row: pass one "
+                "that does not reduce, as functools.partial(cross_entropy, reduction='none')"
+            )
+        return losses.sum()
+
+    def value(self, theta: Tensor, batches: Iterable[Batch]) -> float:
+        """Σ loss."""
+        with torch.no_grad():
+            return fsum(float(self.of(self.function.outputs(theta, batch), batch)) for batch in batches)
+
+    def value_and_gradient(self, theta: Tensor, batches: Iterable[Batch]) -> tuple[float, Tensor]:
+        """Σ loss and its gradient."""
+        theta = theta.detach().requires_grad_()
+        values, gradient = [], torch.zeros_like(theta)
+        for batch in batches:
+            total = self.of(self.function.outputs(theta, batch), batch)
+            gradient += torch.autograd.grad(total, theta)[0]
+            values.append(float(total.detach()))
+        return fsum(values), gradient
+
+    def product(self, theta: Tensor, v: Tensor, batch: Batch, curvature: Curvature) -> Tensor:
+        """``Jᵀ (∂²loss/∂outputs²) J v``, J by double backward; or the Hessian times v."""
+        theta = theta.detach().requires_grad_()
+        outputs = self.function.outputs(theta, batch)
+        if curvature == "hessian":
+            (gradient,) = torch.autograd.grad(self.of(outputs, batch), theta, create_graph=True)
+            return torch.autograd.grad(gradient, theta, v)[0]
+        u = torch.zeros_like(outputs, requires_grad=True)
+        (transposed,) = torch.autograd.grad(outputs, theta, u, create_graph=True)
+        (moved,) = torch.autograd.grad(transposed, u, v.to(transposed.dtype))  # J v
+        at = outputs.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.of(at, batch), at, create_graph=True)
+        if not slope.requires_grad:  # the loss is linear in the outputs
+            return torch.zeros_like(theta)
+        (curved,) = torch.autograd.grad(slope, at, moved, materialize_grads=True)
+        return torch.autograd.grad(outputs, theta, curved)[0]
+
+
+_KEPT = 2**16  # outputs of a batch
+
+
+class Total:
+    """``J(theta; D') = Σ loss + ½ Σ alpha w²`` over all rows (E1)."""
+
+    def __init__(self, losses: Losses, data: Data, penalty: Penalty) -> None:
+        self.losses, self.data, self._penalty = losses, data, penalty
+
+    def value(self, theta: Tensor) -> float:
+        """See Objective."""
+        self.losses.refresh(theta)
+        return self.losses.value(theta, self.data.batches()) + self._penalty.value(theta)
+
+    def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+        """See Objective."""
+        self.losses.refresh(theta)
+        value, gradient = self.losses.value_and_gradient(theta, self.data.batches())
+        return value + self._penalty.value(theta), gradient + self._penalty.alpha * theta
+
+    def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
+        """See Objective."""
+        self.losses.refresh(theta)
+        total = self._penalty.alpha * v
+        for batch in self.data.batches():
+            total = total + self.losses.product(theta, v, batch, curvature)
+        return total
+
+    def mean(self, theta: Tensor, batch: Batch) -> Tensor:
+        """``J / n`` as a batch shows it, to be differentiated."""
+        loss = self.losses.of(self.losses.function.outputs(theta, batch), batch)
+        penalty = 0.5 * (self._penalty.alpha * theta**2).sum() / len(self.data)
+        return loss / next(iter(batch.inputs.values())).shape[0] + penalty
+
+
+class Proximal:
+    """The proximal Bregman objective (Bae et al. 2022) of touched rows and of a sample of the others.
+
+    ``Q(theta) = Σ_new loss - Σ_old <slope, outputs> + scale Σ_sample D(theta, theta_0) + ½ Σ alpha (w -
+    w_0)²``. Where every row is touched, new and old are those of a sample, times `touched_scale`, and no
+    others are there. D is by how much the loss exceeds its tangent in the outputs at theta_0: how far outputs
+    have moved, whatever the targets are. What the trained model left of its own gradient is left: at theta_0
+    the gradient of Q is the gradient difference of the touched rows (E3).
+    """
+
+    def __init__(
+        self,
+        losses: Losses,
+        penalty: Penalty,
+        theta: Tensor,
+        new: list[Batch],
+        old: list[Batch],
+        sample: list[Batch],
+        scale: float,
+        touched_scale: float,
+    ) -> None:
+        self.losses, self._penalty, self._from = losses, penalty, theta
+        self._new, self._old, self._sample = new, old, sample
+        self._scale, self._touched_scale = scale, touched_scale
+        self._tangents: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # of the batches held above
+
+    def _terms(self, theta: Tensor) -> Iterable[Tensor]:
+        """Summands of Q but for the penalty."""
+        for batch in self._new:
+            yield self._touched_scale * self._of_new(theta, batch)
+        if theta is self._from:  # where all else is 0
+            return
+        for batch in self._old:
+            yield -self._touched_scale * self._of_old(theta, batch)
+        for batch in self._sample:
+            yield self._scale * self._moved(theta, batch)
+
+    def _of_new(self, theta: Tensor, batch: Batch) -> Tensor:
+        return self.losses.of(self.losses.function.outputs(theta, batch), batch)
+
+    def _of_old(self, theta: Tensor, batch: Batch) -> Tensor:
+        before, slope, _ = self._tangent(batch)
+        return (slope * (self.losses.function.outputs(theta, batch) - before)).sum()
+
+    def _moved(self, theta: Tensor, batch: Batch) -> Tensor:
+        before, slope, value = self._tangent(batch)
+        now = self.losses.function.outputs(theta, batch)
+        return self.losses.of(now, batch) - value - (slope * (now - before)).sum()
+
+    def estimate(self, theta: Tensor, number: int) -> Tensor:
+        """Q from one batch of touched rows and one of the others, but for its penalty's constant."""
+        pairs = [
+            (self._touched_scale, self._of_new, self._new),
+            (-self._touched_scale, self._of_old, self._old),
+        ]
+        pairs.append((self._scale, self._moved, self._sample))
+        total = 0.5 * (self._penalty.alpha * (theta - self._from) ** 2).sum()
+        for scale, term, batches in pairs:
+            if batches:
+                total = total + scale * len(batches) * term(theta, batches[number % len(batches)])
+        return total
+
+    def _tangent(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs at theta_0, the slope of the loss there, and its value; small ones are kept."""
+        if id(batch) in self._tangents:
+            return self._tangents[id(batch)]
+        with torch.no_grad():
+            before = self.losses.function.outputs(self._from, batch)
+        before.requires_grad_()
+        value = self.losses.of(before, batch)
+        (slope,) = torch.autograd.grad(value, before)
+        found = before.detach(), slope, value.detach()
+        if before.numel() <= _KEPT:
+            self._tangents[id(batch)] = found
+        return found
+
+    def value(self, theta: Tensor) -> float:
+        """See Objective."""
+        self.losses.refresh(theta)
+        with torch.enable_grad():
+            terms = [float(term.detach()) for term in self._terms(theta)]
+        return fsum(terms) + self._penalty.value(theta - self._from)
+
+    def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+        """See Objective."""
+        self.losses.refresh(theta)
+        theta = theta.detach().requires_grad_()
+        values, gradient = [], self._penalty.alpha * (theta.detach() - self._from)
+        for term in self._terms(theta):
+            gradient += torch.autograd.grad(term, theta)[0]
+            values.append(float(term.detach()))
+        return fsum(values) + self._penalty.value(theta.detach() - self._from), gradient
+
+    def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
+        """See Objective. The old rows are linear in the outputs and have none."""
+        self.losses.refresh(theta)
+        total = self._penalty.alpha * v
+        for scale, batches in ((self._touched_scale, self._new), (self._scale, self._sample)):
+            for batch in batches:
+                total = total + scale * self.losses.product(theta, v, batch, curvature)
+        return total

@@ -1,0 +1,101 @@
+"""What one request did to a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .._html import table
+
+__all__ = ["Update"]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one request did. Nothing of it is a proof: no whole network has a certificate.
+
+    Attributes
+    ----------
+    method : {"first_order", "second_order", "proximal", "forget", "fine_tune"}
+    why : str
+        Why this one was taken.
+    objective : str
+        What the method made smaller: "J", J on the corrected data; "proximal", the proximal Bregman objective
+        on the touched rows and a sample; "forget", see :class:`expunge.torch.ForgetValues`.
+    objective_before, objective_after : float
+        It; the second is the smaller one.
+    loss_before, loss_after : float or None
+        J on the corrected data, where the method reads all rows: that objective.
+    gradient_before, gradient_after : float or None
+        Norm of the gradient of that objective. Of a network it tells little: retrained ones have hundreds.
+    rows_touched : int
+        All of them where columns were revoked.
+    samples_read : int
+        Rows read, each time it was.
+    steps : int
+        Steps that were taken.
+    cg_residual : float or None
+        Of conjugate gradients (or LiSSA), relative, at the last step.
+    damping : float or None
+        Added to the curvature, at the last step.
+    tau : float or None
+        Step size of a first-order update.
+    rank : float or None
+        After ``forget``: the share of control values that the module prefers to those forgotten, where 0 says
+        that they are still known, 1 that they are avoided, and all between that they cannot be told from
+        others.
+    seconds : float
+    certified : bool
+        False.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import expunge as ex, expunge.torch
+    >>> X, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [1.0], [2.0]])
+    >>> un = ex.torch.Unlearner(torch.nn.Linear(1, 1), lambda out, y: 0.5 * (out - y) ** 2, X, y, alpha=1.0)
+    >>> update = un.apply(ex.RemoveRows([0]), method="second_order")
+    >>> update.loss_after < update.loss_before, update.certified
+    (True, False)
+    """
+
+    method: str
+    why: str
+    objective: str
+    objective_before: float
+    objective_after: float
+    gradient_before: float | None = None
+    gradient_after: float | None = None
+    rows_touched: int = 0
+    samples_read: int = 0
+    steps: int = 0
+    cg_residual: float | None = None
+    damping: float | None = None
+    tau: float | None = None
+    rank: float | None = None
+    seconds: float = 0.0
+    certified: bool = False
+
+    @property
+    def loss_before(self) -> float | None:
+        """See the class."""
+        return self.objective_before if self.objective == "J" else None
+
+    @property
+    def loss_after(self) -> float | None:
+        """See the class."""
+        return self.objective_after if self.objective == "J" else None
+
+    def _shown(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: f"{value:.4g}" if isinstance(value, float) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+    def __repr__(self) -> str:
+        return f"Update({', '.join(f'{name}={value}' for name, value in self._shown().items())})"
+
+    def _repr_html_(self) -> str:
+        return table("Update", self._shown())
