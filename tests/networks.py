@@ -3,17 +3,13 @@
 import random
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 
-_found = find_spec("torch")
-if _found is None or _found.origin is None:  # tests/torch looks like a package of that name
-    pytest.skip("PyTorch is not installed: pip install 'expunge[torch]'", allow_module_level=True)
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'expunge[torch]'")
 
-import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
