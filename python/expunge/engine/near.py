@@ -20,6 +20,9 @@ SMALL = 1e-4  # standard errors: nobody asks how much less than that
 SHARE = 0.1  # of what is promised: how far from the minimum the first statistics may be anchored
 HALF = 0.5  # of what is wanted: where the last iteration is to end
 TIGHTER = 0.125  # by what the goal shrinks where that was not enough
+FIRST = (
+    0.01  # of a fit: without a factor, a bound knows rows by their length alone, and is that much too long
+)
 
 
 class Found(NamedTuple):
@@ -176,7 +179,7 @@ def fit_near(
     warning says so: at the default only if that may hide what could be seen, which targets decide where a
     perfect fit has no standard errors.
     """
-    goal, made = HALF * within * per_error, 0
+    goal, made = FIRST * within * per_error, 0
     while True:
         most = max(1, max_iter - made)
         minimum = minimize(theta, goal, most)
@@ -188,12 +191,13 @@ def fit_near(
             return minimum, made
         at = minimum.theta, minimum.at, minimum.floor, minimum.largest_norm
         distance = _bound(objective, *at, minimum.anchor, within)
-        if distance <= within:
+        hidden = minimum.residual + minimum.floor
+        perfect = objective.quadratic and hidden <= UNSEEN * per_error
+        rounded = within == FIT_WITHIN and minimum.residual <= minimum.floor
+        if distance <= within or (rounded and (distance <= UNSEEN or perfect)):
             return minimum, made
         if goal == 0.0:
-            hidden = minimum.residual + minimum.floor <= UNSEEN * per_error and objective.quadratic
-            if within != FIT_WITHIN or not (distance <= UNSEEN or hidden):
-                warn_of_distance(distance, within)
+            warn_of_distance(distance, within)
             return minimum, made
         goal = TIGHTER * minimum.residual if minimum.residual > minimum.floor else 0.0
         theta = minimum.theta

@@ -41,7 +41,7 @@ from ..errors import ConvergenceError
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 DEFAULT_TOL = 1e-8  # a residual on the sum scale, where none is asked for
-FIT_WITHIN = 1e-8  # standard errors: of estimators
+FIT_WITHIN = 1e-6  # standard errors: of estimators
 UNSEEN = 1e-3  # standard errors
 MAX_ITER = 200  # Newton iterations of one settle; a handful is usual
 SOLVERS = ("auto", "cholesky", "cg")

@@ -34,7 +34,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
     alpha : float, default=1.0
         Penalty lambda = 1/C > 0, on the sum scale. The intercept is not penalised.
     fit_intercept : bool, default=True
-    within : float, default=1e-8
+    within : float, default=1e-6
         How many standard errors the fit may be from the minimiser: proven (E41), and the unit of
         :class:`Unlearner`. Where rounding does not let that be proven (E19), the fit ends where it can and
         warns; at the default only if that may hide a thousandth of a standard error.
