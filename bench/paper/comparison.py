@@ -8,8 +8,10 @@ from time import process_time
 from expunge import ConvergenceError
 
 from . import rivals
+from .data import FIRST_SEED
 from .training import made, sample_losses, train
 
+FIRST_RETRAINED = FIRST_SEED + 100  # seeds of retrained networks, which nobody else has
 OURS = ("auto", "first_order", "second_order", "proximal", "fine_tune")
 REFUSED = "refused"
 SHARES = (0.3, 1.0)  # of the first rate of training, that fine-tuning chooses from
@@ -75,8 +77,8 @@ class Comparison:
                 self.record(name, seed, *self.fine_tuned(seed, epochs=epochs))
         for name, (rival, settings) in rivals.TUNED.items() if sets else ():
             self.rival(name, rival, settings)
-        ensemble, seconds = rivals.sisa(self.task, 500)
-        self.record(f"SISA, {rivals.SHARDS} shards", 0, ensemble, seconds)
+        ensemble, seconds = rivals.sisa(self.task, FIRST_SEED + 500)
+        self.record(f"SISA, {rivals.SHARDS} shards", FIRST_SEED, ensemble, seconds)
 
     def record(self, strategy, seed, module, seconds, settings=None):
         run = Run(self.task.name, strategy, seed, seconds, self.measure(module), settings or {})
@@ -86,7 +88,7 @@ class Comparison:
 
     def retrained(self, modules, seconds):
         for number, (module, spent) in enumerate(zip(modules, seconds, strict=True)):
-            self.record("retrained", 100 + number, module, spent)
+            self.record("retrained", FIRST_RETRAINED + number, module, spent)
 
     def ours(self, networks):
         """Each method, and beside it fine-tuning for as long."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+FIRST_SEED = 2000  # defaults of expunge.torch were chosen on others, and on other secrets
+
 GRAMMAR = (
     "king queen cat hare garden table door river clock book hat dream mirror rose soldier cook",
     "saw found lost asked followed heard painted forgot remembered opened closed turned",

@@ -8,6 +8,7 @@ import torch
 
 from expunge import metrics
 
+from .data import FIRST_SEED
 from .text import numbers
 from .training import accuracy, label_losses, log_probabilities, mean_loss, train
 
@@ -19,7 +20,7 @@ class TextMeasure:
 
     def __init__(self, text, again, sizes):
         self.text, self.task, self.epochs = text, text.task(), sizes.rebound
-        self.candidates = numbers(sizes.candidates, np.random.default_rng(11))
+        self.candidates = numbers(sizes.candidates, np.random.default_rng(FIRST_SEED + 11))
         self.attacked = [list(self.attack(module)) for module in again]
         self.bits = [curve[0] for curve in self.attacked]
         self.accuracy = mean(accuracy(module, self.task.test) for module in again)
@@ -41,7 +42,7 @@ class TextMeasure:
         module = copy.deepcopy(module)
         yield self.bits_of(module)
         for epoch in range(self.epochs):
-            train(self.task, module, self.task.corrected, 900 + epoch, epochs=1, rate=1e-3)
+            train(self.task, module, self.task.corrected, FIRST_SEED + 900 + epoch, epochs=1, rate=1e-3)
             yield self.bits_of(module)
 
     def bits_of(self, module):

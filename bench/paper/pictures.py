@@ -8,6 +8,7 @@ from torch import nn
 
 import expunge as ex
 
+from .data import FIRST_SEED
 from .training import Recipe, Task
 
 LETTERS = "ABCDEFGHIJ"
@@ -43,7 +44,7 @@ def digits():
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(images))
+    order = np.random.default_rng(FIRST_SEED).permutation(len(images))
     of_test = np.arange(len(images)) >= len(images) - TESTS
     return parted(images[order].reshape(-1, 8, 8) / 16.0, labels[order], of_test)
 
@@ -52,7 +53,7 @@ def glyphs(count=2400, side=16):
     """Letters A to J in the fonts of matplotlib, moved, turned and noisy; other fonts are for tests."""
     from PIL import Image, ImageDraw, ImageFont
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(FIRST_SEED)
     fonts = latin_fonts()
     images, labels, of_test = [], [], []
     for _ in range(int(1.25 * count)):
@@ -97,7 +98,7 @@ def image_folder(path, side=28):
             of_test.append(number % 5 == 4)
     if len(classes) < 2 or not images:
         raise SystemExit(f"{path}: expected one folder of images for each of at least two classes")
-    order = np.random.default_rng(0).permutation(len(images))
+    order = np.random.default_rng(FIRST_SEED).permutation(len(images))
     return parted(*(np.array(part)[order] for part in (images, labels, of_test)))
 
 

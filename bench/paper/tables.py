@@ -7,11 +7,11 @@ import numpy as np
 
 from .. import report
 from . import people, pictures
-from .comparison import REFUSED, Comparison, Run, retrained, trained
+from .comparison import FIRST_RETRAINED, REFUSED, Comparison, Run, retrained, trained
+from .data import FIRST_SEED
 from .measures import PictureMeasure, PredictionMeasure, RowsMeasure, TextMeasure
 from .text import Text, numbers
 
-FIRST_RETRAINED = 100  # seeds of retrained networks, which nobody else has
 EQUAL = "fine-tuning in that time: "
 
 TEXT = """A character LSTM ({width} units) on {characters:,} characters, which say a telephone number
@@ -70,9 +70,14 @@ class Table:
         return "\n".join([f"## {self.title}", "", self.about, "", *report.table(self.rows)])
 
 
+def first_seeds(sizes):
+    """Of networks that are to forget."""
+    return range(FIRST_SEED, FIRST_SEED + sizes.seeds)
+
+
 def text_tables(sizes, networks, say):
     """All secrets in one table, and in another what each network says next."""
-    secrets = numbers(sizes.secrets, np.random.default_rng(7))
+    secrets = numbers(sizes.secrets, np.random.default_rng(FIRST_SEED + 7))
     options = {"width": sizes.width, "epochs": sizes.text_epochs}
     texts = [Text(secret, sizes.times, sizes.characters, **options) for secret in secrets]
     again, seconds = [], []
@@ -85,14 +90,14 @@ def text_tables(sizes, networks, say):
     runs = []
     for text in texts:
         measure = TextMeasure(text, again, sizes)
-        originals = {seed: trained(text.task(), seed) for seed in range(sizes.seeds)}
+        originals = {seed: trained(text.task(), seed) for seed in first_seeds(sizes)}
         compared = Comparison(text.task(), originals, measure, say)
         compared.retrained(again, seconds)
         compared.all(networks)
         runs += compared.runs
     about = TEXT.format(decoys=texts[0].decoys, **vars(sizes))
     rows = table_rows(runs, OF_TEXT, verdict)
-    shown = [run for run in runs if run.seed in (0, FIRST_RETRAINED, FIRST_RETRAINED + 1)]
+    shown = [run for run in runs if run.seed in (FIRST_SEED, FIRST_RETRAINED, FIRST_RETRAINED + 1)]
     says = [
         {"request": run.task, "strategy": run.strategy, "says": f"`{run.measured['says']}`"} for run in shown
     ]
@@ -104,9 +109,9 @@ def text_tables(sizes, networks, say):
 
 def picture_table(name, data, sizes, networks, say):
     """Labels of one set of images."""
-    task = pictures.poisoned(name, data, 0, sizes.picture_epochs)
+    task = pictures.poisoned(name, data, FIRST_SEED, sizes.picture_epochs)
     again, seconds = retrained(task, range(FIRST_RETRAINED, FIRST_RETRAINED + sizes.retrainings))
-    originals = {seed: trained(task, seed) for seed in range(sizes.seeds)}
+    originals = {seed: trained(task, seed) for seed in first_seeds(sizes)}
     compared = Comparison(task, originals, PictureMeasure(task, again, originals.values()), say)
     compared.retrained(again, seconds)
     compared.all(networks)
@@ -122,7 +127,7 @@ def people_tables(sizes, networks, say):
         if data not in known:
             known[data] = retrained(task, range(FIRST_RETRAINED, FIRST_RETRAINED + sizes.retrainings))
         again, seconds = known[data]
-        originals = {seed: trained(task, seed) for seed in range(sizes.seeds)}
+        originals = {seed: trained(task, seed) for seed in first_seeds(sizes)}
         removed = task.stays is not None
         measure = (RowsMeasure if removed else PredictionMeasure)(task, again)
         compared = Comparison(task, originals, measure, say)
