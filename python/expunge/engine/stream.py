@@ -37,9 +37,10 @@ def stream(
     if old.statistics is None or old.gram.found is not None:
         return None
     # Where the last request needed passes, this one may as well, and is staged once. A step is all that least
-    # squares need.
+    # squares need, unless rounding alone is more than promised.
     needed_passes = old.at is not None or (old.effort.passes > 0 and not old.effort.served)
-    if needed_passes and not engine.problem.constant_hessian:
+    quadratic, most = engine.problem.constant_hessian, engine.promise.limits[0]
+    if needed_passes and not (quadratic and old.statistics.gradient_error < most):
         return None
     data.compact()
     named: list[Named] = []
