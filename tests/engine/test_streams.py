@@ -10,6 +10,7 @@ from scipy import sparse
 
 import expunge as ex
 from expunge.engine import stream as stream_module
+from expunge.engine.data import CorrectedData
 
 KEY = b"0123456789abcdef"
 RNG = np.random.default_rng(22)
@@ -406,3 +407,21 @@ def test_an_edit_of_a_subclass_is_called():
 def test_a_list_inside_of_a_stream_is_refused_with_what_to_do():
     with pytest.raises(TypeError, match="a list of which is one request of apply"):
         unlearner().apply_each([[ex.RemoveRows(1)], ex.RemoveRows(2)])
+
+
+@pytest.mark.filterwarnings("ignore:the tolerance")
+@pytest.mark.parametrize("tolerance", [1e-6, 1e-16])
+def test_least_squares_try_a_step_at_once_unless_rounding_forbids_it(tolerance, monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 4))
+    y = X[:, 0] + rng.standard_normal(300)
+    un = ex.Unlearner(ex.Ridge().fit(X, y), X, y, tolerance=tolerance)
+    tried, stream = [], CorrectedData.stream
+
+    def noted(*given):
+        tried.append(given)
+        return stream(*given)
+
+    monkeypatch.setattr(CorrectedData, "stream", noted)
+    un.apply(ex.RemoveRows(slice(0, 10)))
+    assert bool(tried) == (tolerance == 1e-6)

@@ -29,7 +29,8 @@ def auto(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
     if step is not None and engine.promise.is_kept(step[1], step[2]):
         return _by_step(engine, staged, *step)
     farther = old.at is not None and old.effort.passes > 0
-    if step is None or engine.problem.constant_hessian or _below_rounding(engine, staged):
+    rounding = 0.0 if staged.statistics is None else staged.statistics.gradient_error
+    if step is None or engine.problem.constant_hessian or engine.promise.is_below(rounding):
         return _settled(engine, staged, None if farther or step is None else engine.start_at(step[0], staged))
     return _by_chords(engine, staged, None if farther else step[0])
 
@@ -104,12 +105,6 @@ def _step(engine: Attached, staged: Staged) -> tuple[Float, float, float] | None
         return staged.statistics.step(engine.promise.limits[1])
     except NotPositiveDefiniteError:
         return None
-
-
-def _below_rounding(engine: Attached, staged: Staged) -> bool:
-    """Whether rounding alone is more than a bound may be, so that no chord step would be kept."""
-    assert staged.statistics is not None
-    return engine.promise.limits[0] <= staged.statistics.gradient_error
 
 
 def _by_step(

@@ -20,9 +20,7 @@ SMALL = 1e-4  # standard errors: nobody asks how much less than that
 SHARE = 0.1  # of what is promised: how far from the minimum the first statistics may be anchored
 HALF = 0.5  # of what is wanted: where the last iteration is to end
 TIGHTER = 0.125  # by what the goal shrinks where that was not enough
-FIRST = (
-    0.01  # of a fit: without a factor, a bound knows rows by their length alone, and is that much too long
-)
+FIRST = 0.01  # of what a fit promises: bounds that know rows by their length alone are so much too long
 
 
 class Found(NamedTuple):

@@ -67,6 +67,10 @@ class Promise:
         """The profile residual that certificates rest on."""
         return default_tolerance(rows, parameters) if self.tolerance is None else self.tolerance
 
+    def is_below(self, rounding: float) -> bool:
+        """Whether what rounding may hide of a residual is more than a residual may be."""
+        return self.limits[0] <= rounding
+
     def is_kept(self, residual: float, distance: float) -> bool:
         """Whether by these bounds."""
         most, within = self.limits

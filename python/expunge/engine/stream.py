@@ -39,8 +39,8 @@ def stream(
     # Where the last request needed passes, this one may as well, and is staged once. A step is all that least
     # squares need, unless rounding alone is more than promised.
     needed_passes = old.at is not None or (old.effort.passes > 0 and not old.effort.served)
-    quadratic, most = engine.problem.constant_hessian, engine.promise.limits[0]
-    if needed_passes and not (quadratic and old.statistics.gradient_error < most):
+    quadratic, rounding = engine.problem.constant_hessian, old.statistics.gradient_error
+    if needed_passes and (not quadratic or engine.promise.is_below(rounding)):
         return None
     data.compact()
     named: list[Named] = []

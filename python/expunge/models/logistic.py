@@ -24,7 +24,7 @@ __all__ = ["LogisticRegression"]
 
 
 class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: ignore[misc]
-    """Binary logistic regression with an l2 penalty, solved to a stated residual.
+    """Binary logistic regression with an l2 penalty, solved to a stated distance from its minimiser.
 
     Minimises ``sum_i s_i log(1 + exp(-m_i)) + alpha/2 |coef|^2``, m_i the margin of row i (E1): the
     objective of scikit-learn's LogisticRegression with C = 1/alpha.

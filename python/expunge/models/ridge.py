@@ -17,7 +17,7 @@ __all__ = ["Ridge"]
 
 
 class Ridge(RegressorMixin, _LinearModel):  # type: ignore[misc]
-    """Least squares with an l2 penalty, solved to a stated residual.
+    """Least squares with an l2 penalty, solved to a stated distance from its minimiser.
 
     Minimises ``1/2 sum_i s_i (y_i - x_i @ coef - intercept)^2 + alpha/2 |coef|^2`` (E1), the objective of
     scikit-learn's Ridge with the same alpha.
