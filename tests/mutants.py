@@ -285,11 +285,11 @@ CPP_BUGS = r"""
 - const double bound = nonlinear + gradient.e;  // E10
 + const double bound = gradient.e;
 = distance without its nonlinear term  [distance]
-- w = R * length * ratio * std::sqrt(q);
+- w = rho * psi_ratio(rho) * std::sqrt(q);
 + w = 0.0;
 = distance as if H did not change from the anchor on  [distance two_anchors]
-- return std::exp(0.5 * rho);  // H is at least H_a / far^2
-+ return 1.0;
+- far = std::exp(0.5 * rho);
++ far = 1.0;
 = the longest row from before the edit  [two_anchors long_streams]
 - s.tallies.largest_norm = std::max(s.tallies.largest_norm, fold ? norm_above(norm) : norm);
 + (void)norm;
@@ -299,6 +299,18 @@ CPP_BUGS = r"""
 = rows of length 0 in a distance  [two_anchors distance]
 - quadratic() ? 0.0 : here.far * norms.row
 + 0.0
+= rows that join leave the longest as it was  [row_norms]
+- if (!(longest <= longest_)) all.longest_ = longest;
++ (void)longest;
+= the least eigenvalue is guessed, not proven  [row_norms]
+- if (!factor_in_place(less)) return std::max(0.0, share * guess - rounding);
++ return 3.0 * guess - rounding;
+= rows are measured from their mean, and a step is not  [row_norms]
+- std::abs(change(d) + m_.dot(of_columns))
++ std::abs(change(d))
+= the penalty alone, with the gradient of the raw intercept  [row_norms]
+- pulled -= g(d) * m;
++ ;
 = chord step as if curvatures had not moved  [two_anchors]
 - w = kappa * std::sqrt(q) + (1.0 + kappa) * w;
 + w = (1.0 + kappa) * w;

@@ -478,6 +478,12 @@ Vector Objective::transposed(const VectorRef& r) const {
     return g;
 }
 
+double Objective::largest_norm2(const VectorRef& w, const VectorRef& m) const {
+    double largest = 0.0;
+    for (const Block& block : blocks_) largest = std::max(largest, block.rows.largest_norm2(w, m, block.s));
+    return largest;
+}
+
 Vector Objective::gram_diagonal(const VectorRef& curvature) const {
     Vector diagonal = Vector::Zero(parameters());
     add_transposed(Read::square, Walk::by_threads, 1.0, curvature, diagonal);

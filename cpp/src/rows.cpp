@@ -373,6 +373,39 @@ double RowsView::largest_norm() const {
     return std::sqrt(largest);
 }
 
+// Of the products, which cancel where m is far from 0, what rounding may hide is added.
+double RowsView::largest_norm2(const VectorRef& w, const VectorRef& m, const double* s) const {
+    require_size("w", w.size(), d_);
+    require_size("m", m.size(), d_);
+    const Vector pull = w.cwiseProduct(m);
+    const double own = pull.dot(m), lost = 8.0 * roundoff * static_cast<double>(d_ + 8);
+    constexpr double entries_in_part = 1 << 17;
+    const Index parts = std::min<Index>(n_, 1 + static_cast<Index>(entries_ / entries_in_part));
+    std::vector<double> largest(static_cast<std::size_t>(parts), 0.0);
+    in_parallel(parts, [&](Index part) {
+        thread_local Workspace packed, of_squares, of_entries;
+        const auto squares = spread(w, of_squares), entries = spread(pull, of_entries);
+        const Index end = n_ * (part + 1) / parts, together = rows_in_cache();
+        Vector norm2(together), along(together);
+        for (Index first = n_ * part / parts; first < end; first += together) {
+            const Index k = std::min(together, end - first);
+            const RowPanel rows = panel(first, k, packed);
+            rows.map(Read::square).multiply(squares, norm2.head(k));
+            if (own > 0.0)
+                rows.multiply(entries, along.head(k));
+            else
+                along.setZero();
+            for (Index i = 0; i < k; ++i) {
+                const bool there = !s || s[first + i] > 0.0;
+                norm2(i) = there ? norm2(i) + own - 2.0 * along(i) + lost * (norm2(i) + own) : 0.0;
+            }
+            double& most = largest[static_cast<std::size_t>(part)];
+            most = larger_norm2(most, norm2.head(k));
+        }
+    });
+    return larger_norm2(0.0, Eigen::Map<const Vector>(largest.data(), parts));
+}
+
 void RowsView::require_order() const { require_fine(kernels().rows_follow(X_, n_), false); }
 
 bool RowsView::is_canonical() const {

@@ -119,6 +119,7 @@ AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fol
     if (!fold) {
         edited.floor_ = floor_;
         edited.floor_.joined += change.after.weight;
+        edited.rows_ = rows_;
     }
     for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
         s.tallies.rows += sign * tally->rows;
@@ -162,6 +163,7 @@ void AnchoredStatistics::follow(const AnchoredStatistics& old, const Vector& cha
 AnchoredStatistics AnchoredStatistics::edit(const Objective* before, const Objective* after,
                                             const Change& change, bool fold) const {
     AnchoredStatistics edited = edit_first(change, fold);
+    if (edited.rows_ && after) edited.rows_ = std::make_shared<const RowNorms>(rows_->join(*after));
     if (!second_) {
         edited.follow(*this, change.gradient);
         return edited;
@@ -202,6 +204,12 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::edit(const Objecti
     AnchoredStatistics edited = edit(before, after, change, fold);
     if (theta == anchor) return {std::move(edited), {change.value, std::move(change.gradient), Vector()}};
     return {std::move(edited), Objective::difference(before, after, theta)};
+}
+
+AnchoredStatistics AnchoredStatistics::measure_rows(const Objective& J) const {
+    AnchoredStatistics measured(*this);
+    if (!quadratic()) measured.rows_ = std::make_shared<const RowNorms>(J, *state_.anchor);
+    return measured;
 }
 
 AnchoredStatistics AnchoredStatistics::fold() const {
@@ -338,9 +346,16 @@ AnchoredStatistics::Solution AnchoredStatistics::solve() const {
     return solution;
 }
 
-double AnchoredStatistics::far_after(double length) const {
-    const double rho = quadratic() ? 0.0 : state_.tallies.largest_norm * length;
-    return std::exp(0.5 * rho);  // H is at least H_a / far^2
+double AnchoredStatistics::reach(const Vector& step) const {
+    if (quadratic()) return 0.0;
+    return rows_ ? rows_->reach(step) : state_.tallies.largest_norm * step.norm();
+}
+
+InverseNorms AnchoredStatistics::norms_by_inverse() const {
+    InverseNorms norms = InverseNorms::by_eigenvalue(state_.anchor->least_eigenvalue() - hessian_error(),
+                                                     state_.tallies.largest_norm);
+    if (rows_) norms.row = rows_->in_inverse(*state_.anchor, hessian_error());
+    return norms;
 }
 
 InverseNorms AnchoredStatistics::norms_by_penalty() const {
@@ -360,8 +375,8 @@ double AnchoredStatistics::standard_errors(const Gradient& here, double squares,
     };
     const double by_penalty = bound(norms_by_penalty());
     if (by_penalty <= wanted) return by_penalty;
-    const double least = state_.anchor->least_eigenvalue() - hessian_error();  // sharper, and dearer
-    return std::min(by_penalty, bound(InverseNorms::by_eigenvalue(least, state_.tallies.largest_norm)));
+    const double by_inverse = bound(norms_by_inverse());  // sharper, and dearer
+    return rows_ && std::isfinite(by_inverse) ? by_inverse : std::min(by_penalty, by_inverse);
 }
 
 double AnchoredStatistics::coefficients(const Gradient& here) const {
@@ -370,8 +385,7 @@ double AnchoredStatistics::coefficients(const Gradient& here) const {
     if (d == 0) return 0.0;
     const double lambda = state_.penalty.head(d).minCoeff(), largest = state_.penalty.head(d).maxCoeff(),
                  least = state_.anchor->least_eigenvalue() - hessian_error();
-    const InverseNorms one = norms_by_penalty(),
-                       other = InverseNorms::by_eigenvalue(least, state_.tallies.largest_norm);
+    const InverseNorms one = norms_by_penalty(), other = norms_by_inverse();
     const double e = here.e * std::min(one.any, other.any), nu = here.far * (here.w + here.v + e);
     double far = here.far;  // on all of the way to the minimum
     if (!quadratic()) {
@@ -391,7 +405,7 @@ AnchoredStatistics::Gradient AnchoredStatistics::measured(const VectorRef& theta
     require_size("the gradient", at.gradient.size(), H.size());
     const Vector x = H.solve(at.gradient), product = H.multiply(x);
     return {
-        .far = far_after((theta - H.theta()).norm()),
+        .far = std::exp(0.5 * reach(theta - H.theta())),  // H is at least H_a / far^2
         .v = std::sqrt(std::max(0.0, x.dot(product)) + hessian_error() * x.squaredNorm()),
         .e = (at.gradient - product).norm() + floor + step_error(x.norm(), theta.norm()) - gradient_error()};
 }
@@ -413,17 +427,18 @@ AnchoredStatistics::Arrival AnchoredStatistics::arrive() const {
     Arrival end{.theta = (second_ ? second_->theta : H.theta()) - x};  // E9, E26
     const double length = x.norm();
     auto& [far, w, v, e] = end.gradient;
-    far = far_after(length);
+    const double rho = reach(x);
+    far = std::exp(0.5 * rho);
     e = residual + step_error(length, end.theta.norm());
     if (quadratic() || x.size() == 0) return end;
-    const double R = state_.tallies.largest_norm, ratio = psi_ratio(R * length);
+    const double R = state_.tallies.largest_norm;
     // Delta^T (H_a - Lambda) Delta, plus its rounding error
     const double q = std::max(0.0, x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)) +
                                        (hessian_error() + static_cast<double>(x.size() + 4) * roundoff *
                                                               state_.penalty.maxCoeff()) *
                                            length * length);
-    end.nonlinear = R * ratio * q;
-    w = R * length * ratio * std::sqrt(q);
+    end.nonlinear = R * psi_ratio(R * length) * q;
+    w = rho * psi_ratio(rho) * std::sqrt(q);
     if (second_) {
         const auto [kappa, root] = second_->bounds(state_.loss, H.theta(), R, state_.tallies.weight);
         end.nonlinear = R * root * std::sqrt(q) + (1.0 + kappa) * end.nonlinear;

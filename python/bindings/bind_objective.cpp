@@ -192,12 +192,13 @@ void bind_objective(py::module_& m) {
         .def(
             "distance",
             [](const PyObjective& J, const Array& theta, const Evaluation& at, double floor,
-               double largest_norm) {
+               double largest_norm, bool measured) {
                 const auto here = J.parameter(theta, "theta");
                 py::gil_scoped_release nogil;
-                return distance_by_penalty(J.core(), largest_norm, here, at, floor);
+                return distance_by_penalty(J.core(), largest_norm, here, at, floor, measured);
             },
-            py::arg("theta").noconvert(), py::arg("at"), py::arg("floor"), py::arg("largest_norm"));
+            py::arg("theta").noconvert(), py::arg("at"), py::arg("floor"), py::arg("largest_norm"),
+            py::arg("measured") = false);
 
     m.def(
         "difference",

@@ -135,6 +135,14 @@ void bind_statistics(py::module_& m) {
             },
             py::arg("objective"), py::arg("theta").noconvert())
         .def(
+            "measure_rows",
+            [](const AnchoredStatistics& statistics, const PyObjective& J) {
+                require_size("theta", J.core().parameters(), statistics.state().penalty.size());
+                py::gil_scoped_release nogil;
+                return statistics.measure_rows(J.core());
+            },
+            py::arg("objective"))
+        .def(
             "merge",
             [](const AnchoredStatistics& statistics, const AnchoredStatistics& other) {
                 py::gil_scoped_release nogil;

@@ -79,15 +79,10 @@ class AnchoredStatistics:
             X, y, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, finite=False
         )
         self._columns, self._loss = X.shape[1], get_loss(loss)
-        self._set(
-            _core.AnchoredStatistics(
-                objective,
-                _core.Anchor(objective, at),
-                objective.evaluate(at),
-                objective.rounding_floor(at),
-                _core.largest_norm(X),
-            )
-        )
+        J = objective.evaluate(at)
+        anchor = _core.Anchor(objective, at, None, J)
+        floor, norm = objective.rounding_floor(at), _core.largest_norm(X)
+        self._set(_core.AnchoredStatistics(objective, anchor, J, floor, norm).measure_rows(objective))
 
     def __copy__(self) -> Self:
         other = object.__new__(type(self))

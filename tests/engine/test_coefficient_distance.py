@@ -3,74 +3,19 @@
 import numpy as np
 import pytest
 from long_double import coefficients_to_minimum
+from random_problems import RandomProblem
 
 from expunge import _core, kernels, reference
 from expunge.errors import NotPositiveDefiniteError
 
 ROUNDED = 1e-9  # what the rounding of theta to doubles may be worth, of coefficients near 1
-SHAPES = ["plain", "scaled", "heavy tails", "weights", "equal rows", "few rows", "one far row", "no data"]
-
-
-class Random:
-    """Rows with labels and weights, uneven penalties, and an anchor near the minimum."""
-
-    def __init__(self, seed, loss="logistic"):
-        rng = self.rng = np.random.default_rng(seed)
-        self.loss, self.shape, self.fit_intercept = loss, SHAPES[seed % len(SHAPES)], bool(rng.integers(2))
-        d = int(rng.integers(1, 5))
-        n = int(rng.integers(3, 8)) if self.shape == "few rows" else int(rng.integers(10, 50))
-        X = rng.standard_t(2.5, size=(n, d)) if self.shape == "heavy tails" else rng.standard_normal((n, d))
-        if self.shape == "scaled":
-            X *= 10.0 ** rng.uniform(-2, 1, d)
-        if self.shape == "equal rows":
-            X = X[rng.integers(0, min(3, n), n)]
-        if self.shape == "one far row":
-            X[2] *= 10.0
-        if self.shape == "no data":
-            X *= 0.05
-        self.s = 10.0 ** rng.uniform(-2, 2, n) if self.shape == "weights" else np.ones(n)
-        y = X @ rng.standard_normal(d) + rng.logistic(size=n)
-        self.X, self.y = X, y if loss == "squared" else (y > 0) * 1.0
-        self.y[:2] = 0.0, 1.0
-        self.alpha = 10.0 ** (rng.uniform(-2, 1.5) + rng.uniform(-1, 1, d) * rng.integers(2))
-        J = self.objective(self.X, self.y, self.s)
-        self.best = _core.minimize(J, np.zeros(d + self.fit_intercept), 1e-9, 200, None, None, None).theta
-        size = (1 + np.abs(self.best).max()) * 10.0 ** rng.uniform(-4, 0)
-        self.anchor = self.best + size * rng.standard_normal(self.best.size)
-
-    def objective(self, X, y, s):
-        penalty = np.append(self.alpha, np.zeros(int(self.fit_intercept)))
-        norm = float(np.sqrt((X**2).sum(axis=1).max()))
-        return _core.Objective([(X, y, s)], self.loss, penalty, self.fit_intercept, largest_norm=norm)
-
-    def statistics(self):
-        J = self.objective(self.X, self.y, self.s)
-        at, floor = J.evaluate(self.anchor), J.rounding_floor(self.anchor)
-        norm = float(np.sqrt((self.X**2).sum(axis=1).max()))
-        return _core.AnchoredStatistics(J, _core.Anchor(J, self.anchor), at, floor, norm)
-
-    def edited(self, statistics):
-        """One or two rows leave, another one comes; folded or not."""
-        gone = np.zeros(len(self.y), dtype=bool)
-        gone[self.rng.integers(2, len(self.y), 1 + self.rng.integers(2))] = True
-        came = 1.5 * self.X[:1], np.zeros(1), np.full(1, 2.0)
-        parts = self.X, self.y, self.s
-        left = [tuple(np.ascontiguousarray(part[gone]) for part in parts)]
-        fold = bool(self.rng.integers(2))
-        statistics, _ = statistics.edit(left, [came], None, self.anchor, fold)
-        self.X, self.y, self.s = (np.concatenate([p[~gone], c]) for p, c in zip(parts, came, strict=True))
-        return statistics
-
-    def true(self, theta):
-        options = self.alpha, self.fit_intercept
-        return coefficients_to_minimum(self.loss, self.X, self.y, self.s, theta, *options)
 
 
 def bounds_hold(seeds, loss="logistic"):
     """How often there were bounds: of steps from one anchor and from two, and of measured points."""
     found = np.zeros(3)
     for seed in seeds:
-        problem = Random(seed, loss)
+        problem = RandomProblem(seed, loss)
         statistics = problem.statistics()
         if seed % 3:
             statistics = problem.edited(statistics)
@@ -90,7 +35,7 @@ def bounds_hold(seeds, loss="logistic"):
         bounds.append((other, measured))
         for k, (end, bound) in enumerate(bounds):
             if bound < np.inf:
-                assert problem.true(end) <= bound * (1 + 1e-6) + ROUNDED, (seed, k, problem.shape)
+                assert problem.coefficients(end) <= bound * (1 + 1e-6) + ROUNDED, (seed, k, problem.shape)
                 found[k] += 1
     return found / len(seeds)
 
@@ -109,7 +54,7 @@ def test_bounds_hold_for_many_random_problems():
 def test_the_reference_holds_for_any_step_and_is_never_above_the_kernel():
     closest = np.inf
     for seed in range(400):
-        problem = Random(seed)
+        problem = RandomProblem(seed)
         rng, (X, y, s) = problem.rng, (problem.X, problem.y, problem.s)
         options = {"alpha": problem.alpha, "sample_weight": s, "fit_intercept": problem.fit_intercept}
         theta, *_, bound = reference.chord_step(X, y, problem.anchor, problem.anchor, **options)
@@ -120,7 +65,7 @@ def test_the_reference_holds_for_any_step_and_is_never_above_the_kernel():
         other, *_, more = reference.chord_step(X, y, problem.anchor, b, delta=delta, **options)
         for end, bounded in ((theta, bound), (other, more)):
             if bounded < np.inf:
-                true = problem.true(end)
+                true = problem.coefficients(end)
                 assert true <= bounded * (1 + 1e-6) + ROUNDED, (seed, problem.shape)
                 closest = min(closest, bounded / true) if true > 1e-6 else closest
     assert closest < 2.0

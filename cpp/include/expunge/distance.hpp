@@ -1,5 +1,8 @@
 #pragma once
 // The distance to the minimum in standard errors (E41).
+#include <vector>
+
+#include "expunge/anchor.hpp"
 #include "expunge/objective.hpp"
 
 namespace expunge {
@@ -15,6 +18,41 @@ struct InverseNorms {
     static InverseNorms by_penalty(double lambda, double intercept, double R);
 };
 
+// The longest row x, |(x - m)_j / sqrt(e_j)|, without what an intercept extends it by.
+class RowNorm {
+public:
+    // Of rows of J, with m (d,) and e (p,).
+    RowNorm(const Objective& J, Vector m, Vector e);
+    // With more rows.
+    RowNorm join(const Objective& rows) const;
+
+    // No predictor changes by more, where theta does by `change`.
+    double reach(const VectorRef& change) const;
+    // Of every row in the norm of H^-1; infinite where there is no bound. `lost`: H is at least 1 - lost of
+    // what is given, which is factored twice or more.
+    double in_inverse(const Matrix& H, double lost) const;
+
+private:
+    double longest_of(const Objective& rows) const;
+
+    Vector m_, e_;
+    double longest_;
+};
+
+// The same in the norms of the diagonal of H and of the penalty, x less its mean by curvature: these depend
+// neither on the units of columns, penalties in them, nor with an intercept on where columns have their zero.
+class RowNorms {
+public:
+    RowNorms(const Objective& J, const Anchor& H);  // passes over the rows of J, of which H is
+    RowNorms join(const Objective& rows) const;
+    double reach(const VectorRef& change) const;
+    double in_inverse(const Anchor& H, double error) const;  // `error`: of H, in norm
+
+private:
+    RowNorms() = default;
+    std::vector<RowNorm> norms_;
+};
+
 // E41: a bound of |theta - theta*|_H where the Newton decrement is at most nu; infinite where there is none.
 double standard_errors(double nu, double row);
 
@@ -22,8 +60,10 @@ double standard_errors(double nu, double row);
 double in_residual_spread(double distance, double squares, double weight);
 
 // The bound by the penalty alone, without a factor. No row is longer than `longest`, intercept not counted.
-// `at`: J at theta, with its curvature; `floor` bounds the rounding error of its gradient.
+// `at`: J at theta, with its curvature; `floor` bounds the rounding error of its gradient. `measured`: the
+// rows themselves are looked at, in two passes; the bound is sharper then, and depends on units as little as
+// RowNorms.
 double distance_by_penalty(const Objective& J, double longest, const VectorRef& theta, const Evaluation& at,
-                           double floor);
+                           double floor, bool measured = false);
 
 }  // namespace expunge

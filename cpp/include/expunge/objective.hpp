@@ -125,6 +125,9 @@ public:
     bool has_dual() const;
     Matrix dual(const VectorRef& root) const;
 
+    // The largest sum over columns of w_j (x_j - m_j)^2 of a row of positive weight; w >= 0 and m (d,).
+    double largest_norm2(const VectorRef& w, const VectorRef& m) const;
+
     // An upper bound of |S^1/2 X|^2, X extended by 1: the largest sum of a row of |X|^T S |X| (E4).
     double gram_norm_bound() const;
 

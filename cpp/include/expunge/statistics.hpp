@@ -62,6 +62,11 @@ public:
     // without it.
     std::pair<AnchoredStatistics, Evaluation> measure_beside(const Objective& J, Vector theta) const;
 
+    // The same statistics, knowing how long the rows of J, which they are of, are beside H_a: bounds of
+    // distances then do not depend on units. An edit takes that along; nothing else does, as with a second
+    // anchor.
+    AnchoredStatistics measure_rows(const Objective& J) const;
+
     // Adds the rows that the factor holds one by one into H_a.
     AnchoredStatistics fold() const;
 
@@ -125,8 +130,9 @@ private:
         return std::max<Index>(0, state_.anchor->size() - (state_.fit_intercept ? 1 : 0));
     }
     InverseNorms norms_by_penalty() const;
-    double far_after(double length) const;  // so far from the anchor that steps are from
-    double hessian_error() const;           // e_H: at least the rounding error of H_a
+    double reach(const Vector& step) const;  // no predictor changes by more
+    InverseNorms norms_by_inverse() const;
+    double hessian_error() const;  // e_H: at least the rounding error of H_a
 
     // Of the anchor that steps are from:
     const Vector& gradient() const { return second_ ? second_->gradient : state_.gradient; }
@@ -148,6 +154,7 @@ private:
     State state_;
     KnownFloor floor_;  // while the rows are there
     std::shared_ptr<const SecondAnchor> second_;
+    std::shared_ptr<const RowNorms> rows_;
     std::optional<Vector> start_;  // H_a^-1 g, if it follows from the solution before the last edit
     std::shared_ptr<Lazy<Solution>> solution_ = std::make_shared<Lazy<Solution>>();
 };

@@ -67,11 +67,14 @@ def _bound(
 
 def distance_now(engine: Attached) -> float:
     """The same, measured at the model's theta: with a factor of the whole Hessian, where one is kept."""
-    objective, theta = engine.objective(), engine.state.theta
-    at, anchor = objective.evaluate(theta), None
-    if engine.keeps_statistics():
+    objective, theta, norm = engine.objective(), engine.state.theta, engine.data.largest_norm
+    at, floor = objective.evaluate(theta), objective.rounding_floor(theta)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not engine.keeps_statistics():
+            return objective.distance(theta, at, floor, norm, measured=True)
         anchor = _core.Anchor(objective, theta, None, at)
-    return distance_at(engine, objective, theta, at, objective.rounding_floor(theta), anchor)
+        statistics = _core.AnchoredStatistics(objective, anchor, at, floor, norm)
+        return statistics.measure_rows(objective).distance(theta, at, floor)
 
 
 def standard_errors(engine: Attached, columns: Index | None) -> Float:

@@ -1,0 +1,142 @@
+"""Distances (E41) where rows are measured beside the Hessian: they hold, and do not depend on units."""
+
+import numpy as np
+import pytest
+from problems import adult
+from random_problems import RandomProblem
+from scipy import sparse
+
+import expunge as ex
+from expunge import kernels
+from expunge.errors import NotPositiveDefiniteError
+
+ROUNDED = 1e-9  # below it theta, rounded to doubles, is what is measured
+KINDS = {"squared": ex.Ridge, "logistic": ex.LogisticRegression}
+each_loss = pytest.mark.parametrize("loss", KINDS)
+each_intercept = pytest.mark.parametrize("fit_intercept", [False, True])
+
+
+def distances_hold(seeds, loss="logistic"):
+    """How often there were bounds: of steps, of measured points by a factor, and by the penalty alone."""
+    found = np.zeros(3)
+    for seed in seeds:
+        problem = RandomProblem(seed, loss)
+        J = problem.objective(problem.X, problem.y, problem.s)
+        statistics = problem.statistics().measure_rows(J)
+        if seed % 3:
+            statistics = problem.edited(statistics)
+            J = problem.objective(problem.X, problem.y, problem.s)
+        try:
+            theta, _, bound = statistics.step()
+        except NotPositiveDefiniteError:
+            continue
+        other = theta + 10.0 ** problem.rng.uniform(-4, 0.3) * problem.rng.standard_normal(theta.size)
+        at, floor = J.evaluate(other), J.rounding_floor(other)
+        norm = float(np.sqrt((problem.X**2).sum(axis=1).max()))
+        bounds = [
+            (theta, bound),
+            (other, statistics.distance(other, at, floor)),
+            (other, J.distance(other, at, floor, norm, measured=True)),
+        ]
+        for k, (end, bounded) in enumerate(bounds):
+            if bounded < np.inf:
+                assert problem.distance(end) <= bounded * (1 + 1e-6) + ROUNDED, (seed, k, problem.shape)
+                found[k] += 1
+    return found / len(seeds)
+
+
+def test_they_hold_for_random_problems():
+    assert (distances_hold(range(300)) > [0.25, 0.15, 0.15]).all()
+    assert (distances_hold(range(60), "squared") > 0.5).all()
+
+
+@pytest.mark.slow
+def test_they_hold_for_many_random_problems():
+    distances_hold(range(1000, 4000))
+
+
+def scales(X):
+    """Of columns, far apart; and where their zero may lie instead."""
+    d = X.shape[1]
+    return 10.0 ** np.linspace(-1, 1, d), np.linspace(-2.0, 2.0, d)
+
+
+@each_loss
+@each_intercept
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+def test_public_statistics_bound_the_same_in_other_units(loss, fit_intercept, form):
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((400, 5))
+    y = X @ rng.standard_normal(5) + rng.logistic(size=400)
+    y = y if loss == "squared" else (y > 0) * 1.0
+    alpha, (scale, shift) = rng.uniform(0.5, 2.0, 5), scales(X)
+    options = {"loss": loss, "fit_intercept": fit_intercept}
+    theta = np.zeros(5 + fit_intercept)
+    for _ in range(6):  # Newton's method
+        theta = kernels.AnchoredStatistics(X, y, theta, alpha=alpha, **options).theta()
+    near = theta + np.append(0.02 * rng.standard_normal(5), [0.01] * fit_intercept)
+
+    def bound(X, alpha, theta):
+        sums = kernels.AnchoredStatistics(form(X), y, theta, alpha=alpha, **options)
+        sums.subtract(form(X[:7]), y[:7])
+        sums.add(form(3.0 * X[7:8] - 2.0 * X[:1]), y[7:8])
+        return sums.distance_bound()
+
+    found = bound(X, alpha, near)
+    assert 1e-3 < found < 2.0 or loss == "squared"
+    scaled = near.copy()
+    scaled[:5] /= scale
+    assert bound(X * scale, alpha * scale**2, scaled) == pytest.approx(found, rel=1e-6, abs=ROUNDED)
+    if fit_intercept:
+        shifted = near.copy()
+        shifted[5] -= shift @ near[:5]
+        assert bound(X + shift, alpha, shifted) == pytest.approx(found, rel=1e-6, abs=ROUNDED)
+
+
+@each_loss
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+@pytest.mark.parametrize("shift", [3.0, 1000.7, -1e5])
+def test_measured_distances_do_not_depend_on_where_columns_have_their_zero(loss, solver, shift):
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((2000, 6))
+    y = X @ rng.standard_normal(6) + rng.logistic(size=2000)
+    y = y if loss == "squared" else (y > 0) * 1.0
+    model, away = KINDS[loss](1.0, solver=solver).fit(X, y), 0.005 if solver == "cholesky" else 5e-5
+    model.coef_ = model.coef_ + away * rng.standard_normal(np.shape(model.coef_))
+    found = ex.distance(model, X, y)
+    assert 0.001 < found < 10.0
+    model.intercept_ = model.intercept_ - shift * np.sum(model.coef_)
+    assert ex.distance(model, X + shift, y) == pytest.approx(found, rel=1e-6)
+
+
+def test_a_distance_measured_now_is_close_to_the_true_one():
+    data = adult()
+    X, y = data.X, data.y
+    model = ex.LogisticRegression(1.0).fit(X, y)
+    un = ex.Unlearner(model, X, y)
+    away, errors = 0.02 * np.random.default_rng(5).standard_normal(X.shape[1]), un.standard_errors()
+    best = np.append(np.ravel(model.coef_), model.intercept_)
+    model.coef_ = model.coef_ + away * errors[:-1]
+    gap = np.append(np.ravel(model.coef_), model.intercept_) - best
+    H = kernels.hessian(X, best, alpha=1.0, fit_intercept=True)
+    true = np.sqrt(gap @ H @ gap)
+    assert true <= ex.distance(model, X, y) * (1 + 1e-3) < 3.0 * true
+
+
+def test_rows_that_join_are_as_long_as_they_are():
+    """One that is long where H is short makes steps less sure; it has hardly any curvature of its own."""
+    rng = np.random.default_rng(6)
+    X = rng.standard_normal((300, 3))
+    y = (X[:, 0] + rng.logistic(size=300) > 0) * 1.0
+    theta = np.zeros(3)
+    for _ in range(6):
+        theta = kernels.AnchoredStatistics(X, y, theta, alpha=1.0).theta()
+
+    def bound(length):
+        sums = kernels.AnchoredStatistics(X, y, theta, alpha=1.0)
+        sums.subtract(X[:3], y[:3])
+        long = length * theta[None] / np.linalg.norm(theta)
+        sums.add(long, np.ones(1), np.array([1e-6]))
+        return sums.distance_bound()
+
+    assert bound(30.0) > 3.0 * bound(1.0) > 0.0
