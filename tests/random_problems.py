@@ -67,3 +67,11 @@ class RandomProblem:
         """From theta to the minimum, in standard errors."""
         options = self.alpha, self.fit_intercept
         return distance_to_minimum(self.loss, self.X, self.y, self.s, theta, *options)
+
+
+def one_far_row(weight, eta, alpha):
+    """A row far from the boundary, with nothing else: curvature falls, or rises, as fast as it may."""
+    X, y, s, theta = np.array([[2.0]]), np.ones(1), np.full(1, weight), np.array([eta / 2.0])
+    J = _core.Objective([(X, y, s)], "logistic", np.full(1, alpha), False, largest_norm=2.0)
+    at = J.evaluate(theta)
+    return J, theta, _core.AnchoredStatistics(J, _core.Anchor(J, theta), at, 1e-18, 2.0), (X, y, s)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from long_double import coefficients_to_minimum
-from random_problems import RandomProblem
+from random_problems import RandomProblem, one_far_row
 
 from expunge import _core, kernels, reference
 from expunge.errors import NotPositiveDefiniteError
@@ -69,14 +69,6 @@ def test_the_reference_holds_for_any_step_and_is_never_above_the_kernel():
                 assert true <= bounded * (1 + 1e-6) + ROUNDED, (seed, problem.shape)
                 closest = min(closest, bounded / true) if true > 1e-6 else closest
     assert closest < 2.0
-
-
-def one_far_row(weight, eta, alpha):
-    """A row far from the boundary, with nothing else: curvature falls, or rises, as fast as it may."""
-    X, y, s, theta = np.array([[2.0]]), np.ones(1), np.full(1, weight), np.array([eta / 2.0])
-    J = _core.Objective([(X, y, s)], "logistic", np.full(1, alpha), False, largest_norm=2.0)
-    at = J.evaluate(theta)
-    return J, theta, _core.AnchoredStatistics(J, _core.Anchor(J, theta), at, 1e-18, 2.0), (X, y, s)
 
 
 @pytest.mark.parametrize("curvature", [0.5, 1.0, 2.0])

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from long_double import distance_to_minimum
 from problems import adult
-from random_problems import RandomProblem
+from random_problems import RandomProblem, one_far_row
 from scipy import sparse
 
 import expunge as ex
@@ -121,6 +122,23 @@ def test_a_distance_measured_now_is_close_to_the_true_one():
     H = kernels.hessian(X, best, alpha=1.0, fit_intercept=True)
     true = np.sqrt(gap @ H @ gap)
     assert true <= ex.distance(model, X, y) * (1 + 1e-3) < 3.0 * true
+
+
+@pytest.mark.parametrize("share", [0.3, 0.632, 0.9])
+def test_the_bound_of_a_measured_point_is_attained(share):
+    """Curvature falls by 1 - share on the way to the minimum: a row that counts for less would break it."""
+    eta = 8.0
+    A = 2.0 * np.exp(-eta)
+    alpha = A * (1 - share) / (4.0 - np.log1p(-share) / 2.0)
+    J, theta, statistics, data = one_far_row(1.0, eta, alpha)
+    at = J.evaluate(theta)
+    true = distance_to_minimum("logistic", *data, theta, np.full(1, alpha), False)
+    for bound in (
+        statistics.measure_rows(J).distance(theta, at, 1e-18),
+        J.distance(theta, at, 1e-18, 2.0, measured=True),
+    ):
+        assert true <= bound
+    assert statistics.measure_rows(J).distance(theta, at, 1e-18) <= 1.2 * true
 
 
 def test_rows_that_join_are_as_long_as_they_are():
