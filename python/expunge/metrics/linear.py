@@ -1,8 +1,10 @@
-"""How far a fitted linear model is from its minimum."""
+"""How far a fitted linear model is from its minimum, and from a model that was retrained."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from math import inf, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from ..models import LogisticRegression, Ridge
 from ..models.adopt import problem_of, rows_of
 from ..models.base import noise_of, theta_of
 
-__all__ = ["distance", "residual"]
+__all__ = ["Efficacy", "distance", "efficacy", "residual"]
 
 
 def residual(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -92,6 +94,96 @@ def distance(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     >>> 0.001 < ex.distance(LogisticRegression().fit(X, y), X, y) < 1.0
     True
     """
+    return distance_now(_engine(model, X, y, sample_weight))
+
+
+@dataclass(frozen=True)
+class Efficacy:
+    """How well a linear model has forgotten: what is left between it and the retrained one.
+
+    Attributes
+    ----------
+    residual : float
+        Norm of the gradient on the corrected data, on the sum scale: the paper's measure.
+    proven : float
+        :func:`distance`: at most so many standard errors from the minimum, without a retrained model.
+    distance : float
+        From the retrained model, in standard errors: ``|theta - retrained|`` in the norm of the Hessian.
+    relative : float
+        ``|theta - retrained| / |retrained|`` of coefficients.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+    >>> model = ex.Ridge().fit(X, y)
+    >>> ex.metrics.efficacy(model, model, X, y).distance
+    0.0
+    """
+
+    residual: float
+    proven: float
+    distance: float
+    relative: float
+
+
+def efficacy(
+    model: Any, retrained: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+) -> Efficacy:
+    """How near an unlearned linear model is to one that was retrained on the corrected data.
+
+    Parameters
+    ----------
+    model, retrained : fitted Ridge or LogisticRegression, of expunge or of scikit-learn
+        Of the same columns, penalty and intercept; the second one trained on (X, y) as well as can be.
+    X : (n, d) array, sparse matrix or frame
+        The corrected data, surviving columns alone.
+    y : (n,) array
+    sample_weight : (n,) array, optional
+
+    Returns
+    -------
+    Efficacy
+        Infinite distances where nothing is proven, or where a perfect fit has no standard errors.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`residual`; models of different columns.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [3.0]], [0.0, 1.0, 2.0]
+    >>> found = ex.metrics.efficacy(ex.Ridge().fit(X, y), ex.Ridge().fit(X[:2], y[:2]), X[:2], y[:2])
+    >>> found.residual > 0.1 and found.distance > 0.1
+    True
+    """
+    engine = _engine(model, X, y, sample_weight)
+    theta, best = engine.state.theta, _engine(retrained, X, y, sample_weight).state.theta
+    if theta.shape != best.shape:
+        raise ValueError(
+            f"the models have {theta.size} and {best.size} parameters: retrain on the surviving columns alone"
+        )
+    objective, step = engine.objective(), theta - best
+    squared, scale = max(0.0, float(step @ objective.hvp(best, step))), 1.0
+    if objective.quadratic:
+        at, d = objective.evaluate(best), engine.data.n_columns
+        squares = max(0.0, 2.0 * at.value - engine.problem.alpha * float(best[:d] @ best[:d]))
+        scale = sqrt(squares / engine.data.weight)
+    away = sqrt(squared)
+    coef, other = np.ravel(model.coef_), np.ravel(retrained.coef_)
+    length = float(np.linalg.norm(other))
+    return Efficacy(
+        objective.evaluate(theta).residual,
+        distance_now(engine),
+        away / scale if scale > 0.0 else (inf if away > 0.0 else 0.0),
+        float(np.linalg.norm(coef - other)) / length if length > 0.0 else nan,
+    )
+
+
+def _engine(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Attached:
+    """The model's theta and these rows, without a step; the state knows nothing else."""
     model = copy.copy(model)  # which another thread may be changing
     problem, theta = problem_of(model).with_noise(noise_of(model)), theta_of(model)
     width, names = problem.split(theta)[0].size, getattr(model, "feature_names_in_", None)
@@ -101,4 +193,4 @@ def distance(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     engine = Attached(problem, data, Promise(0.0, None), *how)
     theta = problem.moved(theta, None, data.surviving_shift())
     engine.state = State(theta, None, None, False)
-    return distance_now(engine)
+    return engine
