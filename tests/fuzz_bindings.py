@@ -452,7 +452,7 @@ def restored(f, _):
         f.loss(),
         f.array(p),
         f.flag(),
-        f.any("Tallies") if f.odd(0.2) else _core.Tallies(*[5.0] * 8),
+        f.any("Tallies") if f.odd(0.2) else _core.Tallies(*[5.0] * 9),
     )
 
 
@@ -661,7 +661,7 @@ ENTRIES = {
     "Anchor.solve": lambda f, A: (f.array(A.size),),
     **{f"Anchor.{name}": None for name in ("size", "complete", "factored", "cancelled", "theta", "hessian")},
     "Anchor.factored_from_rows": None,
-    "Tallies.__init__": lambda f, _: tuple(f.number(5.0) for _ in range(8)),
+    "Tallies.__init__": lambda f, _: tuple(f.number(5.0) for _ in range(9)),
     **{f"Tallies.{name}": None for name in TALLIES},
     "AnchoredStatistics.__init__": new_statistics,
     "AnchoredStatistics.restore": restored,

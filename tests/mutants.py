@@ -299,6 +299,12 @@ CPP_BUGS = r"""
 = rows of length 0 in a distance  [two_anchors distance]
 - quadratic() ? 0.0 : here.far * norms.row
 + 0.0
+= what rounding left in J counts as residuals  [distance]
+- const double squares = 2.0 * (J - error) - penalty * (1.0 + 1e-12);
++ const double squares = 2.0 * J - penalty * (1.0 + 1e-12);
+= a leverage of 1 but for rounding is taken at its word  [distance]
+- const double least = std::max(smallest, digits * rounding() * v2);
++ const double least = smallest + 0.0 * digits * v2;
 = rows that join leave the longest as it was  [row_norms]
 - if (!(longest <= longest_)) all.longest_ = longest;
 + (void)longest;

@@ -157,6 +157,10 @@ Matrix Anchor::hessian() const {
     return H(kept_, kept_);
 }
 
+double Anchor::rounding() const {
+    return 8.0 * static_cast<double>(held_->H.rows() + edits_ + 2) * roundoff * frobenius();
+}
+
 double Anchor::frobenius() const { return held_->norm + edited_; }
 
 double Anchor::least_eigenvalue() const {
@@ -164,8 +168,7 @@ double Anchor::least_eigenvalue() const {
     constexpr double slack = 0.9;  // for the rounding of the trace, which the other term bounds
     const double trace =
         held_->inverse_trace.get([&] { return held_->factor().inverse_trace(); }) + inverse_gain_;
-    const double rounding = 8.0 * static_cast<double>(held_->H.rows() + edits_ + 2) * roundoff * frobenius();
-    const double least = slack / trace - rounding;
+    const double least = slack / trace - rounding();
     return std::isfinite(least) ? std::max(0.0, least) : 0.0;
 }
 
@@ -259,11 +262,14 @@ bool Anchor::append(const std::vector<Change::Rows>& changes, Index count) {
         const auto a = E.rows.col(k);
         E.solutions.col(k) = correct(E.solutions.col(k), k);
         E.pivots(k) = E.signs(k) + a.dot(E.solutions.col(k));
-        constexpr double smallest = 1e-8;  // of 1 - h: below it, A is no more accurate than a new factor
-        if (!(E.signs(k) * E.pivots(k) > smallest)) return false;
+        // Below these, of 1 - h, A is no more accurate than a new factor: the second is what the rounding of
+        // H may make of it.
+        constexpr double smallest = 1e-8, digits = 1e3;
+        const double v2 = kernels().dot(size(), E.solutions.col(k).data(), E.solutions.col(k).data());
+        const double least = std::max(smallest, digits * rounding() * v2);
+        if (!(E.signs(k) * E.pivots(k) > least)) return false;
         const Vector squares = a.cwiseAbs2();
-        inverse_gain_ -=
-            kernels().dot(size(), E.solutions.col(k).data(), E.solutions.col(k).data()) / E.pivots(k);
+        if (E.signs(k) < 0.0) inverse_gain_ -= v2 / E.pivots(k);
         diagonal_ += E.signs(k) * squares;
         edited_ += squares.sum();
     }

@@ -80,14 +80,17 @@ double Objective::rounding_floor(const VectorRef& theta) const {
 
 Tally Objective::count() const {
     Tally tally;
+    double lost = 0.0;
     for (const Block& block : blocks_) {
         const Index n = block.rows.rows();
         for (Index i = 0; i < n; ++i) {
             const double s = block.s ? block.s[i] : 1.0;
             tally.rows += s > 0.0;
+            lost += std::abs(rounded_off(tally.weight, s));
             tally.weight += s;
         }
     }
+    tally.weight = raised(tally.weight, lost);
     return tally;
 }
 
@@ -113,14 +116,17 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
         const auto [max_d2, max_d3] = std::visit([](auto l) { return std::pair(l.max_d2, l.max_d3); }, loss_);
         for (Index i = 0; i < m; ++i) {
             if (!(s[i] > 0.0)) continue;
-            const double x2 = norm2[i] + one, x = std::sqrt(x2);
+            const double x2 = norm2[i] + one, x = std::sqrt(x2), off = predictor[i];
             tally.largest_norm = std::max(tally.largest_norm, x);
             tally.gradient_rounding += x * rounding[i];
             const double in_d2 = max_d3 > 0.0 ? moved(w[i] / s[i], max_d3, max_d2, predictor[i]) : 0.0;
             tally.hessian_rounding += x2 * (additions * w[i] + s[i] * in_d2);
+            tally.value_rounding += (static_cast<double>(m) + 8.0) * value[i] +
+                                    off * (std::abs(r[i]) + roundoff * s[i] * max_d2 * off);
         }
         tally.gradient_rounding = known(tally.gradient_rounding);
         tally.hessian_rounding = known(tally.hessian_rounding);
+        tally.value_rounding = known(tally.value_rounding);
     };
     add_transposed(
         theta, Read::entry, Walk::alone, sign, total.gradient,

@@ -163,6 +163,18 @@ double standard_errors(double nu, double row) {
     return x > 0.0 ? -std::log1p(-x) / row : nu;
 }
 
+double squares_in(double J, double penalty, double error) {
+    const double squares = 2.0 * (J - error) - penalty * (1.0 + 1e-12);
+    return squares > 0.0 ? squares : 0.0;
+}
+
+// A term's error is |y - eta| times that of eta, and the square of that; by Cauchy and Schwarz.
+double value_error(double J, double n, double weight, double reach, Index p) {
+    const auto d = static_cast<double>(p);
+    const double off = roundoff * (d + 5.0) * reach, size = std::abs(J);
+    return roundoff * (n + d + 16.0) * size + off * std::sqrt(2.0 * weight * size) + weight * off * off;
+}
+
 // The roots of the squares at theta and at the minimum differ by at most the distance.
 double in_residual_spread(double distance, double squares, double weight) {
     const double sigma = (std::sqrt(std::max(0.0, squares)) - distance) / std::sqrt(weight);
@@ -188,9 +200,10 @@ double distance_by_penalty(const Objective& J, double longest, const VectorRef& 
     const bool quadratic = is_quadratic(J);
     const double distance = standard_errors(nu, quadratic ? 0.0 : row);
     if (!quadratic) return distance;
-    const double penalty = theta.dot(J.penalty().cwiseProduct(theta)),
-                 hidden = 1e-9 * (2.0 * at.value + penalty);
-    return in_residual_spread(distance, 2.0 * at.value - penalty - hidden, curvature);  // of weights, here
+    const double penalty = theta.dot(J.penalty().cwiseProduct(theta)), weight = curvature * (1.0 + 1e-9),
+                 error = value_error(at.value, static_cast<double>(J.rows()), weight, R * theta.norm(),
+                                     theta.size());
+    return in_residual_spread(distance, squares_in(at.value, penalty, error), weight);
 }
 
 }  // namespace expunge

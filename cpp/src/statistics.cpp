@@ -57,12 +57,6 @@ void require_fit(const AnchoredStatistics::State& s) {
     require_size("the gradient", s.gradient.size(), p);
 }
 
-// A lower bound of the sum of squares in twice_J = squares + penalty, of which rounding may hide a share.
-double squares_above(double twice_J, double penalty) {
-    constexpr double hidden = 1e-9;
-    return std::max(0.0, twice_J - penalty - hidden * (std::abs(twice_J) + penalty));
-}
-
 // A norm that was computed from p numbers, rounded up.
 double rounded_up(double norm, Index p) { return norm * (1.0 + 4.0 * roundoff * static_cast<double>(p + 4)); }
 
@@ -87,6 +81,7 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
     // H_a - Lambda is a sum of s d2 x x^T, whose norm is at most its trace. d2 is taken at an eta that is off
     // by t: up to t = 1 its relative error is at most e^t - 1 <= t (1 + t) (E19). Above, only bounds are
     // known.
+    state_.tallies.value_rounding = value_error(at.value, state_.anchor->theta());
     const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum();
     state_.tallies.hessian_rounding = roundoff * (2.0 * J.additions() + 5.0) * trace;
     if (max_d3(J.loss()) == 0.0) return;
@@ -110,6 +105,22 @@ double AnchoredStatistics::hessian_error() const {
     return state_.tallies.hessian_rounding + (p + 2.0) * roundoff * state_.anchor->frobenius();
 }
 
+double AnchoredStatistics::value_error(double value, const VectorRef& theta) const {
+    if (!quadratic()) return 0.0;
+    const Tallies& of = state_.tallies;
+    return expunge::value_error(value, of.rows, of.weight, of.largest_norm * theta.norm(), theta.size());
+}
+
+// What is off in J after a step, at most, beside what was: by the errors of the gradient and of H, and by
+// rounding.
+double AnchoredStatistics::moved_value_error(const VectorRef& step, const VectorRef& change,
+                                             double value) const {
+    const double length = step.norm(), p = static_cast<double>(step.size());
+    if (length == 0.0) return 0.0;
+    return (gradient_error() + hessian_error() * length) * length +
+           (p + 4.0) * roundoff * (std::abs(value) + length * (state_.gradient.norm() + change.norm()));
+}
+
 AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fold) const {
     const Anchor& old = *state_.anchor;
     require_size("the rows' gradient", change.gradient.size(), state_.gradient.size());
@@ -123,7 +134,9 @@ AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fol
     }
     for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
         s.tallies.rows += sign * tally->rows;
-        s.tallies.weight += sign * tally->weight;
+        const double lost = std::abs(rounded_off(s.tallies.weight, sign * tally->weight));
+        s.tallies.weight = raised(s.tallies.weight + sign * tally->weight, lost);
+        s.tallies.value_rounding += kept(roundoff * tally->value_rounding);
         const double norm = rounded_up(tally->largest_norm, s.gradient.size());
         s.tallies.largest_norm = std::max(s.tallies.largest_norm, fold ? norm_above(norm) : norm);
         s.tallies.gradient_rounding += kept(roundoff * tally->gradient_rounding);
@@ -140,6 +153,7 @@ AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fol
                                     "): were all of these rows in the data?");
     s.gradient += change.gradient;
     s.tallies.value += change.value;
+    s.tallies.value_rounding += kept(2.0 * roundoff * (std::abs(s.tallies.value) + std::abs(change.value)));
     s.tallies.gradient_norm += kept(s.gradient.norm());
     s.anchor = old.edit(change.rows, fold);
     const Anchor& H = *s.anchor;
@@ -225,7 +239,8 @@ AnchoredStatistics AnchoredStatistics::round_up() const {
     AnchoredStatistics rounded = fold();
     State& s = rounded.state_;
     s.tallies.largest_norm = norm_above(s.tallies.largest_norm);
-    for (double* kept : {&s.tallies.gradient_rounding, &s.tallies.gradient_norm, &s.tallies.hessian_rounding})
+    for (double* kept : {&s.tallies.gradient_rounding, &s.tallies.gradient_norm, &s.tallies.hessian_rounding,
+                         &s.tallies.value_rounding})
         *kept = power_of_two_above(*kept);
     return rounded;
 }
@@ -242,6 +257,7 @@ AnchoredStatistics AnchoredStatistics::move_to(Vector theta) const {
     AnchoredStatistics moved(state_);
     State& s = moved.state_;
     s.tallies.value += step.dot(state_.gradient) + 0.5 * step.dot(change);
+    s.tallies.value_rounding += power_of_two_above(moved_value_error(step, change, s.tallies.value));
     s.gradient += change;
     // the error of H, and two roundings: of the step and of the sum
     const double rounding = hessian_error() * step.norm() +
@@ -262,6 +278,7 @@ AnchoredStatistics AnchoredStatistics::measure(Vector theta, const Evaluation& a
     if (!here) s.anchor = s.anchor->move_to(std::move(theta));
     s.gradient = at.gradient;
     s.tallies.value = at.value;
+    s.tallies.value_rounding = value_error(at.value, s.anchor->theta());
     s.tallies.gradient_rounding = floor;
     s.tallies.gradient_norm = 0.0;
     return measured;
@@ -288,8 +305,12 @@ AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) co
     s.anchor = std::make_shared<const Anchor>(theta, std::move(H));
     s.gradient += t.gradient - pull;
     s.tallies.value += t.tallies.value - 0.5 * theta.dot(pull);
+    s.tallies.value_rounding +=
+        t.tallies.value_rounding +
+        4.0 * roundoff * (std::abs(state_.tallies.value) + std::abs(t.tallies.value) + theta.dot(pull));
     s.tallies.rows += t.tallies.rows;
-    s.tallies.weight += t.tallies.weight;
+    const double lost = std::abs(rounded_off(s.tallies.weight, t.tallies.weight));
+    s.tallies.weight = raised(s.tallies.weight + t.tallies.weight, lost);
     s.tallies.largest_norm = std::max(s.tallies.largest_norm, t.tallies.largest_norm);
     s.tallies.gradient_rounding +=
         t.tallies.gradient_rounding + 3.0 * roundoff * (t.gradient.norm() + pull.norm());
@@ -311,6 +332,7 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     AnchoredStatistics smaller(state_);
     State& s = smaller.state_;
     s.tallies.value += 0.5 * gone.dot(change) - gone.dot(state_.gradient);
+    s.tallies.value_rounding += power_of_two_above(moved_value_error(gone, change, s.tallies.value));
     s.gradient = (state_.gradient - change)(kept);
     // powers of two, because a dropped column may hold digits that stand nowhere else
     s.tallies.gradient_rounding +=
@@ -348,7 +370,11 @@ AnchoredStatistics::Solution AnchoredStatistics::solve() const {
 
 double AnchoredStatistics::reach(const Vector& step) const {
     if (quadratic()) return 0.0;
-    return rows_ ? rows_->reach(step) : state_.tallies.largest_norm * step.norm();
+    if (rows_) return rows_->reach(step);
+    const double R = state_.tallies.largest_norm;
+    if (!state_.fit_intercept) return R * step.norm();
+    const Index d = step.size() - 1;
+    return std::sqrt(std::max(0.0, R * R - 1.0)) * step.head(d).norm() + std::abs(step(d));
 }
 
 InverseNorms AnchoredStatistics::norms_by_inverse() const {
@@ -413,7 +439,7 @@ AnchoredStatistics::Gradient AnchoredStatistics::measured(const VectorRef& theta
 double AnchoredStatistics::distance(const VectorRef& theta, const Evaluation& at, double floor) const {
     const Gradient here = measured(theta, at, floor);
     const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
-    return standard_errors(here, squares_above(2.0 * at.value, penalty), 0.0);
+    return standard_errors(here, squares_in(at.value, penalty, value_error(at.value, theta)), 0.0);
 }
 
 double AnchoredStatistics::coefficient_distance(const VectorRef& theta, const Evaluation& at,
@@ -454,9 +480,13 @@ AnchoredStatistics::Step AnchoredStatistics::step(double wanted) const {
     auto [theta, gradient, nonlinear] = arrive();
     double squares = 0.0;
     if (quadratic()) {  // J at theta is J_a - g^T x / 2
-        const Vector& x = solution_->peek()->x;
-        const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
-        squares = squares_above(2.0 * state_.tallies.value - state_.gradient.dot(x), penalty);
+        const auto& [x, product, residual] = *solution_->peek();
+        const double length = x.norm(), along = state_.gradient.dot(x), at_anchor = state_.tallies.value,
+                     p = static_cast<double>(x.size()),
+                     lost = state_.tallies.value_rounding +
+                            length * (residual + step_error(length, theta.norm())) +
+                            (p + 4.0) * roundoff * (std::abs(at_anchor) + length * state_.gradient.norm());
+        squares = squares_in(at_anchor - 0.5 * along, theta.dot(state_.penalty.cwiseProduct(theta)), lost);
     }
     const double bound = nonlinear + gradient.e;  // E10
     const double distance = standard_errors(gradient, squares, wanted);

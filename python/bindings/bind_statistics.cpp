@@ -36,14 +36,20 @@ void bind_statistics(py::module_& m) {
     py::class_<Tallies>(m, "Tallies", py::module_local(), py::is_final())
         .def(py::init([](double value, double rows, double weight, double largest_norm,
                          double gradient_rounding, double gradient_norm, double hessian_rounding,
-                         double edits) {
-                 return Tallies{
-                     value, rows, weight, largest_norm, gradient_rounding, gradient_norm, hessian_rounding,
-                     edits};
+                         double edits, double value_rounding) {
+                 return Tallies{value,
+                                rows,
+                                weight,
+                                largest_norm,
+                                gradient_rounding,
+                                gradient_norm,
+                                hessian_rounding,
+                                edits,
+                                value_rounding};
              }),
              py::arg("value"), py::arg("rows"), py::arg("weight"), py::arg("largest_norm"),
              py::arg("gradient_rounding"), py::arg("gradient_norm"), py::arg("hessian_rounding"),
-             py::arg("edits"))
+             py::arg("edits"), py::arg("value_rounding"))
         .def_readonly("value", &Tallies::value)
         .def_readonly("rows", &Tallies::rows)
         .def_readonly("weight", &Tallies::weight)
@@ -52,6 +58,7 @@ void bind_statistics(py::module_& m) {
         .def_readonly("gradient_norm", &Tallies::gradient_norm)
         .def_readonly("hessian_rounding", &Tallies::hessian_rounding)
         .def_readonly("edits", &Tallies::edits)
+        .def_readonly("value_rounding", &Tallies::value_rounding)
         .def("__eq__", [](const Tallies& a, const Tallies& b) { return a == b; }, py::is_operator());
 
     py::class_<AnchoredStatistics>(m, "AnchoredStatistics", py::module_local(), py::is_final())

@@ -167,6 +167,7 @@ class Tallies:
         gradient_norm: float,
         hessian_rounding: float,
         edits: float,
+        value_rounding: float,
     ) -> None: ...
     @property
     def value(self) -> float: ...
@@ -184,6 +185,8 @@ class Tallies:
     def hessian_rounding(self) -> float: ...
     @property
     def edits(self) -> float: ...
+    @property
+    def value_rounding(self) -> float: ...
 
 class AnchoredStatistics:
     def __init__(

@@ -25,6 +25,7 @@ TALLIES = (  # in the order of files
     "gradient_norm",
     "hessian_rounding",
     "edits",
+    "value_rounding",
 )
 
 

@@ -30,6 +30,13 @@ _BY_STEP: dict[str, Any] = {
 }
 
 
+def _why_short(method: str) -> str:
+    """Why what a method left is above what was promised."""
+    if method in ("first_order", "second_order"):
+        return f"{method} promises nothing: method='auto' does"
+    return "rounding may hide more: scale the columns of X to a size near 1, or promise less"
+
+
 @dataclass(frozen=True)
 class Update:
     """What one request did, so that a sceptic can check it.
@@ -111,11 +118,7 @@ class Update:
         kept = self._record is None or Record(*self._record).promise.is_kept(
             self.residual_bound, self.distance
         )
-        if kept:
-            return None
-        if self.method in ("first_order", "second_order"):
-            return f"{self.method} promises nothing: method='auto' does"
-        return "rounding may hide more: scale the columns of X to a size near 1, or promise less"
+        return None if kept else _why_short(self.method)
 
     def _shown(self) -> dict[str, Any]:
         shown = {
@@ -309,6 +312,19 @@ class Updates:
     thetas: list[Float] | None
     seconds: float
     _parts: ClassVar[Any] = ()  # what `receipt` needs beside the arrays, see engine/log.py
+    _asked: ClassVar[Any] = None  # promise and method
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Whether each request is within what the Unlearner promises, (m,)."""
+        residual, distance = self._asked[0].limits
+        kept: NDArray[np.bool_] = (self.residual_bound <= residual) & (self.distance <= distance)
+        return kept
+
+    @property
+    def shortfall(self) -> str | None:
+        """Why some are not; None where all are."""
+        return None if self.kept.all() else _why_short(self._asked[1])
 
     def __len__(self) -> int:
         return self.passes.size

@@ -141,7 +141,7 @@ def test_public_statistics_tell_it_too():
 
 @pytest.mark.parametrize("fit_intercept", [False, True])
 def test_statistics_of_no_parameters_take_a_step(fit_intercept):
-    nothing, tallies = np.empty(0), _core.Tallies(*np.zeros(8).tolist())
+    nothing, tallies = np.empty(0), _core.Tallies(*np.zeros(9).tolist())
     sums = _core.AnchoredStatistics.restore(
         nothing, np.empty((0, 0)), nothing, "logistic", nothing, fit_intercept, tallies
     )

@@ -372,3 +372,82 @@ def test_an_update_says_why_its_residual_is_above_the_tolerance():
         update = un.apply(ex.RemoveRows(5))
     assert update.residual_bound > 1e-17
     assert update.shortfall.startswith("rounding may hide more")
+
+
+@each_intercept
+@pytest.mark.parametrize("by", ["remove", "correct", "stream", "detached", "added"])
+@pytest.mark.parametrize(("wrong", "noise"), [(1e9, 1e-3), (1e12, 1.0), (1e12, 1e-3), (1e15, 1e-1)])
+def test_a_wrong_target_that_leaves_takes_no_standard_error_with_it(by, fit_intercept, wrong, noise):
+    """J was large with it, and what rounding left of that is no spread of the others' residuals."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 3))
+    y = X @ [1.0, -2.0, 0.5] + noise * rng.standard_normal(60)
+    told, left = y.copy(), slice(1, None)
+    if by != "added":
+        told[0] = wrong
+    un = ex.Unlearner(ex.Ridge(1.0, fit_intercept=fit_intercept).fit(X, told), X, told)
+    try:
+        if by == "remove":
+            found = un.apply(ex.RemoveRows(0)).distance
+        elif by == "correct":
+            found, left = un.apply(ex.CorrectLabels(0, y[0])).distance, slice(None)
+        elif by == "stream":
+            found = un.apply_each([ex.RemoveRows(0), ex.RemoveRows(1)]).distance[-1]
+            left = slice(2, None)
+        elif by == "detached":
+            un = un.detach()
+            found = un.apply(ex.Edit(before=(X[:1], told[:1])), method="second_order").distance
+        else:
+            un.apply(ex.AddRows(1.3 * X[:1], [wrong]))
+            found, left = un.apply(ex.RemoveRows(60)).distance, slice(None)
+    except ex.ToleranceExceeded:
+        assert by == "detached"
+        return
+    theta = np.append(un.model.coef_, un.model.intercept_ if fit_intercept else [])
+    true = distance_to_minimum("squared", X[left], y[left], None, theta, 1.0, fit_intercept)
+    assert true <= found * (1 + 1e-6) + ROUNDED
+
+
+def test_a_heavy_row_that_leaves_takes_no_weight_with_it():
+    rng = np.random.default_rng(1)
+    X, s = rng.standard_normal((60, 3)), np.ones(60)
+    X[0], s[0] = 0.0, 1e17
+    y = X @ [1.0, -2.0, 0.5] + 1e-6 * rng.standard_normal(60)
+    y[0] = 0.0
+    un = ex.Unlearner(ex.Ridge(1e-3, fit_intercept=False).fit(X, y, s), X, y, s)
+    found = un.apply(ex.RemoveRows(0)).distance
+    true = distance_to_minimum("squared", X[1:], y[1:], None, un.model.coef_, 1e-3, False)
+    assert true <= found * (1 + 1e-6) + ROUNDED
+
+
+def test_a_row_that_alone_told_two_columns_apart_may_come_and_go():
+    """Without it H is nearly singular, and its leverage is 1 but for rounding."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        z = rng.standard_normal(60)
+        X = np.column_stack([z, z + 1e-4 * rng.standard_normal(60)])
+        y = z + rng.standard_normal(60)
+        un = ex.Unlearner(ex.Ridge(5e-6, fit_intercept=False).fit(X, y), X, y)
+        un.apply(ex.AddRows([[95.0, -95.0]], [0.0]))
+        found = un.apply_each([ex.RemoveRows(60), ex.RemoveRows(0), ex.RemoveRows(1)]).distance[-1]
+        true = distance_to_minimum("squared", X[2:], y[2:], None, un.model.coef_, 5e-6, False)
+        assert true <= found * (1 + 1e-6) + ROUNDED, seed
+
+
+def test_what_a_stream_left_above_the_promise_is_said():
+    X, y, _ = problem("logistic", n=400)
+    un = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y)
+    updates = un.apply_each([ex.RemoveRows(slice(10, 90)), ex.RemoveRows(100)], method="first_order")
+    assert updates.kept.tolist() == (updates.distance <= un.within).tolist()
+    assert not updates.kept.all()
+    assert "first_order" in updates.shortfall
+    kept = un.apply_each([ex.RemoveRows(120), ex.RemoveRows(121)])
+    assert kept.kept.all()
+    assert kept.shortfall is None
+
+
+def test_a_distance_is_measured_now_where_the_penalty_alone_bounds_nothing():
+    X, y, _ = problem("logistic", n=400)
+    un = ex.Unlearner(ex.LogisticRegression(1e-4, solver="cg").fit(X, y), X, y)
+    un.apply(ex.RemoveRows(3))
+    assert 0 < un.distance() <= un.within

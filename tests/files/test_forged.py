@@ -230,7 +230,7 @@ INCONSISTENT = {
         "contains NaN or infinity",
     ),
     "gradient": ("statistics", {"statistics__gradient": np.ones((P, 1))}, "statistics.gradient has dtype"),
-    "numbers": ("statistics", {"statistics__numbers": np.ones(7)}, "statistics.numbers has dtype"),
+    "numbers": ("statistics", {"statistics__numbers": np.ones(7)}, "statistics.numbers has 7 numbers"),
     "numbers_negative": ("statistics", {"statistics__numbers": -np.ones(8)}, "statistics.numbers cannot be"),
     "other_statistics": ("dense", {"statistics__gradient": np.ones(P)}, "differs from the statistics"),
     "theta_bound": ("statistics", {"theta_bound": 0.0}, "theta_bound must be"),

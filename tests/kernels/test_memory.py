@@ -157,7 +157,7 @@ REFUSED = {
     ),
     "restored": (
         lambda: _core.AnchoredStatistics.restore(
-            np.ones(2), np.eye(3), np.ones(2), "squared", np.ones(2), False, _core.Tallies(*[0.0] * 8)
+            np.ones(2), np.eye(3), np.ones(2), "squared", np.ones(2), False, _core.Tallies(*[0.0] * 9)
         ),
         ValueError,
         "H has 3 numbers, expected 2",

@@ -59,6 +59,11 @@ double standard_errors(double nu, double row);
 // The same in standard errors of a least-squares fit, of which `squares` (s (y - eta)^2) are left at theta.
 double in_residual_spread(double distance, double squares, double weight);
 
+// A lower bound of the squares in J, which is half of them and of `penalty`; J may be off by `error`.
+double squares_in(double J, double penalty, double error);
+// The rounding error of J for a squared loss, at most: n rows of this weight, and no predictor above `reach`.
+double value_error(double J, double n, double weight, double reach, Index p);
+
 // The bound by the penalty alone, without a factor. No row is longer than `longest`, intercept not counted.
 // `at`: J at theta, with its curvature; `floor` bounds the rounding error of its gradient. `measured`: the
 // rows themselves are looked at, in two passes; the bound is sharper then, and depends on units as little as

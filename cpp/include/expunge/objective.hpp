@@ -24,13 +24,22 @@ struct Evaluation {
     double residual() const { return gradient.norm(); }
 };
 
+// What a + b loses when it is rounded, exactly.
+inline double rounded_off(double a, double b) {
+    const double sum = a + b, b_in_it = sum - a;
+    return (a - (sum - b_in_it)) + (b - b_in_it);
+}
+// A sum of which so much was lost, at most: not less than the true one. Whole numbers stay.
+inline double raised(double sum, double lost) { return lost > 0.0 ? sum + 2.0 * lost : sum; }
+
 // What E10 needs to know of some rows beside their sums. Rounding errors are in units of u = 2^-53.
 struct Tally {
     double rows = 0.0;               // how many have a positive weight
-    double weight = 0.0;             // sum of the weights
+    double weight = 0.0;             // sum of the weights, rounded up
     double largest_norm = 0.0;       // of a row, extended by 1 with an intercept
     double gradient_rounding = 0.0;  // bound of the rounding error in their part of a gradient
     double hessian_rounding = 0.0;   // and in their part of a Hessian
+    double value_rounding = 0.0;     // and in their part of J
 };
 
 // How far the curvatures of rows of positive weight are apart at two thetas, a and b (E26).

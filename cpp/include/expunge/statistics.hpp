@@ -25,12 +25,13 @@ public:
     struct Tallies {
         double value = 0.0;              // J(theta_a)
         double rows = 0.0;               // how many have a positive weight
-        double weight = 0.0;             // sum of the weights
+        double weight = 0.0;             // sum of the weights, rounded up
         double largest_norm = 0.0;       // R of E10, or more
         double gradient_rounding = 0.0;  // e_g = gradient_rounding + u gradient_norm
         double gradient_norm = 0.0;      // sum of |g_a| after each edit
         double hessian_rounding = 0.0;   // e_H, without the rounding of H_a itself to doubles
         double edits = 0.0;              // rows added or subtracted since the anchor
+        double value_rounding = 0.0;     // at least the rounding error of value, for a squared loss
         bool operator==(const Tallies&) const = default;
     };
     // What a file keeps.
@@ -133,6 +134,8 @@ private:
     double reach(const Vector& step) const;  // no predictor changes by more
     InverseNorms norms_by_inverse() const;
     double hessian_error() const;  // e_H: at least the rounding error of H_a
+    double value_error(double value, const VectorRef& theta) const;  // of J measured there
+    double moved_value_error(const VectorRef& step, const VectorRef& change, double value) const;
 
     // Of the anchor that steps are from:
     const Vector& gradient() const { return second_ ? second_->gradient : state_.gradient; }

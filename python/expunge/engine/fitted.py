@@ -149,7 +149,7 @@ class Fitted:
         progress: Callable[[int, int], Any] | None,
     ) -> Updates:
         """The requests one after the other; one that is refused ends them, and those before it stand."""
-        log, together = Log(keeps_thetas=thetas), FIRST
+        log, together = Log(keeps_thetas=thetas, promise=self.engine.promise, method=how.method), FIRST
         try:
             while (first := log.size) < len(requests):
                 self.check()

@@ -12,6 +12,7 @@ from .._arrays import Float
 from ..atomic import Change
 from ..requests import Named
 from ..update import Update, Updates
+from .state import Promise
 from .stream import Granted
 
 _NOTHING = np.empty(0)
@@ -81,8 +82,9 @@ def streamed(granted: Granted, thetas: list[Float], record: tuple[Any, ...]) -> 
 class Log:
     """The requests of a stream that were granted; it grows by the assignments that commit them."""
 
-    def __init__(self, *, keeps_thetas: bool) -> None:
+    def __init__(self, *, keeps_thetas: bool, promise: Promise, method: str) -> None:
         self.keeps_thetas = keeps_thetas
+        self.asked = promise, method
         self.started = perf_counter()
         self.size = 0
         self.last: Any = None  # (the parts before, the last part)
@@ -104,4 +106,5 @@ class Log:
         columns = {name: np.ascontiguousarray(table[name]) for name in TABLE.names or ()}
         updates = Updates(**columns, thetas=thetas, seconds=perf_counter() - self.started)
         object.__setattr__(updates, "_parts", parts)
+        object.__setattr__(updates, "_asked", self.asked)
         return updates

@@ -11,7 +11,7 @@ import numpy as np
 from .. import _core
 from .._arrays import Float, Index
 from ..errors import ConvergenceError
-from .solver import DEFAULT_TOL, FIT_WITHIN, UNSEEN, check_converged, warn, warn_of_distance
+from .solver import DEFAULT_TOL, FIT_WITHIN, UNSEEN, check_converged, has_room, warn, warn_of_distance
 
 if TYPE_CHECKING:
     from .attached import Attached, Start
@@ -66,12 +66,17 @@ def _bound(
 
 
 def distance_now(engine: Attached) -> float:
-    """The same, measured at the model's theta: with a factor of the whole Hessian, where one is kept."""
+    """The same, measured at the model's theta: with a factor of the whole Hessian, where one is kept.
+
+    Else by the penalty alone, or where that bounds nothing, with a factor that memory has room for.
+    """
     objective, theta, norm = engine.objective(), engine.state.theta, engine.data.largest_norm
     at, floor = objective.evaluate(theta), objective.rounding_floor(theta)
     with np.errstate(over="ignore", invalid="ignore"):
         if not engine.keeps_statistics():
-            return objective.distance(theta, at, floor, norm, measured=True)
+            bound = objective.distance(theta, at, floor, norm, measured=True)
+            if bound < inf or not has_room(engine.memory_limit, theta.size):
+                return bound
         anchor = _core.Anchor(objective, theta, None, at)
         statistics = _core.AnchoredStatistics(objective, anchor, at, floor, norm)
         return statistics.measure_rows(objective).distance(theta, at, floor)

@@ -86,6 +86,11 @@ def quarter_of_memory() -> float:
         return 2.0**30
 
 
+def has_room(limit: float | None, p: int) -> bool:
+    """Whether memory has room for the whole Hessian while a request is applied."""
+    return COPIES * 8.0 * p * p <= most_memory(limit)
+
+
 def in_low_dimension(objective: _core.Objective, p: int) -> bool:
     """Whether a few vectors of p numbers are small beside X."""
     return ENTRIES_PER_PARAMETER * p <= objective.entries

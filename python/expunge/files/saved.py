@@ -44,6 +44,7 @@ from .names import SavedNames, as_json, from_json
 
 KIND, VERSION = "unlearner", 4
 READABLE = (1, 2, 3, 4)
+OF_J = 1e-9  # how exact J is taken to be where a file does not tell
 _MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
 _OPTIONAL = {"within": "fit.within", "tol": "tol", "memory_limit": "memory_limit"}  # parameters of a model
 
@@ -515,7 +516,11 @@ def _statistics(
     theta = entries.floats("statistics.theta", p)
     hessian = entries.floats("statistics.hessian", p, p)
     gradient = entries.floats("statistics.gradient", p)
-    numbers = entries.floats("statistics.numbers", len(TALLIES))
+    numbers = entries.floats("statistics.numbers", None)
+    if numbers.size == len(TALLIES) - 1:  # of 0.4.0, which does not tell how exact J is
+        numbers = np.append(numbers, OF_J * abs(numbers[TALLIES.index("value")]))
+    if numbers.size != len(TALLIES):
+        raise ValueError(f"statistics.numbers has {numbers.size} numbers, expected {len(TALLIES)}")
     if not np.array_equal(hessian, hessian.T):
         raise ValueError("statistics.hessian is not symmetric")
     tallies = dict(zip(TALLIES, numbers.tolist(), strict=True))
