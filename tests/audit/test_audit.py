@@ -75,10 +75,10 @@ def told(found, audit):
 
 @pytest.mark.slow
 def test_the_right_output_mechanism_passes_in_nearly_all_seeds():
-    audits = [audit(seed, *kind, confidence=0.95) for kind in KINDS for seed in range(5)]
+    audits = [audit(seed, *kind, confidence=0.95, runs=60) for kind in KINDS for seed in range(5)]
     assert sum(one.falsified for one in audits) <= 0.05 * len(audits)
     assert max(one.worst_residual for one in audits) <= 1e-6
-    assert {one.runs for one in audits} == {RUNS}
+    assert {one.runs for one in audits} == {60}
 
 
 @pytest.mark.slow
@@ -407,7 +407,7 @@ def audit_minimiser(kind):
 def test_the_canary_is_as_far_as_the_claim_allows_and_seen():
     """Lower bounds near the truth: not below 0.7 of a mu that is large enough to be seen."""
     for against, kind in (("retraining", ("squared", False)), ("minimiser", ("squared", True))):
-        found = audit(0, *kind, epsilon=4.0, delta=0.1, runs=1500, against=against)
+        found = audit(0, *kind, epsilon=4.0, delta=0.1, runs=800, against=against)
         assert found.mu == pytest.approx(accounting.mu(4.0, 0.1))
         assert 0.7 * found.mu < found.separations[1].mu_lower <= found.mu
         assert 0.5 < found.separations[1].epsilon_lower <= found.epsilon
