@@ -494,7 +494,7 @@ def verbs():
     return cases | verbs_of_people()
 
 
-# Of these, every fourth line in an everyday run.
+# Of these, every fourth line in an everyday run: they take long, or are like one of the others.
 SOME = [
     "auto",
     "exact",
@@ -504,16 +504,20 @@ SOME = [
     "csr",
     "cg",
     "squared",
+    "squared_step",
     "adopted",
     "settles",
     "retrains",
     "refused_csr",
+    "refused_rows",
+    "refused_at_the_end",
     "refused_by_budget",
     "detached_csr",
     "detached_revoking",
     "detached_refused",
     "release_rounded",
     "release_of_objective",
+    "save_rows",
     "load",
     "names",
     "names_refused",

@@ -84,7 +84,7 @@ def test_the_right_output_mechanism_passes_in_nearly_all_seeds():
 @pytest.mark.slow
 def test_the_right_rounding_and_objective_pass_in_nearly_all_seeds():
     rounding = [audit(seed, *kind, mechanism="rounding", runs=60) for kind in KINDS for seed in range(3)]
-    noisy = [objective(seed, fit_intercept) for fit_intercept in (False, True) for seed in range(5)]
+    noisy = [objective(seed, fit_intercept, runs=60) for fit_intercept in (False, True) for seed in range(5)]
     for audits in (rounding, noisy):
         assert sum(one.falsified for one in audits) <= 0.05 * len(audits)
 
