@@ -5,7 +5,7 @@ from copy import copy
 import numpy as np
 import pytest
 from long_double import distance_to_minimum, residual
-from problems import adult, dense, drebin
+from problems import INTERCEPT, adult, dense, drebin, in_pairs
 from unlearning import inside
 
 import expunge as ex
@@ -62,9 +62,11 @@ def by_iterations(monkeypatch):
 PROMISES = [{"within": 0.01}, {"within": 1e-5}, {"tolerance": 1e-3}, {"tolerance": 1e-8}]
 
 
-@pytest.mark.parametrize("promise", PROMISES, ids=str)
-@pytest.mark.parametrize("fit_intercept", [False, True])
-@pytest.mark.parametrize("shape", ["plain", "heavy tails", "weights", "equal rows"])
+@in_pairs(
+    shape=["plain", "heavy tails", "weights", "equal rows"],
+    fit_intercept=INTERCEPT,
+    promise={str(promise): promise for promise in PROMISES},
+)
 def test_what_is_proven_after_every_request_holds(shape, fit_intercept, promise):
     X, y, s = data(1, shape=shape)
     model = ex.LogisticRegression(1.0, fit_intercept=fit_intercept).fit(X, y, s)
