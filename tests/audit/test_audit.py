@@ -29,7 +29,7 @@ each_seed = pytest.mark.parametrize("seed", range(2))
 
 EPSILON, DELTA = 1.0, 0.01
 BINDING = {"tolerance": 1e-6, "theta_bound": 10.0}  # noise no wider than the tolerance asks for
-RUNS = 150
+RUNS = 90
 ROWS = [3, 7, 11]
 
 
@@ -311,7 +311,7 @@ def test_other_noise_is_told_by_statistics_alone(spoilt):
         coef = np.ravel(un.model.coef_)
         return SimpleNamespace(coef_=coef + SIGMA * spoilt(normal(coef.size, 1.0, seed)), intercept_=0.0)
 
-    found = audit(0, fit_intercept=False, release=release, runs=400)
+    found = audit(0, fit_intercept=False, release=release, runs=250)
     assert told(found.separations[0], found)
 
 
@@ -352,7 +352,7 @@ def test_a_canary_shows_what_honest_residuals_hide(monkeypatch):
 
     monkeypatch.setattr(Terms, "apply", less_noise)
     for seed in range(3):
-        found = audit(seed, epsilon=1.0, delta=0.1)
+        found = audit(seed, epsilon=1.0, delta=0.1, runs=150)
         assert not told(found.separations[0], found)
         assert told(found.separations[1], found)
         assert found.falsified
