@@ -163,11 +163,8 @@ def first_offsets(code):
 
 
 def is_leaving(frame):
-    """Whether the line is a with statement that is being left, where Python hears no signal."""
-    return (
-        frame.f_lineno in with_lines(frame.f_code.co_filename)
-        and frame.f_lasti > first_offsets(frame.f_code)[frame.f_lineno]
-    )
+    """Whether a with statement, on its first line, is being left, where Python hears no signal."""
+    return frame.f_lasti > first_offsets(frame.f_code)[frame.f_lineno]
 
 
 class Interrupts:
@@ -176,24 +173,30 @@ class Interrupts:
     def __init__(self, *lines):
         self.lines, self.passed, self.raised = list(lines), 0, 0
 
-    def trace(self, frame, event, _):
+    def trace(self, frame, _, __):
+        """Of a call: what sees each of its lines."""
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
-        if event == "line" and self.lines and not is_leaving(frame):
-            self.passed += 1
-            if self.passed == self.lines[0]:
-                del self.lines[0]
-                self.passed = 0
-                self.raised += 1
-                raise KeyboardInterrupt
-        return self.trace
+        begins = with_lines(frame.f_code.co_filename)
+
+        def line(frame, event, _):
+            if event == "line" and self.lines and not (frame.f_lineno in begins and is_leaving(frame)):
+                self.passed += 1
+                if self.passed == self.lines[0]:
+                    del self.lines[0]
+                    self.passed = 0
+                    self.raised += 1
+                    raise KeyboardInterrupt
+            return line
+
+        return line
 
     def profile(self, frame, event, _):
         """A trace function that raised is gone: this brings it back as soon as a function begins or ends."""
         if self.raised and self.lines and sys.gettrace() is None:
             while frame is not None:
                 if frame.f_code.co_filename.startswith(PACKAGE):
-                    frame.f_trace = self.trace
+                    frame.f_trace = self.trace(frame, "call", None)
                 frame = frame.f_back
             sys.settrace(self.trace)
 
@@ -491,7 +494,7 @@ def verbs():
     return cases | verbs_of_people()
 
 
-# Of these, every fourth line in an everyday run.
+# Of these, every fourth line in an everyday run: they take long, or are like one of the others.
 SOME = [
     "auto",
     "exact",
@@ -501,16 +504,20 @@ SOME = [
     "csr",
     "cg",
     "squared",
+    "squared_step",
     "adopted",
     "settles",
     "retrains",
     "refused_csr",
+    "refused_rows",
+    "refused_at_the_end",
     "refused_by_budget",
     "detached_csr",
     "detached_revoking",
     "detached_refused",
     "release_rounded",
     "release_of_objective",
+    "save_rows",
     "load",
     "names",
     "names_refused",

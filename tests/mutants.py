@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 BUGS = r"""
 # How theta is chosen
-= the longest row as the data came  [long_streams distance]
+= the longest row as the data came  [data]
 - self.largest_norm = max(self.largest_norm, _core.largest_norm(X, shift))
 + _core.largest_norm(X, shift)
 = a distance is not looked at  [distance]

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import combinations, product
 from pathlib import Path
@@ -556,6 +556,19 @@ class Drebin:
     y_test: Array
     feature_names: list[str]
     url_features: NDArray[np.intp]  # positions of the 1,197 columns that are URLs
+
+    def of_frequent_columns(self, count: int) -> "Drebin":
+        """So many of its columns, those that most rows fill."""
+        most = np.sort(np.argsort(-self.X.sum(axis=0), kind="stable")[:count])
+        X, X_test = (sparse.csr_array(part[:, most]) for part in (self.X, self.X_test))
+        X.sort_indices()
+        return replace(
+            self,
+            X=X,
+            X_test=X_test,
+            feature_names=[self.feature_names[j] for j in most],
+            url_features=np.flatnonzero(np.isin(most, self.url_features)),
+        )
 
     def heaviest_urls(self, model) -> NDArray[np.intp]:
         """Positions of the 120 URL features whose coefficients are the largest.

@@ -1,12 +1,11 @@
 """The code in README.md, docs/ and examples/ runs, and what the pages refer to is there."""
 
 import re
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from starting import each_start
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(page for folder in (".", "docs", "bench", "examples") for page in (ROOT / folder).glob("*.md"))
@@ -71,19 +70,15 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", EXAMPLES, ids=name)
-def test_examples_run(example, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(example)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout
-    assert "Warning" not in done.stderr
+def test_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "import os, runpy\nrunpy.run_path(os.environ['EXAMPLE'], run_name='__main__')"
+    for example, done in zip(
+        EXAMPLES, each_start(code, *({"EXAMPLE": str(e)} for e in EXAMPLES)), strict=True
+    ):
+        assert done.returncode == 0, (example, done.stdout + done.stderr)
+        assert done.stdout, example
+        assert "Warning" not in done.stderr, example
 
 
 def test_there_are_examples_and_pages():

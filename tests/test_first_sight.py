@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import signal
-import subprocess
 import sys
 import threading
 import warnings
@@ -21,6 +20,7 @@ from numpy.testing import assert_allclose
 from scipy import sparse
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning
+from starting import each_start
 
 import expunge as ex
 from expunge import kernels
@@ -278,10 +278,12 @@ def test_statistics_are_copied_and_pickled(loss, fit_intercept, duplicate):
 
 
 SHARD = """
-import pickle, sys
+import os, pickle
 import numpy as np
 from expunge import kernels
-rows, path = pickle.load(sys.stdin.buffer)
+path = os.environ["SHARD"]
+with open(path, "rb") as file:
+    rows = pickle.load(file)
 sums = [
     kernels.AnchoredStatistics(X, y, np.zeros(4), alpha=1.0, loss=loss, fit_intercept=True)
     for loss, (X, y) in rows.items()
@@ -293,13 +295,12 @@ with open(path, "wb") as file:
 
 @pytest.mark.slow
 def test_shards_of_other_processes_are_merged(tmp_path):
-    losses, shards = ("squared", "logistic"), []
-    for number, rows in enumerate((slice(0, 30), slice(30, 80))):
-        path = tmp_path / str(number)
-        of_losses = {loss: [part[rows] for part in data(loss)] for loss in losses}
-        given = pickle.dumps((of_losses, str(path)))
-        subprocess.run([sys.executable, "-c", SHARD], input=given, check=True, timeout=120)
-        shards.append(pickle.loads(path.read_bytes()))
+    losses, paths = ("squared", "logistic"), [tmp_path / "first", tmp_path / "second"]
+    for path, rows in zip(paths, (slice(0, 30), slice(30, 80)), strict=True):
+        path.write_bytes(pickle.dumps({loss: [part[rows] for part in data(loss)] for loss in losses}))
+    ended = each_start(SHARD, *({"SHARD": str(path)} for path in paths))
+    assert [done.returncode for done in ended] == [0, 0], ended
+    shards = [pickle.loads(path.read_bytes()) for path in paths]
     for loss, first, second in zip(losses, *shards, strict=True):
         merged, whole = first.merge(second), statistics(loss)
         assert merged.rows == 80

@@ -205,7 +205,7 @@ def test_after_10_000_requests_the_statistics_are_those_of_the_rows(
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
 def test_what_rounding_adds_is_bounded_where_huge_entries_cancel(form, loss, fit_intercept):
     beyond = 0
-    for seed, size in itertools.product(range(6), [1e8, 1e15, 1e17, 1e18, 1e19, 1e30]):
+    for seed, size in itertools.product(range(3), [1e8, 1e15, 1e17, 1e18, 1e19, 1e30]):
         rng = np.random.default_rng(seed)
         X = np.concatenate([rng.normal(size=(6, 9)), cancelling_rows(size, 2, 9, np.float64, rng)])
         theta = np.append(np.ones(9), np.full(int(fit_intercept), 0.5))

@@ -150,7 +150,17 @@ def test_results_are_written_where_all_cases_pass(tmp_path, passes):
         os.environ.get("PYTHONPATH", ""),
     ]
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    arguments = ["-q", "-p", "no:cacheprovider", "-o", "python_files=bench_*.py", "--results", "out"]
+    arguments = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        "-o",
+        "python_files=bench_*.py",
+        "--results",
+        "out",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments, "."],
         cwd=tmp_path,

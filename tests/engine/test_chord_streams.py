@@ -5,8 +5,7 @@ from copy import copy
 import numpy as np
 import pytest
 from long_double import distance_to_minimum, residual
-from problems import adult, dense, drebin
-from scipy import sparse
+from problems import INTERCEPT, adult, dense, drebin, in_pairs
 from unlearning import inside
 
 import expunge as ex
@@ -63,9 +62,11 @@ def by_iterations(monkeypatch):
 PROMISES = [{"within": 0.01}, {"within": 1e-5}, {"tolerance": 1e-3}, {"tolerance": 1e-8}]
 
 
-@pytest.mark.parametrize("promise", PROMISES, ids=str)
-@pytest.mark.parametrize("fit_intercept", [False, True])
-@pytest.mark.parametrize("shape", ["plain", "heavy tails", "weights", "equal rows"])
+@in_pairs(
+    shape=["plain", "heavy tails", "weights", "equal rows"],
+    fit_intercept=INTERCEPT,
+    promise={str(promise): promise for promise in PROMISES},
+)
 def test_what_is_proven_after_every_request_holds(shape, fit_intercept, promise):
     X, y, s = data(1, shape=shape)
     model = ex.LogisticRegression(1.0, fit_intercept=fit_intercept).fit(X, y, s)
@@ -189,13 +190,8 @@ def test_a_file_goes_on_as_it_was(tmp_path):
 
 
 def real(name):
-    if name == "adult":
-        return adult().X, adult().y
-    X = drebin().X
-    most = np.sort(np.argsort(-X.sum(axis=0), kind="stable")[:300])
-    X = sparse.csr_array(X[:, most])
-    X.sort_indices()
-    return X, drebin().y
+    data = adult() if name == "adult" else drebin().of_frequent_columns(100)
+    return data.X, data.y
 
 
 @pytest.mark.slow

@@ -121,6 +121,17 @@ def test_requests_that_change_nothing_leave_theta(kind, loss, fit_intercept, met
 
 
 @in_pairs(loss=list(LOSSES), represent=FAMILIES)
+def test_the_longest_row_is_looked_for_among_all_that_ever_came(loss, represent):
+    """By a bound of it everything is bounded that a row may add (E10, E41)."""
+    data = make_data(loss)
+    un = unlearner(data, loss, True, represent=represent)
+    for request in (ex.AddRows(64.0 * data.X[:1], data.y[:1]), ex.CorrectValues([5], [0], 4096.0)):
+        before = inside(un).held.largest_norm
+        un.apply(represented([request], represent))
+        assert inside(un).held.largest_norm > 2.0 * before
+
+
+@in_pairs(loss=list(LOSSES), represent=FAMILIES)
 def test_added_rows_continue_the_count_and_may_be_corrected_and_removed(loss, represent):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, True, represent=represent)

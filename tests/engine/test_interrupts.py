@@ -350,10 +350,10 @@ def is_free(lock):
 @pytest.mark.parametrize("form", ["dense", "csr"])
 @each_loss
 def test_interrupts_at_random_instants_leave_all_as_before_or_after(loss, form):
-    """500 of them; 2,000 over all losses and forms."""
+    """250 of them; 1,000 over all losses and forms."""
     life, hits, typical = Life(loss, form, MANY), Counter(), {}
     with Alarm() as alarm:
-        while alarm.raised < 500 * MANY:
+        while alarm.raised < 250 * MANY:
             if life.rng.random() < 0.04:
                 life.start()
             name, hit = life.live(alarm, typical)

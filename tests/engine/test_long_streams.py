@@ -1,4 +1,4 @@
-"""Streams of 10,000 single requests of every kind: what is proven, beside minimisers in long double (E41)."""
+"""Streams of thousands of single requests: what is proven, beside minimisers in long double (E41)."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,6 @@ from scipy import sparse
 import expunge as ex
 
 pytestmark = pytest.mark.slow
-REQUESTS, POINTS = 10_000, 25
 ROUNDED = 1e-9  # standard errors that the rounding of theta to doubles may be worth
 KINDS = {"squared": ex.Ridge, "logistic": ex.LogisticRegression}
 PROMISES = {"hundredth": {"within": 0.01}, "third": {"within": 0.3}, "residual": {"tolerance": 1e-4}}
@@ -49,7 +48,7 @@ class Stream:
         return ex.CorrectValues([self.there[at]], [column], float(row[0, column]) + 0.1)
 
 
-def live_through(un, stream, loss, requests=REQUESTS, points=POINTS):
+def live_through(un, stream, loss, requests, points):
     """In turns one by one and many in a call; how many requests took no pass, and the largest distance."""
     without, farthest, limits = 0, 0.0, (un.within or np.inf, np.inf if un.within else un.tolerance)
     for k in range(points):
@@ -80,7 +79,7 @@ def live_through(un, stream, loss, requests=REQUESTS, points=POINTS):
     form={"dense": np.ascontiguousarray, "csr": sparse.csr_array},
     promise=PROMISES,
 )
-def test_10_000_requests_on_the_grid(loss, fit_intercept, weighted, form, promise):
+def test_4_000_requests_on_the_grid(loss, fit_intercept, weighted, form, promise):
     rng = np.random.default_rng(3)
     X = rng.standard_normal((5000, 6)) * [1.0, 0.3, 2.0, 1.0, 1.0, 0.5]
     X[np.abs(X) < 0.3] = 0.0
@@ -90,25 +89,18 @@ def test_10_000_requests_on_the_grid(loss, fit_intercept, weighted, form, promis
     s, X = rng.uniform(0.2, 4.0, 5000) if weighted else None, form(X)
     model = KINDS[loss](1.0, fit_intercept=fit_intercept).fit(X, y, s)
     un = ex.Unlearner(model, X, y, s, **promise)
-    without, farthest = live_through(un, Stream(X, y, s, loss, 4), loss)
-    assert without >= (0.5 if un.within else 0.1) * REQUESTS
+    without, farthest = live_through(un, Stream(X, y, s, loss, 4), loss, 4000, 10)
+    assert without >= (0.5 if un.within else 0.1) * 4000
     assert farthest > 1e-7 or loss == "squared"
 
 
-def most_frequent(X, count):
-    """The columns that most rows fill."""
-    X = sparse.csr_array(X[:, np.sort(np.argsort(-X.sum(axis=0), kind="stable")[:count])])
-    X.sort_indices()
-    return X
-
-
 @pytest.mark.parametrize(("name", "fit_intercept"), [("adult", True), ("drebin", False)])
-def test_10_000_requests_on_real_data(name, fit_intercept):
-    data = {"adult": adult, "drebin": drebin}[name]()
-    X = data.X if name == "adult" else most_frequent(data.X, 300)
+def test_5_000_requests_on_real_data(name, fit_intercept):
+    data = adult() if name == "adult" else drebin().of_frequent_columns(100)
+    X = data.X
     un = ex.Unlearner(ex.LogisticRegression(1.0, fit_intercept=fit_intercept).fit(X, data.y), X, data.y)
-    without, farthest = live_through(un, Stream(X, data.y, None, "logistic", 5), "logistic")
-    assert without >= 0.5 * REQUESTS
+    without, farthest = live_through(un, Stream(X, data.y, None, "logistic", 5), "logistic", 5000, 10)
+    assert without >= 0.5 * 5000
     assert farthest > 1e-5
 
 
@@ -116,4 +108,4 @@ def test_requests_on_all_of_drebin():
     """Without a whole factor each takes a pass: these are fewer."""
     X, y = drebin().X, drebin().y
     un = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y)
-    assert live_through(un, Stream(X, y, None, "logistic", 6), "logistic", 500, 5)[1] > 1e-7
+    assert live_through(un, Stream(X, y, None, "logistic", 6), "logistic", 250, 5)[1] > 1e-7

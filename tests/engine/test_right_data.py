@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from problems import INTERCEPT, WEIGHTED, in_pairs
 from scipy import sparse
 from sklearn import linear_model
 from sklearn.datasets import load_breast_cancer, load_diabetes
@@ -47,11 +48,13 @@ def theta_of(model):
 # The distance
 
 
-@each_loss
-@with_and_without_intercept
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("solver", ["cholesky", "cg"])
-@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_array])
+@in_pairs(
+    loss=["squared", "logistic"],
+    fit_intercept=INTERCEPT,
+    weighted=WEIGHTED,
+    solver=["cholesky", "cg"],
+    layout={"dense": np.asarray, "csr": sparse.csr_array},
+)
 def test_the_distance_is_that_of_the_definition(loss, fit_intercept, weighted, solver, layout):
     X, y = data(loss)
     s = np.random.default_rng(1).integers(0, 4, len(y)) / 2.0 if weighted else None

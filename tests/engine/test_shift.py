@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import sklearn.linear_model
+from problems import in_pairs
 from sklearn.exceptions import ConvergenceWarning
 
 import expunge as ex
@@ -273,10 +274,12 @@ def test_a_forged_shift_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["C", "F", "csr"])
-@pytest.mark.parametrize("size", [1e10, 3e10])
-@pytest.mark.parametrize("name", ["ridge", "logistic"])
-@pytest.mark.parametrize("promise", [{}, {"tolerance": 1e-8}], ids=["distance", "residual"])
+@in_pairs(
+    name=["ridge", "logistic"],
+    size=[1e10, 3e10],
+    kind=["C", "F", "csr"],
+    promise={"distance": {}, "residual": {"tolerance": 1e-8}},
+)
 @pytest.mark.filterwarnings("ignore:the tolerance")  # below the rounding floor of such rows
 @pytest.mark.filterwarnings("ignore:the minimum is proven to be within")  # likewise
 def test_an_outlier_comes_and_goes(tmp_path, name, size, kind, promise):

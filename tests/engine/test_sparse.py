@@ -29,7 +29,6 @@ from unlearning import (
     TOLERANCE,
     assert_corrected_data,
     assert_retrained,
-    each_intercept,
     each_loss,
     each_method,
     histories,
@@ -477,9 +476,7 @@ def test_twenty_thousand_columns(loss):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["csr_int32", "csr_float32", "csr_explicit_zeros"])
-@each_intercept
-@each_loss
+@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, form=["csr_int32", "csr_float32", "csr_explicit_zeros"])
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     history=histories(),

@@ -94,7 +94,7 @@ def test_threads_predict_with_the_theta_before_or_after_a_change(Estimator, fit_
     for to in thetas:
         change(to)
         expected.append(getattr(model, method)(X))
-    answers = answers_during(lambda: getattr(model, method)(X), 300 * [partial(change, to) for to in thetas])
+    answers = answers_during(lambda: getattr(model, method)(X), 100 * [partial(change, to) for to in thetas])
     assert distinct(answers) == distinct(expected)
 
 
@@ -111,7 +111,7 @@ def test_threads_predict_with_the_columns_before_or_after_a_change(Estimator):
     def change(to):
         set_theta(model, theta(to), 0.0, names=list(to.feature_names_in_))
 
-    answers = answers_during(lambda: model.predict(X), 100 * [partial(change, to) for to in models])
+    answers = answers_during(lambda: model.predict(X), 40 * [partial(change, to) for to in models])
     assert distinct(answers) == distinct(to.predict(X) for to in models)
 
 

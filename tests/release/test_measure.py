@@ -7,6 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from problems import INTERCEPT, in_pairs
 
 import expunge as ex
 from expunge import release
@@ -48,13 +49,9 @@ def profile(g, norm, fit_intercept):
         return length + (mpmath.mpf(norm) * abs(g[-1]) if fit_intercept else 0)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("loss", ["logistic", "squared"])
-@pytest.mark.parametrize("fit_intercept", [False, True])
-@pytest.mark.parametrize("far", [0.0, 1e6])
+@in_pairs(shape=list(SHAPES), loss=["logistic", "squared"], fit_intercept=INTERCEPT, far=[0.0, 1e6])
 def test_the_residual_is_exact_but_for_its_floor(shape, loss, fit_intercept, far):
-    if far and not fit_intercept:
-        pytest.skip("without an intercept nothing is taken off")
+    fit_intercept |= far > 0.0  # without one nothing is taken off
     rng = np.random.default_rng(0)
     for scale in (1e-3, 1.0, 30.0):
         X = rng.standard_normal((330, 4)) * scale
@@ -141,20 +138,27 @@ def floors_within_the_default(loss, n, d, form, fit_intercept):
     return 4.0 * found.floor / release.default_tolerance(n, theta.size)
 
 
-@each_loss
-@pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "csr"])
-@pytest.mark.parametrize("fit_intercept", [False, True])
-@pytest.mark.parametrize(("n", "d"), [(50, 2), (2000, 20), (10_000, 4), (1000, 150), (100, 300)])
-def test_the_default_tolerance_is_four_floors_of_standardised_data(loss, form, fit_intercept, n, d):
-    assert floors_within_the_default(loss, n, d, form, fit_intercept) <= 1.0
+FORMS = {"dense": np.asarray, "csr": sp.csr_array}
+
+
+@in_pairs(
+    loss=list(KINDS),
+    form=FORMS,
+    fit_intercept=INTERCEPT,
+    shape=[(50, 2), (2000, 20), (10_000, 4), (1000, 150), (100, 300)],
+)
+def test_the_default_tolerance_is_four_floors_of_standardised_data(loss, form, fit_intercept, shape):
+    assert floors_within_the_default(loss, *shape, form, fit_intercept) <= 1.0
 
 
 @pytest.mark.slow
-@each_loss
-@pytest.mark.parametrize("form", [np.asarray, sp.csr_array], ids=["dense", "csr"])
-@pytest.mark.parametrize(("n", "d"), [(200_000, 4), (200_000, 20), (200_000, 60), (50_000, 200), (8000, 800)])
-def test_the_default_tolerance_is_four_floors_of_large_standardised_data(loss, form, n, d):
-    assert floors_within_the_default(loss, n, d, form, True) <= 1.0
+@in_pairs(
+    loss=list(KINDS),
+    form=FORMS,
+    shape=[(200_000, 4), (200_000, 20), (200_000, 60), (50_000, 200), (8000, 800)],
+)
+def test_the_default_tolerance_is_four_floors_of_large_standardised_data(loss, form, shape):
+    assert floors_within_the_default(loss, *shape, form, True) <= 1.0
 
 
 def test_the_default_tolerance_is_of_how_large_the_data_are_now(monkeypatch, tmp_path):
