@@ -18,7 +18,18 @@ The other requests are `AddRows`, `CorrectLabels`, `CorrectValues`, `RevokeFeatu
 this on real data.
 """
 
-from . import accounting, audit, certificate, datasets, kernels, metrics, receipts, reference, updates
+from . import (
+    accounting,
+    audit,
+    certificate,
+    datasets,
+    kernels,
+    metrics,
+    plots,
+    receipts,
+    reference,
+    updates,
+)
 from ._core import build_info
 from .errors import (
     AlreadyForgotten,
@@ -74,6 +85,7 @@ __all__ = [
     "get_num_threads",
     "kernels",
     "metrics",
+    "plots",
     "receipts",
     "reference",
     "residual",
