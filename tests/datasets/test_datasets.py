@@ -124,12 +124,24 @@ def test_duplicates_of_a_sparse_file_are_summed(tmp_path):
     assert_array_equal(load_enron(tmp_path).X.toarray(), [[3.0, 5.0, 0.0], [0.0, 0.0, 0.0]])
 
 
-def test_rows_without_rows_for_tests_are_split(tmp_path):
+@pytest.mark.parametrize("sparse_rows", [False, True], ids=["dense", "csr"])
+def test_rows_without_rows_for_tests_are_split(tmp_path, sparse_rows):
     X, y = columns()
-    file = vector_file(tmp_path / "some.npz", without=("X_test", "y_test"), X_train=X, y_train=y)
+    of_tests = [f"{name}_test" for name in "Xy"] + [
+        f"test_{of}" for of in ("data", "indices", "indptr", "shape")
+    ]
+    A = sparse.csr_array(X)
+    rows = {f"train_{what}": getattr(A, what) for what in ("data", "indices", "indptr")} | {
+        "train_shape": A.shape
+    }
+    rows = rows if sparse_rows else {"X_train": X}
+    file = vector_file(tmp_path / "some.npz", sparse_rows=sparse_rows, without=of_tests, y_train=y, **rows)
     data = load_file(file, test_size=0.25)
     assert (data.X.shape, data.X_test.shape) == ((15, 3), (5, 3))
-    assert sorted(map(tuple, np.vstack([data.X, data.X_test]))) == sorted(map(tuple, X))
+    assert sparse.issparse(data.X) == sparse.issparse(data.X_test) == sparse_rows
+    both = [part.toarray() if sparse_rows else part for part in (data.X, data.X_test)]
+    found = np.column_stack([np.vstack(both), np.concatenate([data.y, data.y_test])])
+    assert sorted(map(tuple, found)) == sorted(map(tuple, np.column_stack([X, y > 0])))
 
 
 @pytest.mark.parametrize(
@@ -137,6 +149,9 @@ def test_rows_without_rows_for_tests_are_split(tmp_path):
     [
         ({"without": ("feature_names",)}, r"has no array 'feature_names': docs/datasets.md"),
         ({"without": ("X_test",)}, r"has no array 'X_test'"),
+        ({"without": ("y_test",)}, r"has no array 'y_test'"),
+        ({"X_train": np.full((15, 3), "one")}, "X_train must hold real numbers"),
+        ({"y_train": np.full(15, np.nan)}, "the target has NaN or infinity"),
         ({"feature_names": list("ab")}, r"X of shape \(15, 3\) and y of shape \(15,\), expected \(n, 2\)"),
         ({"feature_names": list("aba")}, "two columns have one name"),
         ({"sensitive_features": ["z"]}, "no column 'z'"),
@@ -409,6 +424,9 @@ def test_a_table_of_any_kind_gives_named_and_one_hot_columns(tmp_path, file, wri
     assert (data.name, data.source) == ("people", file)
     assert data.feature_names == ("age", "town=Bonn", "town=Rom", "town=Ulm")
     assert data.sensitive_features == ("town=Bonn", "town=Rom", "town=Ulm", "age")
+    one = load_file(tmp_path / file, target="buys", sensitive="age", drop="income")
+    assert (one.feature_names, one.sensitive_features) == (data.feature_names, ("age",))
+    assert_array_equal(one.columns_of("town=Ulm"), [3])
     assert_array_equal(data.sensitive_columns, [1, 2, 3, 0])
     assert (data.X.shape, data.X_test.shape) == ((32, 4), (8, 4))
     expected = sorted(

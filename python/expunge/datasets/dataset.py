@@ -58,7 +58,7 @@ class Dataset:
                     f"{self.source}: {part} has X of shape {X.shape} and y of shape {y.shape}, expected "
                     f"(n, {d}) and (n,) for {d} names of columns"
                 )
-            if not (np.isfinite(X.data if sparse.issparse(X) else X).all() and np.isfinite(y).all()):
+            if not np.isfinite(X.data if sparse.issparse(X) else X).all():
                 raise ValueError(
                     f"{self.source}: {part} has NaN or infinity: fill in or leave out those rows"
                 )
@@ -73,8 +73,8 @@ class Dataset:
             f"{len(self.sensitive_features):,} of them sensitive)"
         )
 
-    def columns_of(self, names: Iterable[str]) -> NDArray[np.intp]:
-        """Positions of these columns, as :class:`expunge.RevokeFeatures` takes them for an array.
+    def columns_of(self, names: str | Iterable[str]) -> NDArray[np.intp]:
+        """Positions of one column or several, as :class:`expunge.RevokeFeatures` takes them for an array.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Dataset:
             A name that no column has.
         """
         position = {name: j for j, name in enumerate(self.feature_names)}
-        names = list(names)
+        names = as_names(names)
         if unknown := [name for name in names if name not in position]:
             raise ValueError(f"{self.source} has no column {unknown[0]!r}: see feature_names")
         return np.array([position[name] for name in names], dtype=np.intp)
@@ -93,9 +93,16 @@ class Dataset:
         return self.columns_of(self.sensitive_features)
 
 
+def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """One name or several, each once."""
+    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+
+
 def targets(y: ArrayLike, source: str) -> Float:
     """Two classes as 0 and 1, the larger (or later in the alphabet) one 1; else the numbers themselves."""
     y = np.asarray(y)
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise ValueError(f"{source}: the target has NaN or infinity: leave out those rows")
     classes = np.unique(y)
     if classes.size == 2:
         return np.asarray(y == classes[1], dtype=np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .._arrays import Float
+from .._arrays import Float, as_real
 from .dataset import Dataset, split, targets
 
 MOST_LEVELS = (
@@ -170,7 +170,7 @@ def read_vectors(path: Path, name: str, **of_split: Any) -> Dataset:
 
     def rows(part: str) -> Any:
         if "train_indptr" not in arrays:
-            return array(f"X_{part}").astype(np.float64)
+            return as_real(array(f"X_{part}"), f"{path}: X_{part}")
         entries = tuple(array(f"{part}_{what}") for what in ("data", "indices", "indptr"))
         try:
             X = sparse.csr_array(
@@ -185,7 +185,7 @@ def read_vectors(path: Path, name: str, **of_split: Any) -> Dataset:
     X, y = rows("train"), array("y_train")
     names = tuple(array("feature_names").tolist())
     sensitive = tuple(arrays["sensitive_features"].tolist()) if "sensitive_features" in arrays else ()
-    if "y_test" not in arrays:
+    if not {"X_test", "test_indptr", "y_test"} & set(arrays):
         return split(name, path.name, X, y, names, sensitive, **of_split)
     both = targets(np.concatenate([y, array("y_test")]), path.name)
     y, y_test = both[: y.size], both[y.size :]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from .._extras import extra
-from .dataset import Dataset, RowNorm, scaled, split, unit_rows
+from .dataset import Dataset, RowNorm, as_names, scaled, split, unit_rows
 from .files import has_vectors, read_csv, read_table, read_vectors
 
 Folder = str | os.PathLike[str] | None
@@ -349,8 +349,8 @@ def load_file(
     path: str | os.PathLike[str],
     *,
     target: str | None = None,
-    sensitive: Iterable[str] = (),
-    drop: Iterable[str] = (),
+    sensitive: str | Iterable[str] = (),
+    drop: str | Iterable[str] = (),
     standardize: bool = False,
     row_norm: RowNorm = None,
     test_size: float = 0.2,
@@ -367,9 +367,9 @@ def load_file(
         Ending in .csv or .npz.
     target : str, optional
         The column to predict: two classes, or numbers. Not for a vector file, which has ``y_train``.
-    sensitive : list of str
+    sensitive : str or list of str
         Columns of the file. A vector file has names of its own, and takes these in their place.
-    drop : list of str
+    drop : str or list of str
         Columns of a table that are left out.
     standardize, row_norm, random_state
         As of :func:`load_diabetes_pima`; one-hot columns are not standardized.
@@ -400,7 +400,7 @@ def load_file(
     >>> data.feature_names, data.sensitive_features
     (('age', 'town=Rom', 'town=Ulm'), ('town=Rom', 'town=Ulm'))
     """
-    path, sensitive, drop = Path(path), tuple(sensitive), tuple(drop)
+    path, sensitive, drop = Path(path), as_names(sensitive), as_names(drop)
     read = {".csv": read_csv, ".npz": read_table}.get(path.suffix.lower())
     if read is None:
         raise ValueError(f"{path} is neither .csv nor .npz: save it as one of them")
