@@ -293,8 +293,8 @@ BUGS = r"""
 - if (found.details["name"], str(found.details["version"])) != (wanted.name, str(wanted.version)):
 + if found.details["name"] != wanted.name:
 = missing cells make a column text  [datasets]
-- if any(str(cell).lower() not in MISSING for cell in no_number):
-+ if no_number:
+- if any(np.isnan(values[i]) and str(cells[i]).lower() not in MISSING for i in wrong):
++ if wrong:
 = losses of the other axis  [plots]
 - self.points_ = ax.scatter(self.retrained, self.unlearned,
 + self.points_ = ax.scatter(self.unlearned, self.retrained,

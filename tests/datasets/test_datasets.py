@@ -460,9 +460,10 @@ def test_numbers_as_target_stay_numbers_and_two_of_them_are_classes(tmp_path, fi
         (
             {"age": np.array(["30"] * 39 + ["?"])},
             {"target": "buys"},
-            r"1 of 40 cells of column 'age' are missing \('\?'\) where the others are numbers: fill them in",
+            r"1 of 40 cells of column 'age' are missing or infinite \('\?'\) where the others are numbers",
         ),
         ({"age": np.array([30.0] * 39 + [np.nan])}, {"target": "buys"}, "1 of 40 cells of column 'age'"),
+        ({"age": np.array([30.0] * 38 + [np.inf] * 2)}, {"target": "buys"}, "2 of 40 cells of column 'age'"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(tmp_path, file, write, changed, asked, message):

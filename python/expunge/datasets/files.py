@@ -99,14 +99,15 @@ def table(path: Path, cells: Mapping[str, Sequence[Any]], target: str, drop: Ite
 def _numbers(path: Path, name: str, cells: Sequence[Any]) -> Float | None:
     """The cells as numbers; None where they are text."""
     values = np.array([_number(cell) for cell in cells])
-    no_number = [cells[i] for i in np.flatnonzero(~np.isfinite(values)).tolist()]
-    if not no_number:
+    wrong = np.flatnonzero(~np.isfinite(values)).tolist()
+    if not wrong:
         return values
-    if any(str(cell).lower() not in MISSING for cell in no_number):
+    if any(np.isnan(values[i]) and str(cells[i]).lower() not in MISSING for i in wrong):
         return None
     raise ValueError(
-        f"{path}: {len(no_number)} of {values.size} cells of column {name!r} are missing ({no_number[0]!r}) "
-        "where the others are numbers: fill them in, or leave out their rows or the column"
+        f"{path}: {len(wrong)} of {values.size} cells of column {name!r} are missing or infinite "
+        f"({cells[wrong[0]]!r}) where the others are numbers: fill them in, or leave out their rows or the "
+        "column"
     )
 
 
@@ -135,7 +136,9 @@ def _target(path: Path, name: str, cells: Sequence[Any]) -> NDArray[Any]:
         return values
     classes = np.unique(np.array(cells, dtype=str))
     if classes.size != 2:
-        raise ValueError(f"the target {name!r} has {classes.size} classes: two, or numbers, are needed")
+        raise ValueError(
+            f"{path}: the target {name!r} has {classes.size} classes: two, or numbers, are needed"
+        )
     return np.array(cells, dtype=str)
 
 
