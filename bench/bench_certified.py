@@ -29,7 +29,7 @@ from time import process_time
 import numpy as np
 import pytest
 import sklearn.linear_model as sk
-from problems import drebin, equal_to_3_decimals, scores
+from problems import drebin, equal_to_3_decimals, heaviest_urls, scores
 from scipy.linalg import inv
 
 import expunge as ex
@@ -209,7 +209,7 @@ def trained():
     """The model before, and combinations of features for each count."""
     data, rng = drebin(), np.random.default_rng(0)
     base = ex.LogisticRegression(ALPHA, fit_intercept=False, tol=TOLERANCE).fit(data.X, data.y)
-    pool = data.heaviest_urls(base)
+    pool = heaviest_urls(data, base)
     return base, {count: [rng.permutation(pool)[:count] for _ in range(COMBINATIONS)] for count in COUNTS}
 
 
@@ -221,7 +221,7 @@ def test_before(record_line, record_row):
     record_line(
         f"Drebin: {data.X.shape[0]:,} x {data.X.shape[1]:,}, {len(data.y_test):,} test rows, majority class "
         f"{majority:.4f}; epsilon {EPSILON:g}, delta {DELTA:g}; tolerance {TOLERANCE:g}; the "
-        f"{data.heaviest_urls(base).size} heaviest of {data.url_features.size:,} URL features"
+        f"{heaviest_urls(data, base).size} heaviest of {data.sensitive_columns.size:,} URL features"
     )
     record_row(cells(before.row(0, "before")))
 

@@ -37,8 +37,7 @@ def load():
     if not os.environ.get("EXPUNGE_DATA"):
         return synthetic()
     data = adult()
-    names = list(data.feature_names)
-    return data.X, data.y, np.array([names.index(name) for name in data.sensitive_features])
+    return data.X, data.y, data.sensitive_columns
 
 
 @pytest.fixture(scope="module")

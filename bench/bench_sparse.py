@@ -75,7 +75,7 @@ def trained():
         url = np.arange(0, 2_000, 2)
     else:
         data = drebin()
-        X, y, url = data.X, data.y, data.url_features
+        X, y, url = data.X, data.y, data.sensitive_columns
     model = ex.LogisticRegression(1.0, fit_intercept=False, tol=1e-9).fit(X, y)
     heaviest = np.argsort(-np.abs(model.coef_[0]))[:300]
     return model, X, y, np.intersect1d(heaviest, url)

@@ -269,6 +269,44 @@ BUGS = r"""
 -             temporary.unlink(missing_ok=True)
 -             raise
 +             raise
+
+# Data sets and figures
+= rows for tests are standardized by themselves  [datasets]
+- X_test=(data.X_test - mean) / deviation)
++ X_test=(data.X_test - data.X_test.mean(axis=0)) / deviation)
+= the smaller class is 1  [datasets]
+- return np.asarray(y == classes[1], dtype=np.float64)
++ return np.asarray(y == classes[0], dtype=np.float64)
+= a split takes no heed of classes  [datasets]
+- X, values, test_size=test_size, random_state=random_state, stratify=classes
++ X, values, test_size=test_size, random_state=random_state
+= rows of Adult for tests always come first  [datasets]
+- test = test[::-1].copy()
++ break_off = POSITIVE_IN_TEST
+= numbers of Adult are standardized over all rows  [datasets]
+- StandardScaler().fit(numbers[~test])
++ StandardScaler().fit(numbers)
+= the environment goes before the argument  [datasets]
+- named = os.environ.get("EXPUNGE_DATA") if folder is None else folder
++ named = os.environ.get("EXPUNGE_DATA") or folder
+= any version of OpenML will do  [datasets]
+- if (found.details["name"], str(found.details["version"])) != (wanted.name, str(wanted.version)):
++ if found.details["name"] != wanted.name:
+= missing cells make a column text  [datasets]
+- if any(np.isnan(values[i]) and str(cells[i]).lower() not in MISSING for i in wrong):
++ if wrong:
+= losses of the other axis  [plots]
+- self.points_ = ax.scatter(self.retrained, self.unlearned,
++ self.points_ = ax.scatter(self.unlearned, self.retrained,
+= what is not proven is drawn as nothing  [plots]
+- self.infinite_ = at_edge(np.isinf(self.distances), 1.0, "^", "nothing proven")
++ self.infinite_ = None
+= seconds a request  [plots]
+- rate = _positive(record, "requests", 1.0) / seconds
++ rate = seconds / _positive(record, "requests", 1.0)
+= means of what was timed  [plots]
+- float(np.median(found[size]))
++ float(np.mean(found[size]))
 """
 
 CPP_BUGS = r"""

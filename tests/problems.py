@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.metrics import average_precision_score, f1_score
 
+from expunge.datasets import Dataset, load_adult, load_drebin
+
 Array = NDArray[np.float64]
 
 
@@ -505,18 +507,6 @@ def retrain(
     return theta
 
 
-@dataclass(frozen=True)
-class Adult:
-    """UCI Adult, one-hot; rows of Euclidean norm 1, targets in {0, 1}."""
-
-    X: Array  # (32561, 81)
-    y: Array
-    X_test: Array  # (16281, 81)
-    y_test: Array
-    feature_names: list[str]
-    sensitive_features: list[str]  # 15 one-hot columns
-
-
 def data_file(name: str) -> Path:
     """A file of $EXPUNGE_DATA; skips the calling test without it."""
     folder = os.environ.get("EXPUNGE_DATA")
@@ -529,77 +519,34 @@ def data_file(name: str) -> Path:
 
 
 @cache
-def adult() -> Adult:
-    """Adult from $EXPUNGE_DATA/adult.npz; skips the calling test without it."""
-
-    def unit_rows(X):
-        return X / np.linalg.norm(X, axis=1, keepdims=True)
-
-    with np.load(data_file("adult.npz")) as data:
-        return Adult(
-            X=unit_rows(data["X_train"]),
-            y=(data["y_train"] > 0).astype(np.float64),
-            X_test=unit_rows(data["X_test"]),
-            y_test=(data["y_test"] > 0).astype(np.float64),
-            feature_names=data["feature_names"].tolist(),
-            sensitive_features=data["sensitive_features"].tolist(),
-        )
-
-
-@dataclass(frozen=True)
-class Drebin:
-    """Drebin, binary CSR; rows of Euclidean norm 1, targets in {0, 1}."""
-
-    X: sparse.csr_array  # (39380, 2081)
-    y: Array
-    X_test: sparse.csr_array  # (9846, 2081)
-    y_test: Array
-    feature_names: list[str]
-    url_features: NDArray[np.intp]  # positions of the 1,197 columns that are URLs
-
-    def of_frequent_columns(self, count: int) -> "Drebin":
-        """So many of its columns, those that most rows fill."""
-        most = np.sort(np.argsort(-self.X.sum(axis=0), kind="stable")[:count])
-        X, X_test = (sparse.csr_array(part[:, most]) for part in (self.X, self.X_test))
-        X.sort_indices()
-        return replace(
-            self,
-            X=X,
-            X_test=X_test,
-            feature_names=[self.feature_names[j] for j in most],
-            url_features=np.flatnonzero(np.isin(most, self.url_features)),
-        )
-
-    def heaviest_urls(self, model) -> NDArray[np.intp]:
-        """Positions of the 120 URL features whose coefficients are the largest.
-
-        Of 10, 50 and 100 of them, what a second-order update leaves is near the source paper's figures.
-        """
-        return self.url_features[np.argsort(-np.abs(model.coef_[0, self.url_features]))[:120]]
+def adult() -> Dataset:
+    """Adult from $EXPUNGE_DATA/adult.npz, rows of norm 1; skips the calling test without it."""
+    return load_adult(data_file("adult.npz").parent, row_norm="unit")
 
 
 @cache
-def drebin() -> Drebin:
-    """Drebin from $EXPUNGE_DATA/drebin.npz; skips the calling test without it."""
+def drebin() -> Dataset:
+    """Drebin from $EXPUNGE_DATA/drebin.npz, rows of norm 1; skips the calling test without it."""
+    return load_drebin(data_file("drebin.npz").parent, row_norm="unit")
 
-    def unit_rows(data, part):
-        entries = (data[f"{part}_data"].astype(np.float64), data[f"{part}_indices"], data[f"{part}_indptr"])
-        X = sparse.csr_array(entries, shape=tuple(data[f"{part}_shape"]))
-        X.sum_duplicates()
-        norms = np.sqrt(X.multiply(X).sum(axis=1))
-        X.data /= np.repeat(np.where(norms > 0, norms, 1.0), np.diff(X.indptr))
-        return X
 
-    with np.load(data_file("drebin.npz")) as data:
-        names = data["feature_names"].tolist()
-        return Drebin(
-            X=unit_rows(data, "train"),
-            y=(data["y_train"] > 0).astype(np.float64),
-            X_test=unit_rows(data, "test"),
-            y_test=(data["y_test"] > 0).astype(np.float64),
-            feature_names=names,
-            url_features=np.flatnonzero(np.isin(names, data["sensitive_features"])),
-        )
+def of_frequent_columns(data: Dataset, count: int) -> Dataset:
+    """So many of its columns, those that most rows fill."""
+    most = np.sort(np.argsort(-data.X.sum(axis=0), kind="stable")[:count])
+    X, X_test = (sparse.csr_array(part[:, most]) for part in (data.X, data.X_test))
+    X.sort_indices()
+    names = tuple(data.feature_names[j] for j in most)
+    kept = tuple(name for name in data.sensitive_features if name in set(names))
+    return replace(data, X=X, X_test=X_test, feature_names=names, sensitive_features=kept)
+
+
+def heaviest_urls(data: Dataset, model) -> NDArray[np.intp]:
+    """Positions of the 120 URL features of Drebin whose coefficients are the largest.
+
+    Of 10, 50 and 100 of them, what a second-order update leaves is near the source paper's figures.
+    """
+    urls = np.sort(data.sensitive_columns)
+    return urls[np.argsort(-np.abs(model.coef_[0, urls]))[:120]]
 
 
 def scores(model, X, y) -> dict[str, float]:

@@ -46,6 +46,8 @@ def need_frames(code):
         pytest.importorskip("pandas")
     if "expunge.torch" in code and getattr(find_spec("torch"), "origin", None) is None:
         pytest.skip("PyTorch is not installed: pip install 'expunge[torch]'")
+    if "matplotlib" in code or "expunge.plots" in code:
+        pytest.importorskip("matplotlib").use("agg")  # no windows
     if "import polars" in code:
         pytest.importorskip("polars")
 

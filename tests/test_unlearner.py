@@ -40,7 +40,7 @@ def adult_model():
 def adult_requests():
     data, rng = adult(), np.random.default_rng(0)
     rows = rng.permutation(len(data.X))
-    sensitive = [data.feature_names.index(name) for name in data.sensitive_features]
+    sensitive = data.sensitive_columns.tolist()
     return {
         "revoke_15": [ex.RevokeFeatures(sensitive)],
         "remove_1000": [ex.RemoveRows(rows[:1000])],

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from expunge.datasets import load_adult
+
 FIRST_SEED = 2000  # defaults of expunge.torch were chosen on others, and on other secrets
 
 GRAMMAR = (
@@ -54,15 +56,12 @@ def adult(rows):
     path = folder() / "adult.npz" if folder() else None
     if path is None or not path.exists():
         return made_people(rows)
-    with np.load(path) as file:
-        found = [file[name] for name in ("X_train", "y_train", "X_test", "y_test")]
-        names = list(map(str, file["feature_names"]))
-    X, y, X_test, y_test = found
-    kept = np.random.default_rng(0).permutation(len(X))[:rows]
+    data = load_adult(path.parent)
+    kept = np.random.default_rng(0).permutation(len(data.X))[:rows]
     return (
-        (X[kept].astype(np.float32), (y[kept] > 0).astype(np.int64)),
-        (X_test.astype(np.float32), (y_test > 0).astype(np.int64)),
-        names,
+        (data.X[kept].astype(np.float32), data.y[kept].astype(np.int64)),
+        (data.X_test.astype(np.float32), data.y_test.astype(np.int64)),
+        list(data.feature_names),
     )
 
 

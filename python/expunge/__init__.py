@@ -18,7 +18,18 @@ The other requests are `AddRows`, `CorrectLabels`, `CorrectValues`, `RevokeFeatu
 this on real data.
 """
 
-from . import accounting, audit, certificate, kernels, metrics, receipts, reference, updates
+from . import (
+    accounting,
+    audit,
+    certificate,
+    datasets,
+    kernels,
+    metrics,
+    plots,
+    receipts,
+    reference,
+    updates,
+)
 from ._core import build_info
 from .errors import (
     AlreadyForgotten,
@@ -69,10 +80,12 @@ __all__ = [
     "audit",
     "build_info",
     "certificate",
+    "datasets",
     "distance",
     "get_num_threads",
     "kernels",
     "metrics",
+    "plots",
     "receipts",
     "reference",
     "residual",

@@ -5,7 +5,7 @@ from copy import copy
 import numpy as np
 import pytest
 from long_double import distance_to_minimum, residual
-from problems import INTERCEPT, adult, dense, drebin, in_pairs
+from problems import INTERCEPT, adult, dense, drebin, in_pairs, of_frequent_columns
 from unlearning import inside
 
 import expunge as ex
@@ -190,7 +190,7 @@ def test_a_file_goes_on_as_it_was(tmp_path):
 
 
 def real(name):
-    data = adult() if name == "adult" else drebin().of_frequent_columns(100)
+    data = adult() if name == "adult" else of_frequent_columns(drebin(), 100)
     return data.X, data.y
 
 

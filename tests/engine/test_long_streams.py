@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from long_double import Rows
-from problems import INTERCEPT, WEIGHTED, adult, drebin, in_pairs
+from problems import INTERCEPT, WEIGHTED, adult, drebin, in_pairs, of_frequent_columns
 from scipy import sparse
 
 import expunge as ex
@@ -96,7 +96,7 @@ def test_4_000_requests_on_the_grid(loss, fit_intercept, weighted, form, promise
 
 @pytest.mark.parametrize(("name", "fit_intercept"), [("adult", True), ("drebin", False)])
 def test_5_000_requests_on_real_data(name, fit_intercept):
-    data = adult() if name == "adult" else drebin().of_frequent_columns(100)
+    data = adult() if name == "adult" else of_frequent_columns(drebin(), 100)
     X = data.X
     un = ex.Unlearner(ex.LogisticRegression(1.0, fit_intercept=fit_intercept).fit(X, data.y), X, data.y)
     without, farthest = live_through(un, Stream(X, data.y, None, "logistic", 5), "logistic", 5000, 10)

@@ -10,7 +10,7 @@ from math import hypot, sqrt
 
 import numpy as np
 import pytest
-from problems import adult, drebin, equal_to_3_decimals, scores
+from problems import adult, drebin, equal_to_3_decimals, heaviest_urls, of_frequent_columns, scores
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.linear_model import LogisticRegression
@@ -143,7 +143,7 @@ def norm(v):
 @cache
 def frequent_drebin():
     """Whose p x p matrices take little time."""
-    return drebin().of_frequent_columns(400)
+    return of_frequent_columns(drebin(), 400)
 
 
 REAL = {"adult": adult, "drebin": drebin, "frequent_drebin": frequent_drebin}
@@ -306,7 +306,7 @@ def drebin_model():
 def retrained_drebin(count):
     """Their retraining without those columns."""
     data = drebin()
-    chosen = np.random.default_rng(count).permutation(data.heaviest_urls(drebin_model()))[:count]
+    chosen = np.random.default_rng(count).permutation(heaviest_urls(data, drebin_model()))[:count]
     kept = np.delete(np.arange(data.X.shape[1]), chosen)
     return LogisticRegression(
         C=1.0 / ALPHA, fit_intercept=False, solver="newton-cg", tol=1e-8, max_iter=5000
@@ -316,7 +316,7 @@ def retrained_drebin(count):
 def drebin_without_urls(count, model=None, tolerance=1e-8):
     """An Unlearner of Drebin, what is to be revoked, and the test rows without it."""
     data, base = drebin(), drebin_model()
-    chosen = np.random.default_rng(count).permutation(data.heaviest_urls(base))[:count]
+    chosen = np.random.default_rng(count).permutation(heaviest_urls(data, base))[:count]
     un = ex.Unlearner(copy.deepcopy(base if model is None else model), data.X, data.y, tolerance=tolerance)
     kept = np.delete(np.arange(data.X.shape[1]), chosen)
     return un, ex.RevokeFeatures(chosen), data.X_test[:, kept]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
+from .._extras import extra
 from .._numbers import as_number
 from ..engine.state import Method
 from ..models import LogisticRegression, Ridge
@@ -24,7 +25,7 @@ from ..release import Against, Mechanism, check_theta_bound
 from ..requests import Request
 from ..unlearner import Unlearner
 from .separation import Separation
-from .world import Claim, Setting, Training, extra
+from .world import Claim, Setting, Training
 
 __all__ = ["Audit", "Separation", "audit_certificate"]
 

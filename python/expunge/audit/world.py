@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from importlib import import_module
 from math import isqrt
 from numbers import Real
 from typing import Any, Self
@@ -24,6 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .. import accounting, kernels
 from .._arrays import Float
+from .._extras import extra
 from ..engine.data import COPIED_TOGETHER
 from ..errors import CertificateError
 from ..losses import Loss, get_loss
@@ -42,15 +42,6 @@ CLOSE = 1e-3  # of the tolerance: where the exact minimiser stops
 
 Data = tuple[Any, Any, Any]  # X, y and weights, as an Unlearner takes them
 Release = Callable[[Unlearner, int], Any]  # gives a model whose noise comes from the seed
-
-
-def extra(module: str) -> Any:
-    """A package that this one does without elsewhere, or ImportError that names it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        raise ImportError(f"this needs {name}: pip install {name}", name=name) from error
 
 
 # --- the corrected data, in NumPy alone

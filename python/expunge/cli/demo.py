@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import warnings
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +34,7 @@ from .. import (
     distance,
 )
 from ..benchmark import use_threads
+from ..datasets.files import Table, read_csv
 from ..engine.state import Method
 from ..models.base import theta_of
 from ..requests import Request
@@ -48,24 +47,6 @@ SOLVERS = ("newton-cholesky", "newton-cg", "lbfgs")
 REQUESTED = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A numeric data set: one-hot columns remember the column of the file that they come from."""
-
-    title: str
-    X: NDArray[np.float64]
-    y: NDArray[Any]
-    names: list[str]
-    source: list[str]
-
-    def columns_of(self, name: str) -> list[int]:
-        """Positions of the columns made from a column of the file."""
-        found = [j for j, source in enumerate(self.source) if source == name]
-        if not found:
-            raise SystemExit(f"no column {name!r}: there are {', '.join(dict.fromkeys(self.source))}")
-        return found
-
-
 def made_up(rows: int = ROWS, columns: int = COLUMNS) -> Table:
     """Random numbers, and whether a customer stays: enough rows for retraining to take a while."""
     rng = np.random.default_rng(0)
@@ -73,61 +54,6 @@ def made_up(rows: int = ROWS, columns: int = COLUMNS) -> Table:
     stays = rng.random(rows) < expit(X @ (3.0 * rng.standard_normal(columns) / np.sqrt(columns)))
     names = [f"x{j}" for j in range(columns)]
     return Table("made-up customers", X, np.where(stays, "stays", "leaves"), names, names)
-
-
-def _numbers(cells: Sequence[str]) -> NDArray[np.float64] | None:
-    try:
-        values = np.array([float(cell) for cell in cells])
-    except ValueError:
-        return None
-    return values if np.isfinite(values).all() else None
-
-
-def read_csv(path: Path, target: str) -> Table:
-    """A CSV file with a header; columns that are not numbers become one-hot columns."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    except OSError as error:
-        raise SystemExit(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SystemExit(f"{path} is not UTF-8 (byte {error.start}): save it in that encoding") from None
-    except csv.Error as error:
-        raise SystemExit(f"{path} is no CSV: {error}") from None
-    if not lines:
-        raise SystemExit(f"{path} is empty: a header and rows are needed")
-    header, *rows = lines
-    if target not in header:
-        raise SystemExit(f"no column {target!r} in {path}: there are {', '.join(header)}")
-    ragged = [i for i, row in enumerate(rows) if len(row) != len(header)]
-    if not rows or ragged:
-        where = f"row {ragged[0] + 1} has {len(rows[ragged[0]])} cells" if ragged else "there are no rows"
-        raise SystemExit(f"{path}: {where}, expected {len(header)} cells under the header")
-    columns: list[NDArray[np.float64]] = []
-    names: list[str] = []
-    source: list[str] = []
-    y: NDArray[Any] = np.empty(0)
-    for name, cells in zip(header, zip(*rows, strict=True), strict=True):
-        values = _numbers(cells)
-        if name == target:
-            classes = sorted(set(cells))
-            y = np.array(cells) if len(classes) == 2 or values is None else values
-            if values is None and len(classes) != 2:
-                raise SystemExit(
-                    f"the target {name!r} has {len(classes)} classes: two, or numbers, are needed"
-                )
-        elif values is not None:
-            columns.append(values)
-            names.append(name)
-            source.append(name)
-        else:
-            for level in sorted(set(cells)):
-                columns.append(np.array([cell == level for cell in cells], dtype=np.float64))
-                names.append(f"{name}={level}")
-                source.append(name)
-    if not columns:
-        raise SystemExit(f"{path}: no column is left beside the target")
-    return Table(path.name, np.column_stack(columns), y, names, source)
 
 
 def requests_for(table: Table, X: Any, y: Any, classes: Any, revoke: list[str]) -> dict[str, list[Request]]:
@@ -318,13 +244,13 @@ def add_to(commands: Any) -> None:
     def run(options: argparse.Namespace) -> int:
         if (options.csv is None) != (options.target is None):
             parser.error("--csv and --target go together")
-        table = made_up() if options.csv is None else read_csv(options.csv, options.target)
-        revoke = options.revoke or [table.source[0]]
         try:
+            table = made_up() if options.csv is None else read_csv(options.csv, options.target)
+            revoke = options.revoke or [table.source[0]]
             with warnings.catch_warnings(), use_threads(1):
                 warnings.simplefilter("once", ConvergenceWarning)
                 return demo(table, revoke, options.alpha)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise SystemExit(f"error: {error}") from None
 
     parser.set_defaults(run=run)
