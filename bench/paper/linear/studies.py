@@ -53,8 +53,8 @@ def found_in_folder(name):
 def of_dataset(data, rows, counts, seed=0):
     """At most so many training rows of a data set."""
     kept = np.sort(np.random.default_rng(seed).permutation(data.X.shape[0])[:rows])
-    names = list(data.feature_names)
-    sensitive = np.array([names.index(name) for name in data.sensitive_features], dtype=np.int64)
+    every = np.arange(data.X.shape[1])
+    sensitive = np.sort(data.sensitive_columns) if data.sensitive_features else every
     parts = data.X[kept], data.y[kept], data.X_test, data.y_test
     return Study(data.name, *parts, sensitive, counts)
 
@@ -89,7 +89,7 @@ def studies(quick):
     if found_in_folder("drebin.npz"):
         found.append(drebin(8_000 if quick else 10**9))
     if not found:
-        data = ex.datasets.load_breast_cancer(**unit)
+        data = ex.datasets.load_breast_cancer(standardize=True, **unit)
         found.append(of_dataset(data, 10**9, (1, 3, 10)))
         found.append(made(4_000 if quick else 20_000, 100))
     return found
@@ -97,8 +97,9 @@ def studies(quick):
 
 def from_file(path, target, sensitive):
     """Any CSV or NPZ with named columns."""
-    data = ex.datasets.load_file(path, target=target, sensitive=sensitive, row_norm="unit")
-    d = len(data.sensitive_features)
+    options = {"standardize": Path(path).suffix == ".csv", "row_norm": "unit"}
+    data = ex.datasets.load_file(path, target=target, sensitive=sensitive, **options)
+    d = len(data.sensitive_features) or data.X.shape[1]
     return [of_dataset(data, 10**9, tuple(sorted({1, max(1, d // 4), max(1, d // 2)})))]
 
 
