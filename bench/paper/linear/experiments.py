@@ -73,9 +73,9 @@ def labels_and_values(studies, sizes, cells, say):
     for study in studies:
         model, n = study.model(), study.X.shape[0]
         for seed in range(sizes.seeds):
-            for share in SHARES if sizes.full else SHARES[:2]:
+            for share in SHARES if sizes.full else SHARES[1:2]:
                 records += compare(study, model, "correct labels", share, seed, STRATEGIES, cells, say)
-            for count in (10, n // 50):
+            for count in (10, n // 50) if sizes.full else (n // 50,):
                 records += compare(study, model, "replace values", count, seed, STRATEGIES, cells, say)
     about = "Labels of a share of rows are the other ones afterwards; cells of one column become 0."
     yield Table("labels", "Labels corrected, values replaced", about, tables.comparison(records))
@@ -87,7 +87,7 @@ def rows_removed(studies, sizes, cells, say):
     for study in studies:
         model, n = study.model(), study.X.shape[0]
         for seed in range(sizes.seeds):
-            for count in (1, 100, n // 20):
+            for count in (1, 100, n // 20) if sizes.full else (1, n // 20):
                 records += compare(study, model, "remove rows", count, seed, STRATEGIES, cells, say)
     about = "Membership: AUC of losses of rows that left beside test rows, and in brackets of the retrained."
     yield Table("rows", "Rows removed", about, tables.comparison(records))

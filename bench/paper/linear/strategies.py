@@ -11,8 +11,6 @@ import numpy as np
 import expunge as ex
 from expunge import baselines as b
 
-from .studies import ALPHA
-
 REFUSALS = (ValueError, TypeError, ex.ConvergenceError)
 
 
@@ -44,7 +42,7 @@ STRATEGIES = [
     Strategy("nothing", Nothing),
     Strategy("first order", b.FirstOrder, True),
     Strategy("second order", b.SecondOrder, True),
-    Strategy("influence, old Hessian", b.RescaledInfluence),
+    Strategy("influence, old Hessian", partial(b.SecondOrder, hessian="original")),
     Strategy("exact", b.Exact, True),
     Strategy("auto", b.Auto, True),
     Strategy("retraining, cold", b.Retraining),
@@ -55,18 +53,13 @@ STRATEGIES = [
     Strategy("one step (Guo)", b.GuoOneStep),
     Strategy("projective residual (Izzo)", b.ProjectiveResidual),
     Strategy("Fisher (Mahadevan)", b.FisherForgetting),
+    Strategy("rescaled influence", b.RescaledInfluence),
     Strategy("DeltaGrad", b.DeltaGrad),
-    Strategy("fine-tuning", b.FineTuning),
-    Strategy("SISA", b.Sisa),
+    Strategy("fine-tuning", partial(b.FineTuning, random_state=0)),
+    Strategy("SISA", partial(b.Sisa, random_state=0)),
     Strategy("occlusion", b.Occlusion),
 ]
 BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
-
-
-def retrained(asked):
-    """An independent reference: scikit-learn's Newton's method as far as it goes, polished by ours."""
-    model = ex.LogisticRegression(ALPHA, fit_intercept=False, tol=0.0, max_iter=200)
-    return model.fit(asked.X, asked.y)
 
 
 @dataclass
