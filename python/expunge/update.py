@@ -113,7 +113,7 @@ class Update:
         )
         if kept:
             return None
-        if self.method in ("first_order", "second_order"):
+        if self.method not in ("auto", "exact"):
             return f"{self.method} promises nothing: method='auto' does"
         return "rounding may hide more: scale the columns of X to a size near 1, or promise less"
 
