@@ -21,7 +21,7 @@ from numpy.testing import assert_allclose
 from starting import each_start
 
 import expunge
-from expunge import _core, accounting, audit, kernels, metrics, receipts, reference, updates
+from expunge import _core, accounting, audit, baselines, kernels, metrics, receipts, reference, updates
 from expunge.losses import LOSSES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -481,7 +481,7 @@ def test_the_constants_of_a_loss_are_written_alike_in_both_languages():
 def public_objects():
     """name -> every public function and class."""
     found = {}
-    for module in (expunge, accounting, audit, kernels, metrics, receipts, reference, updates):
+    for module in (expunge, accounting, audit, baselines, kernels, metrics, receipts, reference, updates):
         for name in module.__all__:
             value = getattr(module, name)
             if not inspect.ismodule(value):
@@ -519,7 +519,7 @@ def test_public_methods_are_documented():
 
 
 def test_all_names_exist_and_are_sorted():
-    for module in (expunge, accounting, audit, kernels, metrics, receipts, reference, updates):
+    for module in (expunge, accounting, audit, baselines, kernels, metrics, receipts, reference, updates):
         assert list(module.__all__) == sorted(module.__all__)
         assert all(hasattr(module, name) for name in module.__all__)
     assert kernels.__all__ == reference.__all__

@@ -44,6 +44,13 @@ class Privacy:
         Standard deviation of the noise, for each coefficient.
     alpha : float
         Penalty, at least that of the model handed over.
+
+    Examples
+    --------
+    >>> from expunge.baselines import Privacy
+    >>> privacy = Privacy.bought(epsilon=2.0, delta=1e-5, rows=2, row_norm=1.0, alpha=1.0)
+    >>> privacy.row_epsilon, round(privacy.sigma, 2)
+    (1.0, 5.07)
     """
 
     epsilon: float
@@ -56,7 +63,7 @@ class Privacy:
 
     @classmethod
     def bought(cls, epsilon: float, delta: float, rows: int, row_norm: float, alpha: float) -> Privacy:
-        """The least noise for that; see the notes of :class:`PrivateTraining`."""
+        """The least noise for rows of that norm; see the notes of :class:`PrivateTraining`."""
         one = epsilon / rows
         one_delta = delta * expm1(one) / expm1(epsilon)
         curvature = MAX_D2 * row_norm**2

@@ -12,7 +12,7 @@ from sklearn import linear_model
 from .._arrays import Float
 from .._numbers import as_flag
 from ..engine.near import HALF, TIGHTER, distance_at, residual_within
-from ..engine.solver import warn_of_distance
+from ..engine.solver import warn
 from ..engine.state import Promise, Staged
 from ..models.base import theta_of
 from ..problem import Problem
@@ -133,8 +133,12 @@ class Retraining(Strategy):
                 break
             last, goal = at.residual, TIGHTER * min(goal, at.residual)
             fit.set_params(warm_start=True)
-        if within is not None and not near:
-            warn_of_distance(distance, within)
+        if not near:
+            warn(
+                f"scikit-learn's {self._solver} ended at a residual of {at.residual:.3g}, at most "
+                f"{distance:.3g} standard errors from the minimum, further than was asked for: scale the "
+                "columns of X to a size near 1, or use solver='expunge'"
+            )
         return Solution(found, passes, at, distance)
 
     def _estimator(self, theta: Float, shift: Float | None) -> Any:
