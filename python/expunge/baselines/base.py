@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .. import _core
 from .._arrays import Float
@@ -16,7 +17,6 @@ from ..current import CurrentData
 from ..engine.attached import Attached, Start
 from ..engine.columns import Touched
 from ..engine.fitted import Fitted, polished
-from ..engine.methods import gram_norm
 from ..engine.near import minimum_near
 from ..engine.products import Products
 from ..engine.solver import choose_block
@@ -32,6 +32,8 @@ from ..verb import TakesTurns
 from .rows import Design
 
 Kept = TypeVar("Kept")
+
+FEW = 32  # parameters, of which all eigenvalues are found as fast as one
 
 
 class Solution(NamedTuple):
@@ -160,8 +162,8 @@ class Engine(Attached):
 
     def __init__(self, start: Attached, strategy: Strategy) -> None:
         super().__init__(start.problem, start.data, start.promise, start.solver, start.memory_limit)
-        keeps = strategy.how.hessian == "original"
         theta, at, anchor = start.state.theta, start.state.at, start.state.anchor
+        keeps = strategy.how.hessian == "original" or (anchor is not None and not anchor.complete)
         self.state = State(theta, at, anchor if keeps else None, keeps)
         self._strategy = strategy
         self._sides: tuple[_core.Objective | None, _core.Objective | None] = (None, None)
@@ -200,12 +202,14 @@ class Engine(Attached):
                 f"{self._strategy.name} leaves the range of floating point on these data: scale the columns "
                 "of X to a size near 1, or use Retraining"
             )
-        at, theta = found.at, found.theta
+        at, theta, anchor = found.at, found.theta, self.state.anchor
+        if anchor is not None and (anchor.complete or staged.dropped.size):
+            anchor = None  # an incomplete one goes on as a preconditioner
         residual = None if at is None else at.residual
         difference = np.full(theta.size, np.nan)
         if staged.difference is not None and not staged.features_revoked:
             difference = staged.difference.gradient
-        return State(theta, None if at is None else without_curvature(at), None, False), Outcome(
+        return State(theta, at and without_curvature(at), anchor, anchor is not None), Outcome(
             self._strategy.name,
             theta - staged.left_of(self.state.theta),
             difference,
@@ -233,18 +237,32 @@ class Engine(Attached):
         minimum = found.minimum
         return Solution(minimum.theta, start.passes + found.passes, minimum.at, found.distance)
 
-    def hessian(self, theta: Float) -> _core.Anchor | Products:
-        """H of D' at theta, in a form that solves; see `passes_of`."""
-        objective = self.objective()
-        anchor = _core.Anchor(objective, theta, self.block(objective, theta.size))
-        if anchor.complete:
-            return anchor
+    def hessian(self, theta: Float, objective: _core.Objective | None = None) -> _core.Anchor | Products:
+        """H of D' at theta, or of another objective on these rows, in a form that solves; see `passes_of`."""
+        objective, anchor = objective or self.objective(), self.state.anchor
+        if anchor is None:
+            anchor = _core.Anchor(objective, theta, self.block(objective, theta.size))
+            if anchor.complete:
+                return anchor
         return self.products(objective, objective.curvature(theta), anchor)
 
     def gram_norm(self) -> float:
-        """Upper bound of |S^1/2 X|^2 (E4)."""
-        block = self.block(self.objective(), self.state.theta.size)
-        return gram_norm(self, block, self.data.stored_shift)
+        """``|S^1/2 X|^2`` for step sizes, by Lanczos' method; E4 bounds it, which these need not."""
+        data, p = self.data, self.state.theta.size
+        squared = self.problem.objective(
+            data.blocks(),
+            data.kept,
+            stored=data.stored_columns(data.kept),
+            loss="squared",
+            penalised=False,
+            noisy=False,
+            shift=data.stored_shift,
+        )
+        zero = np.zeros(p)
+        if p <= FEW:
+            return float(np.linalg.eigvalsh(squared.hessian(zero))[-1])
+        G = LinearOperator((p, p), matvec=lambda v: squared.hvp(zero, np.ravel(v)), dtype=np.float64)
+        return float(eigsh(G, k=1, v0=np.ones(p), tol=1e-3, return_eigenvectors=False)[0])
 
     def rows(self, X: Any) -> Design:
         """Rows over the surviving columns, as theta takes them."""
@@ -257,8 +275,8 @@ class Engine(Attached):
 
 
 def passes_of(H: _core.Anchor | Products) -> int:
-    """Passes that a Hessian took: one to assemble it, and products and their curvature."""
-    return 2 + H.passes if isinstance(H, Products) else 1
+    """Passes that a Hessian took: one to assemble it or its curvature, and one for each product."""
+    return 1 + H.passes if isinstance(H, Products) else 1
 
 
 class Removal(Strategy):

@@ -16,7 +16,6 @@ from ..noise import check_random_state
 from ..requests import AddRows, CorrectLabels, CorrectValues, RemoveRows
 from ..updates import safe_tau
 from .base import Engine, Memory, Solution, Strategy
-from .rows import Design
 
 
 class FineTuning(Strategy):
@@ -36,20 +35,21 @@ class FineTuning(Strategy):
     gradients : int, optional
         In place of it: the budget in per-sample gradients.
     batch_size : int, default=32
+        The last one of a pass may be smaller.
     learning_rate : float, optional
         The first tau. By default ``1 / (2 L)``, L the expected smoothness of a batch,
 
             L = (n (b - 1) / (b (n - 1))) L_all + ((n - b) / (b (n - 1))) L_one
 
-        with ``L_all = (c |S^1/2 X|^2 + alpha) / n`` of the whole objective, its norm bounded as in E4 on the
-        data handed over, ``L_one = c max s max |x|^2 + alpha / n`` of one row, and c the largest d2. From
-        there tau falls linearly to 0 over the budget.
+        on the data handed over, with ``L_all = (c |S^1/2 X|^2 + alpha) / n`` of the whole objective,
+        ``L_one = c max s max |x|^2 + alpha / n`` of one row, and c the largest d2. From there tau falls
+        linearly to 0 over the budget.
     random_state : int, optional
 
     Attributes
     ----------
     name : "fine_tuning"
-    learning_rate : float or None
+    learning_rate : float
 
     Raises
     ------
@@ -91,47 +91,43 @@ class FineTuning(Strategy):
         self._epochs = as_number(epochs, "epochs", above=0.0)
         self._gradients = None if gradients is None else as_count(gradients, "gradients")
         self._batch = as_count(batch_size, "batch_size")
-        self.learning_rate = (
-            None if learning_rate is None else as_number(learning_rate, "learning_rate", above=0.0)
-        )
+        self._given = None if learning_rate is None else as_number(learning_rate, "learning_rate", above=0.0)
         self._random = np.random.default_rng(check_random_state(random_state))
         super().__init__(model, X, y, sample_weight)
 
     def _take(self, model: Any, engine: Engine) -> None:
-        self._gram_norm = engine.gram_norm()
+        self.learning_rate = self._rate(engine) if self._given is None else self._given
         super()._take(model, engine)
 
     def _choose(self, staged: Staged) -> Solution:
         engine = self._engine
         X, y, s = engine.data.current()
-        s, rows = np.ones(y.size) if s is None else s, engine.rows(X)
-        n, b = y.size, min(self._batch, y.size)
-        tau = self._rate(s, b) if self.learning_rate is None else self.learning_rate
+        n, d1 = y.size, engine.problem.row_loss.d1
+        s = np.ones(n) if s is None else s
+        penalty = engine.problem.penalty(engine.data.n_columns) / n
+        noise = engine.problem.noise_on(engine.data.kept) / n
         budget = ceil(self._epochs * n) if self._gradients is None else self._gradients
-        theta = staged.left_of(engine.state.theta).copy()
-        order, done = np.empty(0, dtype=np.int64), 0
+        theta, done = staged.left_of(engine.state.theta).copy(), 0
         while done < budget:
-            if order.size < b:
-                order = np.concatenate([order, self._random.permutation(n)])
-            batch, order = order[: min(b, budget - done)], order[b:]
-            gradient = self._mean_gradient(theta, rows.take(batch), y[batch], s[batch], n)
-            theta -= tau * (1.0 - done / budget) * gradient
-            done += batch.size
+            order = self._random.permutation(n)[: budget - done]
+            rows, y_of, s_of = engine.rows(X[order]), y[order], s[order]
+            for first in range(0, order.size, self._batch):
+                here = slice(first, first + self._batch)
+                batch = rows.part(first, first + self._batch)
+                gradient = (
+                    batch.transposed_times(s_of[here] * d1(y_of[here], batch.times(theta))) / batch.size
+                )
+                gradient += penalty * theta + noise
+                theta -= self.learning_rate * (1.0 - done / budget) * gradient
+                done += batch.size
         return Solution(theta, done / n)
 
-    def _mean_gradient(self, theta: Float, rows: Design, y: Float, s: Float, n: int) -> Float:
-        """Of a batch: its mean over all batches is the full gradient over n."""
-        engine = self._engine
-        d1 = s * engine.problem.row_loss.d1(y, rows.times(theta))
-        pull = engine.problem.penalty(engine.data.n_columns) * theta
-        pull += engine.problem.noise_on(engine.data.kept)
-        return rows.transposed_times(d1) / y.size + pull / n
-
-    def _rate(self, s: Float, b: int) -> float:
+    def _rate(self, engine: Engine) -> float:
         """``1 / (2 L)`` of the class."""
-        problem, n = self._engine.problem, s.size
-        c, longest = problem.row_loss.max_d2, self._engine.data.largest_norm**2 + problem.fit_intercept
-        whole = (c * self._gram_norm + problem.alpha) / n
+        problem, s = engine.problem, engine.data.register.of(engine.data.register.live())[2]
+        n, b = s.size, min(self._batch, s.size)
+        c, longest = problem.row_loss.max_d2, engine.data.largest_norm**2 + problem.fit_intercept
+        whole = (c * engine.gram_norm() + problem.alpha) / n
         one = c * float(s.max()) * longest + problem.alpha / n
         if n == 1:
             return 0.5 / one
@@ -168,7 +164,8 @@ class DeltaGrad(Strategy):
     pairs : int, default=2
         How many B is made of.
     learning_rate : float, optional
-        tau, on the sum scale; by default the safe ``1 / L`` of E4 on the data handed over.
+        tau, on the sum scale; by default ``1 / L``, ``L = alpha + c |S^1/2 X|^2`` as in E4, on the data
+        handed over.
 
     Attributes
     ----------

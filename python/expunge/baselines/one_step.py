@@ -148,8 +148,7 @@ class FisherForgetting(Removal):
         squared = engine.problem.objective(
             blocks, data.kept, stored=data.stored_columns(data.kept), loss="squared", shift=data.stored_shift
         )
-        anchor = _core.Anchor(squared, theta, engine.block(squared, theta.size))
-        return anchor if anchor.complete else engine.products(squared, squared.curvature(theta), anchor)
+        return engine.hessian(theta, squared)
 
 
 def _fourth_root(F: Float) -> Float:
@@ -169,7 +168,7 @@ class _ByOriginal(Strategy):
     def _stepped(self, staged: Staged, step: Callable[[_core.Anchor | Products], Float]) -> Solution:
         """The old theta and a step, which it counts the passes of."""
         engine = self._engine
-        H, known = engine.original_hessian(staged), engine.state.anchor is staged.original
+        H, known = engine.original_hessian(staged), staged.original is engine.state.anchor
         theta = engine.state.theta + step(H)
         return Solution(theta, 0 if known else passes_of(H))
 

@@ -65,7 +65,7 @@ def first_order(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
     start, tau, gram = engine.start(staged), staged.how.tau, staged.gram
     if tau is None:
         if gram.found is None or gram.added > gram.found:
-            gram = GramBound(gram_norm(engine, start.block))
+            gram = GramBound(_gram_norm(engine, start.block))
             start = start._replace(gram=gram, passes=start.passes + 1)
         tau = safe_tau(gram.total, engine.problem.alpha, engine.problem.row_loss)
     shift, g = engine.data.surviving_shift(), start.at.gradient
@@ -85,12 +85,12 @@ BY_NAME: dict[str, Callable[[Attached, Staged], tuple[State, Outcome]]] = {
 }
 
 
-def gram_norm(engine: Attached, block: int | None, shift: Float | None = None) -> float:
-    """Upper bound of |S^1/2 X|^2 on the corrected data, X less a shift, extended by 1 with an intercept."""
+def _gram_norm(engine: Attached, block: int | None) -> float:
+    """Upper bound of |S^1/2 X|^2 on the corrected data, X as it is, extended by 1 with an intercept."""
     data, kept = engine.data, engine.data.kept
     stored = data.stored_columns(kept)
     squared = engine.problem.objective(
-        data.blocks(), kept, stored=stored, loss="squared", penalised=False, noisy=False, shift=shift
+        data.blocks(), kept, stored=stored, loss="squared", penalised=False, noisy=False
     )
     if block is not None:
         return squared.gram_norm_bound()
