@@ -41,11 +41,14 @@ def test_a_warm_start_is_the_old_theta_and_a_cold_one_is_0(monkeypatch):
     for warm in (True, False):
         strategy, _ = fresh("cold", warm=warm)
         old = theta_of(strategy.model)
-        monkeypatch.setattr(
-            _core, "minimize", lambda J, theta, *more: starts.append(theta) or minimize(J, theta, *more)
-        )
-        strategy.apply(COLUMN)
-        monkeypatch.setattr(_core, "minimize", minimize)
+
+        def spy(J, theta, *more, **how):
+            starts.append(theta)
+            return minimize(J, theta, *more, **how)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_core, "minimize", spy)
+            strategy.apply(COLUMN)
         kept = np.delete(old, 2)
         assert_allclose(starts.pop(), kept if warm else np.zeros_like(kept), rtol=0, atol=0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import ceil, inf
+from math import ceil, inf, sqrt
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,13 +14,13 @@ from .. import _core
 from .._arrays import Float
 from .._html import table
 from ..current import CurrentData
-from ..engine.attached import Attached, Start
+from ..engine.attached import Attached
 from ..engine.columns import Touched
 from ..engine.fitted import Fitted, polished
-from ..engine.near import minimum_near
+from ..engine.near import HALF, TIGHTER, distance_at
 from ..engine.products import Products
-from ..engine.solver import choose_block
-from ..engine.state import GramBound, How, Outcome, Promise, Staged, State, without_curvature
+from ..engine.solver import MAX_ITER, check_converged, choose_block, warn_of_distance
+from ..engine.state import How, Outcome, Promise, Staged, State, without_curvature
 from ..errors import ConvergenceError
 from ..models.adopt import problem_of
 from ..models.base import noise_of
@@ -223,19 +223,37 @@ class Engine(Attached):
 
     # --- what strategies are made of
 
-    def start_from(self, theta: Float, problem: Problem | None = None) -> Start:
-        """A start on D' with nothing known but theta; one pass."""
-        objective = self.objective(problem)
-        block = choose_block(self.solver, self.memory_limit, objective, theta.size)
-        at = objective.evaluate(theta)
-        return Start(objective, theta, at, block, None, False, None, GramBound(), 1)
+    def goal(self) -> float:
+        """The residual that training aims at first: half of what proves the promise by the penalty alone."""
+        within, problem = self.promise.within, self.problem
+        if within is None:
+            return self.promise.goal
+        _, y, s = self.data.register.of(self.data.register.live())
+        return HALF * within * sqrt(problem.alpha) * problem.spread(y, s)
 
     def trained_from(self, theta: Float, problem: Problem | None = None) -> Solution:
-        """Newton's method on D' (E11) from theta, until the promise is kept."""
-        start = self.start_from(theta, problem)
-        found = minimum_near(self, start, move=False, exact=False)
-        minimum = found.minimum
-        return Solution(minimum.theta, start.passes + found.passes, minimum.at, found.distance)
+        """Newton's method on D' (E11) from theta as in an estimator's fit, until the promise is kept."""
+        data, within, goal, passes = self.data, self.promise.within, self.goal(), 0
+        wide = self.problem.constant_hessian and not data.is_sparse and data.weighted_rows < theta.size
+        objective = self._objective_in_one_piece() if wide else self.objective(problem)
+        block = choose_block(self.solver, self.memory_limit, objective, theta.size)
+        while True:
+            minimum = _core.minimize(objective, theta, goal, MAX_ITER, block=block, dual=wide)
+            passes += minimum.passes
+            distance = distance_at(self, objective, minimum.theta, minimum.at, minimum.floor, minimum.anchor)
+            limit = goal if within is None else max(goal, minimum.floor)
+            check_converged(objective, minimum, limit, distance=distance)
+            near = within is None or distance <= within
+            if near or goal == 0.0:
+                break
+            theta, goal = (
+                minimum.theta,
+                TIGHTER * minimum.residual if minimum.residual > minimum.floor else 0.0,
+            )
+        if not near:
+            assert within is not None
+            warn_of_distance(distance, within)
+        return Solution(minimum.theta, passes, minimum.at, distance)
 
     def hessian(self, theta: Float, objective: _core.Objective | None = None) -> _core.Anchor | Products:
         """H of D' at theta, or of another objective on these rows, in a form that solves; see `passes_of`."""

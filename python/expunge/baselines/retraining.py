@@ -11,7 +11,7 @@ from sklearn import linear_model
 
 from .._arrays import Float
 from .._numbers import as_flag
-from ..engine.near import HALF, TIGHTER, distance_at, residual_within
+from ..engine.near import TIGHTER, distance_at
 from ..engine.solver import warn
 from ..engine.state import Promise, Staged
 from ..models.base import theta_of
@@ -114,20 +114,18 @@ class Retraining(Strategy):
     def _by_sklearn(self, theta: Float) -> Solution:
         """Fits until the residual is small enough, or until asking for less brings no less."""
         engine, X_y_s = self._engine, self._engine.data.current()
-        start, shift = engine.start_from(theta), engine.data.surviving_shift()
-        within, goal = engine.promise.within, engine.promise.goal
-        if within is not None:
-            goal = residual_within(engine, start, HALF * within)
+        objective, shift = engine.objective(), engine.data.surviving_shift()
+        within, goal = engine.promise.within, engine.goal()
         fit = self._estimator(theta, shift)
-        passes, last = start.passes, np.inf
+        passes, last = 0, np.inf
         while True:
             if not engine.problem.constant_hessian:  # it looks at the largest entry of the mean gradient
                 fit.set_params(tol=goal / (engine.data.weight * sqrt(theta.size)))
             fit.fit(*X_y_s)
             found = engine.problem.moved(theta_of(fit), None, shift)
-            at = start.objective.evaluate(found)
+            at = objective.evaluate(found)
             passes += 1 + int(np.max(fit.n_iter_ if fit.n_iter_ is not None else 1))
-            distance = distance_at(engine, start.objective, found, at, at.floor, None)
+            distance = distance_at(engine, objective, found, at, at.floor, None)
             near = at.residual <= goal if within is None else distance <= within
             if near or not at.residual < ENDED * last or engine.problem.constant_hessian:
                 break
