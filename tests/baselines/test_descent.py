@@ -100,7 +100,9 @@ def test_fine_tuning_comes_nearer_with_a_larger_budget():
 def test_passes_are_the_budget():
     for budget, passes in (({"epochs": 2.5}, 3), ({"gradients": 61}, 2), ({"gradients": 3}, 1)):
         strategy, _ = fresh("fine_tuning", **budget)
-        assert strategy.apply(FLIPPED).passes == passes
+        for request in (FLIPPED, COLUMN):  # each has the whole budget
+            assert strategy.apply(request).passes == passes
+            assert strategy.gradients == budget.get("gradients", 150)
 
 
 def test_the_order_of_rows_is_that_of_the_seed():

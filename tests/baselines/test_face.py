@@ -1,5 +1,8 @@
 """What strategies have in common: the face of an Unlearner; a request succeeds or changes nothing."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -13,6 +16,8 @@ from unlearning import ALPHA, make_data, theta_of
 import expunge as ex
 from expunge import baselines
 
+PACKAGE = Path(ex.__file__).parent
+TRACED = tuple(str(PACKAGE / part) for part in ("baselines", "engine/fitted.py", "engine/attached.py"))
 each_strategy = pytest.mark.parametrize("name", CASES)
 SINGLE = [name for name in CASES if name != "sisa"]
 
@@ -50,6 +55,8 @@ def test_data_follow_each_request_and_the_update_says_what_was_done(name, repres
         assert strategy.model.predict(strategy.corrected_data()[0]).shape == data.rows[1].shape
         assert strategy.model.n_features_in_ == data.kept.sum()
         assert update.features_revoked == (request is COLUMN)
+        n = len(data.rows[1])
+        assert n * (update.passes - 1) < strategy.gradients <= n * update.passes or update.passes == 0
         if CASES[name].passes is not None:
             assert update.passes == CASES[name].passes
 
@@ -212,6 +219,72 @@ def test_columns_far_from_zero_and_frames(name):
     near.apply(request)
     found, expected = (each.model.decision_function(rows) for each, rows in ((strategy, frame), (near, X)))
     assert_allclose(found, expected, rtol=0, atol=2e-3)
+
+
+@each_strategy
+def test_a_question_in_the_middle_of_a_request_is_refused(name, monkeypatch):
+    strategy, _ = fresh(name)
+    asked = []
+
+    def ask(self, *_):
+        for question in (strategy.corrected_data, lambda: strategy.apply(ROWS)):
+            with pytest.raises(RuntimeError, match="in the middle of a request of the same thread"):
+                question()
+            asked.append(question)
+        raise KeyboardInterrupt
+
+    kind = type(CASES[name].takes[0])
+    monkeypatch.setattr(kind, "edit", ask)
+    if name == "auto":
+        monkeypatch.setattr(kind, "by_number", ask)
+    before = strategy.model.coef_.copy()
+    with pytest.raises(KeyboardInterrupt):
+        strategy.apply(CASES[name].takes[0])
+    assert len(asked) == 2
+    assert_array_equal(strategy.model.coef_, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CASES if name not in OURS])
+def test_an_interrupt_at_any_line_leaves_all_as_before_or_as_after(name):
+    """Each line of the strategies, and of how an engine publishes, once."""
+    request = CASES[name].takes[0]
+
+    def run(strategy, stop):
+        """Applies the request, stopped at that line; how many lines there were."""
+        lines = 0
+
+        def trace(frame, event, _):
+            nonlocal lines
+            if not frame.f_code.co_filename.startswith(TRACED):
+                return None
+            if event == "line":
+                lines += 1
+                if lines == stop:
+                    raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            strategy.apply(request)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        return lines
+
+    twin, _ = fresh(name)
+    before, lines = held(twin), run(twin, None)
+    after = held(twin)
+    assert lines > 10
+    for stop in np.unique(np.linspace(1, lines, 25).astype(int)):
+        strategy, _ = fresh(name)
+        run(strategy, stop)
+        found = held(strategy)
+        assert found in (before, after), stop
+        if found == before and name != "fine_tuning":  # whose order of rows has moved on
+            strategy.apply(request)
+            assert held(strategy) == after, stop
 
 
 def test_importing_expunge_does_not_import_baselines():

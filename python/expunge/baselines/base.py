@@ -49,15 +49,23 @@ class Strategy(CurrentData, TakesTurns):
     """What strategies have in common: a fitted model and its data, which requests change together.
 
     Those whose model is one theta write `_choose`. All that a request may change is set back where it fails.
+
+    Attributes
+    ----------
+    name : str
+        What an Update calls its method.
+    accepts : tuple of types
+        Kinds of requests that it takes.
     """
 
-    name: ClassVar[str]  # what an Update calls its method
+    name: ClassVar[str]
     accepts: ClassVar[tuple[type[Request], ...]] = (Request,)
     because: ClassVar[str] = ""  # why it accepts no others
     how: ClassVar[How] = How("exact")  # with hessian="original" the engine keeps H from before the request
 
     _fitted: Fitted
     _budget: Any = NoBudget()
+    _gradients: int = 0
 
     def __init__(
         self,
@@ -85,6 +93,11 @@ class Strategy(CurrentData, TakesTurns):
         """What predicts."""
         return self._fitted.model
 
+    @property
+    def gradients(self) -> int:
+        """Gradients of single rows that the last request took: its passes, not rounded up, times rows."""
+        return self._gradients
+
     def apply(self, request: Request | Iterable[Request]) -> Update:
         """Corrects data and model.
 
@@ -96,8 +109,8 @@ class Strategy(CurrentData, TakesTurns):
         Returns
         -------
         Update
-            `method` is the strategy's `name`. `passes` counts passes over all rows, rounded up; times the
-            rows that is the per-sample gradients. `residual` is None and `residual_bound` and `distance`
+            `method` is the strategy's `name`. `passes` counts passes over all rows, rounded up; `gradients`
+            of the strategy are those of single rows. `residual` is None and `residual_bound` and `distance`
             infinite where the strategy itself does not measure them: :meth:`residual` and :meth:`distance`
             do, in time that is not its own. `gradient_difference` is NaN where columns were revoked.
 
@@ -202,6 +215,7 @@ class Engine(Attached):
                 f"{self._strategy.name} leaves the range of floating point on these data: scale the columns "
                 "of X to a size near 1, or use Retraining"
             )
+        self._strategy._gradients = round(found.passes * self.data.register.live().size)
         at, theta, anchor = found.at, found.theta, self.state.anchor
         if anchor is not None and (anchor.complete or staged.dropped.size):
             anchor = None  # an incomplete one goes on as a preconditioner

@@ -89,7 +89,7 @@ class FineTuning(Strategy):
         random_state: int | None = None,
     ) -> None:
         self._epochs = as_number(epochs, "epochs", above=0.0)
-        self._gradients = None if gradients is None else as_count(gradients, "gradients")
+        self._most = None if gradients is None else as_count(gradients, "gradients")
         self._batch = as_count(batch_size, "batch_size")
         self._given = None if learning_rate is None else as_number(learning_rate, "learning_rate", above=0.0)
         self._random = np.random.default_rng(check_random_state(random_state))
@@ -106,7 +106,7 @@ class FineTuning(Strategy):
         s = np.ones(n) if s is None else s
         penalty = engine.problem.penalty(engine.data.n_columns) / n
         noise = engine.problem.noise_on(engine.data.kept) / n
-        budget = ceil(self._epochs * n) if self._gradients is None else self._gradients
+        budget = ceil(self._epochs * n) if self._most is None else self._most
         theta, done = staged.left_of(engine.state.theta).copy(), 0
         while done < budget:
             order = self._random.permutation(n)[: budget - done]

@@ -21,6 +21,8 @@ class _Ours:
     """
 
     name: ClassVar[Method]
+    accepts: ClassVar[tuple[type[Request], ...]] = (Request,)
+    gradients: int = 0  # of single rows: those that the last request took
 
     def __init__(
         self, model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, **unlearner: Any
@@ -35,7 +37,9 @@ class _Ours:
 
     def apply(self, request: Request | Iterable[Request]) -> Update:
         """Corrects data and model: :meth:`expunge.Unlearner.apply` with this method."""
-        return self.unlearner.apply(request, method=self.name, **self._how)
+        update = self.unlearner.apply(request, method=self.name, **self._how)
+        self.gradients = update.passes * self.unlearner._fitted.rows().data.register.live().size
+        return update
 
     def residual(self) -> float:
         """See :meth:`expunge.Unlearner.residual`."""

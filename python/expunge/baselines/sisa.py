@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan, sqrt
+from math import ceil, nan, sqrt
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
@@ -221,6 +221,11 @@ class Sisa(Strategy):
         """See the class."""
         return self._members.retrained
 
+    @property
+    def gradients(self) -> int:
+        """Gradients of single rows that the last request took."""
+        return self._members.gradients
+
     def residual(self) -> float:
         """NaN: no theta stands for an ensemble."""
         return nan
@@ -265,7 +270,7 @@ class Shards(Fitted):
         self._data, self._deal, self._named = engine.data, deal, named
         self._places = deal.places(engine.data.n_rows)
         self._checkpoints: Checkpoints = [[None] * deal.slices for _ in range(deal.shards)]
-        self.retrained = 0
+        self.retrained = self.gradients = 0
         first = dict.fromkeys(range(deal.shards), 0)
         checkpoints, _ = self._trained(first, self._checkpoints, self._places)
         self._checkpoints, self.model.members = checkpoints, self._of(checkpoints)
@@ -294,7 +299,7 @@ class Shards(Fitted):
             kept: Checkpoints = [
                 [None if theta is None else theta[survives] for theta in shard] for shard in self._checkpoints
             ]
-            checkpoints, passes = self._trained(first, kept, places)
+            checkpoints, gradients = self._trained(first, kept, places)
             members = self._of(checkpoints)
             nothing = np.full(survives.sum(), nan)
             update = Update(
@@ -303,7 +308,7 @@ class Shards(Fitted):
                 nothing,
                 None,
                 nan,
-                int(np.ceil(passes)),
+                ceil(gradients / max(1, data.register.live().size)),
                 distance=nan,
                 rows_touched=rows.size,
                 features_revoked=len(touched.revoked),
@@ -315,6 +320,7 @@ class Shards(Fitted):
                     (self, "_checkpoints", checkpoints),
                     (self, "_places", places),
                     (self, "retrained", len(first)),
+                    (self, "gradients", gradients),
                     *data.committed(),
                 ]
             )
@@ -344,19 +350,19 @@ class Shards(Fitted):
 
     def _trained(
         self, first: dict[int, int], checkpoints: Checkpoints, places: Index
-    ) -> tuple[Checkpoints, float]:
-        """Checkpoints with those of some shards made anew from a slice on, and the passes that took."""
+    ) -> tuple[Checkpoints, int]:
+        """Checkpoints with those of some shards made anew from a slice on; gradients of rows that took."""
         live, checkpoints = self._data.register.live(), [list(shard) for shard in checkpoints]
         shard, place = np.divmod(places[live], self._deal.slices)
-        read = 0.0
+        gradients = 0
         for k, start in first.items():
             theta = checkpoints[k][start - 1] if start else None
             for j in range(start, self._deal.slices):
                 rows = live[(shard == k) & (place <= j)]
                 theta, passes = self._member(rows, theta, k, last=j + 1 == self._deal.slices)
                 checkpoints[k][j] = theta
-                read += passes * rows.size
-        return checkpoints, read / max(1, live.size)
+                gradients += passes * rows.size
+        return checkpoints, gradients
 
     def _member(self, rows: Index, theta: Float | None, k: int, *, last: bool) -> tuple[Float | None, int]:
         """Theta on these rows, from another one or from 0 (None where they are too few), and passes."""
