@@ -10,6 +10,7 @@ from strategies import COLUMN
 from unlearning import make_data
 
 import expunge as ex
+from expunge import accounting
 from expunge.baselines import Privacy, PrivateTraining
 
 PRIVATE = {"epsilon": 1.0, "delta": 1e-5, "row_norm": 8.0, "random_state": 0}
@@ -69,6 +70,15 @@ def test_a_row_against_all_others_needs_nearly_all_of_the_noise(swapped):
     assert 0.8 * privacy.row_delta < found <= privacy.row_delta
     less = replace(privacy, sigma=0.8 * privacy.sigma)
     assert hockey_stick(less, x, y, swapped=swapped, others=3000) > privacy.row_delta
+
+
+@pytest.mark.parametrize("alpha", [0.5, 5.0])
+def test_the_noise_is_that_of_the_gradient_and_of_the_jacobian(alpha):
+    privacy = Privacy.bought(1.0, 1e-5, 1, 2.0, alpha)
+    curvature = np.log1p(0.25 * 2.0**2 / privacy.alpha)  # of a row beside the penalty
+    assert curvature <= 0.5 + 1e-12
+    found = accounting.delta(1.0 - curvature, 2.0 / privacy.sigma)
+    assert 0.999 * 1e-5 < found <= 1e-5
 
 
 def test_more_noise_is_asked_for_where_more_is_promised():

@@ -40,7 +40,8 @@ class Retraining(Strategy):
         whose fits have no warm start.
     within : float, default=0.01
         How many standard errors (E41) from the minimum training may end, proven, as of an Unlearner. All
-        solvers aim at the same residual, half of what proves that.
+        solvers aim at the same residual, half of what proves that; those of Ridge in scikit-learn at 1e-12
+        of the targets.
     tolerance : float, optional
         In place of `within`: what the residual may be, on the sum scale.
 
@@ -57,9 +58,9 @@ class Retraining(Strategy):
     Notes
     -----
     `Update.residual` and `Update.distance` are measured: one pass of those that are counted. Of a solver of
-    scikit-learn passes are its iterations, and so are a lower bound: it does not tell how often it looked
-    along a line, nor how many products ``newton-cg`` took. It may also stop sooner than it is asked to; where
-    asking again does not help, a warning says how far it came.
+    scikit-learn passes are its iterations (1 where it does not tell them), and so are a lower bound: it does
+    not say how often it looked along a line, nor how many products ``newton-cg`` took. It may also stop
+    sooner than it is asked to; where asking again does not help, a warning says how far it came.
 
     Examples
     --------
