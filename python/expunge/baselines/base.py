@@ -238,36 +238,16 @@ class Engine(Attached):
     # --- what strategies are made of
 
     def goal(self) -> float:
-        """The residual that training aims at first: half of what proves the promise by the penalty alone."""
-        within, problem = self.promise.within, self.problem
-        if within is None:
-            return self.promise.goal
+        """The residual that training on D' aims at first."""
         _, y, s = self.data.register.of(self.data.register.live())
-        return HALF * within * sqrt(problem.alpha) * problem.spread(y, s)
+        return first_goal(self, y, s)
 
     def trained_from(self, theta: Float, problem: Problem | None = None) -> Solution:
-        """Newton's method on D' (E11) from theta as in an estimator's fit, until the promise is kept."""
-        data, within, goal, passes = self.data, self.promise.within, self.goal(), 0
+        """Training on D' from theta, until the promise is kept."""
+        data = self.data
         wide = self.problem.constant_hessian and not data.is_sparse and data.weighted_rows < theta.size
         objective = self._objective_in_one_piece() if wide else self.objective(problem)
-        block = choose_block(self.solver, self.memory_limit, objective, theta.size)
-        while True:
-            minimum = _core.minimize(objective, theta, goal, MAX_ITER, block=block, dual=wide)
-            passes += minimum.passes
-            distance = distance_at(self, objective, minimum.theta, minimum.at, minimum.floor, minimum.anchor)
-            limit = goal if within is None else max(goal, minimum.floor)
-            check_converged(objective, minimum, limit, distance=distance)
-            near = within is None or distance <= within
-            if near or goal == 0.0:
-                break
-            theta, goal = (
-                minimum.theta,
-                TIGHTER * minimum.residual if minimum.residual > minimum.floor else 0.0,
-            )
-        if not near:
-            assert within is not None
-            warn_of_distance(distance, within)
-        return Solution(minimum.theta, passes, minimum.at, distance)
+        return trained(self, objective, theta, self.goal(), dual=wide)
 
     def hessian(self, theta: Float, objective: _core.Objective | None = None) -> _core.Anchor | Products:
         """H of D' at theta, or of another objective on these rows, in a form that solves; see `passes_of`."""
@@ -298,12 +278,41 @@ class Engine(Attached):
 
     def rows(self, X: Any) -> Design:
         """Rows over the surviving columns, as theta takes them."""
-        return Design(X, self.data.surviving_shift(), self.problem.fit_intercept)
+        return Design.of(X, self.data.surviving_shift(), self.problem.fit_intercept)
 
     def design(self, X: Any) -> Design:
         """The same of rows over the stored columns."""
         columns = self.data.stored_columns(self.data.kept)
         return self.rows(X if columns is None else X[:, columns])
+
+
+def first_goal(engine: Attached, y: Float, s: Float) -> float:
+    """The residual that training aims at first: half of what proves the promise by the penalty alone."""
+    within, problem = engine.promise.within, engine.problem
+    if within is None:
+        return engine.promise.goal
+    return HALF * within * sqrt(problem.alpha) * problem.spread(y, s)
+
+
+def trained(
+    engine: Attached, objective: _core.Objective, theta: Float, goal: float, *, dual: bool = False
+) -> Solution:
+    """Newton's method (E11) from theta as in an estimator's fit, until the engine's promise is kept."""
+    within, passes = engine.promise.within, 0
+    block = choose_block(engine.solver, engine.memory_limit, objective, theta.size)
+    while True:
+        minimum = _core.minimize(objective, theta, goal, MAX_ITER, block=block, dual=dual)
+        passes += minimum.passes
+        theta, at, floor = minimum.theta, minimum.at, minimum.floor
+        distance = distance_at(engine, objective, theta, at, floor, minimum.anchor)
+        check_converged(objective, minimum, goal if within is None else max(goal, floor), distance=distance)
+        if within is None or distance <= within:
+            break
+        if goal == 0.0:
+            warn_of_distance(distance, within)
+            break
+        goal = TIGHTER * minimum.residual if minimum.residual > floor else 0.0
+    return Solution(theta, passes, at, distance)
 
 
 def passes_of(H: _core.Anchor | Products) -> int:

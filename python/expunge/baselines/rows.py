@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,66 +10,66 @@ from scipy import sparse
 
 from .._arrays import Float, Index
 
-Entries = tuple[Float, Index, Index]  # values, columns and rows of what is stored, row by row
 
-
+@dataclass(frozen=True)
 class Design:
     """Rows (m, p): X less a shift (E43), and a 1 at the intercept; a sparse X stays sparse.
 
-    Of a few rows of a CSR matrix the products are sums over entries, which takes a third of SciPy's time.
-
-    Parameters
-    ----------
-    X : (m, d) array or CSR matrix
-    shift : (d,) array or None
-    fit_intercept : bool
+    Of a few rows of a CSR matrix the products are sums over entries, which takes half of SciPy's time.
     """
 
-    def __init__(self, X: Any, shift: Float | None, fit_intercept: bool) -> None:
-        self.size, self._d = X.shape
-        self._X, self._shift, self._intercept = X, shift, fit_intercept
-        self._entries: Entries | None = None
-        if sparse.issparse(X):
-            self._entries = X.data, X.indices, np.repeat(np.arange(self.size), np.diff(X.indptr))
+    size: int
+    columns: int
+    dense: Any  # X (m, d); None where it is sparse
+    entries: tuple[Float, Index, Index] | None  # values, columns and rows of what is stored, row by row
+    shift: Float | None  # (d,)
+    fit_intercept: bool
+
+    @classmethod
+    def of(cls, X: Any, shift: Float | None, fit_intercept: bool) -> Design:
+        """The rows of a matrix X (m, d), an array or CSR."""
+        m, d = X.shape
+        if not sparse.issparse(X):
+            return cls(m, d, X, None, shift, fit_intercept)
+        rows = np.repeat(np.arange(m), np.diff(X.indptr))
+        return cls(m, d, None, (X.data, X.indices, rows), shift, fit_intercept)
 
     def part(self, first: int, stop: int) -> Design:
         """The rows from `first` to before `stop`; nothing is copied but the rows' numbers."""
-        part = copy(self)
-        part.size = min(stop, self.size) - first
-        if self._entries is None:
-            part._X = self._X[first:stop]
-            return part
-        values, columns, rows = self._entries
+        size = min(stop, self.size) - first
+        if self.entries is None:
+            X = self.dense[first:stop]
+            return Design(size, self.columns, X, None, self.shift, self.fit_intercept)
+        values, columns, rows = self.entries
         here = slice(*np.searchsorted(rows, [first, stop]))
-        part._entries = values[here], columns[here], rows[here] - first
-        return part
+        entries = values[here], columns[here], rows[here] - first
+        return Design(size, self.columns, None, entries, self.shift, self.fit_intercept)
 
     def times(self, theta: Float) -> Float:
         """Eta (m,)."""
-        coef = theta[: self._d]
-        if self._entries is None:
-            eta = self._X @ coef
+        coef = theta[: self.columns]
+        if self.entries is None:
+            eta = self.dense @ coef
         else:
-            values, columns, rows = self._entries
+            values, columns, rows = self.entries
             eta = _sums(rows, values * coef[columns], self.size)
-        if self._shift is not None:
-            eta = eta - self._shift @ coef
-        if self._intercept:
-            eta = eta + theta[self._d]
+        if self.shift is not None:
+            eta = eta - self.shift @ coef
+        if self.fit_intercept:
+            eta = eta + theta[self.columns]
         return np.asarray(eta)
 
     def transposed_times(self, r: Float) -> Float:
         """The sum of rows, r_i times each, (p,)."""
-        g: Float
-        if self._entries is None:
-            g = self._X.T @ r
+        if self.entries is None:
+            g = self.dense.T @ r
         else:
-            values, columns, rows = self._entries
-            g = _sums(columns, values * r[rows], self._d)
+            values, columns, rows = self.entries
+            g = _sums(columns, values * r[rows], self.columns)
         total = float(r.sum())
-        if self._shift is not None:
-            g = g - self._shift * total
-        return np.append(g, total) if self._intercept else g
+        if self.shift is not None:
+            g = g - self.shift * total
+        return np.append(g, total) if self.fit_intercept else np.asarray(g)
 
     def row(self, i: int) -> Float:
         """One row as an array (p,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, nan, sqrt
+from math import ceil, nan
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
@@ -11,23 +11,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit
 
-from .. import _core
 from .._arrays import Float, Index, as_matrix
 from .._frames import select_columns
 from .._numbers import as_count, as_number
 from ..atomic import assign_all
 from ..engine.attached import Attached
 from ..engine.fitted import Fitted
-from ..engine.near import fit_near
-from ..engine.solver import FIT_WITHIN, MAX_ITER, choose_block
-from ..engine.state import How, Promise
+from ..engine.state import WITHIN, How, Promise
 from ..models.adopt import problem_of, rows_of
 from ..models.base import noise_of, theta_of
 from ..noise import check_random_state
 from ..problem import Problem
 from ..requests import Request
 from ..update import Update
-from .base import Strategy
+from .base import Strategy, first_goal, trained
 
 Aggregate = Literal["mean", "majority"]
 Checkpoints = list[list[Float | None]]  # of each shard, theta after each slice; None: too few rows so far
@@ -138,8 +135,8 @@ class Sisa(Strategy):
         Of each shard.
     aggregate : {"mean", "majority"}
         Of classifiers: the mean of the members' probabilities, or a vote on labels. Targets are averaged.
-    within : float, default=1e-6
-        How many standard errors (E41) each member may be from its minimiser, as of an estimator.
+    within : float, default=0.01
+        How many standard errors (E41) each member may be from its minimiser, proven.
     random_state : int, optional
         Of the deal, which must not depend on the data.
 
@@ -189,7 +186,7 @@ class Sisa(Strategy):
         shards: int = 20,
         slices: int = 1,
         aggregate: Aggregate = "mean",
-        within: float = FIT_WITHIN,
+        within: float = WITHIN,
         random_state: int | None = None,
     ) -> None:
         problem, width = problem_of(model), theta_of(model).size
@@ -379,16 +376,6 @@ class Shards(Fitted):
         objective = problem.objective(
             [(X, y, s)], data.kept, stored=data.stored_columns(data.kept), shift=data.stored_shift
         )
-        p = problem.parameters(data.n_columns)
-        block, passes = choose_block(engine.solver, engine.memory_limit, objective, p), 0
-
-        def minimize(theta: Float, residual: float, most: int) -> _core.Minimum:
-            nonlocal passes
-            minimum = _core.minimize(objective, theta, residual, most, block=block)
-            passes += minimum.passes
-            return minimum
-
-        start, within = np.zeros(p) if theta is None else theta, engine.promise.within
-        assert within is not None
-        per_error = sqrt(problem.alpha) * problem.spread(y, s)
-        return fit_near(objective, minimize, start, within, per_error, MAX_ITER)[0].theta, passes
+        start = np.zeros(problem.parameters(data.n_columns)) if theta is None else theta
+        found = trained(engine, objective, start, first_goal(engine, y, s))
+        return found.theta, int(found.passes)
