@@ -270,6 +270,7 @@ BUGS = r"""
 -             raise
 +             raise
 
+<<<<<<< HEAD
 # Data sets and figures
 = rows for tests are standardized by themselves  [datasets]
 - X_test=(data.X_test - mean) / deviation)
@@ -307,6 +308,54 @@ BUGS = r"""
 = means of what was timed  [plots]
 - float(np.median(found[size]))
 + float(np.mean(found[size]))
+=======
+# Baselines
+= fine-tuning adds the whole penalty to every batch  [descent]
+- penalty = engine.problem.penalty(engine.data.n_columns) / n
++ penalty = engine.problem.penalty(engine.data.n_columns)
+= warm retraining is cold  [retraining]
+- theta = theta if self._warm else np.zeros_like(theta)
++ theta = np.zeros_like(theta)
+= scikit-learn starts at 0  [retraining]
+- fit.coef_, fit.intercept_ = coef[None], intercept if problem.fit_intercept else np.zeros(1)
++ fit.coef_, fit.intercept_ = 0.0 * coef[None], intercept if problem.fit_intercept else np.zeros(1)
+= SISA trains from the first slice  [sisa]
+- theta = checkpoints[k][start - 1] if start else None
++ start, theta = 0, None
+= SISA trains every shard  [sisa]
+- first = self._first_slices(places[rows])
++ first = dict.fromkeys(range(self._deal.shards), 0)
+= SISA forgets who was moved by a revoked column  [sisa]
+- rows = np.unique(np.concatenate([data.register.touched(), *touched.revoked_rows]))
++ rows = data.register.touched()
+= a removal by Guo et al. on the full gradient  [one_step]
+- theta = theta - H.solve(engine.difference_at(theta).gradient)
++ theta = theta - H.solve(engine.objective().evaluate(theta).gradient)
+= influence is rescaled the wrong way  [one_step]
+- step += v * (d1[i] / (1.0 - h))
++ step += v * (d1[i] * (1.0 - h))
+= the projective update of a model with the rows in it  [one_step]
+- t = A @ np.linalg.solve(np.eye(m) - d2[:, None] * A, d1)
++ t = A @ d1
+= DeltaGrad keeps the touched rows in its pairs  [descent]
+- change = g - touched - old.gradients[t]
++ change = g - old.gradients[t]
+= DeltaGrad goes on from the first path for ever  [descent]
+- self._memory.put(engine.state.theta, w, new)
++ self._memory.put(engine.state.theta, w, old)
+= privacy without the Jacobian  [private]
+- mu = accounting.mu(one - log1p(curvature / alpha), one_delta)
++ mu = accounting.mu(one, one_delta)
+= privacy counts a changed row once  [private]
+- counted += len(rows) * (1 if named["kind"] in ("RemoveRows", "AddRows") else 2)
++ counted += len(rows)
+= privacy trains anew with the old noise  [private]
+- problem = engine.problem.with_noise(engine.problem.noise.again())
++ problem = engine.problem
+= occluded features count as their mean  [face]
+- over_x = problem.moved(self._engine.state.theta, shift, None)  # where 0 is 0
++ shift, over_x = None, self._engine.state.theta
+>>>>>>> baselines
 """
 
 CPP_BUGS = r"""

@@ -21,7 +21,19 @@ from numpy.testing import assert_allclose
 from starting import each_start
 
 import expunge
-from expunge import _core, accounting, audit, datasets, kernels, metrics, plots, receipts, reference, updates
+from expunge import (
+    _core,
+    accounting,
+    audit,
+    baselines,
+    datasets,
+    kernels,
+    metrics,
+    plots,
+    receipts,
+    reference,
+    updates,
+)
 from expunge.losses import LOSSES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -485,6 +497,7 @@ def public_objects():
         expunge,
         accounting,
         audit,
+        baselines,
         datasets,
         kernels,
         metrics,
@@ -534,6 +547,7 @@ def test_all_names_exist_and_are_sorted():
         expunge,
         accounting,
         audit,
+        baselines,
         datasets,
         kernels,
         metrics,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import frexp, inf, ldexp, nan
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,23 @@ def as_number(value: Any, name: str, *, above: float | None = None, below: float
     least = ">= 0" if above is None else f"> {above:g}"
     wanted = f"finite number {least}" if below == inf else f"number above {above:g} and below {below:g}"
     raise ValueError(f"{name} must be a {wanted}, got {value!r}")
+
+
+def as_count(value: Any, name: str, *, least: int = 1) -> int:
+    """An integer of at least so much; ValueError for anything else, True and 2.0 included.
+
+    Examples
+    --------
+    >>> as_count(np.int64(3), "shards")
+    3
+    >>> as_count(0, "shards")
+    Traceback (most recent call last):
+    ...
+    ValueError: shards must be an integer >= 1, got 0
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least:
+        return int(value)
+    raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
 
 
 def as_flag(value: Any, name: str) -> bool:

@@ -32,7 +32,7 @@ _BY_STEP: dict[str, Any] = {
 
 def _why_short(method: str) -> str:
     """Why what a method left is above what was promised."""
-    if method in ("first_order", "second_order"):
+    if method not in ("auto", "exact"):
         return f"{method} promises nothing: method='auto' does"
     return "rounding may hide more: scale the columns of X to a size near 1, or promise less"
 

@@ -15,7 +15,7 @@ VERBS = frozenset(
     ("corrected_data", "get_support", "residual", "distance", "standard_errors"),  # in current.py
     ("rows_of", "is_forgotten", "drop_tombstones"),
 )
-_FACES = {str(Path(__file__).with_name(name)) for name in ("unlearner.py", "current.py")}
+_FACES = {str(Path(__file__).parent / name) for name in ("unlearner.py", "current.py", "baselines/base.py")}
 
 
 class Verb:

@@ -212,14 +212,9 @@ class Attached:
 
     def stage(self, requests: Sequence[Request], how: How) -> Staged:
         """Edits the data; statistics and factor follow (E2, E3, E8)."""
-        data, passes = self.data, 0
+        data = self.data
         data.compact()
-        revokes = False
-        for request in requests:
-            revokes = revokes or isinstance(request, RevokeFeatures)
-        if revokes and self.state.at is None:  # J without revoked columns is found from J with them
-            at = self.objective().evaluate(self.state.theta)
-            self.state, passes = self.state._replace(at=without_curvature(at)), 1
+        passes = self._measured_before(requests)
         original = self._hessian_here() if how.hessian == "original" else None
         data.begin()
         named = [request.edit(data, self.problem.encode) for request in requests]
@@ -251,6 +246,17 @@ class Attached:
             original,
             passes,
         )
+
+    def _measured_before(self, requests: Sequence[Request]) -> int:
+        """Passes made for J with columns that are to be revoked, from which J without them is found."""
+        if self.state.at is not None:
+            return 0
+        for request in requests:
+            if isinstance(request, RevokeFeatures):
+                at = self.objective().evaluate(self.state.theta)
+                self.state = self.state._replace(at=without_curvature(at))
+                return 1
+        return 0
 
     def _edited(
         self, touched: Touched, how: How
