@@ -1,6 +1,8 @@
 """What strategies have in common: the face of an Unlearner; a request succeeds or changes nothing."""
 
+import gc
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from unlearning import ALPHA, make_data, theta_of
 
 import expunge as ex
 from expunge import baselines
+from expunge.engine.data import CorrectedData
 
 PACKAGE = Path(ex.__file__).parent
 TRACED = tuple(str(PACKAGE / part) for part in ("baselines", "engine/fitted.py", "engine/attached.py"))
@@ -285,6 +288,23 @@ def test_an_interrupt_at_any_line_leaves_all_as_before_or_as_after(name):
         if found == before and name != "fine_tuning":  # whose order of rows has moved on
             strategy.apply(request)
             assert held(strategy) == after, stop
+
+
+@pytest.mark.parametrize("name", ["rescaled", "projective", "sisa"])
+def test_no_copy_of_a_removed_row_outlives_its_request(name, monkeypatch):
+    strategy, _ = fresh(name)
+    copies, get = [], CorrectedData.get
+
+    def spy(data, rows):
+        X, y, s = get(data, rows)
+        copies.append(weakref.ref(X))
+        return X, y, s
+
+    monkeypatch.setattr(CorrectedData, "get", spy)
+    strategy.apply(ROWS)
+    gc.collect()
+    assert copies
+    assert [copy() for copy in copies] == [None] * len(copies)
 
 
 def test_importing_expunge_does_not_import_baselines():

@@ -215,6 +215,7 @@ class Engine(Attached):
                 f"{self._strategy.name} leaves the range of floating point on these data: scale the columns "
                 "of X to a size near 1, or use Retraining"
             )
+        self._sides = (None, None)  # they hold the rows that left
         self._strategy._gradients = round(found.passes * self.data.register.live().size)
         at, theta, anchor = found.at, found.theta, self.state.anchor
         if anchor is not None and (anchor.complete or staged.dropped.size):

@@ -227,6 +227,7 @@ class _RowByRow(_ByOriginal, Removal):
     def _solved(self, H: _core.Anchor | Products) -> tuple[Design, Float, Float, list[Float]]:
         """The removed rows U, ``s d1`` and ``s d2`` (m,) of each, and ``H^-1 u`` of each."""
         (U, y, s), loss, theta = self._rows, self._engine.problem.row_loss, self._engine.state.theta
+        del self._rows  # nothing of what has left is kept
         eta = U.times(theta)
         return U, s * loss.d1(y, eta), s * loss.d2(y, eta), [H.solve(U.row(i)) for i in range(U.size)]
 

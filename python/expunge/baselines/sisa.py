@@ -363,7 +363,7 @@ class Shards(Fitted):
 
     def _member(self, rows: Index, theta: Float | None, k: int, *, last: bool) -> tuple[Float | None, int]:
         """Theta on these rows, from another one or from 0 (None where they are too few), and passes."""
-        engine, data, problem = self.engine, self._data, self.engine.problem
+        engine, data, problem = self.rows(), self._data, self.engine.problem
         X, y, s = data.get(rows)
         try:
             problem.check_enough(y, s)
