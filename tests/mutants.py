@@ -177,8 +177,8 @@ BUGS = r"""
 - width = _root(d) * self.shift
 + width = self.shift
 = missing rounding term of a bound  [release mechanisms budget certificate certified]
-- return self.residual + self.floor
-+ return self.residual
+- return min(self.residual + self.floor, self.distance)
++ return min(self.residual, self.distance)
 = missing rounding term of a sum  [release mechanisms budget certificate certified]
 - rounding = 1.0 + 2.0 * (gradient.size + 8) * 2.0**-53
 + rounding = 1.0
@@ -270,7 +270,6 @@ BUGS = r"""
 -             raise
 +             raise
 
-<<<<<<< HEAD
 # Data sets and figures
 = rows for tests are standardized by themselves  [datasets]
 - X_test=(data.X_test - mean) / deviation)
@@ -308,7 +307,6 @@ BUGS = r"""
 = means of what was timed  [plots]
 - float(np.median(found[size]))
 + float(np.mean(found[size]))
-=======
 # Baselines
 = fine-tuning adds the whole penalty to every batch  [descent]
 - penalty = engine.problem.penalty(engine.data.n_columns) / n
@@ -355,7 +353,6 @@ BUGS = r"""
 = occluded features count as their mean  [face]
 - over_x = problem.moved(self._engine.state.theta, shift, None)  # where 0 is 0
 + shift, over_x = None, self._engine.state.theta
->>>>>>> baselines
 """
 
 CPP_BUGS = r"""

@@ -377,5 +377,6 @@ class Shards(Fitted):
             [(X, y, s)], data.kept, stored=data.stored_columns(data.kept), shift=data.stored_shift
         )
         start = np.zeros(problem.parameters(data.n_columns)) if theta is None else theta
+        assert isinstance(engine, Attached)
         found = trained(engine, objective, start, first_goal(engine, y, s))
         return found.theta, int(found.passes)

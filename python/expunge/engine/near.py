@@ -144,7 +144,8 @@ def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> 
         if distance <= within:
             return Found(minimum, passes, distance)
         if goal == 0.0:
-            warn_of_distance(distance, within)
+            if not _perfect(engine, minimum):
+                warn_of_distance(distance, within)
             return Found(minimum, passes, distance)
         goal, move = TIGHTER * minimum.residual if minimum.residual > minimum.floor else 0.0, False
         current = minimum.anchor is not None and minimum.anchor is not start.anchor
@@ -207,6 +208,19 @@ def fit_near(
             return minimum, made
         goal = TIGHTER * minimum.residual if minimum.residual > minimum.floor else 0.0
         theta = minimum.theta
+
+
+def _perfect(engine: Attached, minimum: _core.Minimum) -> bool:
+    """Whether least squares leave no residuals to make standard errors of, and theta could not be nearer.
+
+    What rounding may hide is then compared with what targets ask for, as in `fit_near`.
+    """
+    problem, register = engine.problem, engine.data.register
+    if not problem.constant_hessian or not register.weighted_rows:
+        return False
+    _, targets, weights = register.of(register.live())
+    per_error = sqrt(problem.alpha) * problem.spread(targets, weights)
+    return minimum.residual + minimum.floor <= UNSEEN * per_error
 
 
 def _distance(engine: Attached, start: Start, minimum: _core.Minimum) -> float:
