@@ -39,10 +39,19 @@ class Batch(NamedTuple):
         )
 
 
+def rows_of(batch: Batch) -> int:
+    """How many rows it has."""
+    return int(next(iter(batch.inputs.values())).shape[0])
+
+
+def joined_inputs(batches: Sequence[Batch]) -> dict[Any, Tensor]:
+    """Of batches of one shape."""
+    return {key: torch.cat([batch.inputs[key] for batch in batches]) for key in batches[0].inputs}
+
+
 def joined(batches: Sequence[Batch]) -> Batch:
     """Batches of one shape as one."""
-    inputs = {key: torch.cat([batch.inputs[key] for batch in batches]) for key in batches[0].inputs}
-    return Batch(inputs, torch.cat([batch.y for batch in batches]))
+    return Batch(joined_inputs(batches), torch.cat([batch.y for batch in batches]))
 
 
 class Source(Protocol):

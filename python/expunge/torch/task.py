@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .._numbers import as_number
 from ..errors import ConvergenceError
-from .data import Batch
+from .data import Batch, rows_of
 from .edits import Edited
 from .forget import Forgetting, Indifference, forget
 from .methods import Damping, Found, How, Training, fine_tune, first_order, proximal, second_order
@@ -28,8 +28,9 @@ Method = Literal["auto", "first_order", "second_order", "proximal", "forget", "f
 Solver = Literal["cg", "lissa"]
 _SMALL = 1000  # parameters: in float64 conjugate gradients then go to the end
 _FEW = 0.05  # of the rows: above it fine-tuning is nearer to retraining than proximal steps of equal time
-_SAMPLE = 2048  # rows beside the touched ones
-_PROXIMAL_BATCH = 128
+_SAMPLE = 1024  # rows beside the touched ones, and no more than an eighth of all
+_LEAST = 32
+_PROXIMAL_BATCH = 512
 _NORMALISED = 8192  # rows that running means and variances are found from
 _BATCHES = 64  # of an epoch, where nobody says how large they are
 
@@ -137,7 +138,7 @@ class Task:
         """By a method. Where its objective does not fall, ConvergenceError and nothing has changed."""
         function, sample = self._function, options.sample
         if method == "proximal" and sample is None:
-            sample = _SAMPLE
+            sample = min(_SAMPLE, max(len(self._staged.before) // 8, _LEAST))
         if method == "forget" and (self._secret is None or self._staged.mixed):
             raise ValueError(
                 "forget is for ForgetValues: apply these by themselves, and the others before or after"
@@ -195,7 +196,7 @@ class Task:
         old = [staged.before.batch(part) for part in _parts(touched, size)]
         new = [staged.after.batch(part) for part in _parts(staged.after.present(touched), size)]
         others = self._others(sample, size)
-        drawn = sum(len(next(iter(batch.inputs.values()))) for batch in others)
+        drawn = sum(rows_of(batch) for batch in others)
         scale = (len(staged.before) - touched.size) / max(drawn, 1)
         return Proximal(self._losses, self._penalty, self._theta, new, old, others, scale, 1.0), "proximal"
 
@@ -226,9 +227,10 @@ class Task:
             asked = {name: getattr(options, name) for name in ("steps", "lr") if getattr(options, name)}
             return forget(objective, Forgetting(**asked), self._seed)
         if method == "proximal":
-            return proximal(objective, theta, options.steps or 40, options.lr)
-        epochs = options.epochs or (2.0 if options.seconds is None else inf)
-        training = Training(epochs, options.seconds, options.lr, self._batch_size)
+            return proximal(objective, theta, options.steps or 20, options.lr)
+        epochs = options.epochs or (1.5 if options.seconds is None else inf)
+        touched = self._staged.after.present(np.array(sorted(self._staged.rows or ()), dtype=np.int64))
+        training = Training(epochs, options.seconds, options.lr, self._batch_size, touched)
         return fine_tune(objective, theta, training, self._generator)
 
 
