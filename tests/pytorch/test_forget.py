@@ -170,17 +170,18 @@ def test_the_objective_is_its_formula_and_has_a_gradient_where_the_module_is_sur
     secrets = edited(data, [ForgetValues([0], [True], range(3))]).secrets
     theta = function.theta.requires_grad_()
     found = passages(function, function.theta, data, secrets, 0)
-    objective = Indifference(Losses(function, cross_entropy), found, [data.batch([1])], function.theta)
+    objective = Indifference(Losses(function, cross_entropy), found, [data.batch([1])], function.theta, 2)
+    first = torch.tensor([0])
     control = torch.tensor([1])
-    loss = objective.of_secret(theta, found, control)
+    loss = objective.of_secret(theta, first, control)
     assert abs(float(loss.detach()) - (0.5 * 60.0**2 + 60.0)) <= 1e-2  # gap 60, k 1, log p(control) -60
     (g,) = torch.autograd.grad(loss.sum(), theta)
     assert abs(float(g[0]) - 61.0) <= 1e-3
     assert abs(float(g[1]) + 61.0) <= 1e-3
     even = torch.zeros(3)
-    assert abs(float(objective.of_secret(even, found, control)) - np.log(3.0)) <= 1e-6  # no gap is left
+    assert abs(float(objective.of_secret(even, first, control)) - np.log(3.0)) <= 1e-6  # no gap is left
     over = torch.tensor([-60.0, 0.0, 0.0])  # avoided: as far on the other side
-    assert float(objective.of_secret(over, found, control)) > 0.5 * 60.0**2
+    assert float(objective.of_secret(over, first, control)) > 0.5 * 60.0**2
 
 
 def test_each_of_two_secrets_is_forgotten():

@@ -44,6 +44,13 @@ def rows_of(batch: Batch) -> int:
     return int(next(iter(batch.inputs.values())).shape[0])
 
 
+def shapes_of(batch: Batch) -> tuple[Any, ...]:
+    """Of one row of the inputs; batches of the same can be joined, and none that have else than tensors."""
+    if not all(isinstance(value, Tensor) for value in batch.inputs.values()):
+        return (id(batch),)
+    return tuple((key, value.shape[1:], value.dtype) for key, value in batch.inputs.items())
+
+
 def joined_inputs(batches: Sequence[Batch]) -> dict[Any, Tensor]:
     """Of batches of one shape."""
     return {key: torch.cat([batch.inputs[key] for batch in batches]) for key in batches[0].inputs}

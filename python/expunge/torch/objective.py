@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._numbers import as_number
-from .data import Batch, Data, joined_inputs, rows_of
+from .data import Batch, Data, joined_inputs, rows_of, shapes_of
 from .module import Function
 
 __all__ = ["Curvature", "Objective", "Penalty", "Proximal", "Total"]
@@ -203,7 +203,7 @@ class Proximal:
     def _outputs(self, theta: Tensor, batches: list[Batch]) -> dict[int, Tensor]:
         apart = {id(batch.inputs): batch for batch in batches}
         function, sizes = self.losses.function, [rows_of(batch) for batch in apart.values()]
-        if len(apart) > 1 and len({_shapes(batch) for batch in apart.values()}) == 1:
+        if len(apart) > 1 and len({shapes_of(batch) for batch in apart.values()}) == 1:
             together = function.outputs(theta, Batch(joined_inputs(list(apart.values())), None))
             alike = self._tangent(batches[-1])[0].shape[1:] == together.shape[1:]
             if alike and together.shape[0] == sum(sizes):  # its first dimension is that of rows
@@ -273,14 +273,7 @@ class Proximal:
         return total
 
 
-def _shapes(batch: Batch) -> tuple[Any, ...]:
-    """Of one row of the inputs; batches of the same can be joined, and none that have else than tensors."""
-    if not all(isinstance(value, Tensor) for value in batch.inputs.values()):
-        return (id(batch),)
-    return tuple((key, value.shape[1:], value.dtype) for key, value in batch.inputs.items())
-
-
 def _same_inputs(one: Batch, other: Batch) -> bool:
-    return _shapes(one) == _shapes(other) and all(
+    return shapes_of(one) == shapes_of(other) and all(
         torch.equal(value, other.inputs[key]) for key, value in one.inputs.items()
     )

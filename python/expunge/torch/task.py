@@ -28,8 +28,9 @@ Method = Literal["auto", "first_order", "second_order", "proximal", "forget", "f
 Solver = Literal["cg", "lissa"]
 _SMALL = 1000  # parameters: in float64 conjugate gradients then go to the end
 _FEW = 0.05  # of the rows: above it fine-tuning is nearer to retraining than proximal steps of equal time
-_SAMPLE = 1024  # rows beside the touched ones, and no more than an eighth of all
-_LEAST = 32
+_SAMPLE = 1024  # rows beside the touched ones,
+_SHARE = 8  # or n over this where that is fewer: else an epoch would be quicker,
+_LEAST = 32  # but as many as this
 _PROXIMAL_BATCH = 512
 _NORMALISED = 8192  # rows that running means and variances are found from
 _BATCHES = 64  # of an epoch, where nobody says how large they are
@@ -138,7 +139,7 @@ class Task:
         """By a method. Where its objective does not fall, ConvergenceError and nothing has changed."""
         function, sample = self._function, options.sample
         if method == "proximal" and sample is None:
-            sample = min(_SAMPLE, max(len(self._staged.before) // 8, _LEAST))
+            sample = min(_SAMPLE, max(len(self._staged.before) // _SHARE, _LEAST))
         if method == "forget" and (self._secret is None or self._staged.mixed):
             raise ValueError(
                 "forget is for ForgetValues: apply these by themselves, and the others before or after"
@@ -175,12 +176,13 @@ class Task:
         staged = self._staged
         if method == "forget":
             assert self._secret is not None
-            others = self._others(8 * Forgetting.windows, Forgetting.windows)
+            size = staged.after.batch_size
+            others = self._others(8 * Forgetting.windows, size)
             if not others:
                 raise ValueError(
                     "no other rows are left: forgetting holds the module near what it was on them"
                 )
-            return Indifference(self._losses, self._secret, others, self._theta), "forget"
+            return Indifference(self._losses, self._secret, others, self._theta, size), "forget"
         if method not in ("second_order", "proximal") or sample is None:
             return Total(self._losses, staged.after, self._penalty), "J"
         size = staged.after.batch_size
