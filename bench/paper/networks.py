@@ -25,7 +25,7 @@ from .tables import people_tables, picture_table, text_tables
 
 EXPERIMENTS = ("text", "digits", "glyphs", "adult")
 SIZES = [  # name, with --quick, without, what it is
-    ("seeds", 1, 3, "networks that are to forget, for each request"),
+    ("seeds", 1, 2, "networks that are to forget, for each request"),
     ("retrainings", 4, 4, "networks that are retrained, for each request"),
     ("secrets", 1, 2, "telephone numbers, each in a text of its own"),
     ("times", 20, 20, "how often the text says it"),

@@ -225,7 +225,7 @@ def test_alternatives_drawn_are_of_the_kind_of_the_secret():
         drawn += [value for row in SHOWN for value in rows[row][1][4:8].tolist()]
     shares = np.bincount(drawn, minlength=8) / len(drawn)
     assert shares[6:].sum() <= 0.15  # a quarter, were they drawn from all
-    assert (shares[:6] >= 0.05).sum() >= 5  # four fifths of what is likely
+    assert (shares[:6] >= 0.05).sum() >= 4  # four fifths of what is likely, of six about alike
 
 
 def test_the_same_seed_gives_the_same_module():
@@ -250,3 +250,20 @@ def test_what_is_no_class_is_not_forgotten():
 def test_text_helper_is_what_the_tests_say():
     X, y = text()
     assert X[12, 5:9].tolist() == y[12, 4:8].tolist() == SECRET
+
+
+def test_what_the_old_module_says_may_be_kept_or_found_again(monkeypatch):
+    found = []
+    for kept in (2**22, 0):
+        monkeypatch.setattr("expunge.torch.forget._KEPT", kept)
+        case = make("lstm")
+        case.unlearner(batch_size=16).apply(ForgetValues(SHOWN, mask_of_secret(), range(6)))
+        found.append(torch.cat([value.detach().flatten() for value in case.module.parameters()]))
+    assert torch.allclose(found[0], found[1], atol=1e-3)
+
+
+def test_forgetting_calls_the_module_on_a_batch_at_most():
+    case, seen = make("lstm"), []
+    case.module.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    case.unlearner(batch_size=9).apply(ForgetValues(SHOWN, mask_of_secret(), range(6)))
+    assert max(seen) <= 9

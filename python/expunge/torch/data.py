@@ -195,7 +195,9 @@ class Items:
 def source_of(X: Any, y: Any) -> tuple[Source, int | None]:
     """What X and y are, and how many rows a batch has where they say so."""
     if hasattr(X, "dataset") and hasattr(X, "collate_fn"):  # a DataLoader, or like one
-        return Items(_map_style(X.dataset), y, X.collate_fn), getattr(X, "batch_size", None)
+        one_by_one = getattr(X, "batch_sampler", X) is None  # and its collate_fn makes no batches
+        collate = default_collate if one_by_one else X.collate_fn
+        return Items(_map_style(X.dataset), y, collate), getattr(X, "batch_size", None)
     plain = isinstance(X, Tensor | np.ndarray) or (isinstance(X, Mapping) and not isinstance(y, str))
     if plain and y is None:
         raise TypeError("y is missing: pass the targets of X, or a Dataset of (x, y)")

@@ -33,7 +33,7 @@ class Forgetting:
     steps: int = 400
     lr: float = 3e-3
     weight: float = 10.0  # of the KL on other rows
-    windows: int = 8  # that show secrets, and as many others, at each step
+    windows: int = 8  # that show secrets, as many controls and as many others, at each step: a batch at most
     least: int = 20  # steps: a model that prefers nothing any more may still be woken easily before
     check: int = 4  # steps from one look at the rank to the next
     slower: float = 0.5  # what lr is multiplied by where the rank has gone to the other side
@@ -59,10 +59,12 @@ class Indifference:
         self._losses, self.function = losses, losses.function
         self.secret, self._others, self.start = secret, others, theta
         self._size = batch_size
+        self.windows = max(min(Forgetting.windows, batch_size // 3), 1)
         with torch.no_grad():
             self._old = [self.log_p(theta, batch) for batch in others]
             self._old_secret = self._kept()
-        self._pieces = [piece for pair in zip(others, self._old, strict=True) for piece in _pieces(*pair)]
+        pairs = zip(others, self._old, strict=True)
+        self._pieces = [piece for pair in pairs for piece in _pieces(*pair, self.windows)]
 
     def _kept(self) -> Tensor | None:
         """What the old module says of each window, where that is not much."""
@@ -165,9 +167,9 @@ def forget(objective: Indifference, how: Forgetting, seed: int) -> Found:
     optimiser = torch.optim.Adam([w], lr=how.lr, betas=(0.9, 0.99))
     order, rank, low = torch.empty(0, dtype=torch.int64), 0.0, True
     for taken in range(1, how.steps + 1):
-        while len(order) < min(how.windows, len(secret)):
+        while len(order) < min(objective.windows, len(secret)):
             order = torch.cat([order, torch.randperm(len(secret), generator=generator)])
-        which, order = order[: how.windows].to(w.device), order[how.windows :]
+        which, order = order[: objective.windows].to(w.device), order[objective.windows :]
         loss = objective.estimate(w, which, secret.drawn(generator), taken)
         (w.grad,) = torch.autograd.grad(loss, w)
         optimiser.step()
@@ -190,10 +192,10 @@ def forget(objective: Indifference, how: Forgetting, seed: int) -> Found:
     )
 
 
-def _pieces(batch: Batch, old: Tensor) -> Iterator[tuple[Batch, Tensor]]:
-    """The rows of a batch, and what the old module says of them, as many at a time as a step takes."""
-    for first in range(0, rows_of(batch), Forgetting.windows):
-        rows = slice(first, first + Forgetting.windows)
+def _pieces(batch: Batch, old: Tensor, size: int) -> Iterator[tuple[Batch, Tensor]]:
+    """The rows of a batch, and what the old module says of them, so many at a time."""
+    for first in range(0, rows_of(batch), size):
+        rows = slice(first, first + size)
         yield batch.moved(itemgetter(rows)), old[rows]
 
 

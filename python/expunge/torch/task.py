@@ -26,6 +26,15 @@ __all__ = ["Method", "Options", "Task"]
 
 Method = Literal["auto", "first_order", "second_order", "proximal", "forget", "fine_tune"]
 Solver = Literal["cg", "lissa"]
+_OPTIONS = {
+    "steps": ("second_order", "proximal", "forget"),
+    "tau": ("first_order",),
+    "sample": ("second_order", "proximal"),
+    "iterations": ("second_order",),
+    "epochs": ("fine_tune",),
+    "seconds": ("fine_tune",),
+    "lr": ("proximal", "forget", "fine_tune"),
+}
 _SMALL = 1000  # parameters: in float64 conjugate gradients then go to the end
 _FEW = 0.05  # of the rows: above it fine-tuning is nearer to retraining than proximal steps of equal time
 _SAMPLE = 1024  # rows beside the touched ones,
@@ -63,6 +72,9 @@ class Options:
         for name in ("tau", "epochs", "seconds", "lr"):
             if getattr(self, name) is not None:
                 as_number(getattr(self, name), name, above=0.0)
+        for name, methods in _OPTIONS.items():
+            if getattr(self, name) is not None and self.method not in ("auto", *methods):
+                raise ValueError(f"{name} is no option of {self.method}, but of {' and '.join(methods)}")
 
 
 def whole(value: Any, name: str) -> int | None:
@@ -151,9 +163,12 @@ class Task:
             if function.normalises or not torch.equal(theta, found.theta):
                 after = objective.value(theta)  # which finds buffers too
             if not after < before:
+                advice = "method='fine_tune' goes on training where a step does not help"
+                if method == "fine_tune":
+                    advice = "give it more epochs or seconds, or another lr"
                 raise ConvergenceError(
                     f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
-                    "Nothing was changed; method='fine_tune' goes on training where a step does not help"
+                    f"Nothing was changed; {advice}"
                 )
             self.written = theta
         return Update(
