@@ -168,12 +168,13 @@ class Unlearner:
         method : {"auto", "first_order", "second_order", "proximal", "forget", "fine_tune"}
             ``first_order``: ``theta - tau g`` (E4), g the gradient of J on all corrected rows, tau by line
             search. ``second_order``: ``theta - H^-1 g`` (E5) by conjugate gradients, H the Gauss-Newton
-            matrix plus the damping. ``proximal``: Adam on the proximal Bregman objective, whose first step
-            follows the gradient difference of the touched rows alone (E3). ``forget``: for ForgetValues.
-            ``fine_tune``: Adam on the corrected rows, the touched ones twice as often at first, which is no
-            unlearning update but what to beat: from some hundredths of the rows on it is nearest to
-            retraining. ``auto`` chooses by the request and
-            the share of rows it touches, and says why.
+            matrix plus the damping. Of a network this is no retraining, but the proximal Bregman response
+            (Bae et al. 2022): rows are corrected, while outputs on others stay near what they are.
+            ``proximal``: Adam on that objective, whose first step follows the gradient difference of the
+            touched rows alone (E3). ``forget``: for ForgetValues. ``fine_tune``: Adam on the corrected rows,
+            the touched ones twice as often at first. It is no unlearning update but what to beat: from some
+            hundredths of the rows on it is nearest to retraining. ``auto`` chooses by the request and the
+            share of rows it touches, and says why.
         steps : int, optional
             Of second_order, each with a new H and gradient (1 by default); of proximal (20); of forget, at
             most (400).
