@@ -14,7 +14,7 @@ from .training import made, sample_losses, train
 FIRST_RETRAINED = FIRST_SEED + 100  # seeds of retrained networks, which nobody else has
 OURS = ("auto", "first_order", "second_order", "proximal", "fine_tune")
 REFUSED = "refused"
-SHARES = (0.3, 1.0)  # of the first rate of training, that fine-tuning chooses from
+SHARES = (0.3, 1.0, 2.5)  # of the first rate of training, that fine-tuning chooses from
 
 
 @dataclass

@@ -60,13 +60,15 @@ class TextMeasure:
 
     def __call__(self, module):
         found, others = self.at_a_look(module)
+        further = list(self.training_on(module))
         exposure = metrics.exposure(found["bits"], others, 10.0 ** len(self.text.secret))
         return found | {
             "exposure": exposure.bits,
             "exposure by": exposure.method,
             "loss": float(label_losses(module, self.task.test).mean()),
             "relearned": metrics.relearning(self.attack(module), self.attacked).ratio,
-            "rebound": metrics.rebound(self.training_on(module)) if self.epochs else 0.0,
+            "rebound": metrics.rebound(further) if self.epochs else 0.0,
+            "settled": further[-1],
             "says": self.text.completed(module),
         }
 

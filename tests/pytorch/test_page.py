@@ -5,6 +5,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import networks  # noqa: F401, skips without PyTorch
@@ -32,6 +34,12 @@ def test_examples_in_docstrings_run():
             importlib.import_module(module.name), optionflags=doctest.NORMALIZE_WHITESPACE
         )
         assert result.failed == 0, module.name
+
+
+def test_expunge_alone_does_not_load_it():
+    code = "import sys, expunge, expunge.metrics; print({'torch', 'expunge.torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_public_names_are_documented_with_an_example():

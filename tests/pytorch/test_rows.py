@@ -1,5 +1,7 @@
 """Where rows come from, what requests do to them, and how many are read."""
 
+import subprocess
+import sys
 import tracemalloc
 import weakref
 
@@ -25,7 +27,7 @@ from networks import (
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 import expunge as ex
-from expunge.errors import AlreadyForgotten
+from expunge.errors import AlreadyForgotten, ConvergenceError
 from expunge.torch import ForgetValues, RevokeFeatures, Unlearner
 from expunge.torch.edits import edited
 from expunge.torch.task import Task
@@ -73,6 +75,7 @@ def test_every_form_of_rows_gives_the_same():
         (list(X), y),
         ([(x, int(label)) for x, label in zip(X.numpy(), y, strict=True)],),
         (DataLoader(dataset, batch_size=512, shuffle=True),),
+        (DataLoader(dataset, batch_size=None),),  # which makes no batches of its own
     ]
     for form in forms:
         found = after(*form)
@@ -231,6 +234,57 @@ def test_memory_does_not_grow_with_the_number_of_rows(method, monkeypatch):
     assert peaks[2] <= 1.25 * peaks[1] + 1e5  # those 2,700 rows would be three times that
 
 
+IN_A_FRESH_PROCESS = """
+import resource
+import sys
+
+import torch
+
+import expunge as ex
+import expunge.torch
+
+
+class Made(torch.utils.data.Dataset):
+    def __init__(self, n):
+        self.n = n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, number):
+        return torch.full((4000,), (number % 7 - 3) / 100.0), int(number % 7 > 2)
+
+
+def loss(out, y):
+    return torch.nn.functional.cross_entropy(out, y, reduction="none")
+
+
+def peak(n):
+    for method in ("first_order", "second_order", "proximal", "fine_tune"):
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Linear(4000, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+        un = ex.torch.Unlearner(module, loss, Made(n), alpha=0.1, batch_size=128)
+        more = {"second_order": {"iterations": 2}, "proximal": {"lr": 1e-4}}.get(method, {})
+        un.apply(ex.CorrectLabels(range(4, 40, 7), 0), method=method, **more)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+
+
+torch.set_num_threads(1)
+print(peak(500), peak(3500))  # the peak of a process never falls
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no resource module")
+def test_peak_memory_of_a_process_does_not_grow_with_the_number_of_rows():
+    """3,000 more rows are 48 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_FRESH_PROCESS], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    few, many = map(float, done.stdout.split())
+    assert many - few <= 16.0
+
+
 # What requests do
 
 
@@ -313,6 +367,8 @@ def test_labels_take_the_form_of_the_targets():
         (ex.RevokeFeatures([1]), TypeError, "does not shrink"),
         (RevokeFeatures([1], fill=[1.0, 2.0]), ValueError, "broadcasts"),
         (ex.AddRows([[0.0] * 5], [0]), TypeError, "train it on rows that join"),
+        (ex.RemoveRows(ids=["a"]), TypeError, "name them by number"),
+        (ex.RemoveRows(labels=["a"]), TypeError, "name them by number"),
         (ForgetValues([1], [True, False]), ValueError, "one for each row"),
         (ForgetValues([1], [[True]]), ValueError, "shape of its target"),
         (ForgetValues([1, 2], [False, False]), ValueError, "False everywhere"),
@@ -364,6 +420,11 @@ def test_arguments_are_checked(change, error, message):
         ({"sample": 1.5}, "sample"),
         ({"epochs": -1.0}, "epochs"),
         ({"method": "forget"}, "forget is for ForgetValues"),
+        ({"method": "first_order", "sample": 9}, "sample is no option of first_order, but of second_order"),
+        (
+            {"method": "forget", "seconds": 1.0},
+            "seconds is no option of forget, but of fine_tune",
+        ),
     ],
 )
 def test_options_are_checked(options, message):
@@ -446,3 +507,97 @@ def test_auto_says_why():
     assert "columns" in columns.why
     linear = Unlearner(nn.Linear(5, 3, dtype=torch.float64), cross_entropy, X.double(), y, alpha=0.1)
     assert linear.apply(ex.RemoveRows(range(700))).method == "second_order"
+
+
+class OfTime(nn.Module):
+    """Its outputs have time first, and rows second."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(x).transpose(0, 1)
+
+
+def of_time(outputs, y):
+    return F.cross_entropy(outputs.permute(1, 2, 0), y, reduction="none").sum(1)
+
+
+@pytest.mark.parametrize("case", ["alike", "time first", "ragged"])
+def test_outputs_of_several_batches_by_one_call_are_those_of_each(case):
+    X, y = table(60)
+    module, loss, sources = mlp(), cross_entropy, (X, y)
+    if case == "time first":
+        module, loss = OfTime(), of_time
+        sources = X[:, None].repeat(1, 4, 1), y[:, None].repeat(1, 4)
+    if case == "ragged":
+        module, loss = OfTime(), of_time
+        rows = [{"x": X[at].repeat(2 + at // 6, 1), "labels": y[at].repeat(2 + at // 6)} for at in range(60)]
+
+        def collate(items):
+            length = max(len(item["x"]) for item in items)
+            short = [length - len(item["x"]) for item in items]
+            padded = [F.pad(item["x"], (0, 0, 0, s)) for item, s in zip(items, short, strict=True)]
+            labels = [F.pad(item["labels"], (0, s), value=-100) for item, s in zip(items, short, strict=True)]
+            return {"x": torch.stack(padded), "labels": torch.stack(labels)}
+
+        sources = (Loader(rows, collate, 4),)
+    calls = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    un = Unlearner(module, loss, *sources, alpha=0.1, batch_size=4)
+    staged = edited(un._data, [ex.RemoveRows(range(6))])
+    task = Task(un._function, un._losses, un._penalty, staged, 4, 0)
+    Q, _ = task._objective("proximal", 12)
+    theta = un._function.theta
+    moved = theta + 0.01 * torch.randn(theta.shape, generator=torch.Generator().manual_seed(0))
+    Q.value(moved)  # so that tangents are known
+    batches = [Q._old[0], Q._sample[0], Q._sample[1]]
+    calls.clear()
+    found = Q._outputs(moved, batches)
+    assert len(calls) == {"alike": 1, "time first": 4, "ragged": 3}[case]
+    for batch in batches:
+        expected = un._function.outputs(moved, batch)
+        assert torch.allclose(found[id(batch.inputs)], expected, atol=1e-6)
+
+
+def test_a_proximal_step_calls_the_module_once():
+    """Touched rows as they were and as they are, and others; where only labels changed, the former once."""
+    X, y = table(400)
+    labels, values = ex.CorrectLabels(range(8), 0), ex.CorrectValues(range(8), [1], 0.0)
+    for request, most in ((labels, 8 + 50), (values, 8 + 8 + 50)):
+        module, seen = mlp(), []
+        un = Unlearner(module, cross_entropy, X, y)
+        un._function.module.register_forward_hook(lambda _, args, __, seen=seen: seen.append(len(args[0])))
+        un.apply(request, method="proximal", steps=10)
+        assert seen.count(most) == 10
+
+
+def test_touched_rows_come_twice_as_often_at_first_and_as_often_as_others_at_the_end():
+    from expunge.torch.methods import _MoreOften
+
+    generator = np.random.default_rng(0)
+    touched = np.arange(100)
+    more = _MoreOften(touched, 1000, generator)
+    for part, share in ((1.0, 0.19), (0.5, 0.145), (0.0, 0.1)):  # those put in are in the place of others
+        batches = [more.within(generator.permutation(1000)[:32], part) for _ in range(4000)]
+        assert all(batch.size == 32 for batch in batches)
+        assert abs(np.isin(np.concatenate(batches), touched).mean() - share) <= 0.005
+    batch = np.arange(32)
+    assert _MoreOften(touched[:0], 1000, generator).within(batch, 1.0).tolist() == batch.tolist()
+
+
+def test_fine_tuning_ends_by_its_budget():
+    """Of epochs, or of seconds, where that is earlier."""
+    X, y = table(3200)
+    for epochs in (0.5, 2.0):
+        un = Unlearner(mlp(), cross_entropy, X, y)
+        steps = un.apply(ex.CorrectLabels([1], 0), method="fine_tune", epochs=epochs).steps
+        assert steps == round(epochs * 3200 / 50)  # batches of a sixty-fourth of the rows
+    update = Unlearner(mlp(), cross_entropy, X, y).apply(
+        ex.CorrectLabels([1], 0), method="fine_tune", seconds=0.5
+    )
+    assert 0.1 <= update.seconds <= 1.5
+    case = make("mlp")
+    with pytest.raises(ConvergenceError, match="more epochs or seconds"):
+        case.unlearner().apply(ex.RemoveRows([1]), method="fine_tune", seconds=1e-9)

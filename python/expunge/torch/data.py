@@ -39,10 +39,26 @@ class Batch(NamedTuple):
         )
 
 
+def rows_of(batch: Batch) -> int:
+    """How many rows it has."""
+    return int(next(iter(batch.inputs.values())).shape[0])
+
+
+def shapes_of(batch: Batch) -> tuple[Any, ...]:
+    """Of one row of the inputs; batches of the same can be joined, and none that have else than tensors."""
+    if not all(isinstance(value, Tensor) for value in batch.inputs.values()):
+        return (id(batch),)
+    return tuple((key, value.shape[1:], value.dtype) for key, value in batch.inputs.items())
+
+
+def joined_inputs(batches: Sequence[Batch]) -> dict[Any, Tensor]:
+    """Of batches of one shape."""
+    return {key: torch.cat([batch.inputs[key] for batch in batches]) for key in batches[0].inputs}
+
+
 def joined(batches: Sequence[Batch]) -> Batch:
     """Batches of one shape as one."""
-    inputs = {key: torch.cat([batch.inputs[key] for batch in batches]) for key in batches[0].inputs}
-    return Batch(inputs, torch.cat([batch.y for batch in batches]))
+    return Batch(joined_inputs(batches), torch.cat([batch.y for batch in batches]))
 
 
 class Source(Protocol):
@@ -179,7 +195,9 @@ class Items:
 def source_of(X: Any, y: Any) -> tuple[Source, int | None]:
     """What X and y are, and how many rows a batch has where they say so."""
     if hasattr(X, "dataset") and hasattr(X, "collate_fn"):  # a DataLoader, or like one
-        return Items(_map_style(X.dataset), y, X.collate_fn), getattr(X, "batch_size", None)
+        one_by_one = getattr(X, "batch_sampler", X) is None  # and its collate_fn makes no batches
+        collate = default_collate if one_by_one else X.collate_fn
+        return Items(_map_style(X.dataset), y, collate), getattr(X, "batch_size", None)
     plain = isinstance(X, Tensor | np.ndarray) or (isinstance(X, Mapping) and not isinstance(y, str))
     if plain and y is None:
         raise TypeError("y is missing: pass the targets of X, or a Dataset of (x, y)")

@@ -71,7 +71,10 @@ def edited(data: Data, requests: Sequence[Request]) -> Edited:
                 "expunge.torch.RevokeFeatures(columns, fill=0.0)"
             )
         else:
-            raise TypeError(f"a network takes no {type(request).__name__}: train it on rows that join")
+            raise TypeError(
+                f"a network takes no {type(request).__name__}: train it on rows that join, and make its "
+                "Unlearner with them"
+            )
     forgetting = [isinstance(request, ForgetValues) for request in requests]
     staged.mixed = any(forgetting) and not all(forgetting)
     if not len(staged.after):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import fsum
+from operator import itemgetter
 
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
 from ..errors import ConvergenceError
-from .data import Batch, joined
+from .data import Batch, joined, rows_of, shapes_of
 from .methods import Found
 from .objective import Losses
 from .passages import Passages, log_probabilities
 
 __all__ = ["Forgetting", "Indifference", "forget"]
+
+_KEPT = 2**22  # probabilities
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Forgetting:
     steps: int = 400
     lr: float = 3e-3
     weight: float = 10.0  # of the KL on other rows
-    windows: int = 12  # that show secrets, and as many others, at each step
+    windows: int = 8  # that show secrets, as many controls and as many others, at each step: a batch at most
     least: int = 20  # steps: a model that prefers nothing any more may still be woken easily before
     check: int = 4  # steps from one look at the rank to the next
     slower: float = 0.5  # what lr is multiplied by where the rank has gone to the other side
@@ -48,22 +53,50 @@ class Indifference:
     controls that were not drawn, where the old module reads the window as it was.
     """
 
-    def __init__(self, losses: Losses, secret: Passages, others: list[Batch], theta: Tensor) -> None:
+    def __init__(
+        self, losses: Losses, secret: Passages, others: list[Batch], theta: Tensor, batch_size: int
+    ) -> None:
         self._losses, self.function = losses, losses.function
-        self.secret, self.others, self.start = secret, others, theta
+        self.secret, self._others, self.start = secret, others, theta
+        self._size = batch_size
+        self.windows = max(min(Forgetting.windows, batch_size // 3), 1)
         with torch.no_grad():
-            self.old = [self.log_p(theta, batch) for batch in others]
+            self._old = [self.log_p(theta, batch) for batch in others]
+            self._old_secret = self._kept()
+        pairs = zip(others, self._old, strict=True)
+        self._pieces = [piece for pair in pairs for piece in _pieces(*pair, self.windows)]
+
+    def _kept(self) -> Tensor | None:
+        """What the old module says of each window, where that is not much."""
+        if self.secret.in_y.numel() * self._old[0].shape[-1] > _KEPT:
+            return None
+        parts = self.secret.batch_parts(self._size)
+        return torch.cat([self.log_p(self.start, batch) for batch in parts])
 
     def log_p(self, theta: Tensor, batch: Batch) -> Tensor:
         """Of each class at each entry of y."""
         return log_probabilities(self.function.outputs(theta, batch), batch.y)
 
-    def of_secret(self, theta: Tensor, some: Passages, values: Tensor) -> Tensor:
-        """What U has of each window."""
+    def _each(self, theta: Tensor, batches: list[Batch]) -> list[Tensor]:
+        """Of several batches, by one call of the module where their shapes allow."""
+        if len({(shapes_of(batch), batch.y.shape[1:]) for batch in batches}) > 1:
+            return [self.log_p(theta, batch) for batch in batches]
+        return list(self.log_p(theta, joined(batches)).split([rows_of(batch) for batch in batches]))
+
+    def of_secret(self, theta: Tensor, which: Tensor, values: Tensor) -> Tensor:
+        """What U has of each of these windows."""
+        some = self.secret.take(which)
         shown = some.showing(values)
-        with torch.no_grad():
-            old = self.log_p(self.start, some.batch)
-        known, control = self.log_p(theta, joined([some.batch, shown])).split(len(old))
+        return self._of_windows(which, some, shown, *self._each(theta, [some.batch, shown]))
+
+    def _of_windows(
+        self, which: Tensor, some: Passages, shown: Batch, known: Tensor, control: Tensor
+    ) -> Tensor:
+        if self._old_secret is None:
+            with torch.no_grad():
+                old = self.log_p(self.start, some.batch)
+        else:
+            old = self._old_secret[which]
         here = some.in_y >= 0
         k = _of_windows(here, here)
         of_control = _of_windows(_at(control, shown.y), here)
@@ -72,26 +105,37 @@ class Indifference:
         kept = _of_windows(kl, ~here) / (here.numel() / len(here))
         return 0.5 * gap**2 / k - of_control / k + Forgetting.weight * kept
 
-    def moved(self, theta: Tensor, number: int) -> Tensor:
-        """``mean KL(old || new)`` on one batch of other rows, over the entries of y."""
-        old, new = self.old[number], self.log_p(theta, self.others[number])
-        return kl_div(new, old, reduction="sum", log_target=True) / (old.numel() / old.shape[-1])
+    def estimate(self, theta: Tensor, which: Tensor, values: Tensor, number: int) -> Tensor:
+        """U from these windows and some of the other rows."""
+        some, (other, old) = self.secret.take(which), self._pieces[number % len(self._pieces)]
+        shown = some.showing(values)
+        known, control, now = self._each(theta, [some.batch, shown, other])
+        of_secret = self._of_windows(which, some, shown, known, control).mean()
+        return of_secret + Forgetting.weight * _moved(old, now)
 
-    def value(self, theta: Tensor) -> float:
-        """U, for one draw of controls, the same each time."""
+    def value_and_loss(self, theta: Tensor) -> tuple[float, float]:
+        """U, for one draw of controls, the same each time; and Σ loss on the sample of other rows."""
         self._losses.refresh(theta)
         generator = torch.Generator().manual_seed(0)
+        size = max(self._size // 2, 1)
         with torch.no_grad():
             found = [
-                float(self.of_secret(theta, self.secret.take(which), self.secret.drawn(generator)).sum())
-                for which in torch.arange(len(self.secret), device=self.function.device).split(256)
+                float(self.of_secret(theta, which, self.secret.drawn(generator)).sum())
+                for which in torch.arange(len(self.secret), device=self.function.device).split(size)
             ]
-            moved = [float(self.moved(theta, number)) for number in range(len(self.others))]
-        return fsum(found) / len(self.secret) + Forgetting.weight * max(fsum(moved) / len(moved), 0.0)
+            moved, loss = zip(*map(partial(self._moved, theta), self._others, self._old), strict=True)
+        mean = fsum(moved) / sum(map(rows_of, self._others))
+        return fsum(found) / len(self.secret) + Forgetting.weight * max(mean, 0.0), fsum(loss)
 
-    def loss(self, theta: Tensor) -> float:
-        """Σ loss on the sample of other rows."""
-        return self._losses.value(theta, self.others)
+    def value(self, theta: Tensor) -> float:
+        """U alone."""
+        return self.value_and_loss(theta)[0]
+
+    def _moved(self, theta: Tensor, batch: Batch, old: Tensor) -> tuple[float, float]:
+        """KL(old || new), times the rows, and Σ loss."""
+        outputs = self.function.outputs(theta, batch)
+        moved = _moved(old, log_probabilities(outputs, batch.y))
+        return float(moved) * rows_of(batch), float(self._losses.of(outputs, batch))
 
     def ranks(self, theta: Tensor, how: Forgetting, generator: torch.Generator) -> Tensor:
         """Of each secret: the share of control values likelier, both the mean over windows that show most."""
@@ -104,9 +148,11 @@ class Indifference:
             contexts = min(max(how.contexts // count, 1), len(full))
             some = secret.take(full[torch.linspace(0, len(full) - 1, contexts).long()])
             shown = [some.batch, *(some.showing(secret.drawn(generator)) for _ in range(how.controls))]
-            together = joined(shown)
+            log_p, size = [], max(self._size // len(some), 1)
             with torch.no_grad():
-                log_p = _at(self.log_p(theta, together), together.y).split(len(some))
+                for first in range(0, len(shown), size):
+                    together = joined(shown[first : first + size])
+                    log_p += _at(self.log_p(theta, together), together.y).split(len(some))
             known, *controls = (_of_windows(part, some.in_y >= 0).mean() for part in log_p)
             ranks.append((torch.stack(controls) > known).double().mean())
         return torch.stack(ranks).cpu()
@@ -116,16 +162,15 @@ def forget(objective: Indifference, how: Forgetting, seed: int) -> Found:
     """Steps on U, until secrets rank among control values as one of these does."""
     secret, theta = objective.secret, objective.start
     generator = torch.Generator().manual_seed(seed)
-    before, loss_before = objective.value(theta), objective.loss(theta)
+    before, loss_before = objective.value_and_loss(theta)
     w = theta.clone().requires_grad_()
     optimiser = torch.optim.Adam([w], lr=how.lr, betas=(0.9, 0.99))
     order, rank, low = torch.empty(0, dtype=torch.int64), 0.0, True
     for taken in range(1, how.steps + 1):
-        while len(order) < min(how.windows, len(secret)):
+        while len(order) < min(objective.windows, len(secret)):
             order = torch.cat([order, torch.randperm(len(secret), generator=generator)])
-        some, order = secret.take(order[: how.windows].to(w.device)), order[how.windows :]
-        loss = objective.of_secret(w, some, secret.drawn(generator)).mean()
-        loss = loss + how.weight * objective.moved(w, taken % len(objective.others))
+        which, order = order[: objective.windows].to(w.device), order[objective.windows :]
+        loss = objective.estimate(w, which, secret.drawn(generator), taken)
         (w.grad,) = torch.autograd.grad(loss, w)
         optimiser.step()
         if taken < how.least or taken % how.check:
@@ -134,8 +179,8 @@ def forget(objective: Indifference, how: Forgetting, seed: int) -> Found:
         rank = float(ranks.mean())
         if _inside(ranks.mean(), how.between) and _inside(ranks, how.within):
             found = w.detach().clone()
-            after = objective.value(found)
-            if after < before and objective.loss(found) <= how.loss * loss_before:
+            after, loss = objective.value_and_loss(found)
+            if after < before and loss <= how.loss * loss_before:
                 return Found(found, before, after, steps=taken, rank=rank)
         if low != (rank < how.between[0]):
             low = not low
@@ -145,6 +190,18 @@ def forget(objective: Indifference, how: Forgetting, seed: int) -> Found:
         f"forgotten, expected {how.between[0]:.0%} to {how.between[1]:.0%} at a loss of other rows that is "
         f"{how.loss:g} times what it was at most: give more steps. Nothing was changed"
     )
+
+
+def _pieces(batch: Batch, old: Tensor, size: int) -> Iterator[tuple[Batch, Tensor]]:
+    """The rows of a batch, and what the old module says of them, so many at a time."""
+    for first in range(0, rows_of(batch), size):
+        rows = slice(first, first + size)
+        yield batch.moved(itemgetter(rows)), old[rows]
+
+
+def _moved(old: Tensor, new: Tensor) -> Tensor:
+    """``mean KL(old || new)`` over the entries of y."""
+    return kl_div(new, old, reduction="sum", log_target=True) / (old.numel() / old.shape[-1])
 
 
 def _inside(ranks: Tensor, limits: tuple[float, float]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import cos, inf, pi, sqrt
+from math import cos, inf, pi
 from time import perf_counter
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._arrays import Index
 from .objective import Curvature, Objective, Proximal, Total
 from .solvers import Solution, conjugate_gradients, lissa
 
@@ -176,7 +177,7 @@ def proximal(objective: Proximal, theta: Tensor, steps: int, lr: float | None) -
     """
     before = objective.value(theta)
     found = Found(theta, before, before, steps=0)
-    for first in [2e-3, 2e-4] if lr is None else [lr]:
+    for first in [3e-3, 3e-4] if lr is None else [lr]:
         w = theta.clone().requires_grad_()
         optimiser = torch.optim.Adam([w], lr=first, betas=(0.9, 0.99))
         for step in range(steps):
@@ -194,22 +195,26 @@ def proximal(objective: Proximal, theta: Tensor, steps: int, lr: float | None) -
 
 @dataclass(frozen=True)
 class Training:
-    """How to fine-tune. Where no rate was asked for and J does not fall, lower ones are tried."""
+    """How to fine-tune. Where no rate was asked for and J does not fall, lower ones are tried.
+
+    Rows that were touched, of those that are left, come twice as often at first, and as often as others at
+    the end: what has to be learnt anew are these.
+    """
 
     epochs: float
     seconds: float | None
     lr: float | None
     batch_size: int
+    touched: Index
 
 
 def fine_tune(total: Total, theta: Tensor, how: Training, generator: np.random.Generator) -> Found:
-    """Adam on the corrected rows, its rate falling to 0 along a line; ``seconds`` may end it earlier."""
+    """Adam on the corrected rows, its rate falling to 0 along a parabola; ``seconds`` may end it earlier."""
     begun = perf_counter()
     before = total.value(theta)
     looks = perf_counter() - begun
     taken, after, w = 0, before, theta
-    usual = 2e-3 * sqrt(how.batch_size / 32)  # the noise of a step is the same whatever the batch
-    for lr in [usual, usual / 10.0, usual / 100.0] if how.lr is None else [how.lr]:
+    for lr in [6e-3, 6e-4, 6e-5] if how.lr is None else [how.lr]:
         left = inf if how.seconds is None else how.seconds - (perf_counter() - begun) - 1.25 * looks
         if left <= 0.0:
             break
@@ -229,14 +234,34 @@ def _trained(
     optimiser = torch.optim.Adam([w], lr=lr)
     epoch = -(-len(total.data) // how.batch_size)
     planned = max(1.0, how.epochs * epoch)
+    touched = _MoreOften(how.touched, len(total.data), generator)
     while True:
         for rows in total.data.shuffled(how.batch_size, generator):
             part = max(taken / planned, (perf_counter() - begun) / seconds)
             if part >= 1.0:
                 return w.detach(), taken
-            optimiser.param_groups[0]["lr"] = lr * (1.0 - part)
+            optimiser.param_groups[0]["lr"] = lr * (1.0 - part**2)
             if taken % (epoch // 8 + 1) == 0:
                 total.losses.refresh(w.detach())
-            (w.grad,) = torch.autograd.grad(total.mean(w, total.data.batch(rows)), w)
+            batch = total.data.batch(touched.within(rows, 1.0 - part))
+            (w.grad,) = torch.autograd.grad(total.mean(w, batch), w)
             optimiser.step()
             taken += 1
+
+
+class _MoreOften:
+    """Puts touched rows into batches, in the place of others."""
+
+    def __init__(self, rows: Index, n: int, generator: np.random.Generator) -> None:
+        self._rows, self._generator = rows, generator
+        share = rows.size / n
+        self._share = min(share, 1.0 - share)
+        self._order = rows[:0]
+
+    def within(self, batch: Index, part: float) -> Index:
+        """The batch with `part` of as many touched rows again as it has by chance."""
+        count = int(self._share * part * batch.size + self._generator.random()) if self._share else 0
+        while self._order.size < count:
+            self._order = np.concatenate([self._order, self._generator.permutation(self._rows)])
+        more, self._order = np.split(self._order, [count])
+        return np.concatenate([batch[count:], more])

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..atomic import Change
-from .data import Batch
+from .data import Batch, rows_of
 
 __all__ = ["Function", "called", "undisturbed"]
 
@@ -119,7 +119,7 @@ class Function:
             for part in parts.values():
                 part.training, part.momentum = True, None  # the mean over batches
             for batch in batches:
-                if len(next(iter(batch.inputs.values()))) > 1:  # one row has no variance
+                if rows_of(batch) > 1:  # one row has no variance
                     self.outputs(theta, batch, buffers)
         for name in own & set(buffers):
             if name.endswith("num_batches_tracked"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 from math import fsum
 from typing import Any, Literal, Protocol
 
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor
 
 from .._numbers import as_number
-from .data import Batch, Data
+from .data import Batch, Data, joined_inputs, rows_of, shapes_of
 from .module import Function
 
 __all__ = ["Curvature", "Objective", "Penalty", "Proximal", "Total"]
 
 Curvature = Literal["ggn", "hessian"]
 Loss = Callable[[Tensor, Any], Tensor]
+Term = tuple[float, Callable[[Tensor, Batch], Tensor], Batch]  # times this, of outputs, for this batch
 
 
 class Objective(Protocol):
@@ -72,7 +74,7 @@ class Losses:
     def of(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Of outputs, summed; ValueError where it is not one value a row."""
         losses = self._loss(outputs, batch.y)
-        rows = next(iter(batch.inputs.values())).shape[0]
+        rows = rows_of(batch)
         if not isinstance(losses, Tensor) or losses.ndim == 0 or losses.shape[0] != rows:
             shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(
@@ -146,7 +148,7 @@ class Total:
         """``J / n`` as a batch shows it, to be differentiated."""
         loss = self.losses.of(self.losses.function.outputs(theta, batch), batch)
         penalty = 0.5 * (self._penalty.alpha * theta**2).sum() / len(self.data)
-        return loss / next(iter(batch.inputs.values())).shape[0] + penalty
+        return loss / rows_of(batch) + penalty
 
 
 class Proximal:
@@ -171,45 +173,64 @@ class Proximal:
         touched_scale: float,
     ) -> None:
         self.losses, self._penalty, self._from = losses, penalty, theta
+        if len(new) == len(old) and all(map(_same_inputs, new, old)):  # only targets were corrected
+            old = [was._replace(inputs=now.inputs) for was, now in zip(old, new, strict=True)]
         self._new, self._old, self._sample = new, old, sample
         self._scale, self._touched_scale = scale, touched_scale
         self._tangents: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # of the batches held above
 
     def _terms(self, theta: Tensor) -> Iterable[Tensor]:
         """Summands of Q but for the penalty."""
-        for batch in self._new:
-            yield self._touched_scale * self._of_new(theta, batch)
-        if theta is self._from:  # where all else is 0
-            return
-        for batch in self._old:
-            yield -self._touched_scale * self._of_old(theta, batch)
-        for batch in self._sample:
-            yield self._scale * self._moved(theta, batch)
+        for new, old in zip_longest(self._new, self._old):
+            if theta is not self._from:
+                yield self._of(theta, self._touched(1.0, new, old))
+            elif new is not None:  # all else is 0 there
+                yield self._of(theta, self._touched(1.0, new, None))
+        for batch in self._sample if theta is not self._from else ():
+            yield self._of(theta, [(self._scale, self._moved, batch)])
 
-    def _of_new(self, theta: Tensor, batch: Batch) -> Tensor:
-        return self.losses.of(self.losses.function.outputs(theta, batch), batch)
+    def _touched(self, scale: float, new: Batch | None, old: Batch | None) -> list[Term]:
+        scale *= self._touched_scale
+        terms = [(scale, self._of_new, new), (-scale, self._of_old, old)]
+        return [(scale, term, batch) for scale, term, batch in terms if batch is not None]
 
-    def _of_old(self, theta: Tensor, batch: Batch) -> Tensor:
+    def _of(self, theta: Tensor, terms: list[Term]) -> Tensor:
+        """The sum of some terms, their outputs by one call of the module where they have one shape."""
+        outputs = self._outputs(theta, [batch for _, _, batch in terms])
+        found = [scale * term(outputs[id(batch.inputs)], batch) for scale, term, batch in terms]
+        return torch.stack(found).sum()
+
+    def _outputs(self, theta: Tensor, batches: list[Batch]) -> dict[int, Tensor]:
+        apart = {id(batch.inputs): batch for batch in batches}
+        function, sizes = self.losses.function, [rows_of(batch) for batch in apart.values()]
+        if len(apart) > 1 and len({shapes_of(batch) for batch in apart.values()}) == 1:
+            together = function.outputs(theta, Batch(joined_inputs(list(apart.values())), None))
+            alike = self._tangent(batches[-1])[0].shape[1:] == together.shape[1:]
+            if alike and together.shape[0] == sum(sizes):  # its first dimension is that of rows
+                return dict(zip(apart, together.split(sizes), strict=True))
+        return {key: function.outputs(theta, batch) for key, batch in apart.items()}
+
+    def _of_new(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.losses.of(outputs, batch)
+
+    def _of_old(self, outputs: Tensor, batch: Batch) -> Tensor:
         before, slope, _ = self._tangent(batch)
-        return (slope * (self.losses.function.outputs(theta, batch) - before)).sum()
+        return (slope * (outputs - before)).sum()
 
-    def _moved(self, theta: Tensor, batch: Batch) -> Tensor:
+    def _moved(self, outputs: Tensor, batch: Batch) -> Tensor:
         before, slope, value = self._tangent(batch)
-        now = self.losses.function.outputs(theta, batch)
-        return self.losses.of(now, batch) - value - (slope * (now - before)).sum()
+        return self.losses.of(outputs, batch) - value - (slope * (outputs - before)).sum()
 
     def estimate(self, theta: Tensor, number: int) -> Tensor:
         """Q from one batch of touched rows and one of the others, but for its penalty's constant."""
-        pairs = [
-            (self._touched_scale, self._of_new, self._new),
-            (-self._touched_scale, self._of_old, self._old),
-        ]
-        pairs.append((self._scale, self._moved, self._sample))
-        total = 0.5 * (self._penalty.alpha * (theta - self._from) ** 2).sum()
-        for scale, term, batches in pairs:
-            if batches:
-                total = total + scale * len(batches) * term(theta, batches[number % len(batches)])
-        return total
+        new, old, other = (
+            batches[number % len(batches)] if batches else None
+            for batches in (self._new, self._old, self._sample)
+        )
+        terms = self._touched(float(max(len(self._new), len(self._old))), new, old)
+        if other is not None:
+            terms.append((self._scale * len(self._sample), self._moved, other))
+        return self._of(theta, terms) + 0.5 * (self._penalty.alpha * (theta - self._from) ** 2).sum()
 
     def _tangent(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs at theta_0, the slope of the loss there, and its value; small ones are kept."""
@@ -250,3 +271,9 @@ class Proximal:
             for batch in batches:
                 total = total + scale * self.losses.product(theta, v, batch, curvature)
         return total
+
+
+def _same_inputs(one: Batch, other: Batch) -> bool:
+    return shapes_of(one) == shapes_of(other) and all(
+        torch.equal(value, other.inputs[key]) for key, value in one.inputs.items()
+    )

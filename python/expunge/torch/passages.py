@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -60,6 +62,11 @@ class Passages:
         batch = self.batch.moved(lambda value: value[which])
         in_x = None if self.in_x is None else self.in_x[which]
         return Passages(batch, self.in_y[which], in_x, self.choices, self.key, self.secrets[which])
+
+    def batch_parts(self, size: int) -> Iterator[Batch]:
+        """All windows, so many at a time."""
+        for first in range(0, len(self), size):
+            yield self.batch.moved(itemgetter(slice(first, first + size)))
 
     def showing(self, values: Tensor) -> Batch:
         """The windows with other values in these places."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .._numbers import as_number
 from ..errors import ConvergenceError
-from .data import Batch
+from .data import Batch, rows_of
 from .edits import Edited
 from .forget import Forgetting, Indifference, forget
 from .methods import Damping, Found, How, Training, fine_tune, first_order, proximal, second_order
@@ -26,10 +26,21 @@ __all__ = ["Method", "Options", "Task"]
 
 Method = Literal["auto", "first_order", "second_order", "proximal", "forget", "fine_tune"]
 Solver = Literal["cg", "lissa"]
+_OPTIONS = {
+    "steps": ("second_order", "proximal", "forget"),
+    "tau": ("first_order",),
+    "sample": ("second_order", "proximal"),
+    "iterations": ("second_order",),
+    "epochs": ("fine_tune",),
+    "seconds": ("fine_tune",),
+    "lr": ("proximal", "forget", "fine_tune"),
+}
 _SMALL = 1000  # parameters: in float64 conjugate gradients then go to the end
 _FEW = 0.05  # of the rows: above it fine-tuning is nearer to retraining than proximal steps of equal time
-_SAMPLE = 2048  # rows beside the touched ones
-_PROXIMAL_BATCH = 128
+_SAMPLE = 1024  # rows beside the touched ones,
+_SHARE = 8  # or n over this where that is fewer: else an epoch would be quicker,
+_LEAST = 32  # but as many as this
+_PROXIMAL_BATCH = 512
 _NORMALISED = 8192  # rows that running means and variances are found from
 _BATCHES = 64  # of an epoch, where nobody says how large they are
 
@@ -61,6 +72,9 @@ class Options:
         for name in ("tau", "epochs", "seconds", "lr"):
             if getattr(self, name) is not None:
                 as_number(getattr(self, name), name, above=0.0)
+        for name, methods in _OPTIONS.items():
+            if getattr(self, name) is not None and self.method not in ("auto", *methods):
+                raise ValueError(f"{name} is no option of {self.method}, but of {' and '.join(methods)}")
 
 
 def whole(value: Any, name: str) -> int | None:
@@ -137,7 +151,7 @@ class Task:
         """By a method. Where its objective does not fall, ConvergenceError and nothing has changed."""
         function, sample = self._function, options.sample
         if method == "proximal" and sample is None:
-            sample = _SAMPLE
+            sample = min(_SAMPLE, max(len(self._staged.before) // _SHARE, _LEAST))
         if method == "forget" and (self._secret is None or self._staged.mixed):
             raise ValueError(
                 "forget is for ForgetValues: apply these by themselves, and the others before or after"
@@ -149,9 +163,12 @@ class Task:
             if function.normalises or not torch.equal(theta, found.theta):
                 after = objective.value(theta)  # which finds buffers too
             if not after < before:
+                advice = "method='fine_tune' goes on training where a step does not help"
+                if method == "fine_tune":
+                    advice = "give it more epochs or seconds, or another lr"
                 raise ConvergenceError(
                     f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
-                    "Nothing was changed; method='fine_tune' goes on training where a step does not help"
+                    f"Nothing was changed; {advice}"
                 )
             self.written = theta
         return Update(
@@ -174,12 +191,13 @@ class Task:
         staged = self._staged
         if method == "forget":
             assert self._secret is not None
-            others = self._others(8 * Forgetting.windows, Forgetting.windows)
+            size = staged.after.batch_size
+            others = self._others(8 * Forgetting.windows, size)
             if not others:
                 raise ValueError(
                     "no other rows are left: forgetting holds the module near what it was on them"
                 )
-            return Indifference(self._losses, self._secret, others, self._theta), "forget"
+            return Indifference(self._losses, self._secret, others, self._theta, size), "forget"
         if method not in ("second_order", "proximal") or sample is None:
             return Total(self._losses, staged.after, self._penalty), "J"
         size = staged.after.batch_size
@@ -195,7 +213,7 @@ class Task:
         old = [staged.before.batch(part) for part in _parts(touched, size)]
         new = [staged.after.batch(part) for part in _parts(staged.after.present(touched), size)]
         others = self._others(sample, size)
-        drawn = sum(len(next(iter(batch.inputs.values()))) for batch in others)
+        drawn = sum(rows_of(batch) for batch in others)
         scale = (len(staged.before) - touched.size) / max(drawn, 1)
         return Proximal(self._losses, self._penalty, self._theta, new, old, others, scale, 1.0), "proximal"
 
@@ -226,9 +244,10 @@ class Task:
             asked = {name: getattr(options, name) for name in ("steps", "lr") if getattr(options, name)}
             return forget(objective, Forgetting(**asked), self._seed)
         if method == "proximal":
-            return proximal(objective, theta, options.steps or 40, options.lr)
-        epochs = options.epochs or (2.0 if options.seconds is None else inf)
-        training = Training(epochs, options.seconds, options.lr, self._batch_size)
+            return proximal(objective, theta, options.steps or 20, options.lr)
+        epochs = options.epochs or (1.5 if options.seconds is None else inf)
+        touched = self._staged.after.present(np.array(sorted(self._staged.rows or ()), dtype=np.int64))
+        training = Training(epochs, options.seconds, options.lr, self._batch_size, touched)
         return fine_tune(objective, theta, training, self._generator)
 
 

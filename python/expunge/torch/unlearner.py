@@ -168,19 +168,21 @@ class Unlearner:
         method : {"auto", "first_order", "second_order", "proximal", "forget", "fine_tune"}
             ``first_order``: ``theta - tau g`` (E4), g the gradient of J on all corrected rows, tau by line
             search. ``second_order``: ``theta - H^-1 g`` (E5) by conjugate gradients, H the Gauss-Newton
-            matrix plus the damping. ``proximal``: Adam on the proximal Bregman objective, whose first step
-            follows the gradient difference of the touched rows alone (E3). ``forget``: for ForgetValues.
-            ``fine_tune``: Adam on the corrected rows, which is no unlearning update but what to beat: from
-            some hundredths of the rows on it is nearest to retraining. ``auto`` chooses by the request and
-            the share of rows it touches, and says why.
+            matrix plus the damping. Of a network this is no retraining, but the proximal Bregman response
+            (Bae et al. 2022): rows are corrected, while outputs on others stay near what they are.
+            ``proximal``: Adam on that objective, whose first step follows the gradient difference of the
+            touched rows alone (E3). ``forget``: for ForgetValues. ``fine_tune``: Adam on the corrected rows,
+            the touched ones twice as often at first. It is no unlearning update but what to beat: from some
+            hundredths of the rows on it is nearest to retraining. ``auto`` chooses by the request and the
+            share of rows it touches, and says why.
         steps : int, optional
-            Of second_order, each with a new H and gradient (1 by default); of proximal (40); of forget, at
+            Of second_order, each with a new H and gradient (1 by default); of proximal (20); of forget, at
             most (400).
         tau : float, optional
             Step size of first_order in place of the line search.
         sample : int, optional
-            Rows that proximal reads beside the touched ones, 2048 by default. second_order then makes that
-            objective smaller too, in place of J.
+            Rows that proximal reads beside the touched ones, 1,024 by default or an eighth of all.
+            second_order then makes that objective smaller too, in place of J.
         curvature : {"ggn", "hessian"}
             H of second_order. Both are the same for a linear module.
         solver : {"cg", "lissa"}
@@ -189,13 +191,12 @@ class Unlearner:
             Of the solver at each step. By default 20; in float64, with 1,000 parameters at most and without a
             sample, conjugate gradients go to a relative residual of 1e-12.
         epochs : float, optional
-            Of fine_tune: 2 by default.
+            Of fine_tune: 1.5 by default.
         seconds : float, optional
             Of fine_tune, where that is earlier, looks at J before and after included.
         lr : float, optional
-            Of Adam. By default 3e-3 in forget, 2e-3 in proximal, and in fine_tune 2e-3 for batches of 32, and
-            more by the square root of their size. The latter two then try a tenth where their objective did
-            not fall, and fine_tune a hundredth.
+            Of Adam. By default 3e-3 in forget and in proximal, 6e-3 in fine_tune. The latter two then try a
+            tenth where their objective did not fall, and fine_tune a hundredth.
 
         Returns
         -------
