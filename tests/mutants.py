@@ -387,8 +387,8 @@ CPP_BUGS = r"""
 - const double squares = 2.0 * (J - error) - penalty * (1.0 + 1e-12);
 + const double squares = 2.0 * J - penalty * (1.0 + 1e-12);
 = a leverage of 1 but for rounding is taken at its word  [distance]
-- const double least = std::max(smallest, digits * rounding() * v2);
-+ const double least = smallest + 0.0 * digits * v2;
+- least = std::max(smallest, digits * rounding() * std::max(before, v2));
++ least = smallest + 0.0 * digits * std::max(before, v2);
 = rows that join leave the longest as it was  [row_norms]
 - if (!(longest <= longest_)) all.longest_ = longest;
 + (void)longest;

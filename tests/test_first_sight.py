@@ -505,10 +505,10 @@ def test_a_missing_package_is_named_by_what_to_install(monkeypatch):
     ],
 )
 def test_a_file_in_another_encoding_gives_the_demo_one_line(content, message, tmp_path):
-    from expunge.cli.demo import read_csv
+    from expunge.cli import main
 
     path = tmp_path / "people.csv"
     path.write_bytes(content)
     with pytest.raises(SystemExit, match=message) as raised:
-        read_csv(path, "y")
+        main(["demo", "--csv", str(path), "--target", "y"])
     assert "\n" not in str(raised.value)

@@ -93,7 +93,7 @@ void Anchor::hold(Matrix H) {
     A_.reset();
     edits_ = 0;
     edited_ = 0.0;
-    inverse_gain_ = 0.0;
+    inverse_gain_ = inverse_moved_ = 0.0;
     held_ = std::make_shared<Held>(std::move(H));
 }
 
@@ -165,10 +165,12 @@ double Anchor::frobenius() const { return held_->norm + edited_; }
 
 double Anchor::least_eigenvalue() const {
     require_complete();
-    constexpr double slack = 0.9;  // for the rounding of the trace, which the other term bounds
-    const double trace =
-        held_->inverse_trace.get([&] { return held_->factor().inverse_trace(); }) + inverse_gain_;
-    const double least = slack / trace - rounding();
+    constexpr double slack = 0.9;  // for the rounding of the trace, which the other terms bound
+    const double held = held_->inverse_trace.get([&] { return held_->factor().inverse_trace(); }),
+                 moved = held + inverse_moved_;
+    const double lost =
+        moved * std::min(1.0, 4.0 * rounding() * moved);  // where rows that came cancel digits
+    const double least = slack / (held + inverse_gain_ + (inverse_moved_ > 0.0 ? lost : 0.0)) - rounding();
     return std::isfinite(least) ? std::max(0.0, least) : 0.0;
 }
 
@@ -260,16 +262,19 @@ bool Anchor::append(const std::vector<Change::Rows>& changes, Index count) {
         held_->factor().solve_in_place(V);
     for (k = edits_; k < edits_ + count; ++k) {
         const auto a = E.rows.col(k);
+        const double* v = E.solutions.col(k).data();
+        const double before = kernels().dot(size(), v, v);  // without the edits, where digits may cancel
         E.solutions.col(k) = correct(E.solutions.col(k), k);
         E.pivots(k) = E.signs(k) + a.dot(E.solutions.col(k));
         // Below these, of 1 - h, A is no more accurate than a new factor: the second is what the rounding of
         // H may make of it.
         constexpr double smallest = 1e-8, digits = 1e3;
-        const double v2 = kernels().dot(size(), E.solutions.col(k).data(), E.solutions.col(k).data());
-        const double least = std::max(smallest, digits * rounding() * v2);
+        const double v2 = kernels().dot(size(), v, v),
+                     least = std::max(smallest, digits * rounding() * std::max(before, v2));
         if (!(E.signs(k) * E.pivots(k) > least)) return false;
         const Vector squares = a.cwiseAbs2();
-        if (E.signs(k) < 0.0) inverse_gain_ -= v2 / E.pivots(k);
+        inverse_gain_ -= v2 / E.pivots(k);
+        inverse_moved_ += std::abs(v2 / E.pivots(k));
         diagonal_ += E.signs(k) * squares;
         edited_ += squares.sum();
     }
@@ -356,6 +361,7 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
     smaller->edits_ = edits_;
     smaller->edited_ = edited_;
     smaller->inverse_gain_ = inverse_gain_;  // less by what dropped
+    smaller->inverse_moved_ = inverse_moved_;
     const Index old = W_.cols();
     if (k == old) {
         smaller->W_ = W_;

@@ -369,7 +369,7 @@ AnchoredStatistics::Solution AnchoredStatistics::solve() const {
 }
 
 double AnchoredStatistics::reach(const Vector& step) const {
-    if (quadratic()) return 0.0;
+    if (quadratic() || step.size() == 0) return 0.0;
     if (rows_) return rows_->reach(step);
     const double R = state_.tallies.largest_norm;
     if (!state_.fit_intercept) return R * step.norm();

@@ -469,9 +469,14 @@ class AnchoredStatistics:
             return 0.0
         delta = self.theta() - self.anchor
         rho = self.longest * float(np.linalg.norm(delta))
-        ratio = 0.5 if rho < 1e-8 else (np.expm1(rho) - rho) / rho**2
+        ratio = _psi_ratio(rho)
         q = float(delta @ (self.hessian @ delta) - delta @ (self.penalty * delta))
         return float(self.longest * ratio * q)
+
+
+def _psi_ratio(rho: float) -> float:
+    """psi(rho) / rho^2, psi(rho) = e^rho - 1 - rho."""
+    return 0.5 if rho < 1e-8 else float((np.expm1(rho) - rho) / rho**2)
 
 
 def chord_step(
@@ -516,9 +521,12 @@ def chord_step(
     kappa = float(np.abs(d2_b / d2_a - 1.0).max(initial=0.0))
     squares = float((s * (d2_b - d2_a) ** 2 / d2_a).sum())
     R = float(np.linalg.norm(A, axis=1).max(initial=0.0)) if of.max_d3 > 0.0 else 0.0
-    rho, q = R * float(np.linalg.norm(step)), max(0.0, float(step @ G @ step))
-    ratio = 0.5 if rho < 1e-8 else (np.expm1(rho) - rho) / rho**2  # psi(rho) / rho^2
-    residual = R * (np.sqrt(squares * q) + (1.0 + kappa) * ratio * q) + float(np.linalg.norm(left))
+    q, d = max(0.0, float(step @ G @ step)), len(step) - fit_intercept
+    residual = R * (np.sqrt(squares * q) + (1.0 + kappa) * _psi_ratio(R * float(np.linalg.norm(step))) * q)
+    residual += float(np.linalg.norm(left))
+    longest = float(np.sqrt(max(0.0, R * R - fit_intercept)))  # without the 1 of the intercept
+    rho = longest * float(np.linalg.norm(step[:d])) + float(np.abs(step[d:]).sum()) if R > 0.0 else 0.0
+    ratio = _psi_ratio(rho)
     if not kappa < 1.0:
         return b + step, residual, np.inf, np.inf
     far = float(np.exp(0.5 * rho) / np.sqrt(1.0 - kappa))  # H is at least H_a / far^2

@@ -143,8 +143,9 @@ private:
 
     Anchor() = default;
     Anchor(const Anchor&) = default;
-    double inverse_gain_ = 0.0;  // at least by how much rows that went raised the trace of the inverse
-    double rounding() const;     // of H as it is factored and edited, in norm, at most
+    double inverse_gain_ = 0.0;   // by how much the edits changed the trace of the inverse
+    double inverse_moved_ = 0.0;  // the same, added up without signs
+    double rounding() const;      // of H as it is factored and edited, in norm, at most
     void hold(Matrix H);
     Vector correct(Vector x, Index edits) const;  // H_0^-1 b becomes (H_0 + the first `edits` of A)^-1 b
     Matrix held_hessian() const;                  // of what is held, edits included

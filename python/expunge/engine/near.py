@@ -144,7 +144,7 @@ def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> 
         if distance <= within:
             return Found(minimum, passes, distance)
         if goal == 0.0:
-            if not _perfect(engine, minimum):
+            if distance < inf or not _perfect(engine, minimum):
                 warn_of_distance(distance, within)
             return Found(minimum, passes, distance)
         goal, move = TIGHTER * minimum.residual if minimum.residual > minimum.floor else 0.0, False
