@@ -491,6 +491,8 @@ def test_a_path_that_cannot_be_written_is_named_as_it_was_given(kind, tmp_path):
 def test_a_missing_package_is_named_by_what_to_install(monkeypatch):
     from expunge.audit.world import extra
 
+    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+        monkeypatch.delitem(sys.modules, name)  # which other tests may have imported
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"needs matplotlib: pip install matplotlib$"):
         extra("matplotlib.pyplot")

@@ -36,6 +36,19 @@ from expunge import (
 )
 from expunge.losses import LOSSES
 
+PUBLIC_MODULES = (  # what users import from
+    expunge,
+    accounting,
+    audit,
+    baselines,
+    datasets,
+    kernels,
+    metrics,
+    plots,
+    receipts,
+    reference,
+    updates,
+)
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = Path(expunge.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -493,19 +506,7 @@ def test_the_constants_of_a_loss_are_written_alike_in_both_languages():
 def public_objects():
     """name -> every public function and class."""
     found = {}
-    for module in (
-        expunge,
-        accounting,
-        audit,
-        baselines,
-        datasets,
-        kernels,
-        metrics,
-        plots,
-        receipts,
-        reference,
-        updates,
-    ):
+    for module in PUBLIC_MODULES:
         for name in module.__all__:
             value = getattr(module, name)
             if not inspect.ismodule(value):
@@ -543,19 +544,7 @@ def test_public_methods_are_documented():
 
 
 def test_all_names_exist_and_are_sorted():
-    for module in (
-        expunge,
-        accounting,
-        audit,
-        baselines,
-        datasets,
-        kernels,
-        metrics,
-        plots,
-        receipts,
-        reference,
-        updates,
-    ):
+    for module in PUBLIC_MODULES:
         assert list(module.__all__) == sorted(module.__all__)
         assert all(hasattr(module, name) for name in module.__all__)
     assert kernels.__all__ == reference.__all__
