@@ -1,5 +1,6 @@
 """Whatever the module: the method's objective falls, or module and rows are bit for bit what they were."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -349,3 +350,55 @@ def test_ctrl_c_at_any_line_leaves_a_request_granted_whole_or_not_at_all(name, m
         assert moved == granted
         at += 1 + at // 12
     assert interrupted >= 60
+
+
+def cross_entropies(outputs, y):
+    return nn.functional.cross_entropy(outputs, y, reduction="none")
+
+
+@pytest.mark.parametrize("tail", [1, 2, 200])
+def test_running_statistics_are_of_rows_whatever_batches_hold(tail):
+    """A last batch of two rows tells as much of the mean as two rows do; one of one row tells no variance."""
+    n = 512 + tail
+    X = 3.0 * torch.randn(n, 4, generator=torch.Generator().manual_seed(0)) + 2.0
+    y = (X[:, 0] > 2.0).long()
+    module = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
+    un = ex.torch.Unlearner(module, cross_entropies, X, y, alpha=0.1, batch_size=512)
+    un.apply(ex.CorrectLabels([0], [1 - int(y[0])]), method="first_order")
+    rows = X if tail > 1 else X[:512]
+    norm = module[0]
+    assert float(((norm.running_mean - rows.mean(0)) / rows.std(0)).abs().max()) < 1e-4
+    assert float((norm.running_var / rows.var(0) - 1.0).abs().max()) < 0.02
+
+
+def test_batches_of_one_row_leave_running_statistics_as_they_were():
+    X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    y = (X[:, 0] > 0.0).long()
+    module = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
+    module[0].running_mean.fill_(0.25)
+    un = ex.torch.Unlearner(module, cross_entropies, X, y, alpha=0.1, batch_size=1)
+    un.apply(ex.CorrectLabels([0], [1 - int(y[0])]), method="first_order")
+    assert torch.equal(module[0].running_mean, torch.full((4,), 0.25))
+
+
+@pytest.mark.parametrize("method", ["first_order", "second_order", "proximal", "fine_tune", "auto"])
+def test_a_loss_that_is_nan_is_no_success(method):
+    X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    y = (X[:, 0] > 0.0).long()
+    X[3, 2] = float("nan")
+    un = ex.torch.Unlearner(nn.Linear(4, 2), cross_entropies, X, y)
+    with pytest.raises((ConvergenceError, ValueError)):
+        un.apply(ex.RemoveRows([1]), method=method)
+    assert len(un) == 60
+
+
+@pytest.mark.parametrize("request_", [[], ex.RemoveRows([])])
+def test_a_request_of_nothing_moves_nothing(request_):
+    X = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    y = (X[:, 0] > 0.0).long()
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    before = copy.deepcopy(module.state_dict())
+    update = ex.torch.Unlearner(module, cross_entropies, X, y, alpha=0.1).apply(request_)
+    assert update.rows_touched == update.steps == 0
+    assert update.objective_before == update.objective_after
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())

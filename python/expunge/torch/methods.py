@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import cos, inf, pi
+from math import cos, inf, isfinite, pi
 from time import perf_counter
 from typing import Literal
 
@@ -117,7 +117,7 @@ def second_order(objective: Objective, theta: Tensor, how: How) -> Found:
         step, ratio, after, damping, solution = _step(objective, theta, value, g, damping, how)
         found.cg_residual, found.damping = solution.residual, damping
         if step is None:
-            found.nothing = found.steps == 0 and ratio == 1.0
+            found.nothing = found.steps == 0 and ratio == 1.0 and isfinite(value)
             break
         theta = theta + step
         if auto:

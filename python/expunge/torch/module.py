@@ -116,11 +116,17 @@ class Function:
         with ExitStack() as stack:
             stack.callback(deque, starmap(object.__setattr__, kept), maxlen=0)
             stack.enter_context(torch.no_grad())
-            for part in parts.values():
-                part.training, part.momentum = True, None  # the mean over batches
+            seen = 0
             for batch in batches:
-                if rows_of(batch) > 1:  # one row has no variance
-                    self.outputs(theta, batch, buffers)
+                rows = rows_of(batch)
+                if rows == 1:  # which has no variance
+                    continue
+                seen += rows
+                for part in parts.values():
+                    part.training, part.momentum = True, rows / seen  # the mean over rows, batch by batch
+                self.outputs(theta, batch, buffers)
+        if not seen:  # batches of one row tell no variance: those of the module stay
+            return dict(self.buffers)
         for name in own & set(buffers):
             if name.endswith("num_batches_tracked"):
                 buffers[name] = self.buffers[name]

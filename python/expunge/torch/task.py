@@ -115,6 +115,8 @@ class Task:
         """What the method did; the module is written by :meth:`Function.write`."""
         if options.method != "auto":
             return self._by(options.method, "asked for", options)
+        if self._is_empty:
+            return self._untouched()
         method, why = self._chosen()
         if method != "proximal":
             return self._by(method, why, options)
@@ -122,6 +124,17 @@ class Task:
             return self._by(method, why, options)
         except ConvergenceError:
             return self._by("fine_tune", f"{why}; but it did not make its objective smaller", options)
+
+    @property
+    def _is_empty(self) -> bool:
+        staged = self._staged
+        return not staged.touched and staged.rows is not None and not staged.secrets
+
+    def _untouched(self) -> Update:
+        """What auto does where no row is touched."""
+        objective, kind = self._objective("second_order", None)
+        value = objective.value(self._theta)
+        return Update("second_order", "no row is touched: there is nothing to do", kind, value, value)
 
     def _chosen(self) -> tuple[Method, str]:
         """The method that auto takes, and why."""
