@@ -20,7 +20,6 @@ class Strategy:
 
     name: str
     make: Any
-    ours: bool = False
     others: tuple = ()  # makes with other settings, which cost as much
 
 
@@ -51,11 +50,11 @@ def at_rate(share):
 
 STRATEGIES = [
     Strategy("nothing", Nothing),
-    Strategy("first order", b.FirstOrder, True),
-    Strategy("second order", b.SecondOrder, True),
+    Strategy("first order", b.FirstOrder),
+    Strategy("second order", b.SecondOrder),
     Strategy("influence, old Hessian", partial(b.SecondOrder, hessian="original")),
-    Strategy("exact", b.Exact, True),
-    Strategy("auto", b.Auto, True),
+    Strategy("exact", b.Exact),
+    Strategy("auto", b.Auto),
     Strategy("retraining, cold", b.Retraining),
     Strategy("retraining, warm", partial(b.Retraining, warm=True)),
     Strategy("newton-cholesky, cold", partial(b.Retraining, solver="newton-cholesky")),
