@@ -35,7 +35,7 @@ _OPTIONS = {
     "seconds": ("fine_tune",),
     "lr": ("proximal", "forget", "fine_tune"),
 }
-_SMALL = 1000  # parameters: in float64 conjugate gradients then go to the end
+_SMALL = 1000  # parameters: in float64 H is formed then
 _FEW = 0.05  # of the rows: above it fine-tuning is nearer to retraining than proximal steps of equal time
 _SAMPLE = 1024  # rows beside the touched ones,
 _SHARE = 8  # or n over this where that is fewer: else an epoch would be quicker,
@@ -186,7 +186,7 @@ class Task:
             self.written = theta
         return Update(
             method,
-            why,
+            "; ".join([why, *found.notes]),
             kind,
             before,
             after,
@@ -246,11 +246,15 @@ class Task:
         if method == "first_order":
             return first_order(objective, theta, options.tau)
         if method == "second_order":
-            exact = self._exact and sample is None
-            iterations = options.iterations or (10 * theta.numel() if exact else 20)
-            tolerance = 1e-12 if exact else 1e-4
+            end = self._exact and sample is None
+            by_matrix = end and options.solver == "cg" and options.iterations is None
             how = How(
-                options.steps or 1, options.curvature, options.solver, iterations, tolerance, options.damping
+                steps=options.steps or 1,
+                curvature=options.curvature,
+                solver="exact" if by_matrix else options.solver,
+                iterations=options.iterations or (10 * theta.numel() if end else 20),
+                tolerance=1e-12 if end else 1e-4,
+                damping=options.damping,
             )
             return second_order(objective, theta, how)
         if method == "forget":

@@ -18,7 +18,8 @@ class Update:
     ----------
     method : {"first_order", "second_order", "proximal", "forget", "fine_tune"}
     why : str
-        Why this one was taken.
+        Why this one was taken. And, where that was so, that second-order steps were halved, that the fall of
+        the objective was hidden by its rounding and found from gradients, or that there was none to be had.
     objective : str
         What the method made smaller: "J", J on the corrected data; "proximal", the proximal Bregman objective
         on the touched rows and a sample; "forget", see :class:`expunge.torch.ForgetValues`.
@@ -35,7 +36,7 @@ class Update:
     steps : int
         Steps that were taken.
     cg_residual : float or None
-        Of conjugate gradients (or LiSSA), relative, at the last step.
+        Of the solver, relative, at the last step.
     damping : float or None
         Added to the curvature, at the last step.
     tau : float or None
