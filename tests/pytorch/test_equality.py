@@ -76,7 +76,7 @@ def test_updates_of_a_linear_module_are_the_native_ones(method, kind, loss, inte
 @pytest.mark.filterwarnings("ignore:the minimum is not proven")  # with such scales
 @pytest.mark.parametrize(("n", "d", "decades"), [(120, 6, 3.0), (900, 300, 3.0), (900, 300, 0.0)])
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("kind", ["labels", "rows", "columns"])
+@pytest.mark.parametrize("kind", ["labels", "columns"])
 @pytest.mark.parametrize("method", ["first_order", "second_order"])
 def test_neither_scales_nor_the_number_of_columns_matter(method, kind, loss, n, d, decades):
     """Beside the largest coefficient, and beside each one; the whole step is taken where J falls by it."""
@@ -105,9 +105,7 @@ def test_h_without_full_rank_is_solved_with_where_it_has_curvature():
     un = Unlearner(module, lambda out, y: F.cross_entropy(out, y, reduction="none"), X, y, alpha=1.0)
     update = un.apply(ex.RemoveRows([3]), method="second_order", steps=8)
     assert update.gradient_after <= 1e-7 * update.gradient_before  # nearer, J falls by what no number shows
-    assert (
-        float(module.weight.detach().sum(0).abs().max()) <= 1e-6
-    )  # which the penalty makes the same for all
+    assert float(module.weight.detach().sum(0).abs().max()) <= 1e-6  # by the penalty
     assert update.damping == 0.0
 
 

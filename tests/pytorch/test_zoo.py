@@ -92,6 +92,7 @@ def test_values_are_forgotten_in_every_language_model(name):
     assert 0.25 <= update.rank <= 0.75
 
 
+@pytest.mark.filterwarnings("ignore:TF32")
 @pytest.mark.parametrize("method", [*METHODS, "proximal", "forget"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["lstm", "batch norm"])

@@ -42,13 +42,18 @@ class Penalty:
 
     def __init__(self, function: Function, alpha: float | Mapping[str, float]) -> None:
         if isinstance(alpha, Mapping):
-            unknown = set(alpha) - set(function.names)
+            unknown = set(alpha) - set(function.aliases)
             if unknown:
                 raise ValueError(
                     f"alpha names {sorted(unknown)[0]!r}, which is no trained parameter: there are "
-                    f"{', '.join(function.names)}"
+                    f"{', '.join(function.aliases)}"
                 )
-            each = [as_number(alpha.get(name, 0.0), "alpha") for name in function.names]
+            given = [(function.aliases[name], as_number(value, "alpha")) for name, value in alpha.items()]
+            named = dict(given)
+            for name, value in given:
+                if value != named[name]:
+                    raise ValueError(f"alpha is {value:g} and {named[name]:g} for two names of {name}")
+            each = [named.get(name, 0.0) for name in function.names]
         else:
             alpha = as_number(alpha, "alpha")
             each = [0.0 if "bias" in name.rpartition(".")[2] else alpha for name in function.names]

@@ -35,8 +35,9 @@ class Unlearner:
     ----------
     module : torch.nn.Module
         It is updated in place, after a request has succeeded, where it is: on a GPU too. Only parameters and
-        running means and variances ever change, never flags, ``.grad``, ``requires_grad`` or the state of
-        random generators.
+        running means and variances ever change, never flags, ``.grad``, ``requires_grad``, other buffers or
+        the state of random generators. A BatchNorm keeps its running means where it alone is in eval mode or
+        its parameters are not trained.
     loss : callable
         ``loss(outputs, y)``, one value for each row (its mean or sum over positions, for instance), not
         reduced over rows: ``functools.partial(torch.nn.functional.cross_entropy, reduction="none")``.
@@ -48,7 +49,8 @@ class Unlearner:
     y : tensor or array (n, ...), or str, optional
         Targets; or, where items are dicts, the key of the target, "labels" by default.
     alpha : float or dict, default=0.0
-        Penalty of every trained parameter but those named bias; or one for each name, 0 where it says none.
+        Penalty of every trained parameter but those named bias; or one for each name (any of those that a
+        tied parameter has), 0 where it says none.
     parameters : names of parameters or submodules, or parameters, optional
         Only these are updated: last layers, adapters. By default all with ``requires_grad``.
     damping : float or "auto"
