@@ -193,8 +193,26 @@ def test_a_step_from_a_sample_reads_it_and_the_touched_rows_once():
     assert len(set(rows.read)) == 202
     assert update.samples_read == 204  # of the touched ones, before and after
     everything = un.apply(ex.CorrectLabels([5, 9], [1, 0]), method="first_order")
-    assert everything.samples_read % 3000 == 0
-    assert everything.samples_read >= 9000  # gradients before and after, and the line search
+    assert everything.samples_read % 2998 == 0  # the corrected ones are kept
+    assert everything.samples_read >= 8994  # gradients before and after, and the line search
+
+
+@pytest.mark.parametrize("name", ["mlp", "batch norm"])
+@pytest.mark.parametrize("method", ["first_order", "second_order", "proximal", "fine_tune"])
+def test_samples_read_are_those_that_the_dataset_gave(method, name):
+    """Also for running means; corrected rows are kept."""
+    for request in (ex.CorrectLabels([3, 4], [0, 1]), ex.CorrectValues([3], [0], 0.1), ex.RemoveRows([3])):
+        case = make(name)
+        rows = Counted(case.X, case.y)
+        un = Unlearner(case.module, case.loss, rows, alpha=0.1, batch_size=16)
+        assert un.apply(request, method=method).samples_read == len(rows.read)
+
+
+def test_samples_read_where_values_are_forgotten():
+    case = make("lstm")
+    rows = Counted(case.X, case.y)
+    un = Unlearner(case.module, case.loss, rows, alpha=0.1, batch_size=16)
+    assert un.apply(ForgetValues(SHOWN, mask_of_secret(), range(6))).samples_read == len(rows.read)
 
 
 class Made(Dataset):
@@ -372,7 +390,19 @@ def test_labels_take_the_form_of_the_targets():
         (ForgetValues([1], [True, False]), ValueError, "one for each row"),
         (ForgetValues([1], [[True]]), ValueError, "shape of its target"),
         (ForgetValues([1, 2], [False, False]), ValueError, "False everywhere"),
+        (ForgetValues([1], None), ValueError, "and bool"),
+        (ForgetValues([1], ["yes"]), ValueError, "and bool"),
         (ForgetValues([1], [True], []), ValueError, "alternatives are empty"),
+        (ForgetValues([1], [True], ["a"]), TypeError, "give classes"),
+        (ForgetValues([1], [True], [0, -1]), ValueError, "contain -1, which is no class"),
+        (
+            ForgetValues([1], [True], [0, 3]),
+            ValueError,
+            "contain 3, but the module has 3 classes",
+        ),
+        (ForgetValues([1], [True], [0.5]), ValueError, "whole numbers"),
+        (ForgetValues([1], [True], [np.nan]), ValueError, "whole numbers"),
+        (ForgetValues([1, 2], [True] * 2, [[0, 1, 2]]), ValueError, r"shape \(1, 3\), expected .* \(k, 2\)"),
         ("rows", TypeError, "is not a request"),
     ],
 )

@@ -32,7 +32,7 @@ class Update:
     rows_touched : int
         All of them where columns were revoked.
     samples_read : int
-        Rows read, each time it was.
+        Rows read, each time it was: for running means and variances too. Those that were corrected are kept.
     steps : int
         Steps that were taken.
     cg_residual : float or None
