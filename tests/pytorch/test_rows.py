@@ -505,6 +505,50 @@ def test_the_proximal_objective_is_the_sum_of_its_batches_and_begins_with_the_to
     assert abs(mean - Q.value(moved)) <= 1e-4 * max(abs(mean), 1.0)
 
 
+@pytest.mark.parametrize("method", ["proximal", "second_order"])
+@pytest.mark.parametrize("request_", [ex.RemoveRows(range(8)), ex.CorrectLabels(range(8), 0)])
+def test_j_is_reported_as_the_sample_shows_it(method, request_):
+    """Exactly where the sample is all of the rows."""
+    X, y = table(200)
+    un = Unlearner(trained(Case(mlp(), cross_entropy, X, y)).module, cross_entropy, X, y, alpha=0.1)
+    J = Unlearner(un.module, cross_entropy, *edited_tensors(X, y, request_), alpha=0.1).loss()
+    update = un.apply(request_, method=method, sample=200)
+    assert update.objective == "proximal"
+    assert abs(update.loss_before - J) <= 1e-5 * J
+    assert abs(update.loss_after - un.loss()) <= 1e-5 * J
+
+
+def edited_tensors(X, y, request):
+    if isinstance(request, ex.RemoveRows):
+        return X[8:], y[8:]
+    y = y.clone()
+    y[:8] = 0
+    return X, y
+
+
+def test_j_of_the_sample_rises_by_a_fiftieth_at_most():
+    """Of networks that know their rows by heart, where the loss of others is next to nothing."""
+    rises, refused = [], 0
+    for seed in range(6):
+        torch.manual_seed(seed)
+        X = torch.randn(300, 5)
+        y = (X[:, :3] + 0.7 * torch.randn(300, 3)).argmax(1)
+        module = nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 3))
+        trained(Case(module, cross_entropy, X, y), 400)
+        before = state(module)
+        un = Unlearner(module, cross_entropy, X, y, random_state=seed)
+        try:
+            update = un.apply(ex.RemoveRows(range(30)), method="proximal")
+        except ConvergenceError as error:
+            refused += "made J rise by more than 2%" in str(error)
+            same(before, state(module))
+            assert un.apply(ex.RemoveRows(range(30))).method in ("proximal", "fine_tune")  # auto goes on
+        else:
+            rises.append(update.loss_after / update.loss_before - 1.0)
+    assert max(rises, default=0.0) <= 0.02
+    assert refused > 0
+
+
 def test_proximal_steps_keep_to_rows_that_were_touched():
     """Outputs on other rows stay, and labels that were wrong are unlearnt, with a sample of the rows."""
     X, y = table(3000)

@@ -233,6 +233,16 @@ class Proximal:
         before, slope, value = self._tangent(batch)
         return self.losses.of(outputs, batch) - value - (slope * (outputs - before)).sum(dtype=torch.float64)
 
+    def loss(self, theta: Tensor) -> float:
+        """J on the corrected data, as the touched rows and the sample show it."""
+        self.losses.refresh(theta)
+        new = self.losses.value(theta, self._new)
+        if theta is self._from:
+            others = fsum(float(self._tangent(batch)[2]) for batch in self._sample)
+        else:
+            others = self.losses.value(theta, self._sample)
+        return self._touched_scale * new + self._scale * others + self._penalty.value(theta)
+
     def estimate(self, theta: Tensor, number: int) -> Tensor:
         """Q from one batch of touched rows and one of the others, but for its penalty's constant."""
         new, old, other = (
