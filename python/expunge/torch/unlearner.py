@@ -196,7 +196,7 @@ class Unlearner:
         iterations : int, optional
             Of the solver at each step. By default 20; in float64, with 1,000 parameters at most and without a
             sample, H is formed and solved with to rounding, at the price of as many products as there are
-            parameters: half a minute for 1,000 and 20,000 rows.
+            parameters.
         epochs : float, optional
             Of fine_tune: 1.5 by default.
         seconds : float, optional

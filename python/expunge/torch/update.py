@@ -29,7 +29,7 @@ class Update:
         J on the corrected data; where the method reads a sample, as touched rows and that sample show it. J
         may rise there, while the objective falls: by 2 % at most after "proximal". None after "forget".
     gradient_before, gradient_after : float or None
-        Norm of the gradient of that objective. Of a network it tells little: retrained ones have hundreds.
+        Norm of the gradient of that objective. Of a network it tells little: training stops before it is 0.
     rows_touched : int
         All of them where columns were revoked.
     samples_read : int
