@@ -398,6 +398,18 @@ CPP_BUGS = r"""
 = rows are measured from their mean, and a step is not  [row_norms]
 - std::abs(change(d) + m_.dot(of_columns))
 + std::abs(change(d))
+= rows about a centre, as if that were their mean  [row_norms]
+- row = longest_ + (m_ - intercept.head(d) / intercept(d)).norm();
++ row = longest_;
+= a ball's rows are one radius from their mean  [row_norms]
+- std::sqrt(4.0 * radius * radius / lambda + 1.0 / intercept)};
++ std::sqrt(radius * radius / lambda + 1.0 / intercept)};
+= a ball's mean is its centre, for gradients  [row_norms]
+- .norm() + std::abs(g(d)) * ball.radius;
++ .norm();
+= the trace without the intercept forgets edits  [row_norms]
+- diagonal.head(diagonal.size() - 1).sum() + inverse_gain_ - inverse_last_
++ diagonal.head(diagonal.size() - 1).sum()
 = the penalty alone, with the gradient of the raw intercept  [row_norms]
 - pulled -= g(d) * m;
 + ;
