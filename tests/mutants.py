@@ -401,9 +401,6 @@ CPP_BUGS = r"""
 = rows about a centre, as if that were their mean  [row_norms]
 - row = longest_ + (m_ - intercept.head(d) / intercept(d)).norm();
 + row = longest_;
-= a ball's rows are one radius from their mean  [row_norms]
-- std::sqrt(4.0 * radius * radius / lambda + 1.0 / intercept)};
-+ std::sqrt(radius * radius / lambda + 1.0 / intercept)};
 = a ball's mean is its centre, for gradients  [row_norms]
 - .norm() + std::abs(g(d)) * ball.radius;
 + .norm();

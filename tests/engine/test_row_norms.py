@@ -173,6 +173,14 @@ def test_the_bound_about_a_centre_is_attained(share):
     assert true <= by_factor <= 1.4 * true
     assert true <= by_penalty
 
+    more = np.array([[1.0]]), np.ones(1), np.full(1, 1e4)  # a row that held theta leaves the factor
+    sums = [np.concatenate(both) for both in zip((X, y, s), more, strict=True)]
+    before = _core.Objective([tuple(sums)], "logistic", np.array([alpha, 0.0]), True, None, norm, ball=ball)
+    anchor = _core.Anchor(before, theta)
+    held = _core.AnchoredStatistics(before, anchor, before.evaluate(theta), 1e-14, norm)
+    left, _ = held.edit([more], None, None, theta)
+    assert true <= left.distance(theta, at, 1e-14) <= 1.4 * true
+
 
 @pytest.mark.parametrize("shift", [-1.0, 2.0, 1000.7])
 def test_updates_are_as_far_wherever_columns_have_their_zero(shift):
