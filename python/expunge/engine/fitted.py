@@ -16,7 +16,7 @@ from .._arrays import Float
 from ..atomic import assign_all
 from ..errors import RowsRequired, StreamInterrupted, StreamStopped
 from ..models import LogisticRegression, Ridge
-from ..models.adopt import estimator_for, parameters_of, rows_of
+from ..models.adopt import chosen_on_data, estimator_for, parameters_of, rows_of
 from ..models.base import fitted_attributes, set_theta, theta_of
 from ..problem import Problem
 from ..receipts import check_key, versions
@@ -27,7 +27,7 @@ from .attached import Attached
 from .detached import Detached
 from .entry import OnEntry, check_fitted
 from .log import Log, Part, single, streamed
-from .solver import check_solver
+from .solver import check_solver, warn
 from .state import How, Promise, State
 from .stream import Granted, stream
 
@@ -291,4 +291,11 @@ def polished(
     data = rows_of(X, y, sample_weight, problem, width, names, column_index, ids, key)
     engine = Attached(problem, data, promise, solver, memory_limit)
     theta = problem.moved(theta, None, data.surviving_shift())
-    return engine, engine.begin_at(theta, None if refit else partial(check_fitted, model))
+    on_entry = engine.begin_at(theta, None if refit else partial(check_fitted, model))
+    if (chosen := chosen_on_data(model)) is not None:
+        warn(
+            f"{chosen} was chosen on the data, and stays whatever is forgotten, like the scores that the "
+            "model keeps: choose by public data, or anew after requests",
+            UserWarning,
+        )
+    return engine, on_entry
