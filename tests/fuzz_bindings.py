@@ -645,7 +645,11 @@ ENTRIES = {
         )
     },
     "Ball.__init__": new_ball,
-    "Ball.around": lambda f, ball: (f.matrix(f.pick([0, 1, 5]), ball.centre.size),),
+    "Ball.around": lambda f, ball: (
+        f.matrix(f.pick([0, 1, 5]), ball.centre.size),
+        None,
+        f.mask(ball.centre.size) if f.odd(0.3) else None,
+    ),
     **{f"Ball.{name}": None for name in ("centre", "radius")},
     "Objective.__init__": new_objective,
     "Objective.evaluate": own,
@@ -654,6 +658,7 @@ ENTRIES = {
     "Objective.hvp": lambda f, J: own(f, J, f.array(f.parameters(J))),
     "Objective.curvature": own,
     "Objective.gram_norm_bound": lambda f, _: (),
+    "Objective.lengths": lambda f, _: (),
     "Objective.rounding_floor": own,
     "Objective.distance": lambda f, J: (
         *own(f, J),

@@ -85,6 +85,7 @@ class CorrectedData(Data):
         centre = centre_of(X, shift) if classes else None
         self.ball, self.largest_norm = _around(None if centre is None else _core.Ball(centre), X, shift)
         self.changed = False  # since X was handed over
+        self._loose = False  # whether norm and ball are perhaps those of what has left
         self._index = rows_by_column(X) if column_index and sparse.issparse(X) else None
         self._revoked_entries = 0  # of a sparse X
 
@@ -334,7 +335,7 @@ class CorrectedData(Data):
         self._touched.undo.extend(self.overlay_X.as_is())
         X, shift = with_stored(X, self.stored_shift), self.stored_shift
         self.overlay_X.append(X)
-        self.ball, norm = _around(self.ball, X, shift)
+        self.ball, norm = _around(self.ball, X, shift, self.stored_columns(self.kept))
         self.largest_norm = max(self.largest_norm, norm)
 
     def remove(self, rows: Index) -> None:
@@ -414,9 +415,23 @@ class CorrectedData(Data):
         return touched
 
     def _is_changed(self) -> None:
-        if not self.changed:
-            self._before("changed")
-            self.changed = True
+        if not (self.changed and self._loose):
+            self._before("changed", "_loose")
+            self.changed = self._loose = True
+
+    def measure_rows(self, objective: _core.Objective) -> bool:
+        """Finds norm and ball anew where what has left may have made them larger; whether it did.
+
+        `objective` is that of the rows as they are now. One pass.
+        """
+        if not self._loose:
+            return False
+        if self._touched is not NO_REQUEST:
+            self._before("largest_norm", "ball", "_loose")
+        self.largest_norm, radius = objective.lengths()
+        self.ball = self.ball and _core.Ball(self.ball.centre, radius)
+        self._loose = False
+        return True
 
     def stream(
         self,
@@ -498,6 +513,10 @@ class CorrectedData(Data):
         self.__dict__.update(changed)  # at once: an interrupt finds the data either before or after
 
 
-def _around(ball: _core.Ball | None, X: Any, shift: Float | None) -> tuple[_core.Ball | None, float]:
+def _around(
+    ball: _core.Ball | None, X: Any, shift: Float | None, columns: NDArray[np.bool_] | None = None
+) -> tuple[_core.Ball | None, float]:
     """A ball in which these rows lie too, if there is one, and the largest norm of these rows."""
-    return (None, _core.largest_norm(X, shift)) if ball is None else ball.around(X, shift)
+    if ball is None:
+        return None, _core.largest_norm(X, shift, columns)
+    return ball.around(X, shift, columns)
