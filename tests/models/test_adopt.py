@@ -463,12 +463,7 @@ def refused():
         "class weights": (
             Logistic(class_weight="balanced"),
             ValueError,
-            "class_weight depends on the labels .* refit with sample_weight",
-        ),
-        "class weights, a dict": (
-            Logistic(class_weight={0: 1.0, 1: 2.0}),
-            ValueError,
-            "refit with sample_weight",
+            "class_weight='balanced' depends on .* refit with .* a dict of weights to keep",
         ),
         "C infinite": (Logistic(C=np.inf), ValueError, "without an l2 penalty .* refit with a finite C"),
         "positive ridge": (

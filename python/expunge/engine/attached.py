@@ -501,6 +501,7 @@ class Attached:
             is_sparse=data.is_sparse,
             classes=data.classes,
             weighted=data.weighted,
+            class_weights=data.class_weights,
             shift=data.shift,
         )
         profile = np.inf if (told := budget.told(self)) is None else told.spent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -47,8 +48,9 @@ class Fitted:
         self.model = model
         self.engine = engine
         self._names = parameters_of(model)
-        self._read = attrgetter(*self._names)
-        self._parameters = self._read(model)  # on which the objective rests
+        read = attrgetter(*self._names)
+        self._read = read if len(self._names) > 1 else lambda model: (read(model),)  # a tuple in any case
+        self._parameters = tuple(map(copy, self._read(model)))  # on which the objective rests
         # What was written to the model: its theta, and `_fitted` of one of ours, which is replaced whole.
         self._published: tuple[Any, Float] = None, self._over_x(engine.state.theta)
 
@@ -229,7 +231,8 @@ class Fitted:
     def current(self, *, rows: bool = False, ids: bool = False, as_frame: bool = False) -> tuple[Any, ...]:
         """Copies of the current rows, targets in the user's form; see :meth:`Unlearner.corrected_data`."""
         engine = self.rows()
-        data, (X, y, s) = engine.data, engine.data.current()
+        data, (X, y, _) = engine.data, engine.data.current()
+        s = data.own_weights(data.register.live()) if data.weighted else None
         if as_frame:
             X = data.as_frame(X)
         more = [*([data.register.live()] if rows else []), *([data.ids()] if ids else [])]

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._arrays import as_matrix, as_weights
 from .._frames import column_labels, index_of, library_of, match_columns, require_labels, require_order
 from .._numbers import as_flag, as_number
+from ..class_weights import as_class_weights, as_parameter
 from ..engine.columns import Data
 from ..engine.data import CorrectedData
 from ..engine.row_names import RowNames, names_given
@@ -121,6 +122,7 @@ def estimator_for(problem: Problem, **parameters: Any) -> Ridge | LogisticRegres
     parameters["fit_intercept"] = problem.fit_intercept
     if problem.classes is None:
         return Ridge(problem.alpha, **parameters)
+    parameters["class_weight"] = as_parameter(problem.class_weights, problem.classes)
     if problem.noise is not None:
         parameters |= {"noise": problem.noise.sigma, "random_state": problem.noise.random_state}
     model = LogisticRegression(problem.alpha, **parameters)
@@ -156,7 +158,9 @@ def _logistic(model: Any) -> Problem:
         )
     ours = isinstance(model, LogisticRegression)
     alpha = as_number(model.alpha, "alpha", above=0.0) if ours else 1.0 / _C(model)
-    return Problem("logistic", alpha, _intercept(model), np.asarray(model.classes_))
+    classes = np.asarray(model.classes_)
+    weights = as_class_weights(model.class_weight, classes)
+    return Problem("logistic", alpha, _intercept(model), classes, class_weights=weights)
 
 
 def _C(model: Any) -> float:
@@ -176,11 +180,6 @@ def _C(model: Any) -> float:
         raise ValueError("an l1 or elastic-net penalty is not differentiable: refit with the l2 penalty")
     if parameters.get("multi_class") == "multinomial":  # scikit-learn < 1.8
         raise ValueError("multi_class='multinomial' fits another objective: refit without it")
-    if parameters["class_weight"] is not None:
-        raise ValueError(
-            "class_weight depends on the labels that a request may change: refit with sample_weight instead, "
-            "and pass the same sample_weight here"
-        )
     if parameters["solver"] == "liblinear" and parameters["fit_intercept"]:
         raise ValueError("liblinear penalises the intercept: refit with solver='lbfgs' or 'newton-cholesky'")
     return float(C)
@@ -221,7 +220,7 @@ def rows_of(
     targets, weights = problem.encode(y, n), as_weights(sample_weight, n)
     if n == 0:
         raise ValueError("X has no rows")
-    problem.check_enough(targets, weights)
+    problem.check_enough(targets, problem.weights(targets, weights))
     shift = None
     if like is not None:
         shift = like.surviving_shift()
@@ -233,6 +232,7 @@ def rows_of(
         weights,
         labels if names is None else names,
         classes=problem.classes is not None,
+        class_weights=problem.class_weights,
         column_index=column_index,
         shift=shift,
         row_names=RowNames.over(None if ids is None else names_given(ids, "ids", n), index, key),
