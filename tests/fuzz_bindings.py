@@ -425,7 +425,13 @@ def new_objective(f, _):
         f.number(None, None, 10.0),
         noise,
         f.pick([True, True, False]),
+        None,
+        f.any("Ball") if f.odd(0.2) else None,
     )
+
+
+def new_ball(f, _):
+    return f.array(f.shape()[1]), f.number(0.0, 2.0)
 
 
 def new_anchor(f, _):
@@ -638,6 +644,9 @@ ENTRIES = {
             "overlay",
         )
     },
+    "Ball.__init__": new_ball,
+    "Ball.around": lambda f, ball: (f.matrix(f.pick([0, 1, 5]), ball.centre.size),),
+    **{f"Ball.{name}": None for name in ("centre", "radius")},
     "Objective.__init__": new_objective,
     "Objective.evaluate": own,
     "Objective.evaluate_with_hessian": lambda f, J: own(f, J, largest=LARGEST),

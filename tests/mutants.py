@@ -27,8 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 BUGS = r"""
 # How theta is chosen
 = the longest row as the data came  [data]
-- self.largest_norm = max(self.largest_norm, _core.largest_norm(X, shift))
-+ _core.largest_norm(X, shift)
+- self.largest_norm = max(self.largest_norm, norm)
++ self.largest_norm = max(self.largest_norm, 0.0 * norm)
+= the ball of the data as they came  [data]
+- self.ball, norm = _around(self.ball, X, shift)
++ _, norm = _around(self.ball, X, shift)
 = a distance is not looked at  [distance]
 - if distance <= within:
 + if distance < inf:
@@ -114,9 +117,6 @@ BUGS = r"""
 = corrected rows hide from a revocation  [sparse solver data methods unlearner]
 - found = np.append(found, rows_with_values(self.overlay_X.matrix(), at)[0])
 + found = np.append(found, np.zeros(self.overlay_X.matrix().shape[0], dtype=bool))
-= largest norm forgets rows that came  [data streams methods statistics certified by_value detached]
-- self.largest_norm = max(self.largest_norm, _core.largest_norm(X, shift))
-+ self.largest_norm = float(self.largest_norm)
 = class emptied unnoticed, detached  [by_value detached]
 - if self.classes and counts.min() == 0:
 + if False:
@@ -398,6 +398,15 @@ CPP_BUGS = r"""
 = rows are measured from their mean, and a step is not  [row_norms]
 - std::abs(change(d) + m_.dot(of_columns))
 + std::abs(change(d))
+= rows about a centre, as if that were their mean  [row_norms]
+- row = longest_ + (m_ - intercept.head(d) / intercept(d)).norm();
++ row = longest_;
+= a ball's mean is its centre, for gradients  [row_norms]
+- .norm() + std::abs(g(d)) * ball.radius;
++ .norm();
+= the trace without the intercept forgets edits  [row_norms]
+- diagonal.head(diagonal.size() - 1).sum() + inverse_gain_ - inverse_last_
++ diagonal.head(diagonal.size() - 1).sum()
 = the penalty alone, with the gradient of the raw intercept  [row_norms]
 - pulled -= g(d) * m;
 + ;

@@ -35,13 +35,21 @@ class RandomProblem:
         size = (1 + np.abs(self.best).max()) * 10.0 ** rng.uniform(-4, 0)
         self.anchor = self.best + size * rng.standard_normal(self.best.size)
 
-    def objective(self, X, y, s):
+    def shift(self, length):
+        """Columns have their zero elsewhere, and theta predicts the same."""
+        c = length * self.rng.standard_normal(self.X.shape[1])
+        self.X = self.X + c
+        if self.fit_intercept:
+            for theta in (self.best, self.anchor):
+                theta[-1] -= c @ theta[:-1]
+
+    def objective(self, X, y, s, ball=None):
         penalty = np.append(self.alpha, np.zeros(int(self.fit_intercept)))
         norm = float(np.sqrt((X**2).sum(axis=1).max()))
-        return _core.Objective([(X, y, s)], self.loss, penalty, self.fit_intercept, largest_norm=norm)
+        return _core.Objective([(X, y, s)], self.loss, penalty, self.fit_intercept, None, norm, ball=ball)
 
-    def statistics(self):
-        J = self.objective(self.X, self.y, self.s)
+    def statistics(self, ball=None):
+        J = self.objective(self.X, self.y, self.s, ball)
         at, floor = J.evaluate(self.anchor), J.rounding_floor(self.anchor)
         norm = float(np.sqrt((self.X**2).sum(axis=1).max()))
         return _core.AnchoredStatistics(J, _core.Anchor(J, self.anchor), at, floor, norm)

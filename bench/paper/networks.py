@@ -3,8 +3,9 @@
 Every number is one of networks that were retrained, or stands beside those: a strategy is good where it
 cannot be told from them, and what lies on their other side has forgotten too much. Rivals with knobs
 choose from several settings with the answer known, and so does fine-tuning its rate; expunge's methods
-choose nothing here: their defaults were chosen on other numbers and seeds than these. Seconds are CPU time
-on one thread; "times as fast" is beside retraining. Of several runs the median stands, and the range. The
+choose nothing here: their defaults were chosen on other numbers and seeds than these. The method that
+`auto` takes has its row too, which is of the same runs. Seconds are CPU time on one thread; "times as fast"
+is beside retraining. Of several runs the median stands, and the range. The
 CSV file beside this one holds each run.
 """
 

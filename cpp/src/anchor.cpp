@@ -15,6 +15,8 @@ namespace expunge {
 
 namespace {
 
+constexpr double slack = 0.9;  // for the rounding of a trace, which other terms bound
+
 std::vector<Index> up_to(Index p) {
     std::vector<Index> all(static_cast<std::size_t>(p));
     std::iota(all.begin(), all.end(), Index(0));
@@ -85,6 +87,7 @@ Anchor::Held::Held(Matrix hessian) : H(std::move(hessian)) {
         squares += 2.0 * kernels().dot(H.rows() - j - 1, below, below);
     }
     norm = std::sqrt(squares);
+    if (H.rows() > 0) last = H.row(H.rows() - 1).transpose();
 }
 
 void Anchor::hold(Matrix H) {
@@ -93,7 +96,7 @@ void Anchor::hold(Matrix H) {
     A_.reset();
     edits_ = 0;
     edited_ = 0.0;
-    inverse_gain_ = inverse_moved_ = 0.0;
+    inverse_gain_ = inverse_last_ = inverse_moved_ = 0.0;
     held_ = std::make_shared<Held>(std::move(H));
 }
 
@@ -163,15 +166,41 @@ double Anchor::rounding() const {
 
 double Anchor::frobenius() const { return held_->norm + edited_; }
 
-double Anchor::least_eigenvalue() const {
+std::pair<double, double> Anchor::inverse_trace(bool columns) const {
     require_complete();
-    constexpr double slack = 0.9;  // for the rounding of the trace, which the other terms bound
-    const double held = held_->inverse_trace.get([&] { return held_->factor().inverse_trace(); }),
-                 moved = held + inverse_moved_;
+    const Vector& diagonal = held_->inverse_diagonal.get([&] { return held_->factor().inverse_diagonal(); });
+    const double moved = diagonal.sum() + inverse_moved_;
     const double lost =
         moved * std::min(1.0, 4.0 * rounding() * moved);  // where rows that came cancel digits
-    const double least = slack / (held + inverse_gain_ + (inverse_moved_ > 0.0 ? lost : 0.0)) - rounding();
+    const double trace = columns ? diagonal.head(diagonal.size() - 1).sum() + inverse_gain_ - inverse_last_
+                                 : diagonal.sum() + inverse_gain_;
+    return {trace, inverse_moved_ > 0.0 ? lost : 0.0};
+}
+
+double Anchor::least_eigenvalue() const {
+    const auto [trace, lost] = inverse_trace(false);
+    const double least = slack / (trace + lost) - rounding();
     return std::isfinite(least) ? std::max(0.0, least) : 0.0;
+}
+
+// Where H is off by a share, so is what is left of it.
+double Anchor::least_eigenvalue_of_columns() const {
+    if (size() <= 1) return std::numeric_limits<double>::infinity();
+    const auto [trace, lost] = inverse_trace(true);
+    const auto [all, of_all] = inverse_trace(false);
+    const double share = rounding() * (all + of_all) / slack;
+    const double least = slack / (trace + lost) * (1.0 - share);
+    return std::isfinite(least) ? std::max(0.0, least) : 0.0;
+}
+
+Vector Anchor::last_column() const {
+    require_complete();
+    const Index p = size(), last = p - 1;
+    if (eliminated()) return multiply(Vector::Unit(p, last));
+    Vector column = held_->last;
+    for (Index k = 0; k < edits_; ++k)
+        kernels().add_scaled(p, A_->signs(k) * A_->rows(last, k), A_->rows.col(k).data(), column.data());
+    return column;
 }
 
 bool Anchor::cancelled() const {
@@ -274,6 +303,7 @@ bool Anchor::append(const std::vector<Change::Rows>& changes, Index count) {
         if (!(E.signs(k) * E.pivots(k) > least)) return false;
         const Vector squares = a.cwiseAbs2();
         inverse_gain_ -= v2 / E.pivots(k);
+        if (size() > 0) inverse_last_ -= v[size() - 1] * v[size() - 1] / E.pivots(k);
         inverse_moved_ += std::abs(v2 / E.pivots(k));
         diagonal_ += E.signs(k) * squares;
         edited_ += squares.sum();
@@ -361,6 +391,7 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
     smaller->edits_ = edits_;
     smaller->edited_ = edited_;
     smaller->inverse_gain_ = inverse_gain_;  // less by what dropped
+    smaller->inverse_last_ = inverse_last_;
     smaller->inverse_moved_ = inverse_moved_;
     const Index old = W_.cols();
     if (k == old) {

@@ -111,19 +111,19 @@ void CholeskyFactor::solve_in_place(Eigen::Ref<Matrix> b) const {
     solve_lower(L_, b, true);
 }
 
-double CholeskyFactor::inverse_trace() const {
+Vector CholeskyFactor::inverse_diagonal() const {
     constexpr Index together = 64;
     const Index p = size();
-    double trace = 0.0;
+    Vector diagonal(p);
     for (Index j = 0; j < p; j += together) {  // above row j, these columns of L^-1 are 0
         const Index below = p - j, columns = std::min(together, below);
         Matrix B = Matrix::Identity(below, columns);
         if (kernels().solve(below, &L_(j, j), L_.outerStride(), columns, B.data(), below, false) !=
             Status::fine)
             throw std::bad_alloc();
-        trace += B.squaredNorm();
+        diagonal.segment(j, columns) = B.colwise().squaredNorm();
     }
-    return trace;
+    return diagonal;
 }
 
 Vector CholeskyFactor::solve(const VectorRef& b) const {

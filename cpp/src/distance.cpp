@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <utility>
 
 #include "expunge/errors.hpp"
@@ -34,6 +35,14 @@ std::pair<double, double> measured_by_penalty(const Objective& J, const Vector& 
     const double row = is_quadratic(J) ? 0.0 : J.largest_norm2(inverse, m) + of_intercept;
     return {std::sqrt((pulled.dot(inverse.cwiseProduct(pulled)) + g_0) / (1.0 - t)),
             std::sqrt(row / (1.0 - t))};
+}
+
+// The same of g in the inverse of Lambda and h, where of m only the ball of rows is known.
+double pulled_by_penalty(const Objective& J, const Vector& g, double h, double lambda, const Ball& ball) {
+    if (!J.fit_intercept()) return g.norm() / std::sqrt(lambda);
+    const Index d = g.size() - 1;
+    const double pulled = (g.head(d) - g(d) * ball.centre).norm() + std::abs(g(d)) * ball.radius;
+    return std::sqrt(pulled * pulled / lambda + g(d) * g(d) / h);
 }
 
 // A lower bound of the least eigenvalue of C (p, p), its lower triangle, or 0. Iterations guess it from
@@ -70,21 +79,23 @@ InverseNorms InverseNorms::by_eigenvalue(double least, double R) {
 }
 
 // Eliminate the intercept: |v|^2 = v_0^2 / h + |v_c - v_0 m|^2 in the inverse of what is left, which is at
-// least lambda. m, a mean of rows, is no longer than R.
-InverseNorms InverseNorms::by_penalty(double lambda, double intercept, double R) {
+// least lambda. m, a mean of rows, is no longer than R, and no further from a row than two radii.
+InverseNorms InverseNorms::by_penalty(double lambda, double intercept, double R, double radius) {
     if (!(lambda > 0.0) || !(intercept > 0.0)) return {none, none};
-    const bool eliminated = std::isfinite(intercept);
-    const double m = eliminated ? R : 0.0, of_intercept = eliminated ? 1.0 / intercept : 0.0;
-    return {std::sqrt((1.0 + m * m) / lambda + of_intercept),
-            std::sqrt((R + m) * (R + m) / lambda + of_intercept)};
+    if (std::isinf(intercept)) return {1.0 / std::sqrt(lambda), R / std::sqrt(lambda)};
+    return {std::sqrt((1.0 + R * R) / lambda + 1.0 / intercept),
+            std::sqrt(4.0 * radius * radius / lambda + 1.0 / intercept)};
 }
+
+RowNorm::RowNorm(const Ball& ball) : m_(ball.centre), longest_(ball.radius) {}
 
 RowNorm::RowNorm(const Objective& J, Vector m, Vector e)
     : m_(std::move(m)), e_(std::move(e)), longest_(longest_of(J)) {}
 
 double RowNorm::longest_of(const Objective& rows) const {
     const Index d = m_.size();
-    return std::sqrt(rows.largest_norm2(e_.head(d).cwiseInverse(), m_)) * (1.0 + 1e-12);
+    const Vector w = e_.size() > 0 ? Vector(e_.head(d).cwiseInverse()) : Vector::Ones(d);
+    return std::sqrt(rows.largest_norm2(w, m_)) * (1.0 + 1e-12);
 }
 
 RowNorm RowNorm::join(const Objective& rows) const {
@@ -99,14 +110,26 @@ double RowNorm::reach(const VectorRef& change) const {
     const Index d = m_.size();
     const auto of_columns = change.head(d);
     const double at_m = change.size() > d ? std::abs(change(d) + m_.dot(of_columns)) : 0.0,
-                 length = std::sqrt(of_columns.dot(e_.head(d).cwiseProduct(of_columns)));
+                 length = e_.size() > 0 ? std::sqrt(of_columns.dot(e_.head(d).cwiseProduct(of_columns)))
+                                        : of_columns.norm();
     return (longest_ * length + at_m) * (1.0 + 1e-12);
 }
 
-// |z|^2 in H^-1 is at most |e^-1/2 z|^2 / least(e^-1/2 H e^-1/2), both in x less m.
-double RowNorm::in_inverse(const Matrix& H, double lost) const {
+// |x - m_H| <= |x - m| + |m - m_H|, m_H the mean of rows by curvature, in the inverse of what is left of H
+// without the intercept.
+double RowNorm::by_trace(const Anchor& H, double lost) const {
     const Index d = m_.size();
-    Matrix C = H;
+    const Vector intercept = H.last_column();
+    const double h = intercept(d) * (1.0 - lost), least = H.least_eigenvalue_of_columns() * (1.0 - lost),
+                 row = longest_ + (m_ - intercept.head(d) / intercept(d)).norm();
+    return least > 0.0 && h > 0.0 ? std::sqrt(row * row / least + 1.0 / h) * (1.0 + 1e-9) : none;
+}
+
+// |z|^2 in H^-1 is at most |e^-1/2 z|^2 / least(e^-1/2 H e^-1/2), both in x less m.
+double RowNorm::in_inverse(const Anchor& H, double lost) const {
+    if (e_.size() == 0) return by_trace(H, lost);
+    const Index d = m_.size();
+    Matrix C = H.hessian();
     if (C.cols() > d) {  // theta_0 is what it is at m
         const double h = C(d, d);
         const Vector h_0 = C.row(d).head(d).transpose() - 0.5 * h * m_;
@@ -139,8 +162,13 @@ RowNorms::RowNorms(const Objective& J, const Anchor& H) {
 
 RowNorms RowNorms::join(const Objective& rows) const {
     RowNorms all;
+    all.about_ball_ = about_ball_;
     for (const RowNorm& norm : norms_) all.norms_.push_back(norm.join(rows));
     return all;
+}
+
+std::optional<double> RowNorms::radius() const {
+    return about_ball_ ? std::optional(norms_.front().longest()) : std::nullopt;
 }
 
 double RowNorms::reach(const VectorRef& change) const {
@@ -153,7 +181,7 @@ double RowNorms::in_inverse(const Anchor& H, double error) const {
     const double lost = error / H.least_eigenvalue();
     double least = none;
     if (lost < 1.0)
-        for (const RowNorm& norm : norms_) least = std::min(least, norm.in_inverse(H.hessian(), lost));
+        for (const RowNorm& norm : norms_) least = std::min(least, norm.in_inverse(H, lost));
     return least;
 }
 
@@ -190,13 +218,14 @@ double distance_by_penalty(const Objective& J, double longest, const VectorRef& 
     const double lambda = d > 0 ? J.penalty().head(d).minCoeff() : none, curvature = at.curvature.sum(),
                  h = J.fit_intercept() ? curvature * (1.0 - 1e-9) : none,
                  R = std::sqrt(longest * longest + (J.fit_intercept() ? 1.0 : 0.0));
-    const InverseNorms norms = InverseNorms::by_penalty(lambda, h, R);
-    double nu = (at.residual() + floor) * norms.any, row = norms.row;
-    if (measured && std::isfinite(row)) {
-        const auto [of_gradient, of_row] = measured_by_penalty(J, at.gradient, at.curvature, h, lambda, R);
-        nu = of_gradient + floor * norms.any;
-        row = of_row;
-    }
+    const Ball ball = J.ball() ? *J.ball() : Ball{Vector::Zero(d), longest};
+    const InverseNorms norms = InverseNorms::by_penalty(lambda, h, R, ball.radius);
+    double nu = none, row = norms.row;
+    if (measured && std::isfinite(row))
+        std::tie(nu, row) = measured_by_penalty(J, at.gradient, at.curvature, h, lambda, R);
+    else if (std::isfinite(norms.any))
+        nu = pulled_by_penalty(J, at.gradient, h, lambda, ball);
+    nu += floor * norms.any;
     const bool quadratic = is_quadratic(J);
     const double distance = standard_errors(nu, quadratic ? 0.0 : row);
     if (!quadratic) return distance;

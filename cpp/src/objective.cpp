@@ -44,12 +44,13 @@ struct Objective::Gram {
 };
 
 Objective::Objective(std::vector<Block> blocks, Loss loss, Vector penalty, bool fit_intercept,
-                     double largest_norm, Vector noise)
+                     double largest_norm, Vector noise, std::shared_ptr<const Ball> ball)
     : blocks_(std::move(blocks)), loss_(loss), penalty_(std::move(penalty)), noise_(std::move(noise)),
-      fit_intercept_(fit_intercept), largest_norm_(largest_norm) {
+      fit_intercept_(fit_intercept), largest_norm_(largest_norm), ball_(std::move(ball)) {
     d_ = penalty_.size() - (fit_intercept ? 1 : 0);
     if (d_ < 0) throw std::invalid_argument("the penalty is empty, and the intercept is one more parameter");
     if (noise_.size() > 0) require_size("noise", noise_.size(), parameters());
+    if (ball_) require_size("the centre", ball_->centre.size(), d_);
     for (const Block& block : blocks_) {
         const RowsView& rows = block.rows;
         if (rows.columns() != d_)
@@ -480,7 +481,8 @@ Vector Objective::transposed(const VectorRef& r) const {
 
 double Objective::largest_norm2(const VectorRef& w, const VectorRef& m) const {
     double largest = 0.0;
-    for (const Block& block : blocks_) largest = std::max(largest, block.rows.largest_norm2(w, m, block.s));
+    for (const Block& block : blocks_)
+        largest = std::max(largest, block.rows.largest_norms2(w, m, block.s).first);
     return largest;
 }
 

@@ -410,14 +410,15 @@ double RowsView::largest_norm() const {
 }
 
 // Of the products, which cancel where m is far from 0, what rounding may hide is added.
-double RowsView::largest_norm2(const VectorRef& w, const VectorRef& m, const double* s) const {
+std::pair<double, double> RowsView::largest_norms2(const VectorRef& w, const VectorRef& m,
+                                                   const double* s) const {
     require_size("w", w.size(), d_);
     require_size("m", m.size(), d_);
     const Vector pull = w.cwiseProduct(m);
     const double own = pull.dot(m), lost = 8.0 * roundoff * static_cast<double>(d_ + 8);
     constexpr double entries_in_part = 1 << 17;
     const Index parts = std::min<Index>(n_, 1 + static_cast<Index>(entries_ / entries_in_part));
-    std::vector<double> largest(static_cast<std::size_t>(parts), 0.0);
+    Vector about_m = Vector::Zero(parts), about_0 = Vector::Zero(parts);
     in_parallel(parts, [&](Index part) {
         thread_local Workspace packed, of_squares, of_entries;
         const auto squares = spread(w, of_squares), entries = spread(pull, of_entries);
@@ -433,13 +434,14 @@ double RowsView::largest_norm2(const VectorRef& w, const VectorRef& m, const dou
                 along.setZero();
             for (Index i = 0; i < k; ++i) {
                 const bool there = !s || s[first + i] > 0.0;
-                norm2(i) = there ? norm2(i) + own - 2.0 * along(i) + lost * (norm2(i) + own) : 0.0;
+                along(i) = there ? norm2(i) + own - 2.0 * along(i) + lost * (norm2(i) + own) : 0.0;
+                if (!there) norm2(i) = 0.0;
             }
-            double& most = largest[static_cast<std::size_t>(part)];
-            most = larger_norm2(most, norm2.head(k));
+            about_m(part) = larger_norm2(about_m(part), along.head(k));
+            about_0(part) = larger_norm2(about_0(part), norm2.head(k));
         }
     });
-    return larger_norm2(0.0, Eigen::Map<const Vector>(largest.data(), parts));
+    return {larger_norm2(0.0, about_m), larger_norm2(0.0, about_0)};
 }
 
 void RowsView::require_order() const { require_fine(kernels().rows_follow(X_, n_), false); }

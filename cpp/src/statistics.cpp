@@ -84,6 +84,7 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
     state_.tallies.value_rounding = value_error(at.value, state_.anchor->theta());
     const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum();
     state_.tallies.hessian_rounding = roundoff * (2.0 * J.additions() + 5.0) * trace;
+    if (!quadratic() && J.fit_intercept() && J.ball()) rows_ = std::make_shared<const RowNorms>(*J.ball());
     if (max_d3(J.loss()) == 0.0) return;
     const double R = state_.tallies.largest_norm,
                  t = roundoff * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
@@ -198,6 +199,7 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::measure_beside(con
     Evaluation at = J.evaluate_beside(theta, state_.anchor->theta(), second.moved);
     AnchoredStatistics measured(state_);
     measured.floor_ = floor_;
+    measured.rows_ = rows_;
     const double floor =
         std::min(at.floor, floor_.at(J, state_.anchor->theta(), theta, state_.tallies.largest_norm));
     if (!quadratic() && std::isfinite(second.moved.largest + second.moved.squares + floor)) {
@@ -274,6 +276,7 @@ AnchoredStatistics AnchoredStatistics::measure(Vector theta, const Evaluation& a
     if (!here && !quadratic())
         throw std::invalid_argument("the Hessian is that of another theta: measure at the anchor");
     AnchoredStatistics measured(state_);
+    measured.rows_ = rows_;
     State& s = measured.state_;
     if (!here) s.anchor = s.anchor->move_to(std::move(theta));
     s.gradient = at.gradient;
@@ -388,9 +391,10 @@ InverseNorms AnchoredStatistics::norms_by_penalty() const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
     const Index d = coefficient_count();
     const bool intercept = d < state_.penalty.size();
+    const double R = state_.tallies.largest_norm;
     return InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
-                                    intercept ? state_.anchor->diagonal()(d) - hessian_error() : infinity,
-                                    state_.tallies.largest_norm);
+                                    intercept ? state_.anchor->diagonal()(d) - hessian_error() : infinity, R,
+                                    rows_ ? rows_->radius().value_or(R) : R);
 }
 
 double AnchoredStatistics::standard_errors(const Gradient& here, double squares, double wanted) const {
@@ -402,7 +406,8 @@ double AnchoredStatistics::standard_errors(const Gradient& here, double squares,
     const double by_penalty = bound(norms_by_penalty());
     if (by_penalty <= wanted) return by_penalty;
     const double by_inverse = bound(norms_by_inverse());  // sharper, and dearer
-    return rows_ && std::isfinite(by_inverse) ? by_inverse : std::min(by_penalty, by_inverse);
+    const bool measured = rows_ && !rows_->radius();
+    return measured && std::isfinite(by_inverse) ? by_inverse : std::min(by_penalty, by_inverse);
 }
 
 double AnchoredStatistics::coefficients(const Gradient& here) const {

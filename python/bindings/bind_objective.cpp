@@ -21,11 +21,23 @@ const double* column(const py::object& values, const char* name, Index n) {
     return vector(py::reinterpret_borrow<Array>(values), name, n).data();
 }
 
+// The ball over a mask of the columns.
+std::shared_ptr<const Ball> over(const std::shared_ptr<Ball>& ball, const Columns& columns) {
+    if (!ball || !columns) return ball;
+    const Index width = ball->centre.size();
+    runs(columns, width);  // throws unless the mask fits
+    const auto* seen = static_cast<const unsigned char*>(static_cast<const py::array&>(*columns).data());
+    std::vector<Index> chosen;
+    for (Index j = 0; j < width; ++j)
+        if (seen[j]) chosen.push_back(j);
+    return std::make_shared<const Ball>(Ball{ball->centre(chosen), ball->radius});
+}
+
 }  // namespace
 
 PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
-                         Vector noise, bool canonical, const Shift& shift)
+                         Vector noise, bool canonical, const Shift& shift, const std::shared_ptr<Ball>& ball)
     : objective([&] {
           std::vector<Block> views;
           for (const auto& item : blocks) {
@@ -36,7 +48,8 @@ PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorR
               views.push_back({std::move(X), column(block[1], "y", n), column(block[2], "sample_weight", n)});
           }
           return Objective(std::move(views), loss, penalty, fit_intercept,
-                           largest_norm.value_or(std::numeric_limits<double>::infinity()), std::move(noise));
+                           largest_norm.value_or(std::numeric_limits<double>::infinity()), std::move(noise),
+                           over(ball, columns));
       }()),
       canonical(canonical) {}
 
@@ -99,19 +112,42 @@ void bind_objective(py::module_& m) {
         .def_readonly("floor", &Evaluation::floor)
         .def_property_readonly("residual", &Evaluation::residual);
 
+    py::class_<Ball, std::shared_ptr<Ball>>(m, "Ball", py::module_local(), py::is_final())
+        .def(py::init([](const Array& centre, double radius) {
+                 return Ball{vector(centre, "centre", centre.size()), radius};
+             }),
+             py::arg("centre").noconvert(), py::arg("radius") = 0.0)
+        // The same, so large that these rows lie in it, and their largest norm.
+        .def(
+            "around",
+            [](const Ball& ball, const py::object& X, const Shift& shift) {
+                py::list owners;
+                const RowsView view = rows(X, std::nullopt, owners, true, shift);
+                py::gil_scoped_release nogil;
+                const auto [about_m, about_0] =
+                    view.largest_norms2(Vector::Ones(view.columns()), ball.centre, nullptr);
+                const double furthest = std::sqrt(about_m) * (1.0 + 1e-12);
+                return std::pair(Ball{ball.centre, std::max(ball.radius, furthest)}, std::sqrt(about_0));
+            },
+            py::arg("X"), py::arg("shift").noconvert() = py::none())
+        .def_property_readonly("centre", [](const Ball& ball) { return to_numpy(ball.centre); })
+        .def_readonly("radius", &Ball::radius);
+
     py::class_<PyObjective>(m, "Objective", py::module_local(), py::is_final())
         .def(py::init([](const py::list& blocks, const std::string& loss, const Array& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
-                         const std::optional<Array>& noise, bool canonical, const Shift& shift) {
+                         const std::optional<Array>& noise, bool canonical, const Shift& shift,
+                         const std::shared_ptr<Ball>& ball) {
                  const Index p = penalty.size();
-                 return std::make_unique<PyObjective>(
-                     blocks, loss_named(loss), vector(penalty, "penalty", p), fit_intercept, columns,
-                     largest_norm, noise ? Vector(vector(*noise, "noise", p)) : Vector(), canonical, shift);
+                 return std::make_unique<PyObjective>(blocks, loss_named(loss), vector(penalty, "penalty", p),
+                                                      fit_intercept, columns, largest_norm,
+                                                      noise ? Vector(vector(*noise, "noise", p)) : Vector(),
+                                                      canonical, shift, ball);
              }),
              py::arg("blocks"), py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
              py::arg("columns").noconvert() = py::none(), py::arg("largest_norm") = py::none(),
              py::arg("noise").noconvert() = py::none(), py::arg("canonical") = true,
-             py::arg("shift").noconvert() = py::none())
+             py::arg("shift").noconvert() = py::none(), py::arg("ball") = py::none())
         .def(
             "evaluate",
             [](const PyObjective& J, const Array& theta) {

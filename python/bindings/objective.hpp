@@ -7,7 +7,8 @@ namespace expunge::bindings {
 struct PyObjective {
     PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty, bool fit_intercept,
                 const Columns& columns, std::optional<double> largest_norm = std::nullopt,
-                Vector noise = Vector(), bool canonical = true, const Shift& shift = std::nullopt);
+                Vector noise = Vector(), bool canonical = true, const Shift& shift = std::nullopt,
+                const std::shared_ptr<Ball>& ball = nullptr);
     PyObjective(py::list owners, Objective core) : owners(std::move(owners)), objective(std::move(core)) {}
 
     const Objective& core() const {

@@ -27,6 +27,7 @@ _module.use_kernels(_kernels.table)
 
 Anchor = _module.Anchor
 AnchoredStatistics = _module.AnchoredStatistics
+Ball = _module.Ball
 CholeskyFactor = _module.CholeskyFactor
 Evaluation = _module.Evaluation
 RowRegister = _module.RowRegister

@@ -192,12 +192,13 @@ class Problem:
         penalised: bool = True,
         noisy: bool = True,
         shift: Float | None = None,
+        ball: _core.Ball | None = None,
     ) -> _core.Objective:
         """E1 on rows, over a mask of all columns that were ever handed over.
 
         `stored` is that mask over the columns that the rows hold, None where they hold no others; `shift` is
-        taken off these (E43). Without `penalised` rows stand for themselves, without `noisy` there is no b;
-        `loss` replaces the loss.
+        taken off these (E43), and the rows then lie in the `ball`. Without `penalised` rows stand for
+        themselves, without `noisy` there is no b; `loss` replaces the loss.
         """
         d = int(np.count_nonzero(columns))
         penalty = self.penalty(d) if penalised else np.zeros(self.parameters(d))
@@ -206,7 +207,7 @@ class Problem:
             b = as_noise(self.noise.values[columns], d, self.fit_intercept)
         loss = self.loss if loss is None else loss
         return _core.Objective(
-            blocks, loss, penalty, self.fit_intercept, stored, largest_norm, b, shift=shift
+            blocks, loss, penalty, self.fit_intercept, stored, largest_norm, b, shift=shift, ball=ball
         )
 
 

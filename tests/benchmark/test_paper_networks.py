@@ -373,6 +373,28 @@ def test_what_ours_refuse_stands_in_the_table_as_refused(task, module):
     assert {row["size"] for row in rows} == {rows[0]["size"]}
 
 
+@pytest.mark.parametrize("second", [False, True])
+def test_the_method_that_auto_took_is_measured_once(task, module, second):
+    """Unless auto had tried another before, which took its time too."""
+    asked = []
+
+    class Granting:
+        def __init__(self, *_, **__):
+            pass
+
+        def apply(self, request, method):
+            asked.append(method)
+            why = "few rows" + "; but it did not make its objective smaller" * second
+            return SimpleNamespace(method="proximal" if method == "auto" else method, steps=1, why=why)
+
+    compared = Comparison(task, {0: module}, Distance(), lambda line: None)
+    compared.ours(SimpleNamespace(Unlearner=Granting))
+    assert asked == [method for method in OURS if second or method != "proximal"]
+    assert [run.strategy for run in compared.runs] == [f"expunge, {method}" for method in OURS]
+    seconds = {run.strategy: run.seconds for run in compared.runs}
+    assert second or seconds["expunge, auto"] == seconds["expunge, proximal"]
+
+
 def test_a_row_is_the_median_over_runs_and_their_range():
     runs = [run("retrained", 8.0, rank=0.5), run("retrained", 12.0, rank=0.25)]
     runs += [run("a", 0.5, rank=value) for value in (0.1, 0.9, 0.3)]

@@ -125,10 +125,20 @@ def test_the_longest_row_is_looked_for_among_all_that_ever_came(loss, represent)
     """By a bound of it everything is bounded that a row may add (E10, E41)."""
     data = make_data(loss)
     un = unlearner(data, loss, True, represent=represent)
+
+    def lengths():
+        held = inside(un).held
+        return held.largest_norm, np.inf if held.ball is None else held.ball.radius
+
+    assert (lengths()[1] < np.inf) == (loss == "logistic" and not inside(un).held.is_sparse)
     for request in (ex.AddRows(64.0 * data.X[:1], data.y[:1]), ex.CorrectValues([5], [0], 4096.0)):
-        before = inside(un).held.largest_norm
+        before = lengths()
+        with pytest.raises(ValueError):
+            un.apply(represented([request, ex.RemoveRows([0, 0, 10**6])], represent))
+        assert lengths() == before
         un.apply(represented([request], represent))
-        assert inside(un).held.largest_norm > 2.0 * before
+        for now, old in zip(lengths(), before, strict=True):
+            assert now > 2.0 * old or now == old == np.inf
 
 
 @in_pairs(loss=list(LOSSES), represent=FAMILIES)

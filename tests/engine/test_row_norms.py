@@ -1,4 +1,4 @@
-"""Distances (E41) where rows are measured beside the Hessian: they hold, and do not depend on units."""
+"""Distances (E41) where rows are measured, beside the Hessian or about a centre: they hold, in any units."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from random_problems import RandomProblem, one_far_row
 from scipy import sparse
 
 import expunge as ex
-from expunge import kernels
+from expunge import _core, kernels
 from expunge.errors import NotPositiveDefiniteError
 
 ROUNDED = 1e-9  # below it theta, rounded to doubles, is what is measured
@@ -17,16 +17,25 @@ each_loss = pytest.mark.parametrize("loss", KINDS)
 each_intercept = pytest.mark.parametrize("fit_intercept", [False, True])
 
 
-def distances_hold(seeds, loss="logistic"):
-    """How often there were bounds: of steps, of measured points by a factor, and by the penalty alone."""
+def distances_hold(seeds, loss="logistic", *, about=False):
+    """How often there were bounds: of steps, of measured points by a factor, and by the penalty alone.
+
+    `about`: rows are known by a ball, in columns that have their zero anywhere.
+    """
     found = np.zeros(3)
     for seed in seeds:
-        problem = RandomProblem(seed, loss)
-        J = problem.objective(problem.X, problem.y, problem.s)
-        statistics = problem.statistics().measure_rows(J)
+        problem, ball = RandomProblem(seed, loss), None
+        if about:
+            problem.shift(10.0 ** problem.rng.uniform(-1, 2))
+            ball, _ = _core.Ball(problem.X[:3].mean(axis=0)).around(problem.X)
+        J = problem.objective(problem.X, problem.y, problem.s, ball)
+        statistics = problem.statistics(ball)
+        if not about:
+            statistics = statistics.measure_rows(J)
         if seed % 3:
             statistics = problem.edited(statistics)
-            J = problem.objective(problem.X, problem.y, problem.s)
+            ball = ball and ball.around(problem.X)[0]
+            J = problem.objective(problem.X, problem.y, problem.s, ball)
         try:
             theta, _, bound = statistics.step()
         except NotPositiveDefiniteError:
@@ -37,7 +46,7 @@ def distances_hold(seeds, loss="logistic"):
         bounds = [
             (theta, bound),
             (other, statistics.distance(other, at, floor)),
-            (other, J.distance(other, at, floor, norm, measured=True)),
+            (other, J.distance(other, at, floor, norm, measured=not about)),
         ]
         for k, (end, bounded) in enumerate(bounds):
             if bounded < np.inf:
@@ -51,9 +60,14 @@ def test_they_hold_for_random_problems():
     assert (distances_hold(range(60), "squared") > 0.5).all()
 
 
+def test_they_hold_about_a_centre():
+    assert (distances_hold(range(300), about=True) > [0.2, 0.1, 0.02]).all()
+
+
 @pytest.mark.slow
 def test_they_hold_for_many_random_problems():
     distances_hold(range(1000, 4000))
+    distances_hold(range(4000, 7000), about=True)
 
 
 def scales(X):
@@ -139,6 +153,62 @@ def test_the_bound_of_a_measured_point_is_attained(share):
     ):
         assert true <= bound
     assert statistics.measure_rows(J).distance(theta, at, 1e-18) <= 1.2 * true
+
+
+@pytest.mark.parametrize("share", [0.3, 0.632, 0.9])
+def test_the_bound_about_a_centre_is_attained(share):
+    """The same row, where heavy ones hold the intercept: as far from their mean as a ball allows."""
+    eta, heavy = 8.0, 1e5
+    A = 2.0 * np.exp(-eta)
+    alpha = A * (1 - share) / (4.0 - np.log1p(-share) / 2.0)
+    X, y, s = np.array([[-1.0], [-1.0], [1.0]]), np.array([0.0, 1.0, 1.0]), np.array([heavy, heavy, 1.0])
+    theta = np.full(2, eta / 2.0)
+    ball, norm = _core.Ball(np.zeros(1)).around(X)
+    assert (ball.radius, norm) == pytest.approx((1.0, 1.0))
+    J = _core.Objective([(X, y, s)], "logistic", np.array([alpha, 0.0]), True, None, norm, ball=ball)
+    at = J.evaluate(theta)
+    statistics = _core.AnchoredStatistics(J, _core.Anchor(J, theta), at, 1e-14, norm)
+    true = distance_to_minimum("logistic", X, y, s, theta, np.full(1, alpha), True)
+    by_penalty, by_factor = J.distance(theta, at, 1e-14, norm), statistics.distance(theta, at, 1e-14)
+    assert true <= by_factor <= 1.4 * true
+    assert true <= by_penalty
+
+    more = np.array([[1.0]]), np.ones(1), np.full(1, 1e4)  # a row that held theta leaves the factor
+    sums = [np.concatenate(both) for both in zip((X, y, s), more, strict=True)]
+    before = _core.Objective([tuple(sums)], "logistic", np.array([alpha, 0.0]), True, None, norm, ball=ball)
+    anchor = _core.Anchor(before, theta)
+    held = _core.AnchoredStatistics(before, anchor, before.evaluate(theta), 1e-14, norm)
+    left, _ = held.edit([more], None, None, theta)
+    assert true <= left.distance(theta, at, 1e-14) <= 1.4 * true
+
+
+@pytest.mark.parametrize("shift", [-1.0, 2.0, 1000.7])
+def test_updates_are_as_far_wherever_columns_have_their_zero(shift):
+    rng = np.random.default_rng(8)
+    X = rng.standard_normal((600, 4))
+    y = (X @ rng.standard_normal(4) + rng.logistic(size=600) > 0) * 1.0
+    requests = [
+        lambda a: ex.RemoveRows([7]),
+        lambda a: ex.CorrectLabels([8, 9], [1.0, 0.0]),
+        lambda a: ex.AddRows(3.0 * X[:1] + a, [1.0]),
+        lambda a: ex.CorrectValues([10], [0, 2], [[a + 1.0, a - 1.0]]),
+        lambda a: ex.RemoveRows(range(20, 24)),
+    ]
+
+    def distances(a, *, each):
+        model = ex.LogisticRegression(1.0, tol=1e-11).fit(X, y)
+        model.intercept_ = model.intercept_ - a * np.sum(model.coef_)
+        un = ex.Unlearner(model, X + a, y, within=0.3)
+        if each:
+            return un.apply_each([ex.RemoveRows([i]) for i in range(5)]).distance
+        updates = [un.apply(request(a)) for request in requests]
+        assert [update.settled for update in updates] == [False, False, True, False, False]
+        return [update.distance for update in updates]
+
+    for each in (False, True):
+        found = distances(0.0, each=each)
+        assert min(found) > 1e-6
+        assert distances(shift, each=each) == pytest.approx(found, rel=1e-6, abs=ROUNDED)
 
 
 def test_rows_that_join_are_as_long_as_they_are():

@@ -15,17 +15,18 @@ LOSSES = {
 }
 
 
-def made(loss, intercept):
-    """A fitted model, the module that says the same, and the data."""
+def made(loss, intercept, n=N, d=D, decades=0.0):
+    """A fitted model, the module that says the same, and the data, whose columns have scales 10^±decades."""
     rng = np.random.default_rng(3)
-    X = rng.standard_normal((N, D))
-    y = X @ rng.standard_normal(D) + 0.5 * rng.standard_normal(N) + 0.3
+    X = rng.standard_normal((n, d))
+    y = X @ rng.standard_normal(d) + 0.5 * rng.standard_normal(n) + 0.3
+    X *= 10.0 ** rng.uniform(-decades, decades, d)
     y = (y > 0).astype(float) if loss == "logistic" else y
     kind = ex.LogisticRegression if loss == "logistic" else ex.Ridge
     model = kind(alpha=ALPHA, fit_intercept=intercept).fit(X, y)
-    module = nn.Linear(D, 1, bias=intercept, dtype=torch.float64)
+    module = nn.Linear(d, 1, bias=intercept, dtype=torch.float64)
     with torch.no_grad():
-        module.weight.copy_(torch.tensor(np.reshape(model.coef_, (1, D))))
+        module.weight.copy_(torch.tensor(np.reshape(model.coef_, (1, d))))
         if intercept:
             module.bias.copy_(torch.tensor(np.reshape(model.intercept_, 1)))
     return model, module, X, y
@@ -70,6 +71,82 @@ def test_updates_of_a_linear_module_are_the_native_ones(method, kind, loss, inte
         assert update.cg_residual <= 1e-12
         # the penalty moves weights of columns that tell nothing to 0, where the native core drops them
         assert_allclose(module.weight.detach().numpy().ravel()[revoked], 0.0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:the minimum is not proven")  # with such scales
+@pytest.mark.parametrize(("n", "d", "decades"), [(120, 6, 3.0), (900, 300, 3.0), (900, 300, 0.0)])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("kind", ["labels", "columns"])
+@pytest.mark.parametrize("method", ["first_order", "second_order"])
+def test_neither_scales_nor_the_number_of_columns_matter(method, kind, loss, n, d, decades):
+    """Beside the largest coefficient, and beside each one; the whole step is taken where J falls by it."""
+    model, module, X, y = made(loss, True, n, d, decades)
+    native, ours = requests(y, loss)[kind]
+    un = Unlearner(module, LOSSES[loss], torch.from_numpy(X), torch.from_numpy(y), alpha=ALPHA)
+    update = un.apply(ours, method=method)
+    if "halvings" in update.why:  # the native core looks at no J
+        assert (kind, loss, decades) == ("labels", "logistic", 0.0)
+        return
+    ex.Unlearner(model, X, y).apply(native, method=method, **({"tau": update.tau} if update.tau else {}))
+    kept = np.delete(np.arange(d), [1, 4] if kind == "columns" else [])
+    theta = module.weight.detach().numpy().ravel()[kept]
+    assert np.abs(theta - model.coef_.ravel()).max() <= 1e-10 * np.abs(model.coef_).max()
+    outputs, expected = X[:, kept] @ theta + module.bias.item(), X[:, kept] @ model.coef_.ravel()
+    expected += float(np.ravel(model.intercept_)[0])
+    assert np.abs(outputs - expected).max() <= 1e-10 * np.abs(expected).max()
+
+
+def test_h_without_full_rank_is_solved_with_where_it_has_curvature():
+    """Classes of a softmax may all be shifted by the same, of which the loss says nothing."""
+    X = torch.randn(80, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = X[:, :3].argmax(1)
+    torch.manual_seed(0)
+    module = nn.Linear(4, 3, dtype=torch.float64)
+    un = Unlearner(module, lambda out, y: F.cross_entropy(out, y, reduction="none"), X, y, alpha=1.0)
+    update = un.apply(ex.RemoveRows([3]), method="second_order", steps=8)
+    assert update.gradient_after <= 1e-7 * update.gradient_before  # nearer, J falls by what no number shows
+    assert float(module.weight.detach().sum(0).abs().max()) <= 1e-6  # by the penalty
+    assert update.damping == 0.0
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+@pytest.mark.parametrize("method", ["first_order", "second_order"])
+def test_a_fall_that_the_rounding_of_j_hides_is_found_from_gradients(method, offset):
+    """A constant in the loss changes no step, whatever of J it leaves to be seen in float32."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4000, D))
+    y = (X @ rng.standard_normal(D) + rng.standard_normal(4000) > 0.0).astype(float)
+    model = ex.LogisticRegression(alpha=ALPHA).fit(X, y)
+    found = {}
+    for dtype in (torch.float64, torch.float32):
+        module = nn.Linear(D, 1, dtype=dtype)
+        with torch.no_grad():
+            module.weight.copy_(torch.tensor(np.reshape(model.coef_, (1, D))))
+            module.bias.copy_(torch.tensor(np.reshape(model.intercept_, 1)))
+
+        def loss(outputs, y, more=offset if dtype == torch.float32 else 0.0):
+            return LOSSES["logistic"](outputs, y) + more
+
+        un = Unlearner(module, loss, torch.tensor(X, dtype=dtype), torch.tensor(y, dtype=dtype), alpha=ALPHA)
+        before = module.weight.detach().numpy().ravel().copy()
+        update = un.apply(ex.CorrectLabels([0], 1.0 - y[0]), method=method)
+        assert update.objective_after < update.objective_before
+        assert ("from the gradients" in update.why) == (dtype == torch.float32 and offset > 0.0)
+        fall = update.objective_before - update.objective_after
+        found[dtype] = module.weight.detach().numpy().ravel() - before, fall
+    (step, fall), (coarse, seen) = found.values()
+    assert 1e-4 <= fall <= 0.1
+    assert abs(seen - fall) <= 0.02 * fall
+    assert_allclose(coarse, step, rtol=0.0, atol=0.02 * np.abs(step).max())
+
+
+def test_where_nothing_can_be_gained_the_update_says_so():
+    X = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    un = Unlearner(nn.Linear(2, 1, dtype=torch.float64), LOSSES["squared"], X, X[:, 0].clone(), alpha=ALPHA)
+    un.apply(ex.RemoveRows([1]), method="second_order", steps=3)
+    update = un.apply(ex.CorrectLabels([2], X[2, 0]), method="second_order")  # what it was
+    assert update.steps == 0
+    assert "the module stays as it is" in update.why
 
 
 @pytest.mark.parametrize("method", ["first_order", "second_order"])

@@ -11,6 +11,8 @@ from networks import (
     mask_of_secret,
     nn,
     of_text,
+    same,
+    state,
     table,
     text,
     torch,
@@ -267,3 +269,26 @@ def test_forgetting_calls_the_module_on_a_batch_at_most():
     case.module.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
     case.unlearner(batch_size=9).apply(ForgetValues(SHOWN, mask_of_secret(), range(6)))
     assert max(seen) <= 9
+
+
+@pytest.mark.parametrize("method", ["auto", "fine_tune"])
+def test_values_that_are_no_classes_are_named_and_nothing_changes(method):
+    case = make("lstm")
+    before = state(case.module)
+    mask = mask_of_secret()
+    each = np.zeros((2, len(SHOWN), 11), dtype=int)
+    padded = case.y.clone()
+    padded[SHOWN[0], 6:] = -100
+    beyond = case.y.clone()
+    beyond[SHOWN[1], 5] = 8
+    for y, alternatives, message in (
+        (case.y, range(9), "alternatives contain 8, but the module has 8 classes"),
+        (case.y, each, r"shape \(2, 8, 11\), expected .* \(k, 8, 12\)"),
+        (padded, range(6), "the mask of row 10 is True where its target is -100, which is padding"),
+        (beyond, range(6), "a masked target is 8, but the module has 8 classes"),
+    ):
+        un = Unlearner(case.module, case.loss, case.X, y)
+        with pytest.raises(ValueError, match=message):
+            un.apply(ForgetValues(SHOWN, mask, alternatives), method=method)
+        same(before, state(case.module))
+        assert all(torch.equal(kept, row) for (_, kept), row in zip(un.corrected_data(), y, strict=True))

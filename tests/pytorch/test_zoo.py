@@ -92,6 +92,7 @@ def test_values_are_forgotten_in_every_language_model(name):
     assert 0.25 <= update.rank <= 0.75
 
 
+@pytest.mark.filterwarnings("ignore:TF32")
 @pytest.mark.parametrize("method", [*METHODS, "proximal", "forget"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["lstm", "batch norm"])
@@ -111,7 +112,8 @@ def test_a_module_keeps_its_dtype(name, dtype, method):
     if dtype.itemsize == 2:  # what the module gives in its own dtype agrees
         rows = list(un.corrected_data())
         if update.objective == "J":
-            assert abs(objective(case, rows) - update.loss_after) <= 0.03 * update.loss_after
+            with torch.backends.mkldnn.flags(enabled=False):  # PyTorch 2.3 has no LSTM of bfloat16 there
+                assert abs(objective(case, rows) - update.loss_after) <= 0.03 * update.loss_after
 
 
 def test_half_precision_is_solved_with_in_float32():
@@ -262,7 +264,7 @@ def test_products_are_those_of_the_gauss_newton_matrix_and_the_hessian(name):
         L = torch.autograd.functional.hessian(lambda o: losses.of(o, batch), out)
         L = L.reshape(out.numel(), out.numel())
         expected = J.T @ (L @ (J @ v))
-        found = losses.product(theta, v, batch, "ggn")
+        found = losses.products(theta, v[None], batch, "ggn")[0]
         assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
 
         def slope(t):
@@ -270,7 +272,7 @@ def test_products_are_those_of_the_gauss_newton_matrix_and_the_hessian(name):
 
         h = 1e-5
         finite = (slope(theta + h * v) - slope(theta - h * v)) / (2.0 * h)
-        found = losses.product(theta, v, batch, "hessian")
+        found = losses.products(theta, v[None], batch, "hessian")[0]
         assert (found - finite).norm() <= 1e-6 * finite.norm()
 
 

@@ -98,7 +98,10 @@ public:
     bool cancelled() const;  // whether H is by now mostly rounding errors of rows that have left it
     // A lower bound of the least eigenvalue of H as it is held, or 0: from the trace of its inverse.
     double least_eigenvalue() const;
-    double frobenius() const;  // an upper bound of the norms of H_0 and of all rows that came and went
+    // The same of what is left of H when its last coordinate is eliminated.
+    double least_eigenvalue_of_columns() const;
+    Vector last_column() const;  // of H (p,)
+    double frobenius() const;    // an upper bound of the norms of H_0 and of all rows that came and went
     Index edits() const { return edits_; }  // columns of A
     bool eliminated() const { return !gone_.empty(); }
 
@@ -123,10 +126,11 @@ private:
             return factored.get([&] { return CholeskyFactor(H); });
         }
         Matrix H;           // lower triangle
+        Vector last;        // its last row, where it lies together
         double norm = 0.0;  // Frobenius
         bool from_rows = false;
         Lazy<CholeskyFactor> factored;
-        Lazy<double> inverse_trace;
+        Lazy<Vector> inverse_diagonal;
     };
 
     // For every column a of A, with H the Hessian before a joined: v = H^-1 a, and the pivot c = sign + a^T
@@ -144,8 +148,11 @@ private:
     Anchor() = default;
     Anchor(const Anchor&) = default;
     double inverse_gain_ = 0.0;   // by how much the edits changed the trace of the inverse
-    double inverse_moved_ = 0.0;  // the same, added up without signs
+    double inverse_last_ = 0.0;   // of that, at the last coordinate
+    double inverse_moved_ = 0.0;  // the first, added up without signs
     double rounding() const;      // of H as it is factored and edited, in norm, at most
+    // Of the inverse as H is held, without the last coordinate if `columns`; and what rounding makes of it.
+    std::pair<double, double> inverse_trace(bool columns) const;
     void hold(Matrix H);
     Vector correct(Vector x, Index edits) const;  // H_0^-1 b becomes (H_0 + the first `edits` of A)^-1 b
     Matrix held_hessian() const;                  // of what is held, edits included

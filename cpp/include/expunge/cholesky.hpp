@@ -24,8 +24,8 @@ public:
     void solve_in_place(Eigen::Ref<Matrix> b) const;
     Vector solve(const VectorRef& b) const;
 
-    // Of H^-1: the squared Frobenius norm of L^-1.
-    double inverse_trace() const;
+    // Of H^-1 (p,): the squared norms of the columns of L^-1.
+    Vector inverse_diagonal() const;
 
     // H becomes H + V V^T, V (p, k).
     void update(Matrix V);

@@ -1,5 +1,6 @@
 #pragma once
 // The distance to the minimum in standard errors (E41).
+#include <optional>
 #include <vector>
 
 #include "expunge/anchor.hpp"
@@ -14,13 +15,15 @@ struct InverseNorms {
     // By the least eigenvalue of H. No row is longer than R.
     static InverseNorms by_eigenvalue(double least, double R);
     // By the least penalty of a coefficient. `intercept`: the diagonal entry of H there, infinite where there
-    // is none. With one, R counts it, and the other entries of its column are, over that one, a mean of rows.
-    static InverseNorms by_penalty(double lambda, double intercept, double R);
+    // is none. With one, R counts it, and the other entries of its column are, over that one, a mean of rows:
+    // in the ball of this radius in which they lie.
+    static InverseNorms by_penalty(double lambda, double intercept, double R, double radius);
 };
 
 // The longest row x, |(x - m)_j / sqrt(e_j)|, without what an intercept extends it by.
 class RowNorm {
 public:
+    explicit RowNorm(const Ball& ball);  // e = 1
     // Of rows of J, with m (d,) and e (p,).
     RowNorm(const Objective& J, Vector m, Vector e);
     // With more rows.
@@ -29,28 +32,34 @@ public:
     // No predictor changes by more, where theta does by `change`.
     double reach(const VectorRef& change) const;
     // Of every row in the norm of H^-1; infinite where there is no bound. `lost`: H is at least 1 - lost of
-    // what is given, which is factored twice or more.
-    double in_inverse(const Matrix& H, double lost) const;
+    // what is given, which is factored twice or more where e is not 1.
+    double in_inverse(const Anchor& H, double lost) const;
+    double longest() const { return longest_; }
 
 private:
     double longest_of(const Objective& rows) const;
+    double by_trace(const Anchor& H, double lost) const;
 
-    Vector m_, e_;
+    Vector m_, e_;  // e_ is empty for 1
     double longest_;
 };
 
-// The same in the norms of the diagonal of H and of the penalty, x less its mean by curvature: these depend
-// neither on the units of columns, penalties in them, nor with an intercept on where columns have their zero.
+// The same, about a ball's centre; or in the norms of the diagonal of H and of the penalty, x less its mean
+// by curvature. With an intercept neither depends on where columns have their zero, and the latter do not on
+// their units, penalties in them.
 class RowNorms {
 public:
+    explicit RowNorms(const Ball& ball) : norms_{RowNorm(ball)}, about_ball_(true) {}
     RowNorms(const Objective& J, const Anchor& H);  // passes over the rows of J, of which H is
     RowNorms join(const Objective& rows) const;
     double reach(const VectorRef& change) const;
     double in_inverse(const Anchor& H, double error) const;  // `error`: of H, in norm
+    std::optional<double> radius() const;                    // of the ball
 
 private:
     RowNorms() = default;
     std::vector<RowNorm> norms_;
+    bool about_ball_ = false;
 };
 
 // E41: a bound of |theta - theta*|_H where the Newton decrement is at most nu; infinite where there is none.

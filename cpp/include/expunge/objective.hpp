@@ -69,15 +69,23 @@ struct Change {
     Index edited = 0;  // rows on both sides
 };
 
+// All rows lie in it, intercept not counted: unlike their norms it does not depend on where columns have
+// their zero.
+struct Ball {
+    Vector centre;  // (d,)
+    double radius = 0.0;
+};
+
 // E1: J(theta; D) = sum_i s_i loss(y_i, eta_i) + 1/2 theta^T Lambda theta + b^T theta,
 // eta_i = x_i^T theta + theta_0, on the sum scale. p = d, or d + 1 with the intercept, unpenalised, as last
 // coordinate.
 class Objective {
 public:
     // largest_norm: an upper bound of every |x_i|, or infinity where none is known. noise: b (p,), empty for
-    // 0.
+    // 0. ball: null where none is known.
     Objective(std::vector<Block> blocks, Loss loss, Vector penalty, bool fit_intercept,
-              double largest_norm = std::numeric_limits<double>::infinity(), Vector noise = Vector());
+              double largest_norm = std::numeric_limits<double>::infinity(), Vector noise = Vector(),
+              std::shared_ptr<const Ball> ball = nullptr);
 
     Index rows() const { return n_; }
     Index parameters() const { return penalty_.size(); }
@@ -87,6 +95,7 @@ public:
     bool fit_intercept() const { return fit_intercept_; }
     const Loss& loss() const { return loss_; }
     double largest_norm() const { return largest_norm_; }
+    const Ball* ball() const { return ball_.get(); }
     double additions() const { return most_additions_; }  // that a term of a sum over rows takes part in
     bool same_rows(const Objective& other) const;
     bool dense() const;  // then a term takes part in as many in every column
@@ -200,6 +209,7 @@ private:
     Vector penalty_, noise_;  // (p,), 0 at the intercept; noise_ may be empty
     bool fit_intercept_;
     double largest_norm_;
+    std::shared_ptr<const Ball> ball_;
     Index n_ = 0, d_ = 0;
     double most_additions_ = 0.0;  // over all columns
     double entry_roundings_ = 0.0;

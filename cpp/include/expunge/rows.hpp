@@ -141,9 +141,9 @@ public:
 
     // The largest Euclidean norm of a row; infinity where a square overflows, also in a column not seen.
     double largest_norm() const;
-    // The largest sum over columns of w_j (x_j - m_j)^2 of a row with positive weight s; null: of any. w >=
-    // 0.
-    double largest_norm2(const VectorRef& w, const VectorRef& m, const double* s) const;
+    // The largest sums over columns of w_j (x_j - m_j)^2 and of w_j x_j^2 of rows with positive weight s;
+    // null: of any. w >= 0.
+    std::pair<double, double> largest_norms2(const VectorRef& w, const VectorRef& m, const double* s) const;
 
     // ---- CSR only ----
     // Throws unless rows follow each other within the entries.

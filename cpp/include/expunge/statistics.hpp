@@ -17,7 +17,8 @@ namespace expunge {
 class AnchoredStatistics {
 public:
     // `anchor` is complete: the Hessian of J at its theta. `at` is J there, and `floor` bounds the rounding
-    // error of its gradient. No row of J is longer than `largest_norm`, intercept not counted.
+    // error of its gradient. No row of J is longer than `largest_norm`, intercept not counted. Where J has a
+    // ball and an intercept, distances are bounded about its centre.
     AnchoredStatistics(const Objective& J, std::shared_ptr<const Anchor> anchor, const Evaluation& at,
                        double floor, double largest_norm);
 
@@ -64,8 +65,7 @@ public:
     std::pair<AnchoredStatistics, Evaluation> measure_beside(const Objective& J, Vector theta) const;
 
     // The same statistics, knowing how long the rows of J, which they are of, are beside H_a: bounds of
-    // distances then do not depend on units. An edit takes that along; nothing else does, as with a second
-    // anchor.
+    // distances then do not depend on units. Edits and measurements take that along; nothing else does.
     AnchoredStatistics measure_rows(const Objective& J) const;
 
     // Adds the rows that the factor holds one by one into H_a.

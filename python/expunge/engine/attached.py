@@ -149,6 +149,7 @@ class Attached:
             stored=data.stored_columns(data.kept),
             largest_norm=data.largest_norm,
             shift=data.stored_shift,
+            ball=data.ball,
         )
 
     def _rows_alone(self, blocks: Blocks, columns: NDArray[np.bool_]) -> _core.Objective:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .attached import Attached, Start
 
 SLOW = 0.5  # what a step may leave of the one before, by its bound
-MORE = 2.0  # passes that may be expected still, after the second one
+MORE = 2.5  # passes that may be expected still, after the second one
 MOST_ROUNDING = 0.25  # of the tolerance: where a floor is more, it is found at each new anchor
 RECENT = 0.5  # the weight of this settle in what requests take
 

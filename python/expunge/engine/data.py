@@ -27,7 +27,7 @@ from .rows import (
     with_cells,
 )
 from .selection import ids_of, select
-from .shift import free_of_zeros, sampled, shift_of_sample, spread, with_stored
+from .shift import centre_of, free_of_zeros, sampled, shift_of_sample, spread, with_stored
 
 COPIED_TOGETHER, PANEL_BYTES = 4096, 2**20  # the most rows of a panel, and the most bytes of their values
 
@@ -82,7 +82,8 @@ class CorrectedData(Data):
         self.register = _core.RowRegister(y, np.ones(n) if s is None else s, classes)
         self.weighted = s is not None
         self.overlay_X = overlay_of(X)
-        self.largest_norm = _core.largest_norm(X, shift)  # of any row so far
+        centre = centre_of(X, shift) if classes else None
+        self.ball, self.largest_norm = _around(None if centre is None else _core.Ball(centre), X, shift)
         self.changed = False  # since X was handed over
         self._index = rows_by_column(X) if column_index and sparse.issparse(X) else None
         self._revoked_entries = 0  # of a sparse X
@@ -213,7 +214,7 @@ class CorrectedData(Data):
         """The same data, to be read only, with another shift (d,) of the surviving columns."""
         data = copy(self)
         data.shift = spread(shift, self.kept)
-        data.largest_norm = data.current_norm(shift)
+        data.largest_norm, data.ball = data.current_norm(shift), None
         return data
 
     def current_shift(self) -> Float | None:
@@ -329,11 +330,12 @@ class CorrectedData(Data):
 
     def _append(self, X: Any) -> None:
         """Values join the overlay."""
-        self._before("largest_norm")
+        self._before("largest_norm", "ball")
         self._touched.undo.extend(self.overlay_X.as_is())
         X, shift = with_stored(X, self.stored_shift), self.stored_shift
         self.overlay_X.append(X)
-        self.largest_norm = max(self.largest_norm, _core.largest_norm(X, shift))
+        self.ball, norm = _around(self.ball, X, shift)
+        self.largest_norm = max(self.largest_norm, norm)
 
     def remove(self, rows: Index) -> None:
         """Rows leave: s -> 0."""
@@ -494,3 +496,8 @@ class CorrectedData(Data):
         rows.append(overlay)
         changed.update(overlay_X=rows, register=register)
         self.__dict__.update(changed)  # at once: an interrupt finds the data either before or after
+
+
+def _around(ball: _core.Ball | None, X: Any, shift: Float | None) -> tuple[_core.Ball | None, float]:
+    """A ball in which these rows lie too, if there is one, and the largest norm of these rows."""
+    return (None, _core.largest_norm(X, shift)) if ball is None else ball.around(X, shift)

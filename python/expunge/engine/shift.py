@@ -37,6 +37,16 @@ def shift_of(X: Any) -> Float | None:
     return shift_of_sample(sample, lambda columns: free_of_zeros([X], columns))
 
 
+def centre_of(X: Any, shift: Float | None) -> Float | None:
+    """A point (d,) amid the rows less their shift, which moves with them; None for a sparse X."""
+    if sparse.issparse(X) or not X.shape[0]:
+        return None
+    sample = X[sampled(*X.shape)].astype(np.float64)
+    with np.errstate(all="ignore"):
+        centre: Float = np.mean(sample if shift is None else sample - shift, axis=0)
+    return centre if np.isfinite(centre).all() else None
+
+
 def shift_of_sample(X: Any, free: Free) -> Float | None:
     """The c (d,) of the rows of which these are a sample.
 

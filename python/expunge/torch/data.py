@@ -220,7 +220,7 @@ def _shown(classes: Tensor) -> str:
 
 
 class Reads:
-    """How many rows were read."""
+    """How many rows were read; those that were corrected are kept, and need not be."""
 
     count = 0
 
@@ -243,7 +243,10 @@ class Data:
 
     def row(self, number: int) -> Row:
         """One row as it is now, but for columns that are filled."""
-        return self.changed[number] if number in self.changed else self.source.row(number)
+        if number in self.changed:
+            return self.changed[number]
+        self.reads.count += 1
+        return self.source.row(number)
 
     def input_key(self, row: Row) -> Any:
         """Key of the input that values are corrected in."""
@@ -252,7 +255,7 @@ class Data:
     def batch(self, rows: Any) -> Batch:
         """Rows by number, as they are now."""
         rows = np.asarray(rows, dtype=np.int64)
-        self.reads.count += rows.size
+        self.reads.count += sum(number not in self.changed for number in rows.tolist())
         return self.move(self.fill(self.source.batch(rows, self.changed)))
 
     def fill(self, batch: Batch) -> Batch:

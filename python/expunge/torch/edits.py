@@ -167,36 +167,56 @@ def _revoke(staged: Edited, request: RevokeFeatures) -> None:
 
 def _forget(staged: Edited, request: ForgetValues) -> None:
     rows = _rows(staged, request)
-    if len(request.mask) != rows.size:
-        raise ValueError(f"mask has {len(request.mask)} entries for {rows.size} rows: give one for each row")
+    masks = request.mask if hasattr(request.mask, "__len__") else [request.mask]
+    if len(masks) != rows.size:
+        raise ValueError(f"mask has {len(masks)} entries for {rows.size} rows: give one for each row")
     given = None if request.alternatives is None else _alternatives(request.alternatives)
     for at, number in enumerate(rows.tolist()):
         row = staged.after.row(number)
-        y, mask = torch.as_tensor(row.y), torch.as_tensor(np.asarray(request.mask[at]))
-        if mask.dtype != torch.bool or mask.shape != y.shape:
+        y, mask = torch.as_tensor(row.y), np.asarray(masks[at])
+        if mask.dtype != bool or mask.shape != y.shape:
             raise ValueError(
-                f"the mask of row {number} has shape {tuple(mask.shape)} and dtype {mask.dtype}, expected "
+                f"the mask of row {number} has shape {mask.shape} and dtype {mask.dtype}, expected "
                 f"the shape of its target, {tuple(y.shape)}, and bool"
             )
         if y.is_floating_point():
             raise TypeError(f"targets are {y.dtype}: values can be forgotten that are classes, as tokens are")
-        if not mask.any():
-            continue
-        each = None
-        if given is not None:
-            each = given[:, None].expand(-1, int(mask.sum())) if given.ndim == 1 else given[:, at][:, mask]
-            each = _cast(each, y.dtype, "alternatives")
-        staged.secrets.append(Secret(number, row, mask, each))
+        meant = torch.from_numpy(mask)
+        if bool((y[meant] < 0).any()):
+            raise ValueError(
+                f"the mask of row {number} is True where its target is {int(y[meant].min())}, which is "
+                "padding and no class: let it be False there"
+            )
+        if meant.any():
+            each = None if given is None else _alternatives_of(given, at, rows.size, meant)
+            each = None if each is None else _cast(each, y.dtype, "alternatives")
+            staged.secrets.append(Secret(number, row, meant, each))
     if not staged.secrets:
         raise ValueError("the mask is False everywhere: say which values are to be forgotten")
     staged.touch(rows)
 
 
 def _alternatives(given: Any) -> Tensor:
-    values = given if isinstance(given, Tensor) else torch.tensor(np.asarray(given))
+    values = given.numpy(force=True) if isinstance(given, Tensor) else np.asarray(given)
+    if values.dtype.kind not in "iuf" and values.size:
+        raise TypeError(f"alternatives have dtype {values.dtype}: give classes, as the numbers of tokens")
     if values.ndim == 0 or values.shape[0] == 0:
         raise ValueError("alternatives are empty: give at least one value, or None to have them drawn")
-    return values
+    if (values < 0).any():
+        raise ValueError(f"alternatives contain {values.min()}, which is no class: classes are 0 and above")
+    return torch.tensor(values)
+
+
+def _alternatives_of(given: Tensor, at: int, rows: int, mask: Tensor) -> Tensor:
+    """Those of one of the rows, (k, entries)."""
+    if given.ndim == 1:
+        return given[:, None].expand(-1, int(mask.sum()))
+    if given.shape[1:] != (rows, *mask.shape):
+        raise ValueError(
+            f"alternatives have shape {tuple(given.shape)}, expected (k,) or one for each entry of each row, "
+            f"(k, {', '.join(map(str, (rows, *mask.shape)))})"
+        )
+    return given[:, at][:, mask]
 
 
 def _columns(given: Any) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..models import LogisticRegression, Ridge
 from ..unlearner import Unlearner
 from .data import source_of
-from .module import called, undisturbed
+from .module import called, same_buffers, undisturbed
 from .task import whole
 
 __all__ = ["Head", "head"]
@@ -80,7 +80,8 @@ class Features:
             for first in range(0, len(source), size):
                 batch = source.batch(np.arange(first, min(first + size, len(source))), {})
                 batch = batch.moved(lambda value: value.to(self._device))
-                outputs = called(lambda args, named: self._module(*args, **named), self._logits, batch)
+                with same_buffers(self._module):
+                    outputs = called(lambda args, named: self._module(*args, **named), self._logits, batch)
                 if outputs.ndim != 2:
                     raise ValueError(
                         f"the module gives {tuple(outputs.shape)} for {size} rows, expected (rows, features):"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import cos, inf, isfinite, pi
 from time import perf_counter
 from typing import Literal
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._arrays import Index
 from .objective import Curvature, Objective, Proximal, Total
-from .solvers import Solution, conjugate_gradients, lissa
+from .solvers import Solution, conjugate_gradients, exact, lissa
 
 __all__ = ["Damping", "Found", "How", "Training", "fine_tune", "first_order", "proximal", "second_order"]
 
@@ -38,6 +38,49 @@ class Found:
     tau: float | None = None
     rank: float | None = None
     nothing: bool = False  # to gain that could be seen: theta stays, and that is no failure
+    notes: list[str] = field(default_factory=list)  # what the reader of an Update is to know of it
+
+
+_UNSEEN = "all that a step could gain is within the rounding of the objective: the module stays as it is"
+_BY_GRADIENTS = (
+    "the fall is within the rounding of the objective, and was found from the gradients before and after"
+)
+
+
+class _Start:
+    """Where a step begins, and what the objective is after it."""
+
+    def __init__(self, objective: Objective, theta: Tensor, value: float | None = None) -> None:
+        self.objective, self.theta = objective, theta
+        there, self.gradient = objective.value_and_gradient(theta)
+        self.value = there if value is None else value
+        self.norm = float(self.gradient.norm())
+        self.rounding = 8.0 * float(torch.finfo(theta.dtype).eps) * abs(self.value)
+
+    def after(self, step: Tensor) -> float:
+        """The objective at theta + step.
+
+        Where it is the same to rounding, the gradients at both ends tell by how much it has fallen:
+        ``½ (g + g')ᵀ step``, the trapezoidal rule.
+        """
+        after = self.objective.value(self.theta + step)
+        if not self.hidden(after):
+            return after
+        _, gradient = self.objective.value_and_gradient(self.theta + step)
+        return self.value + 0.5 * float((self.gradient + gradient).double() @ step.double())
+
+    def hidden(self, after: float) -> bool:
+        """Whether rounding may hide the fall to this value, and gradients tell it.
+
+        Those are of fixed running means, and tell nothing of an objective where they move with theta.
+        """
+        return abs(after - self.value) <= self.rounding and self.objective.losses.normalised is None
+
+    def stays(self) -> Found:
+        """Where there is nothing to gain."""
+        found = Found(self.theta, self.value, self.value, self.norm, self.norm, steps=0, nothing=True)
+        found.notes.append(_UNSEEN)
+        return found
 
 
 def first_order(objective: Objective, theta: Tensor, tau: float | None) -> Found:
@@ -46,31 +89,31 @@ def first_order(objective: Objective, theta: Tensor, tau: float | None) -> Found
     tau is the best of powers of 2, begun where a quadratic through J, its slope and one trial has its
     minimum.
     """
-    before, g = objective.value_and_gradient(theta)
-    norm = float(g.norm())
-    if norm == 0.0:
-        return Found(theta, before, before, norm, norm, steps=0, nothing=True)
+    start = _Start(objective, theta)
+    g = start.gradient
+    if start.norm == 0.0:
+        return start.stays()
     if tau is None:
-        seen = _rounding(theta, before)
-        tau, after = _line_search(lambda t: objective.value(theta - t * g), before, norm, seen)
-        if not after < before and tau * norm**2 <= seen:
-            return Found(theta, before, before, norm, norm, steps=0, nothing=True)
+        tau, after = _line_search(start)
     else:
-        after = objective.value(theta - tau * g)
+        after = start.after(-tau * g)
+    if not after < start.value and tau * start.norm**2 <= start.rounding:
+        return start.stays()
     theta = theta - tau * g
     end = float(objective.value_and_gradient(theta)[1].norm())
-    return Found(theta, before, after, norm, end, tau=tau)
+    found = Found(theta, start.value, after, start.norm, end, tau=tau)
+    if start.hidden(after):
+        found.notes.append(_BY_GRADIENTS)
+    return found
 
 
-def _rounding(theta: Tensor, value: float) -> float:
-    """By how much J has to fall to be seen."""
-    return 8.0 * float(torch.finfo(theta.dtype).eps) * abs(value)
+def _line_search(start: _Start) -> tuple[float, float]:
+    """A step size that makes the objective about as small as any does, and the objective there."""
+    before, norm = start.value, start.norm
 
+    def value(tau: float) -> float:
+        return start.after(-tau * start.gradient)
 
-def _line_search(
-    value: Callable[[float], float], before: float, norm: float, seen: float
-) -> tuple[float, float]:
-    """A step size that makes the value about as small as any does, and that value."""
     tau = 1.0 / norm  # a step of length 1
     trial = value(tau)
     for _ in range(_SEARCHES):
@@ -81,7 +124,7 @@ def _line_search(
     best = 0.5 * norm**2 * tau**2 / curved if 0.0 < curved < inf else tau
     after = value(best)
     for _ in range(_SEARCHES):
-        if after < before or best * norm**2 <= seen:
+        if after < before or before - best * norm**2 == before:  # nothing that a number could show
             break
         best *= 0.5
         after = value(best)
@@ -93,14 +136,27 @@ def _line_search(
 
 @dataclass(frozen=True)
 class How:
-    """What a second-order update is made with."""
+    """What a second-order update is made with. `exact` forms H, by as many products as it has rows."""
 
     steps: int
     curvature: Curvature
-    solver: Literal["cg", "lissa"]
+    solver: Literal["cg", "lissa", "exact"]
     iterations: int
     tolerance: float
     damping: Damping
+
+
+@dataclass
+class _Step:
+    """A step that was looked for; `move` is None where none makes the objective smaller."""
+
+    move: Tensor | None
+    after: float
+    ratio: float  # of the fall to the one that the quadratic model says
+    damping: float
+    solution: Solution
+    halved: int = 0
+    nothing: bool = False  # to gain that could be seen
 
 
 def second_order(objective: Objective, theta: Tensor, how: How) -> Found:
@@ -109,65 +165,85 @@ def second_order(objective: Objective, theta: Tensor, how: How) -> Found:
     A step is whole where J falls by it as the quadratic model says, to a quarter at least; else it is halved
     while that makes J smaller, and damping rises (Levenberg and Marquardt).
     """
-    auto = how.damping == "auto"
     damping = 0.0 if how.damping == "auto" else float(how.damping)
-    value, g = objective.value_and_gradient(theta)
-    found = Found(theta, value, value, float(g.norm()), float(g.norm()), 0, None, damping)
-    for _ in range(how.steps):
-        step, ratio, after, damping, solution = _step(objective, theta, value, g, damping, how)
-        found.cg_residual, found.damping = solution.residual, damping
-        if step is None:
-            found.nothing = found.steps == 0 and ratio == 1.0 and isfinite(value)
+    start = _Start(objective, theta)
+    found = Found(theta, start.value, start.value, start.norm, start.norm, 0, None, damping)
+    halved, hidden = 0, False
+    for _ in range(how.steps if isfinite(start.value + start.norm) else 0):
+        step = _step(start, damping, how)
+        found.cg_residual, found.damping = step.solution.residual, step.damping
+        if step.move is None:
+            found.nothing = step.nothing and found.steps == 0
             break
-        theta = theta + step
-        if auto:
-            damping = _adapted(damping, ratio, solution)
-        value, g = objective.value_and_gradient(theta)
-        found.theta, found.after, found.gradient_after = theta, after, float(g.norm())
+        halved, hidden = halved + step.halved, hidden or start.hidden(step.after)
+        if how.damping == "auto":
+            damping = _adapted(step)
+        start = _Start(objective, start.theta + step.move, step.after)
+        found.theta, found.after, found.gradient_after = start.theta, step.after, start.norm
         found.steps += 1
+    if halved:
+        found.notes.append(
+            f"halvings of steps: {halved}, as the objective rose by whole ones, or fell by less than a "
+            "quarter of what the quadratic model says"
+        )
+    if hidden or found.nothing:
+        found.notes.append(_BY_GRADIENTS if hidden else _UNSEEN)
     return found
 
 
-def _step(
-    objective: Objective, theta: Tensor, value: float, g: Tensor, damping: float, how: How
-) -> tuple[Tensor | None, float, float, float, Solution]:
-    """A step that makes J smaller, or None; the ratio of falls; J there; the damping that it took."""
-    solve = conjugate_gradients if how.solver == "cg" else lissa
+def _step(start: _Start, damping: float, how: How) -> _Step:
+    """From here, with so much damping or more."""
+    solved = _solver(start, how)
     for _ in range(8):
-
-        def product(v: Tensor, extra: float = damping) -> Tensor:
-            return objective.product(theta, v, how.curvature) + extra * v
-
-        solution = solve(product, -g, how.tolerance, how.iterations)
+        solution = solved(damping)
         predicted = -solution.model_fall
         if solution.negative and how.damping == "auto":
             damping = _raised(damping, solution)
             continue
-        if not predicted < -_rounding(theta, value):
-            return None, 1.0, value, damping, solution
-        size, after = 1.0, objective.value(theta + solution.x)
-        ratio = (after - value) / predicted
-        while size > 2.0**-10 and not after < value:
-            size *= 0.5
-            after = objective.value(theta + size * solution.x)
-        while ratio < _RATIO and (there := objective.value(theta + 0.5 * size * solution.x)) < after:
-            size, after = 0.5 * size, there
-        if after < value:
-            return size * solution.x, ratio, after, damping, solution
+        after = start.after(solution.x)
+        if not after < start.value and 0.0 <= -predicted <= start.rounding:
+            return _Step(None, start.value, 1.0, damping, solution, nothing=True)
+        ratio = (after - start.value) / (predicted or -inf)
+        move, halved = solution.x, 0
+        while halved < 10 and not after < start.value:
+            move, halved = 0.5 * move, halved + 1
+            after = start.after(move)
+        while ratio < _RATIO and (there := start.after(0.5 * move)) < after:
+            move, halved, after = 0.5 * move, halved + 1, there
+        if after < start.value:
+            return _Step(move, after, ratio, damping, solution, halved)
         if how.damping != "auto":
             break
         damping = _raised(damping, solution)
-    return None, 0.0, value, damping, solution
+    return _Step(None, start.value, 0.0, damping, solution)
+
+
+def _solver(start: _Start, how: How) -> Callable[[float], Solution]:
+    """What solves ``(H + damping) x = -g`` for a damping."""
+    theta, g = start.theta, start.gradient
+
+    def products(V: Tensor) -> Tensor:
+        return start.objective.products(theta, V, how.curvature)
+
+    if how.solver == "exact":
+        identity = torch.eye(g.numel(), dtype=g.dtype, device=g.device)
+        H = products(identity)
+        return lambda damping: exact(H + damping * identity, -g)
+    solve = conjugate_gradients if how.solver == "cg" else lissa
+    return lambda damping: solve(
+        lambda v: products(v[None])[0] + damping * v, -g, how.tolerance, how.iterations
+    )
 
 
 def _raised(damping: float, solution: Solution) -> float:
     return max(10.0 * damping, 1e-2 * solution.curvature)
 
 
-def _adapted(damping: float, ratio: float, solution: Solution) -> float:
-    if ratio < _RATIO:
-        return _raised(damping, solution)
-    return damping / 4.0 if ratio > 0.75 else damping
+def _adapted(step: _Step) -> float:
+    """The damping that the next step begins with."""
+    if step.ratio < _RATIO:
+        return _raised(step.damping, step.solution)
+    return step.damping / 4.0 if step.ratio > 0.75 else step.damping
 
 
 def proximal(objective: Proximal, theta: Tensor, steps: int, lr: float | None) -> Found:

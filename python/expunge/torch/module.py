@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..atomic import Change
 from .data import Batch, rows_of
 
-__all__ = ["Function", "called", "undisturbed"]
+__all__ = ["Function", "called", "same_buffers", "undisturbed"]
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -33,6 +33,8 @@ class Function:
     ----------
     names : list of str
         Of the parameters that theta holds.
+    aliases : dict
+        Every name of these, as tied ones have several, and which of `names` it stands for.
     theta : (p,) tensor
         As they are in the module.
     buffers : dict
@@ -45,11 +47,12 @@ class Function:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
         self.module, self._logits = module, logits
-        self._trained = _chosen(module, parameters)
+        self._trained, self.aliases = _chosen(module, parameters)
         self.names = list(self._trained)
         tensors = list(self._trained.values())
         self.device = tensors[0].device
         self.dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+        self._normalising: dict[str, Any] = {}
         self.reset()
 
     @property
@@ -74,11 +77,11 @@ class Function:
         return torch.cat(parts)
 
     def outputs(self, theta: Tensor, batch: Batch, buffers: Mapping[str, Tensor] | None = None) -> Tensor:
-        """What the module gives for a batch, through `logits`."""
-        state: dict[str, Tensor] = {
-            **self._frozen(),
-            **_computed(self.buffers if buffers is None else buffers),
-        }
+        """What the module gives for a batch, through `logits`.
+
+        Buffers that it changes in place are copies, unless others are handed over.
+        """
+        state = {**self._frozen(), **(_copies(self.buffers) if buffers is None else buffers)}
         for name, part in zip(self.names, theta.split(self._sizes), strict=True):
             kept = self._trained[name]
             state[name] = part.view(kept.shape).to(_computed_in(kept.dtype))
@@ -100,15 +103,14 @@ class Function:
 
     @property
     def normalises(self) -> bool:
-        """Whether there are running means and variances, as BatchNorm has them."""
-        return any(True for _ in self._normalising())
+        """Whether there are running means and variances, as BatchNorm has them, that are not frozen."""
+        return bool(self._normalising)
 
     def reestimated(self, theta: Tensor, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """The buffers with running means and variances of these batches, dropout staying off."""
-        parts = dict(self._normalising())
-        buffers = {name: value.detach().clone() for name, value in _computed(self.buffers).items()}
-        own = {f"{name}.{what}".lstrip(".") for name in parts for what in _RUNNING}
-        for name in own & set(buffers):
+        parts, buffers = self._normalising, _copies(self.buffers)
+        running = {f"{name}.{what}".lstrip(".") for name in parts for what in ("running_mean", "running_var")}
+        for name in running:
             buffers[name].fill_(1.0 if name.endswith("running_var") else 0.0)
         kept = [
             (part, name, getattr(part, name)) for part in parts.values() for name in ("training", "momentum")
@@ -127,10 +129,7 @@ class Function:
                 self.outputs(theta, batch, buffers)
         if not seen:  # batches of one row tell no variance: those of the module stay
             return dict(self.buffers)
-        for name in own & set(buffers):
-            if name.endswith("num_batches_tracked"):
-                buffers[name] = self.buffers[name]
-        return buffers
+        return {**self.buffers, **{name: buffers[name] for name in running}}
 
     def write(self, theta: Tensor | None, buffers: Mapping[str, Tensor], changes: Sequence[Change]) -> None:
         """Parameters and buffers of the module, and attributes of others, become these: all of them, or none.
@@ -154,7 +153,8 @@ class Function:
             raise
 
     def undisturbed(self, seed: int) -> AbstractContextManager[None]:
-        """See :func:`undisturbed`."""
+        """See :func:`undisturbed`. Which parts are frozen is told by their flags now."""
+        self._normalising = dict(self._not_frozen())
         return undisturbed(self.module, self.device, seed)
 
     @property
@@ -169,10 +169,19 @@ class Function:
             if name not in self._trained and value.dtype in _HALF
         }
 
-    def _normalising(self) -> Iterator[tuple[str, Any]]:
+    def _not_frozen(self) -> Iterator[tuple[str, Any]]:
+        """Parts with running means and variances, but for those that are frozen.
+
+        These are in eval mode while the module is not, or their own parameters are not trained; where they
+        have none, not all parameters of the module are.
+        """
+        trained = set(map(id, self._trained.values()))
         for name, part in self.module.named_modules():
             if isinstance(getattr(part, "running_mean", None), Tensor) and hasattr(part, "momentum"):
-                yield name, part
+                own = set(map(id, part.parameters()))
+                learns = bool(own & trained) if own else trained.issuperset(map(id, self.module.parameters()))
+                if learns and (part.training or not self.module.training):
+                    yield name, part
 
 
 @contextmanager
@@ -197,6 +206,16 @@ def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[
         yield
 
 
+@contextmanager
+def same_buffers(module: nn.Module) -> Iterator[None]:
+    """Buffers that are changed come back, in place or as other tensors."""
+    kept = [(part, *own) for part in module.modules() for own in part.named_buffers(recurse=False)]
+    before = [(value, value.clone()) for _, _, value in kept]
+    with ExitStack() as stack:
+        stack.callback(deque, chain(starmap(setattr, kept), starmap(Tensor.copy_, before)), maxlen=0)
+        yield
+
+
 def called(module: Callable[..., Any], logits: Callable[[Any], Tensor] | None, batch: Batch) -> Tensor:
     """The tensor that a module gives for a batch, its inputs by name or by position."""
     by_position = 0 in batch.inputs
@@ -211,36 +230,41 @@ def called(module: Callable[..., Any], logits: Callable[[Any], Tensor] | None, b
     return outputs
 
 
-_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
-
-
 def _computed_in(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in _HALF else dtype
 
 
-def _computed(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.to(_computed_in(value.dtype)) for name, value in buffers.items()}
+def _copies(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is computed with; the module may change it."""
+    return {name: value.detach().to(_computed_in(value.dtype), copy=True) for name, value in buffers.items()}
 
 
-def _chosen(module: nn.Module, parameters: Any) -> dict[str, nn.Parameter]:
-    """The trained parameters, by name: of those with requires_grad, the ones that were asked for."""
+def _chosen(module: nn.Module, parameters: Any) -> tuple[dict[str, nn.Parameter], dict[str, str]]:
+    """The trained parameters, by name: of those with requires_grad, the ones that were asked for.
+
+    And which of these names is meant by each that a parameter has.
+    """
     trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    name_of = {id(value): name for name, value in trained.items()}
+    named = module.named_parameters(remove_duplicate=False)
+    aliases = {name: name_of[id(value)] for name, value in named if id(value) in name_of}
     if parameters is not None:
         asked = [parameters] if isinstance(parameters, str | Tensor) else list(parameters)
-        chosen: dict[str, nn.Parameter] = {}
+        chosen: set[str] = set()
         for one in asked:
             if isinstance(one, str):
-                found = {n: v for n, v in trained.items() if n == one or n.startswith(f"{one}.")}
+                found = {name for alias, name in aliases.items() if f"{alias}.".startswith(f"{one}.")}
             else:
-                found = {n: v for n, v in trained.items() if v is one}
+                found = {name for name, value in trained.items() if value is one}
             if not found:
                 shown = repr(one) if isinstance(one, str) else "one that was given"
                 raise ValueError(
                     f"no trained parameter is {shown}: parameters= takes names of parameters or of "
-                    f"submodules, or the parameters, with requires_grad. There are {', '.join(trained)}"
+                    f"submodules, or the parameters, with requires_grad. There are {', '.join(aliases)}"
                 )
             chosen |= found
         trained = {name: value for name, value in trained.items() if name in chosen}
+        aliases = {alias: name for alias, name in aliases.items() if name in chosen}
     if not trained:
         raise ValueError("the module has no parameter with requires_grad: nothing can be updated")
     if not all(value.is_floating_point() for value in trained.values()):
@@ -248,4 +272,4 @@ def _chosen(module: nn.Module, parameters: Any) -> dict[str, nn.Parameter]:
     devices = {value.device for value in trained.values()}
     if len(devices) > 1:
         raise ValueError(f"parameters lie on {len(devices)} devices: move the module to one")
-    return trained
+    return trained, aliases

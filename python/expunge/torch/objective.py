@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import zip_longest
 from math import fsum
 from typing import Any, Literal, Protocol
@@ -24,14 +25,16 @@ Term = tuple[float, Callable[[Tensor, Batch], Tensor], Batch]  # times this, of 
 class Objective(Protocol):
     """What a method makes smaller."""
 
+    losses: Losses
+
     def value(self, theta: Tensor) -> float:
         """It."""
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """It and its gradient."""
 
-    def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
-        """Its Gauss-Newton matrix or Hessian times v."""
+    def products(self, theta: Tensor, V: Tensor, curvature: Curvature) -> Tensor:
+        """Its Gauss-Newton matrix or Hessian times each row of V."""
 
 
 class Penalty:
@@ -39,13 +42,18 @@ class Penalty:
 
     def __init__(self, function: Function, alpha: float | Mapping[str, float]) -> None:
         if isinstance(alpha, Mapping):
-            unknown = set(alpha) - set(function.names)
+            unknown = set(alpha) - set(function.aliases)
             if unknown:
                 raise ValueError(
                     f"alpha names {sorted(unknown)[0]!r}, which is no trained parameter: there are "
-                    f"{', '.join(function.names)}"
+                    f"{', '.join(function.aliases)}"
                 )
-            each = [as_number(alpha.get(name, 0.0), "alpha") for name in function.names]
+            given = [(function.aliases[name], as_number(value, "alpha")) for name, value in alpha.items()]
+            named = dict(given)
+            for name, value in given:
+                if value != named[name]:
+                    raise ValueError(f"alpha is {value:g} and {named[name]:g} for two names of {name}")
+            each = [named.get(name, 0.0) for name in function.names]
         else:
             alpha = as_number(alpha, "alpha")
             each = [0.0 if "bias" in name.rpartition(".")[2] else alpha for name in function.names]
@@ -72,7 +80,7 @@ class Losses:
             self._at = theta
 
     def of(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Of outputs, summed; ValueError where it is not one value a row."""
+        """Of outputs, summed in float64; ValueError where it is not one value a row."""
         losses = self._loss(outputs, batch.y)
         rows = rows_of(batch)
         if not isinstance(losses, Tensor) or losses.ndim == 0 or losses.shape[0] != rows:
@@ -81,7 +89,7 @@ class Losses:
                 f"loss gives {shape or 'one number'} for {rows} rows, expected one value a row: pass one "
                 "that does not reduce, as functools.partial(cross_entropy, reduction='none')"
             )
-        return losses.sum()
+        return losses.sum(dtype=torch.float64)
 
     def value(self, theta: Tensor, batches: Iterable[Batch]) -> float:
         """Σ loss."""
@@ -98,22 +106,26 @@ class Losses:
             values.append(float(total.detach()))
         return fsum(values), gradient
 
-    def product(self, theta: Tensor, v: Tensor, batch: Batch, curvature: Curvature) -> Tensor:
-        """``Jᵀ (∂²loss/∂outputs²) J v``, J by double backward; or the Hessian times v."""
+    def products(self, theta: Tensor, V: Tensor, batch: Batch, curvature: Curvature) -> Tensor:
+        """For each row v of V ``Jᵀ (∂²loss/∂outputs²) J v``, J by double backward; or the Hessian times v."""
         theta = theta.detach().requires_grad_()
         outputs = self.function.outputs(theta, batch)
+        of = partial(torch.autograd.grad, retain_graph=True)
         if curvature == "hessian":
-            (gradient,) = torch.autograd.grad(self.of(outputs, batch), theta, create_graph=True)
-            return torch.autograd.grad(gradient, theta, v)[0]
+            (gradient,) = of(self.of(outputs, batch), theta, create_graph=True)
+            return torch.stack([of(gradient, theta, v)[0] for v in V])
         u = torch.zeros_like(outputs, requires_grad=True)
-        (transposed,) = torch.autograd.grad(outputs, theta, u, create_graph=True)
-        (moved,) = torch.autograd.grad(transposed, u, v.to(transposed.dtype))  # J v
+        (transposed,) = of(outputs, theta, u, create_graph=True)
         at = outputs.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self.of(at, batch), at, create_graph=True)
+        (slope,) = of(self.of(at, batch), at, create_graph=True)
         if not slope.requires_grad:  # the loss is linear in the outputs
-            return torch.zeros_like(theta)
-        (curved,) = torch.autograd.grad(slope, at, moved, materialize_grads=True)
-        return torch.autograd.grad(outputs, theta, curved)[0]
+            return torch.zeros_like(V)
+        found = []
+        for v in V:
+            (moved,) = of(transposed, u, v.to(transposed.dtype))  # J v
+            (curved,) = of(slope, at, moved, materialize_grads=True)
+            found += of(outputs, theta, curved)
+        return torch.stack(found)
 
 
 _KEPT = 2**16  # outputs of a batch
@@ -136,12 +148,12 @@ class Total:
         value, gradient = self.losses.value_and_gradient(theta, self.data.batches())
         return value + self._penalty.value(theta), gradient + self._penalty.alpha * theta
 
-    def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
+    def products(self, theta: Tensor, V: Tensor, curvature: Curvature) -> Tensor:
         """See Objective."""
         self.losses.refresh(theta)
-        total = self._penalty.alpha * v
+        total = self._penalty.alpha * V
         for batch in self.data.batches():
-            total = total + self.losses.product(theta, v, batch, curvature)
+            total += self.losses.products(theta, V, batch, curvature)
         return total
 
     def mean(self, theta: Tensor, batch: Batch) -> Tensor:
@@ -215,11 +227,21 @@ class Proximal:
 
     def _of_old(self, outputs: Tensor, batch: Batch) -> Tensor:
         before, slope, _ = self._tangent(batch)
-        return (slope * (outputs - before)).sum()
+        return (slope * (outputs - before)).sum(dtype=torch.float64)
 
     def _moved(self, outputs: Tensor, batch: Batch) -> Tensor:
         before, slope, value = self._tangent(batch)
-        return self.losses.of(outputs, batch) - value - (slope * (outputs - before)).sum()
+        return self.losses.of(outputs, batch) - value - (slope * (outputs - before)).sum(dtype=torch.float64)
+
+    def loss(self, theta: Tensor) -> float:
+        """J on the corrected data, as the touched rows and the sample show it."""
+        self.losses.refresh(theta)
+        new = self.losses.value(theta, self._new)
+        if theta is self._from:
+            others = fsum(float(self._tangent(batch)[2]) for batch in self._sample)
+        else:
+            others = self.losses.value(theta, self._sample)
+        return self._touched_scale * new + self._scale * others + self._penalty.value(theta)
 
     def estimate(self, theta: Tensor, number: int) -> Tensor:
         """Q from one batch of touched rows and one of the others, but for its penalty's constant."""
@@ -263,13 +285,13 @@ class Proximal:
             values.append(float(term.detach()))
         return fsum(values) + self._penalty.value(theta.detach() - self._from), gradient
 
-    def product(self, theta: Tensor, v: Tensor, curvature: Curvature) -> Tensor:
+    def products(self, theta: Tensor, V: Tensor, curvature: Curvature) -> Tensor:
         """See Objective. The old rows are linear in the outputs and have none."""
         self.losses.refresh(theta)
-        total = self._penalty.alpha * v
+        total = self._penalty.alpha * V
         for scale, batches in ((self._touched_scale, self._new), (self._scale, self._sample)):
             for batch in batches:
-                total = total + scale * self.losses.product(theta, v, batch, curvature)
+                total += scale * self.losses.products(theta, V, batch, curvature)
         return total
 
 

@@ -114,7 +114,23 @@ def passages(function: Function, theta: Tensor, data: Data, secrets: list[Secret
         choices = torch.cat([one for one in given if one is not None], 1).to(function.device)
     else:
         choices = _likely(function, theta, found, given, seed)
-    return replace(found, choices=choices)
+    found = replace(found, choices=choices)
+    _check_classes(function, theta, found)
+    return found
+
+
+def _check_classes(function: Function, theta: Tensor, found: Passages) -> None:
+    """ValueError for values that the module has no logits of."""
+    first = found.take(torch.arange(1, device=function.device)).batch
+    with torch.no_grad():
+        classes = log_probabilities(function.outputs(theta, first), first.y).shape[-1]
+    shown = {"a masked target is": found.batch.y[found.in_y >= 0], "alternatives contain": found.choices}
+    for what, values in shown.items():
+        if int(values.max()) >= classes:
+            raise ValueError(
+                f"{what} {int(values.max())}, but the module has {classes} classes: give those, 0 to "
+                f"{classes - 1}"
+            )
 
 
 def _same(y: Tensor, in_y: Tensor) -> Tensor:

@@ -35,12 +35,13 @@ _OPTIONS = {
     "seconds": ("fine_tune",),
     "lr": ("proximal", "forget", "fine_tune"),
 }
-_SMALL = 1000  # parameters: in float64 conjugate gradients then go to the end
+_SMALL = 1000  # parameters: in float64 H is formed then
 _FEW = 0.05  # of the rows: above it fine-tuning is nearer to retraining than proximal steps of equal time
 _SAMPLE = 1024  # rows beside the touched ones,
 _SHARE = 8  # or n over this where that is fewer: else an epoch would be quicker,
 _LEAST = 32  # but as many as this
 _PROXIMAL_BATCH = 512
+_RISE = 0.02  # of J, at most, by proximal steps
 _NORMALISED = 8192  # rows that running means and variances are found from
 _BATCHES = 64  # of an epoch, where nobody says how large they are
 
@@ -134,7 +135,7 @@ class Task:
         """What auto does where no row is touched."""
         objective, kind = self._objective("second_order", None)
         value = objective.value(self._theta)
-        return Update("second_order", "no row is touched: there is nothing to do", kind, value, value)
+        return Update("second_order", "no row is touched: there is nothing to do", kind, *4 * (value,))
 
     def _chosen(self) -> tuple[Method, str]:
         """The method that auto takes, and why."""
@@ -170,26 +171,27 @@ class Task:
                 "forget is for ForgetValues: apply these by themselves, and the others before or after"
             )
         objective, kind = self._objective(method, sample)
+        loss = objective.loss(self._theta) if isinstance(objective, Proximal) else None
         found = self._found(method, objective, options, sample)
         before, theta, after = found.before, function.rounded(found.theta), found.after
         if not found.nothing:
             if function.normalises or not torch.equal(theta, found.theta):
                 after = objective.value(theta)  # which finds buffers too
-            if not after < before:
-                advice = "method='fine_tune' goes on training where a step does not help"
-                if method == "fine_tune":
-                    advice = "give it more epochs or seconds, or another lr"
-                raise ConvergenceError(
-                    f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
-                    f"Nothing was changed; {advice}"
-                )
-            self.written = theta
+            _check_fall(method, before, after)
+        losses = (before, after) if kind == "J" else (None, None)
+        if isinstance(objective, Proximal) and loss is not None:
+            losses = loss, objective.loss(theta)
+            if method == "proximal":
+                _check_rise(*losses)
+        self.written = None if found.nothing else theta
         return Update(
             method,
-            why,
+            "; ".join([why, *found.notes]),
             kind,
             before,
             after,
+            loss_before=losses[0],
+            loss_after=losses[1],
             gradient_before=found.gradient_before,
             gradient_after=found.gradient_after,
             rows_touched=self._staged.touched,
@@ -246,11 +248,15 @@ class Task:
         if method == "first_order":
             return first_order(objective, theta, options.tau)
         if method == "second_order":
-            exact = self._exact and sample is None
-            iterations = options.iterations or (10 * theta.numel() if exact else 20)
-            tolerance = 1e-12 if exact else 1e-4
+            end = self._exact and sample is None
+            by_matrix = end and options.solver == "cg" and options.iterations is None
             how = How(
-                options.steps or 1, options.curvature, options.solver, iterations, tolerance, options.damping
+                steps=options.steps or 1,
+                curvature=options.curvature,
+                solver="exact" if by_matrix else options.solver,
+                iterations=options.iterations or (10 * theta.numel() if end else 20),
+                tolerance=1e-12 if end else 1e-4,
+                damping=options.damping,
             )
             return second_order(objective, theta, how)
         if method == "forget":
@@ -262,6 +268,26 @@ class Task:
         touched = self._staged.after.present(np.array(sorted(self._staged.rows or ()), dtype=np.int64))
         training = Training(epochs, options.seconds, options.lr, self._batch_size, touched)
         return fine_tune(objective, theta, training, self._generator)
+
+
+def _check_fall(method: Method, before: float, after: float) -> None:
+    if not after < before:
+        advice = "method='fine_tune' goes on training where a step does not help"
+        if method == "fine_tune":
+            advice = "give it more epochs or seconds, or another lr"
+        raise ConvergenceError(
+            f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
+            f"Nothing was changed; {advice}"
+        )
+
+
+def _check_rise(before: float, after: float) -> None:
+    if not after <= before + _RISE * abs(before):
+        raise ConvergenceError(
+            f"proximal made J rise by more than {_RISE:.0%}, as the touched rows and a sample show it: "
+            f"{before:.6g} before, {after:.6g} after. Nothing was changed; give it a larger sample or fewer "
+            "steps, or method='fine_tune'"
+        )
 
 
 def _parts(rows: Any, size: int) -> list[Any]:

@@ -35,8 +35,9 @@ class Unlearner:
     ----------
     module : torch.nn.Module
         It is updated in place, after a request has succeeded, where it is: on a GPU too. Only parameters and
-        running means and variances ever change, never flags, ``.grad``, ``requires_grad`` or the state of
-        random generators.
+        running means and variances ever change, never flags, ``.grad``, ``requires_grad``, other buffers or
+        the state of random generators. A BatchNorm keeps its running means where it alone is in eval mode or
+        its parameters are not trained.
     loss : callable
         ``loss(outputs, y)``, one value for each row (its mean or sum over positions, for instance), not
         reduced over rows: ``functools.partial(torch.nn.functional.cross_entropy, reduction="none")``.
@@ -48,7 +49,8 @@ class Unlearner:
     y : tensor or array (n, ...), or str, optional
         Targets; or, where items are dicts, the key of the target, "labels" by default.
     alpha : float or dict, default=0.0
-        Penalty of every trained parameter but those named bias; or one for each name, 0 where it says none.
+        Penalty of every trained parameter but those named bias; or one for each name (any of those that a
+        tied parameter has), 0 where it says none.
     parameters : names of parameters or submodules, or parameters, optional
         Only these are updated: last layers, adapters. By default all with ``requires_grad``.
     damping : float or "auto"
@@ -169,12 +171,16 @@ class Unlearner:
             ``first_order``: ``theta - tau g`` (E4), g the gradient of J on all corrected rows, tau by line
             search. ``second_order``: ``theta - H^-1 g`` (E5) by conjugate gradients, H the Gauss-Newton
             matrix plus the damping. Of a network this is no retraining, but the proximal Bregman response
-            (Bae et al. 2022): rows are corrected, while outputs on others stay near what they are.
+            (Bae et al. 2022): rows are corrected, while outputs on others stay near what they are. A step is
+            halved while the objective rises by it, or falls by less than a quarter of what the quadratic
+            model says and half of it is better; ``why`` then says so. A fall that rounding hides, as in
+            float32 where few of many rows change, is found from the gradients at both ends.
             ``proximal``: Adam on that objective, whose first step follows the gradient difference of the
-            touched rows alone (E3). ``forget``: for ForgetValues. ``fine_tune``: Adam on the corrected rows,
-            the touched ones twice as often at first. It is no unlearning update but what to beat: from some
-            hundredths of the rows on it is nearest to retraining. ``auto`` chooses by the request and the
-            share of rows it touches, and says why.
+            touched rows alone (E3). J, as these and the sample show it, may rise by 2 % at most.
+            ``forget``: for ForgetValues. ``fine_tune``: Adam on the corrected rows, the touched ones twice as
+            often at first. It is no unlearning update but what to beat: from some hundredths of the rows on
+            it is nearest to retraining. ``auto`` chooses by the request and the share of rows it touches, and
+            says why.
         steps : int, optional
             Of second_order, each with a new H and gradient (1 by default); of proximal (20); of forget, at
             most (400).
@@ -189,7 +195,8 @@ class Unlearner:
             ``lissa`` is the recursion of the paper, its scale found by power iteration.
         iterations : int, optional
             Of the solver at each step. By default 20; in float64, with 1,000 parameters at most and without a
-            sample, conjugate gradients go to a relative residual of 1e-12.
+            sample, H is formed and solved with to rounding, at the price of as many products as there are
+            parameters.
         epochs : float, optional
             Of fine_tune: 1.5 by default.
         seconds : float, optional
@@ -205,8 +212,8 @@ class Unlearner:
         Raises
         ------
         ConvergenceError
-            The method did not make its objective smaller. After this and all other errors, module and rows
-            are what they were, bit for bit.
+            The method did not make its objective smaller, or J rose by more than it may. After this and all
+            other errors, module and rows are what they were, bit for bit.
         ValueError, TypeError
             A request that cannot be granted.
         """

@@ -18,24 +18,26 @@ class Update:
     ----------
     method : {"first_order", "second_order", "proximal", "forget", "fine_tune"}
     why : str
-        Why this one was taken.
+        Why this one was taken. And, where that was so, that second-order steps were halved, that the fall of
+        the objective was hidden by its rounding and found from gradients, or that there was none to be had.
     objective : str
         What the method made smaller: "J", J on the corrected data; "proximal", the proximal Bregman objective
         on the touched rows and a sample; "forget", see :class:`expunge.torch.ForgetValues`.
     objective_before, objective_after : float
         It; the second is the smaller one.
     loss_before, loss_after : float or None
-        J on the corrected data, where the method reads all rows: that objective.
+        J on the corrected data; where the method reads a sample, as touched rows and that sample show it. J
+        may rise there, while the objective falls: by 2 % at most after "proximal". None after "forget".
     gradient_before, gradient_after : float or None
-        Norm of the gradient of that objective. Of a network it tells little: retrained ones have hundreds.
+        Norm of the gradient of that objective. Of a network it tells little: training stops before it is 0.
     rows_touched : int
         All of them where columns were revoked.
     samples_read : int
-        Rows read, each time it was.
+        Rows read, each time it was: for running means and variances too. Those that were corrected are kept.
     steps : int
         Steps that were taken.
     cg_residual : float or None
-        Of conjugate gradients (or LiSSA), relative, at the last step.
+        Of the solver, relative, at the last step.
     damping : float or None
         Added to the curvature, at the last step.
     tau : float or None
@@ -64,6 +66,8 @@ class Update:
     objective: str
     objective_before: float
     objective_after: float
+    loss_before: float | None = None
+    loss_after: float | None = None
     gradient_before: float | None = None
     gradient_after: float | None = None
     rows_touched: int = 0
@@ -75,16 +79,6 @@ class Update:
     rank: float | None = None
     seconds: float = 0.0
     certified: bool = False
-
-    @property
-    def loss_before(self) -> float | None:
-        """See the class."""
-        return self.objective_before if self.objective == "J" else None
-
-    @property
-    def loss_after(self) -> float | None:
-        """See the class."""
-        return self.objective_after if self.objective == "J" else None
 
     def _shown(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -1,0 +1,144 @@
+"""What modules hold beside what is trained: buffers, frozen statistics, and other names of parameters."""
+
+import pytest
+from networks import Case, cross_entropy, make, nn, of_text, same, state, table, torch, trained
+
+import expunge as ex
+from expunge.errors import ConvergenceError
+from expunge.torch import Unlearner, head
+
+METHODS = ("first_order", "second_order", "proximal", "fine_tune")
+
+
+class Counting(nn.Module):
+    """Notes in its buffers how often it was called, in place and by another tensor; its outputs show it."""
+
+    def __init__(self, inside):
+        super().__init__()
+        self.inside = inside
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("rows", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(self, X):
+        self.calls += 1.0
+        self.rows = self.rows + len(X)
+        return self.inside(X) * (1.0 + 0.01 * self.calls)
+
+
+def counting(name="batch norm"):
+    case = make(name)
+    case.module = Counting(case.module)
+    case.module(case.X)
+    return case
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["mlp", "batch norm"])
+def test_buffers_that_the_module_changes_are_those_of_the_caller(name, method):
+    """Afterwards, and at each look at J, so that two looks at one theta agree."""
+    case = counting(name)
+    un = case.unlearner(batch_size=16)
+    before = state(case.module)
+    objects = dict(case.module.named_buffers())
+    assert un.loss() == un.loss()
+    same(before, state(case.module))
+    update = un.apply(ex.RemoveRows([2, 5]), method=method)
+    after = state(case.module)["tensors"]
+    for key in ("calls", "rows"):
+        assert torch.equal(after[key], before["tensors"][key])
+    assert all(value is objects[key] for key, value in case.module.named_buffers())
+    if update.objective == "J":
+        assert abs(un.loss() - update.objective_after) <= 1e-6 * update.objective_after
+
+
+def test_a_request_that_fails_leaves_buffers_that_the_module_changes():
+    case = counting()
+    un = case.unlearner()
+    before = state(case.module)
+    with pytest.raises(ConvergenceError):
+        un.apply(ex.RemoveRows([1]), method="fine_tune", lr=10.0)
+    same(before, state(case.module))
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("kind", [Counting, torch.jit.script])
+def test_features_of_a_head_leave_the_module_as_it_is(kind):
+    X, y = table()
+    backbone = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8))
+    backbone(X)
+    module = kind(backbone)
+    before = state(module)
+    un = head(module, X, (y > 0).long(), batch_size=16)
+    un.apply(ex.RemoveRows([1]))
+    un.predict(X)
+    same(before, state(module))
+
+
+def normalised(affine=True):
+    torch.manual_seed(0)
+    X, y = table()
+    module = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8, affine=affine), nn.ReLU(), nn.Linear(8, 3))
+    return trained(Case(module, cross_entropy, X, y))
+
+
+def in_eval_mode(module):
+    module.eval()
+
+
+def only_norm_in_eval_mode(module):
+    module.train()
+    module[1].eval()
+
+
+def norm_without_grad(module):
+    module[1].requires_grad_(False)
+
+
+def first_without_grad(module):
+    module[0].requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("prepared", "parameters", "affine", "frozen"),
+    [
+        (nn.Module.train, None, True, False),
+        (in_eval_mode, None, True, False),  # as networks in use are
+        (only_norm_in_eval_mode, None, True, True),
+        (norm_without_grad, None, True, True),
+        (first_without_grad, None, True, False),
+        (nn.Module.train, "3", True, True),
+        (nn.Module.train, ["1", "3"], True, False),
+        (nn.Module.train, None, False, False),
+        (nn.Module.train, "3", False, True),
+        (first_without_grad, None, False, True),
+    ],
+)
+def test_running_means_that_are_frozen_stay(prepared, parameters, affine, frozen):
+    case = normalised(affine)
+    prepared(case.module)
+    mean = case.module[1].running_mean.clone()
+    un = case.unlearner(parameters=parameters)
+    update = un.apply(ex.RemoveRows(range(20)), method="second_order")
+    assert update.objective_after < update.objective_before
+    assert torch.equal(case.module[1].running_mean, mean) == frozen
+    if not frozen:
+        with torch.no_grad():
+            hidden = case.module[0](case.X[20:])
+        assert torch.allclose(case.module[1].running_mean, hidden.mean(0), atol=1e-5)
+
+
+def test_a_tied_parameter_goes_by_each_of_its_names():
+    found = []
+    for name in ("embedding.weight", "out.weight", "out", ["embedding", "out"]):
+        case = make("tied")
+        un = case.unlearner(parameters=name, alpha={"out.weight": 2.0})
+        un.apply(ex.RemoveRows([2]), method="second_order")
+        found.append(case.module.out.weight.detach())
+        assert case.module.out.weight is case.module.embedding.weight
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    module, X, y = case.module, case.X, case.y
+    with pytest.raises(ValueError, match=r"two names of embedding\.weight"):
+        Unlearner(module, of_text, X, y, alpha={"out.weight": 2.0, "embedding.weight": 1.0})
+    bare = Unlearner(module, of_text, X, y).loss()
+    both = Unlearner(module, of_text, X, y, alpha={"out.weight": 2.0, "embedding.weight": 2.0}).loss()
+    assert abs(both - bare - float((module.out.weight.detach().double() ** 2).sum())) <= 1e-4
