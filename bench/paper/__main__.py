@@ -32,7 +32,7 @@ def arguments(argv):
     size.add_argument("--quick", action="store_true", help="small sizes: two minutes at most (the default)")
     size.add_argument("--full", action="store_true", help="whole data sets: an hour on two cores at most")
     parser.add_argument("--only", nargs="+", choices=[e.name for e in EXPERIMENTS], help="some of the tables")
-    parser.add_argument("--seeds", type=int, help="how often each request is drawn; 2 with --quick, else 5")
+    parser.add_argument("--seeds", type=int, default=2, help="how often each request is drawn")
     parser.add_argument("--data", metavar="FILE", help="CSV or NPZ with named columns, in place of all")
     parser.add_argument("--target", help="the column of labels in it")
     parser.add_argument("--sensitive", nargs="+", help="columns of it that may have to go")
@@ -49,7 +49,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     asked = arguments(argv)
     name = "paper-full" if asked.full else "paper-quick"
-    sizes = Sizes.of(asked.full, asked.seeds)
+    sizes = Sizes(asked.full, asked.seeds)
     with benchmark.use_threads(1):
         machine = benchmark.machine()
         folder = Path(asked.results) / report.folder_of(machine)
@@ -74,13 +74,15 @@ def main(argv=None):
 
 
 def networks_of(folder):
-    """The last table of networks, or why there is none."""
-    path = folder / NETWORKS
-    if not path.exists():
+    """The last table of networks, of this machine or else of another one, or why there is none."""
+    others = sorted(folder.parent.glob(f"*/{NETWORKS}"))
+    path = next((p for p in [folder / NETWORKS, *others] if p.exists()), None)
+    if path is None:
         return "## Networks\n\nNot run: `python -m bench.paper.networks --results ...` needs PyTorch."
     text = path.read_text(encoding="utf-8")
     last = text[text.rfind("\n## ") :].replace("\n## ", "\n### ")
-    return f"## Networks\n\nThe last table of [{NETWORKS}]({NETWORKS}).\n{last}"
+    link = NETWORKS if path.parent == folder else f"../{path.parent.name}/{NETWORKS}"
+    return f"## Networks\n\nThe last table of [{link}]({link}).\n{last}"
 
 
 def write(folder, name, suite, made, argv, networks):

@@ -17,7 +17,6 @@ KEYS = (
     "request",
     "strategy",
     "requests",
-    "columns revoked",
     "way",
     "epsilon",
     "rows touched",

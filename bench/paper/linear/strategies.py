@@ -42,8 +42,9 @@ def at_rate(share):
     """Fine-tuning at a share of its default rate: one epoch, whatever the rate."""
 
     def make(model, X, y):
-        rate = b.FineTuning(copy.deepcopy(model), X, y).learning_rate
-        return b.FineTuning(model, X, y, learning_rate=share * rate, random_state=0)
+        tuned = b.FineTuning(model, X, y, random_state=0)
+        tuned.learning_rate *= share
+        return tuned
 
     return make
 
