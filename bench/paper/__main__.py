@@ -14,6 +14,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import sklearn
 from tqdm import tqdm
 
 from expunge import benchmark
@@ -69,7 +70,7 @@ def main(argv=None):
                 bar.set_description(experiment.name)
                 made += experiment.run(found, sizes, cells, bar.set_postfix_str)
                 bar.update()
-    write(folder, name, suite, made, argv, networks_of(folder))
+    write(folder, name, suite, made, argv, networks_of(folder), sizes.seeds)
     path.unlink()
 
 
@@ -85,15 +86,27 @@ def networks_of(folder):
     return f"## Networks\n\nThe last table of [{link}]({link}).\n{last}"
 
 
-def write(folder, name, suite, made, argv, networks):
+def made_with(machine, seeds):
+    """What every row carries."""
+    versions = {"expunge": machine["expunge"], "NumPy": machine["numpy"], "scikit-learn": sklearn.__version__}
+    return {
+        "seeds": " ".join(map(str, range(seeds))),
+        "ISA": machine["isa"],
+        "threads": machine["threads"],
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def write(folder, name, suite, made, argv, networks, seeds):
     """Markdown, CSV and figures."""
     data = "EXPUNGE_DATA=... " if os.environ.get("EXPUNGE_DATA") else ""
     command = f"{data}python -m bench.paper {shlex.join(argv)}".rstrip()
     parts = [suite.markdown([command]).rstrip()]
     runs = []
     for table in made:
+        carried = made_with(suite.machine, 1 if table.once else seeds)
         parts.append(table.markdown())
-        runs += [{"table": table.name, **row} for row in table.rows]
+        runs += [{"table": table.name, **row, **carried} for row in table.rows]
         if table.draw is not None:
             picture = folder / f"{name}-{table.name}.svg"
             if table.draw(picture):

@@ -97,7 +97,7 @@ def runtimes(studies, sizes, cells, say):
         for count in study.counts:
             records += compare(study, model, "revoke columns", count, 0, swift, cells, say)
     about = "Made data. Strategies that end within 0.01 standard errors, and the three fastest of them."
-    yield Table("runtimes", "Runtime over rows, columns, n and d", about, tables.runtime(records))
+    yield Table("runtimes", "Runtime over rows, columns, n and d", about, tables.runtime(records), once=True)
 
 
 def sequences(studies, sizes, cells, say):
@@ -112,7 +112,7 @@ def sequences(studies, sizes, cells, say):
         "budget is of noise in the objective (sigma 1, epsilon 0.5, delta 0.01) under second-order updates."
     )
     rows = tables.sequences(records)
-    yield Table("sequences", "Sequences of requests", about, rows, partial(figures.lines, records))
+    yield Table("sequences", "Sequences of requests", about, rows, partial(figures.lines, records), once=True)
 
 
 def noise(studies, sizes, cells, say):
@@ -159,7 +159,7 @@ def which_when(studies, sizes, cells, say):
                 }
             )
     about = "The fastest strategy that ends within 0.01 standard errors of retraining. Made data."
-    yield Table("map", "Which method when", about, rows, partial(figures.which_when, rows))
+    yield Table("map", "Which method when", about, rows, partial(figures.which_when, rows), once=True)
 
 
 EXPERIMENTS = [

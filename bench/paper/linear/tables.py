@@ -16,13 +16,14 @@ TIMED = ("ms", "x cold", "x warm", "fastest", "fastest within 0.01")  # columns 
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, what it shows, rows of texts by column, and what draws them, if anything does."""
+    """A heading, what it shows, rows of texts by column, what draws them, and whether each was drawn once."""
 
     name: str
     title: str
     about: str
     rows: list
     draw: Callable | None = None
+    once: bool = False
 
     def markdown(self):
         return "\n".join([f"## {self.title}", "", self.about, "", *report.table(self.rows)])
