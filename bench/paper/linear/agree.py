@@ -9,7 +9,7 @@ import csv
 import re
 import sys
 
-from .tables import FLOOR
+from .tables import FLOOR, RETRAINED
 
 KEYS = (
     "table",
@@ -21,7 +21,7 @@ KEYS = (
     "epsilon",
     "rows touched",
 )
-BY_TIME = ("ms", "x cold", "x warm", "fastest within 0.01", "fastest", "next")
+BY_TIME = ("ms", *(f"x {how}" for how in RETRAINED), "fastest within 0.01", "fastest", "next")
 SCORES = ("accuracy", "macro-F1", "ROC-AUC", "PR-AUC", "membership")
 CARRIED = ("seeds", "ISA", "threads", "versions")
 PASSES = ("passes",)  # of iterations, which may be one more elsewhere

@@ -58,6 +58,8 @@ STRATEGIES = [
     Strategy("auto", b.Auto),
     Strategy("retraining, cold", b.Retraining),
     Strategy("retraining, warm", partial(b.Retraining, warm=True)),
+    Strategy("retraining to 1e-8, cold", partial(b.Retraining, tolerance=1e-8)),
+    Strategy("retraining to 1e-8, warm", partial(b.Retraining, tolerance=1e-8, warm=True)),
     Strategy("newton-cholesky, cold", partial(b.Retraining, solver="newton-cholesky")),
     Strategy("newton-cg, warm", partial(b.Retraining, solver="newton-cg", warm=True)),
     Strategy("lbfgs, warm", partial(b.Retraining, solver="lbfgs", warm=True)),

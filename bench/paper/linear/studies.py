@@ -96,9 +96,9 @@ def studies(quick):
 
 
 def from_file(path, target, sensitive):
-    """Any CSV or NPZ with named columns."""
-    options = {"standardize": Path(path).suffix == ".csv", "row_norm": "unit"}
-    data = ex.datasets.load_file(path, target=target, sensitive=sensitive, **options)
+    """Any CSV or NPZ file with named columns; without a target one of vectors, which are left as they are."""
+    options = {"sensitive": sensitive or (), "standardize": target is not None, "row_norm": "unit"}
+    data = ex.datasets.load_file(path, target=target, **options)
     d = len(data.sensitive_features) or data.X.shape[1]
     return [of_dataset(data, 10**9, tuple(sorted({1, max(1, d // 4), max(1, d // 2)})))]
 
