@@ -137,9 +137,10 @@ def correct_labels(study, share, seed):
 
 
 def replace_values(study, count, seed):
-    """Cells of one column become 0 in so many rows."""
+    """Cells of one column become 0 in so many rows; where no column has so many, in all of the fullest."""
     rng = np.random.default_rng(seed)
-    column = int(rng.choice(study.sensitive))
+    filled = np.asarray((study.X[:, study.sensitive] != 0).sum(axis=0)).ravel()
+    column = int(rng.choice(study.sensitive[filled >= min(count, filled.max())]))
     stored = np.flatnonzero(np.abs(study.X[:, [column]]).sum(axis=1))
     rows = np.sort(rng.permutation(stored)[:count])
     X = study.X.tolil() if sparse.issparse(study.X) else study.X.copy()
