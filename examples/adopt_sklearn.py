@@ -36,7 +36,8 @@ un = ex.Unlearner(clinic.model, X, y)  # alpha = 1 / C; the same object, now pol
 print(f"residual as scikit-learn left it {un.residual_on_entry:.1e}, after adoption {un.residual():.1e}")
 
 column = "worst area"
-print(un.apply([ex.RemoveRows(range(20)), ex.RevokeFeatures(column if pd else names.index(column))]))
+request = [ex.RemoveRows(range(20)), ex.RevokeFeatures(column if pd else names.index(column))]
+print(un.apply(request, method="exact"))
 
 # The clinic's object changed in place and predicts with scikit-learn's code, on the features that are left.
 narrow = X[clinic.model.feature_names_in_] if pd else X[:, un.get_support()]

@@ -4,7 +4,9 @@ Strategies start from the same trained model and see the same request; seconds a
 alone, on one thread, medians over seeds. Other numbers are means over seeds, with the largest in brackets.
 The reference is scikit-learn's newton-cholesky on the corrected data, as near to the minimum as rounding lets
 it. Strategies that end within 0.01 standard errors of it do equal work, and are marked; "x cold" and "x warm"
-are the seconds of the fastest retraining among those over a strategy's own. Losses stand in the tables.
+are the seconds of the fastest retraining among those over a strategy's own. Beside what ends at rounding, as
+`exact` does, "x to 1e-8" is at equal distance: retraining by our solver that goes on to a residual of 1e-8.
+Losses stand in the tables.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import sklearn
 from tqdm import tqdm
 
 from expunge import benchmark
@@ -32,24 +35,23 @@ def arguments(argv):
     size.add_argument("--quick", action="store_true", help="small sizes: two minutes at most (the default)")
     size.add_argument("--full", action="store_true", help="whole data sets: an hour on two cores at most")
     parser.add_argument("--only", nargs="+", choices=[e.name for e in EXPERIMENTS], help="some of the tables")
-    parser.add_argument("--seeds", type=int, help="how often each request is drawn; 2 with --quick, else 5")
+    parser.add_argument("--seeds", type=int, help="how often each request is drawn; 2 with --quick, else 3")
     parser.add_argument("--data", metavar="FILE", help="CSV or NPZ with named columns, in place of all")
-    parser.add_argument("--target", help="the column of labels in it")
+    parser.add_argument("--target", help="the column of labels in it; of a file of vectors none")
     parser.add_argument("--sensitive", nargs="+", help="columns of it that may have to go")
     folder = {"metavar": "FOLDER", "default": "bench/results"}
     parser.add_argument("--results", **folder, help="writes FOLDER/MACHINE/paper-*")
     parser.add_argument("--anew", action="store_true", help="forget the cells of a run that was interrupted")
-    asked = parser.parse_args(argv)
-    if asked.data and not asked.target:
-        parser.error("--data needs --target, the column of labels")
-    return asked
+    return parser.parse_args(argv)
 
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     asked = arguments(argv)
     name = "paper-full" if asked.full else "paper-quick"
-    sizes = Sizes.of(asked.full, asked.seeds)
+    if asked.data:
+        name += f"-{Path(asked.data).stem}"
+    sizes = Sizes(asked.full, asked.seeds or (3 if asked.full else 2))
     with benchmark.use_threads(1):
         machine = benchmark.machine()
         folder = Path(asked.results) / report.folder_of(machine)
@@ -59,7 +61,10 @@ def main(argv=None):
             path.unlink(missing_ok=True)
         cells = Cells(path, [*suite.origin(), " ".join(argv)])
         if asked.data:
-            found = from_file(asked.data, asked.target, asked.sensitive)
+            try:
+                found = from_file(asked.data, asked.target, asked.sensitive)
+            except (OSError, ValueError) as error:
+                sys.exit(f"python -m bench.paper: {error}")
         else:
             found = studies(not asked.full)
         chosen = [e for e in EXPERIMENTS if not asked.only or e.name in asked.only]
@@ -69,29 +74,43 @@ def main(argv=None):
                 bar.set_description(experiment.name)
                 made += experiment.run(found, sizes, cells, bar.set_postfix_str)
                 bar.update()
-    write(folder, name, suite, made, argv, networks_of(folder))
+    write(folder, name, suite, made, argv, networks_of(folder), sizes.seeds)
     path.unlink()
 
 
 def networks_of(folder):
-    """The last table of networks, or why there is none."""
-    path = folder / NETWORKS
-    if not path.exists():
+    """The last table of networks, of this machine or else of another one, or why there is none."""
+    others = sorted(folder.parent.glob(f"*/{NETWORKS}"))
+    path = next((p for p in [folder / NETWORKS, *others] if p.exists()), None)
+    if path is None:
         return "## Networks\n\nNot run: `python -m bench.paper.networks --results ...` needs PyTorch."
     text = path.read_text(encoding="utf-8")
     last = text[text.rfind("\n## ") :].replace("\n## ", "\n### ")
-    return f"## Networks\n\nThe last table of [{NETWORKS}]({NETWORKS}).\n{last}"
+    link = NETWORKS if path.parent == folder else f"../{path.parent.name}/{NETWORKS}"
+    return f"## Networks\n\nThe last table of [{link}]({link}).\n{last}"
 
 
-def write(folder, name, suite, made, argv, networks):
+def made_with(machine, seeds):
+    """What every row carries."""
+    versions = {"expunge": machine["expunge"], "NumPy": machine["numpy"], "scikit-learn": sklearn.__version__}
+    return {
+        "seeds": " ".join(map(str, range(seeds))),
+        "ISA": machine["isa"],
+        "threads": machine["threads"],
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def write(folder, name, suite, made, argv, networks, seeds):
     """Markdown, CSV and figures."""
     data = "EXPUNGE_DATA=... " if os.environ.get("EXPUNGE_DATA") else ""
     command = f"{data}python -m bench.paper {shlex.join(argv)}".rstrip()
     parts = [suite.markdown([command]).rstrip()]
     runs = []
     for table in made:
+        carried = made_with(suite.machine, 1 if table.once else seeds)
         parts.append(table.markdown())
-        runs += [{"table": table.name, **row} for row in table.rows]
+        runs += [{"table": table.name, **row, **carried} for row in table.rows]
         if table.draw is not None:
             picture = folder / f"{name}-{table.name}.svg"
             if table.draw(picture):

@@ -150,7 +150,7 @@ Index find_rows(const CsrArrays<T, I>& X, Index n, const std::vector<char>& want
         Index entries = 0;
         const auto [first, stop] = X.row(i);
         for (Index k = first; k < stop; ++k)
-            entries += wanted[static_cast<std::size_t>(X.column(k))] && X.data[k] != T(0);
+            entries += Index(wanted[static_cast<std::size_t>(X.column(k))]) & Index(X.data[k] != T(0));
         found[i] = entries > 0;
         total += entries;
     }

@@ -86,12 +86,9 @@ Status add_transposed(const PanelView& X, const double* r, double* g) {
 
 Status count_stored(const PanelView& X, double* counts) {
     return guarded([&] {
-        if (X.X.kind == Kind::csr)
-            with_csr(X.X, [&](const auto& arrays) {
-                for (Index i = 0; i < X.m; ++i) counts[i] = static_cast<double>(arrays.row(i).size());
-            });
-        else
-            std::fill_n(counts, X.m, static_cast<double>(count(X.runs, X.run_count)));
+        with_csr(X.X, [&](const auto& arrays) {
+            for (Index i = 0; i < X.m; ++i) counts[i] = static_cast<double>(arrays.row(i).size());
+        });
     });
 }
 

@@ -58,7 +58,7 @@ double Objective::rounding_floor(const VectorRef& theta) const {
         [&](const Here& here, double* x_theta, Sums& of) {
             alignas(64) Panel stored, slope, rounding;
             const Index m = here.m, width = here.rows.width();
-            here.panel.count_stored(as_vector(stored, m));
+            here.rows.count_stored(here.panel, as_vector(stored, m));
             for (Index i = 0; i < m; ++i) x_theta[i] *= stored[i] + more;
             kernels().slope_and_rounding(loss_.index(), m, d1.data() + here.row, here.y, here.s,
                                          here.weighted(), x_theta, slope.data(), rounding.data());

@@ -429,20 +429,22 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
     if (block < 0)
         throw std::invalid_argument("a block has 0 coordinates or more, got " + std::to_string(block));
     const bool from_zero = theta.isZero(0.0);
+    const bool enough = start && start->residual() <= tolerance;  // then theta stays
     Minimum result;
     result.largest_norm = std::isfinite(J.largest_norm()) ? J.largest_norm() : unknown;
-    if (dual && from_zero && !anchor && !start && is_quadratic(J) && J.has_dual()) {
+    if (dual && from_zero && !anchor && !enough && is_quadratic(J) && J.has_dual()) {
         if (minimize_in_dual(result, J, tolerance, max_iter, checkpoint, block < p)) return result;
         theta = result.theta;
         start = std::move(result.at);
     }
     std::shared_ptr<const Anchor> of_sample;
-    const Index sampled = from_zero && !anchor && !start ? sampled_block(J, block) : 0;
+    const Index sampled = from_zero && !anchor && !enough ? sampled_block(J, block) : 0;
     if (sampled > 0) {
         if (const Minimum near = minimum_of_sample(J, tolerance, max_iter, checkpoint, sampled);
             near.anchor) {
             theta = near.theta;
             anchor = of_sample = near.anchor;
+            start.reset();
             result.passes = (near.passes + Sample::parts - 1) / Sample::parts;
         }
     }

@@ -51,8 +51,22 @@ double RowPanel::add_product(const VectorRef& w, const VectorRef& theta, double 
     return sum;
 }
 
+namespace {
+
+// Dense rows that lie row by row with a few columns hidden are read whole, as CSR rows are: that is faster
+// than to pack them, or to read them in many runs.
+Index width_of(const Storage& X, const Runs& columns) {
+    const Index d = count(columns);
+    if (columns.size() < 2 || X.column_stride != 1 || X.shift) return d;
+    const Index last = columns.back().first + columns.back().count;
+    return 3 * last <= 4 * d ? last : d;
+}
+
+}  // namespace
+
 RowsView::RowsView(const Storage& X, Index n, Index width, Runs columns)
-    : X_(X), n_(n), width_(width), d_(count(columns)), columns_(std::move(columns)), whole_{0, d_},
+    : X_(X), n_(n), width_(dense() ? width_of(X, columns) : width), d_(count(columns)),
+      columns_(std::move(columns)), whole_{0, d_}, read_{0, width_},
       entries_(static_cast<double>(n_) * static_cast<double>(d_)) {
     if (!dense())
         entries_ = std::max(0.0, static_cast<double>(integer_at(X.indptr, X.index_type, n)) -
@@ -66,9 +80,7 @@ double RowsView::gram_work() const {
 }
 
 RowsView RowsView::select(const std::vector<Index>& kept) const {
-    Runs columns = expunge::select(columns_, kept);
-    const Index width = dense() ? count(columns) : width_;
-    return {X_, n_, width, std::move(columns)};
+    return {X_, n_, width_, expunge::select(columns_, kept)};
 }
 
 // Where row `first` begins: its numbers, or for CSR its entry of indptr.
@@ -78,9 +90,9 @@ const void* RowsView::row_at(Index first) const {
 }
 
 RowsView RowsView::less(const double* c) const {
-    RowsView shifted(*this);
-    shifted.X_.shift = c;
-    return shifted;
+    Storage X = X_;
+    X.shift = c;
+    return {X, n_, width_, columns_};
 }
 
 RowsView RowsView::slice(Index first, Index m) const {
@@ -126,7 +138,7 @@ Index RowsView::rows_in_cache() const {
     }
     if (X_.column_stride != 1 && !shifted()) return max_panel_rows;
     constexpr Index group = 8, some = 4 * group, second = 32768;
-    const Index first = 25600 / (shifted() ? Index(sizeof(double)) : item()), d = std::max<Index>(1, d_);
+    const Index first = 25600 / (shifted() ? Index(sizeof(double)) : item()), d = std::max<Index>(1, width_);
     const Index fit = first / d >= group ? first / d : std::min(some, second / d);
     return std::max(group, std::min(max_panel_rows, fit) / group * group);
 }
@@ -139,6 +151,7 @@ RowPanel RowsView::panel(Index first, Index m, Workspace& workspace, Read read) 
                          : RowPanel{csr_panel(first, m, read)};
     const bool few_runs = static_cast<Index>(columns_.size()) * worthwhile <= d_ + worthwhile;
     const bool lines = X_.column_stride == 1 || X_.row_stride == 1;
+    if (d_ < width_) return {whole_panel(first, m, read)};
     if (d_ > 0 && few_runs && lines && !shifted()) return {panel_as_it_lies(first, m, read)};
     return {packed_panel(first, m, workspace, read)};
 }
@@ -163,6 +176,13 @@ PanelView RowsView::panel_as_it_lies(Index first, Index m, Read read) const {
     view.following = entries_ * static_cast<double>(item()) > in_cache ? n_ - first - m : 0;
     view.runs = columns_.data();
     view.run_count = static_cast<Index>(columns_.size());
+    return view;
+}
+
+PanelView RowsView::whole_panel(Index first, Index m, Read read) const {
+    PanelView view = panel_as_it_lies(first, m, read);
+    view.runs = &read_;
+    view.run_count = 1;
     return view;
 }
 
@@ -212,21 +232,37 @@ PanelView RowsView::shifted_csr_panel(Index first, Index m, Workspace& workspace
     return view;
 }
 
+void RowsView::count_stored(const RowPanel& panel, Eigen::Ref<Vector> counts) const {
+    if (dense())
+        counts.setConstant(static_cast<double>(d_));
+    else
+        require_fine(kernels().count_stored(panel.view, counts.data()), X_.canonical);
+}
+
 VectorRef RowsView::spread(const VectorRef& theta, Workspace& workspace) const {
     if (d_ == width_) return theta;
     Eigen::Map<Vector> wide(workspace.take(width_), width_);
+    spread_to(theta, wide);
+    return wide;
+}
+
+void RowsView::spread_to(const VectorRef& theta, Eigen::Ref<Vector> wide) const {
+    if (d_ == width_) {
+        wide = theta;
+        return;
+    }
     wide.setZero();
     each_run(columns_, [&](const Run& run, Index j) {
         wide.segment(run.first, run.count) = theta.segment(j, run.count);
     });
-    return wide;
 }
 
 // For dense rows one vector after the other; for CSR rows the two entries for a column side by side.
 VectorRef RowsView::spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const {
     Eigen::Map<Vector> all(workspace.take(2 * width_), 2 * width_);
     if (dense()) {
-        std::copy_n(v.data(), d_, std::copy_n(theta.data(), d_, all.data()));
+        spread_to(theta, all.head(width_));
+        spread_to(v, all.tail(width_));
         return all;
     }
     if (d_ < width_) all.setZero();
@@ -241,7 +277,7 @@ VectorRef RowsView::spread(const VectorRef& theta, const VectorRef& v, Workspace
 }
 
 void RowsView::collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const {
-    if (dense()) {
+    if (d_ == width_) {
         kernels().add_scaled(d_, sign, sums.data(), g.data());
         return;
     }

@@ -120,6 +120,10 @@ Exact exact(const Problem& problem, const Vector& theta) {
     return e;
 }
 
+// What columns hold that are not seen: finite, as all of X is, since rows may be read whole.
+template <class T>
+constexpr T unseen = static_cast<T>(sizeof(T) == 4 ? 1e30 : 1e100);
+
 template <class T>
 Stored stored(const std::string& name, const RowMatrix& X, Index row_stride, Index column_stride, Index width,
               const Runs& runs) {
@@ -128,6 +132,8 @@ Stored stored(const std::string& name, const RowMatrix& X, Index row_stride, Ind
     auto memory = std::make_shared<std::vector<T>>(static_cast<std::size_t>(size), static_cast<T>(poison));
     T* origin = memory->data() + (row_stride < 0 ? -row_stride * (n - 1) : 0) +
                 (column_stride < 0 ? -column_stride * (width - 1) : 0);
+    for (Index c = 0; c < width; ++c)
+        for (Index i = 0; i < n; ++i) origin[i * row_stride + c * column_stride] = unseen<T>;
     Index j = 0;
     for (const Run& run : runs)
         for (Index c = run.first; c < run.first + run.count; ++c, ++j)
@@ -143,7 +149,7 @@ template Stored stored<double>(const std::string&, const RowMatrix&, Index, Inde
 template Stored stored<float>(const std::string&, const RowMatrix&, Index, Index, Index, const Runs&);
 
 template <class T, class I>
-Csr<T, I> csr(const RowMatrix& X, Index width, const Runs& runs, double unseen, bool store_zeros) {
+Csr<T, I> csr(const RowMatrix& X, Index width, const Runs& runs, double other, bool store_zeros) {
     constexpr Index nowhere = -1;
     std::vector<Index> position(static_cast<std::size_t>(width), nowhere);
     Index j = 0;
@@ -154,12 +160,12 @@ Csr<T, I> csr(const RowMatrix& X, Index width, const Runs& runs, double unseen, 
         matrix.data.push_back(static_cast<T>(x));
         matrix.indices.push_back(static_cast<I>(column));
     };
-    if (unseen != 0.0) store(poison, width);  // of rows before the first
+    if (other != 0.0) store(poison, width);  // of rows before the first
     matrix.indptr.push_back(static_cast<I>(matrix.data.size()));
     for (Index i = 0; i < X.rows(); ++i) {
         for (Index c = 0; c < width; ++c) {
             const Index at = position[static_cast<std::size_t>(c)];
-            const double x = at == nowhere ? (i % 3 == 1 ? 0.0 : unseen) : X(i, at);
+            const double x = at == nowhere ? (i % 3 == 1 ? 0.0 : other) : X(i, at);
             if (x != 0.0 || (store_zeros && at != nowhere)) store(x, c);
         }
         matrix.indptr.push_back(static_cast<I>(matrix.data.size()));
@@ -170,8 +176,7 @@ Csr<T, I> csr(const RowMatrix& X, Index width, const Runs& runs, double unseen, 
 template <class T, class I>
 Stored stored_csr(const std::string& name, const RowMatrix& X, Index width, const Runs& runs,
                   bool store_zeros) {
-    constexpr double large = sizeof(T) == 4 ? 1e30 : 1e100;
-    const auto memory = std::make_shared<const Csr<T, I>>(csr<T, I>(X, width, runs, large, store_zeros));
+    const auto memory = std::make_shared<const Csr<T, I>>(csr<T, I>(X, width, runs, unseen<T>, store_zeros));
     Vector row_entries(X.rows());
     for (std::size_t i = 0; i + 1 < memory->indptr.size(); ++i)
         row_entries(static_cast<Index>(i)) = static_cast<double>(memory->indptr[i + 1] - memory->indptr[i]);

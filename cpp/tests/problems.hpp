@@ -124,7 +124,7 @@ struct Stored {
     Vector row_entries, column_entries;  // stored, (n,) of every row and (d,) of every column that is seen
 };
 
-// `width` columns from `origin`, of which `runs` are X; whatever is not X is poison.
+// `width` columns from `origin`, of which `runs` are X; others hold large numbers, and the rest is poison.
 template <class T>
 Stored stored(const std::string& name, const RowMatrix& X, Index row_stride, Index column_stride, Index width,
               const Runs& runs);

@@ -208,7 +208,7 @@ TEST("what is stored is counted, by rows and in all") {
         const Index half = X.rows() / 2;
         const auto panel = rows.panel(half, X.rows() - half, workspace);
         Vector stored(X.rows() - half);
-        panel.count_stored(stored);
+        rows.count_stored(panel, stored);
         for (Index i = half; i < X.rows(); ++i) CHECK(stored(i - half) == layout.row_entries(i));
         CHECK(static_cast<double>(rows.largest_row()) == layout.row_entries.maxCoeff());
         CHECK(rows.entries() == layout.row_entries.sum());

@@ -190,7 +190,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
             How theta is chosen for the corrected data; data and statistics follow the request in any case,
             so methods may be mixed. ``auto``: one step from the anchor (E9), without a look at other rows,
             while it is proven to be within `within` (E41) or `tolerance` (E10); else iterations until theta
-            is. Where columns are revoked, and with a solver that keeps no Hessian, always by iterations.
+            is: always where columns are revoked, and with a solver that keeps no Hessian.
             ``exact``: retraining's minimiser, to what rounding leaves or a measured `tolerance` (E11, E13).
             ``second_order``: ``theta - H^-1 g`` (E5). ``first_order``: ``theta - tau g`` (E4). g is the full
             gradient on the corrected data.

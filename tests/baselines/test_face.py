@@ -51,8 +51,7 @@ def test_data_follow_each_request_and_the_update_says_what_was_done(name, repres
         data = data.after(request)
         for found, expected in zip(strategy.corrected_data(), data.rows, strict=True):
             assert_array_equal(None if found is None else dense(found), expected)
-        # where columns are revoked, `auto` is `exact`, and says so
-        assert update.method == ("exact" if name == "auto" and request is COLUMN else strategy.name)
+        assert update.method == strategy.name
         assert isinstance(update.passes, int)
         assert update.seconds > 0.0
         assert strategy.model.predict(strategy.corrected_data()[0]).shape == data.rows[1].shape

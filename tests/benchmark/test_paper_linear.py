@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ if not (ROOT / "bench" / "paper").is_dir():
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # as `python -m bench.paper` in a clone has it
 
-from bench.paper.linear import experiments, studies, tables  # noqa: E402
+from bench.paper.linear import certified, experiments, studies, tables  # noqa: E402
 from bench.paper.linear.agree import agree, differences  # noqa: E402
 from bench.paper.linear.cells import Cells, compare  # noqa: E402
 from bench.paper.linear.strategies import BY_NAME, STRATEGIES  # noqa: E402
@@ -129,15 +130,40 @@ def test_what_agrees(name, old, new, same):
 
 def test_any_file_of_named_columns_is_taken(tmp_path):
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((200, 4))
+    X = rng.standard_normal((200, 4)).round(6)
     y = (X[:, 0] > 0) * 1
-    lines = [
-        "a,b,c,d,label",
-        *(",".join(f"{v:.6f}" for v in row) + f",{t}" for row, t in zip(X, y, strict=True)),
+    columns = dict(zip("abcd", X.T, strict=True)) | {"label": y}
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    (tmp_path / "people.csv").write_text("\n".join(lines), encoding="utf-8")
+    np.savez(tmp_path / "people.npz", **columns)
+    names = {"feature_names": np.array(list("abcd")), "sensitive_features": np.array(["b", "c"])}
+    np.savez(tmp_path / "vectors.npz", X_train=X, X_test=X[:9], y_train=y, y_test=y[:9], **names)
+    found = [
+        *studies.from_file(str(tmp_path / "people.csv"), "label", ["b", "c"]),
+        *studies.from_file(str(tmp_path / "people.npz"), "label", ["b", "c"]),
+        *studies.from_file(str(tmp_path / "vectors.npz"), None, None),
     ]
-    path = tmp_path / "people.csv"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    (study,) = studies.from_file(str(path), "label", ["b", "c"])
-    assert study.X.shape[1] == 4
-    assert study.sensitive.tolist() == [1, 2]
-    np.testing.assert_allclose(np.linalg.norm(study.X, axis=1), 1.0)
+    for study in found:
+        assert study.X.shape[1] == 4
+        assert study.sensitive.tolist() == [1, 2]
+        np.testing.assert_allclose(np.linalg.norm(study.X, axis=1), 1.0)
+    np.testing.assert_allclose(found[0].X, found[1].X)
+
+
+def test_a_file_that_cannot_be_read_ends_with_a_line(tmp_path, monkeypatch):
+    from bench.paper import __main__ as paper
+
+    (tmp_path / "people.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="name the column to predict"):
+        paper.main(["--data", str(tmp_path / "people.csv"), "--results", str(tmp_path)])
+
+
+@pytest.mark.parametrize("way", list(certified.WAYS["remove rows"]))
+def test_certified_models_stand_beside_retraining(study, way):
+    ask = partial(studies.asked, "remove rows", study, 1, 0)
+    record = certified.scored(study, study.model(), ask, certified.WAYS["remove rows"][way], 0.9, 0)
+    assert 0.5 <= record["retrained_accuracy"] <= 1.0
+    if way in ("release", "retraining"):
+        assert round(record["accuracy"], 3) == round(record["retrained_accuracy"], 3)
+    assert (record["sigma"] == 0.0) == (way == "retraining")
+    assert (record["seconds"] > 0.0) == (way != "retraining")

@@ -80,6 +80,31 @@ def test_what_is_proven_after_every_request_holds(loss, fit_intercept, shape, al
 
 @each_loss
 @each_intercept
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("alpha", [1.0, 1e-4])
+def test_revoked_columns_are_read_until_the_promise_is_proven_and_no_further(
+    loss, fit_intercept, form, alpha
+):
+    X, y, s = problem(loss, n=400, d=8)
+    X = form(X)
+    passes = {}
+    for method in ("auto", "exact"):
+        un = ex.Unlearner(KINDS[loss](alpha, fit_intercept=fit_intercept).fit(X, y, s), X, y, s)
+        update = un.apply(ex.RevokeFeatures([1, 4, 5]), method=method)
+        assert (update.method, update.settled) == (method, True)
+        assert true_distance(un, loss) <= update.distance + ROUNDED
+        assert update.distance <= un.within
+        assert update.residual == update.residual_bound > 0.0
+        passes[method] = update.passes
+        more = un.apply(ex.RemoveRows([2, 3]))
+        assert true_distance(un, loss) <= more.distance + ROUNDED
+        assert more.distance <= un.within
+    # One step ends least squares, and beside a small penalty the last step of either is the same.
+    assert passes["auto"] + (loss == "logistic" and alpha == 1.0) <= passes["exact"]
+
+
+@each_loss
+@each_intercept
 def test_streams_are_proven_and_the_bound_is_not_far_from_the_truth(loss, fit_intercept):
     X, y, _ = problem(loss, n=2000, d=5)
     un = ex.Unlearner(KINDS[loss](1.0, fit_intercept=fit_intercept).fit(X, y), X, y, within=0.05)

@@ -26,7 +26,7 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge import reference
+from expunge import _core, reference
 from expunge.losses import LOSSES
 
 ESTIMATORS = {"squared": ex.Ridge, "logistic": ex.LogisticRegression}
@@ -212,3 +212,17 @@ def test_what_is_left_after_a_revocation_may_be_the_block_that_was_factored(form
         un.apply(ex.RemoveRows([3]), method=method)
         un.apply([])
         assert_retrained(un, data.after(ex.RevokeFeatures([j]), ex.RemoveRows([3])))
+
+
+def test_a_start_at_0_is_one_whether_it_was_evaluated_or_not():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20_000, 10))  # enough rows for a sample
+    y = (rng.random(20_000) < 1.0 / (1.0 + np.exp(-3.0 * X[:, 0]))) * 1.0
+    J, zero = _core.Objective([(X, y, None)], "logistic", np.full(10, 1e-2), False), np.zeros(10)
+    plain = _core.minimize(J, zero, 1e-6, 100)
+    known = _core.minimize(J, zero, 1e-6, 100, None, J.evaluate(zero))
+    np.testing.assert_array_equal(known.theta, plain.theta)
+    assert known.passes == plain.passes
+    assert known.iterations == plain.iterations
+    stays = _core.minimize(J, zero, 1e6, 100, None, J.evaluate(zero))
+    assert not stays.theta.any()  # near enough as it is

@@ -259,7 +259,7 @@ def test_a_pandas_frame_of_sparse_columns_stays_sparse():
     frame = pandas.DataFrame.sparse.from_spmatrix(sparse.csr_matrix(csr(data.X)), columns=list("abcdef"))
     un = ex.Unlearner(ex.LogisticRegression(ALPHA).fit(frame, data.y), frame, data.y)
     assert sparse.issparse(inside(un).data.X)
-    un.apply([ex.RevokeFeatures("b"), ex.AddRows(frame[:3], data.y[:3])])
+    un.apply([ex.RevokeFeatures("b"), ex.AddRows(frame[:3], data.y[:3])], method="exact")
     data = data.after(ex.RevokeFeatures([1]), ex.AddRows(data.X[:3, [0, 2, 3, 4, 5]], data.y[:3]))
     assert_corrected_data(un, data)
     assert_retrained(un, data)

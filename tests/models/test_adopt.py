@@ -333,7 +333,7 @@ def test_models_that_scikit_learn_fitted_to_sparse_data_are_adopted(loss, solver
         X, y, _ = corrected(X, y, None)
     with nothing_densifies():
         un.apply(ex.CorrectLabels([5, 12], [1.0, 0.0]))
-        un.apply(ex.RevokeFeatures([1, 4]))
+        un.apply(ex.RevokeFeatures([1, 4]), method="exact")
     X, y = X[:, [0, 2, 3]], y.copy()
     y[[np.flatnonzero(np.setdiff1d(np.arange(N), [3, 7, 50]) == row)[0] for row in (5, 12)]] = [1.0, 0.0]
     expected = retrain(X, y, alpha=ALPHA, loss=loss, fit_intercept=fit_intercept)

@@ -9,7 +9,7 @@ import csv
 import re
 import sys
 
-from .tables import FLOOR
+from .tables import FLOOR, RETRAINED
 
 KEYS = (
     "table",
@@ -17,13 +17,13 @@ KEYS = (
     "request",
     "strategy",
     "requests",
-    "columns revoked",
     "way",
     "epsilon",
     "rows touched",
 )
-BY_TIME = ("ms", "x cold", "x warm", "fastest within 0.01", "fastest", "next")
+BY_TIME = ("ms", *(f"x {how}" for how in RETRAINED), "fastest within 0.01", "fastest", "next")
 SCORES = ("accuracy", "macro-F1", "ROC-AUC", "PR-AUC", "membership")
+CARRIED = ("seeds", "ISA", "threads", "versions")
 PASSES = ("passes",)  # of iterations, which may be one more elsewhere
 FACTOR, MORE_PASSES, SCORE = 10.0, 1.5, 1.01e-3
 
@@ -42,7 +42,7 @@ def numbers(text):
 
 
 def agree(name, old, new):
-    if name in BY_TIME or old == new:
+    if name in (*BY_TIME, *CARRIED) or old == new:
         return True
     if name in (*KEYS, "within 0.01", "note"):
         return name == "note" and not old.startswith("refused")

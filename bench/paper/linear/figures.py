@@ -54,19 +54,21 @@ def lines(records, path):
 
 def noise(records, path):
     """Accuracy of released models over epsilon."""
-    figure = Figure(figsize=(6.5, 4.0), layout="constrained")
-    axis = figure.subplots()
-    for (data, way), runs in grouped(records, "data", "way").items():
-        by = grouped(runs, "epsilon")
-        at = sorted(e for (e,) in by)
-        axis.plot(
-            at, [np.nanmean([r["macro_f1"] for r in by[(e,)]]) for e in at], "-o", label=f"{data}, {way}"
-        )
-    axis.set(xscale="log", xlabel="epsilon, delta = 0.01", ylabel="macro-F1 of the released model")
-    axis.legend(fontsize=7)
-    axis.grid(True, alpha=0.3)
+    kinds = grouped(records, "kind")
+    figure = Figure(figsize=(5.5 * len(kinds), 4.0), layout="constrained")
+    for axis, ((kind,), of_kind) in zip(
+        np.ravel(figure.subplots(1, len(kinds), sharey=True)), kinds.items(), strict=True
+    ):
+        for (data, way), runs in grouped(of_kind, "data", "way").items():
+            by = grouped(runs, "epsilon")
+            at = sorted(e for (e,) in by)
+            means = [np.mean([r["macro_f1"] for r in by[(e,)]]) for e in at]
+            axis.plot(at, means, "-o", markersize=4, label=f"{data}, {way}")
+        axis.set(xscale="log", xlabel="epsilon, delta = 0.01", ylabel="macro-F1", title=kind)
+        axis.legend(fontsize=6)
+        axis.grid(True, alpha=0.3)
     save(figure, path)
-    return bool(records)
+    return True
 
 
 def which_when(rows, path):
@@ -81,7 +83,7 @@ def which_when(rows, path):
                 continue
             place = names.index(row["fastest"])
             n, touched = (float(row[name].replace(",", "")) for name in ("n", "rows touched"))
-            axis.plot(touched / n, n, "o", color=f"C{place}", marker="osD^v<>*"[place % 8], markersize=9)
+            axis.plot(touched / n, n, "osD^v<>*"[place % 8], color=f"C{place}", markersize=9)
         axis.set(xscale="log", yscale="log", title=f"d = {d}, {sparsity}", xlabel="share of rows touched")
     axes[0].set_ylabel("rows")
     for place, name in enumerate(names):

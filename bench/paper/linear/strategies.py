@@ -42,8 +42,9 @@ def at_rate(share):
     """Fine-tuning at a share of its default rate: one epoch, whatever the rate."""
 
     def make(model, X, y):
-        rate = b.FineTuning(copy.deepcopy(model), X, y).learning_rate
-        return b.FineTuning(model, X, y, learning_rate=share * rate, random_state=0)
+        tuned = b.FineTuning(model, X, y, random_state=0)
+        tuned.learning_rate *= share
+        return tuned
 
     return make
 
@@ -57,6 +58,8 @@ STRATEGIES = [
     Strategy("auto", b.Auto),
     Strategy("retraining, cold", b.Retraining),
     Strategy("retraining, warm", partial(b.Retraining, warm=True)),
+    Strategy("retraining to 1e-8, cold", partial(b.Retraining, tolerance=1e-8)),
+    Strategy("retraining to 1e-8, warm", partial(b.Retraining, tolerance=1e-8, warm=True)),
     Strategy("newton-cholesky, cold", partial(b.Retraining, solver="newton-cholesky")),
     Strategy("newton-cg, warm", partial(b.Retraining, solver="newton-cg", warm=True)),
     Strategy("lbfgs, warm", partial(b.Retraining, solver="lbfgs", warm=True)),

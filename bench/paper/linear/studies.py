@@ -96,9 +96,9 @@ def studies(quick):
 
 
 def from_file(path, target, sensitive):
-    """Any CSV or NPZ with named columns."""
-    options = {"standardize": Path(path).suffix == ".csv", "row_norm": "unit"}
-    data = ex.datasets.load_file(path, target=target, sensitive=sensitive, **options)
+    """Any CSV or NPZ file with named columns; without a target one of vectors, which are left as they are."""
+    options = {"sensitive": sensitive or (), "standardize": target is not None, "row_norm": "unit"}
+    data = ex.datasets.load_file(path, target=target, **options)
     d = len(data.sensitive_features) or data.X.shape[1]
     return [of_dataset(data, 10**9, tuple(sorted({1, max(1, d // 4), max(1, d // 2)})))]
 
@@ -137,9 +137,10 @@ def correct_labels(study, share, seed):
 
 
 def replace_values(study, count, seed):
-    """Cells of one column become 0 in so many rows."""
+    """Cells of one column become 0 in so many rows; where no column has so many, in all of the fullest."""
     rng = np.random.default_rng(seed)
-    column = int(rng.choice(study.sensitive))
+    filled = np.asarray((study.X[:, study.sensitive] != 0).sum(axis=0)).ravel()
+    column = int(rng.choice(study.sensitive[filled >= min(count, filled.max())]))
     stored = np.flatnonzero(np.abs(study.X[:, [column]]).sum(axis=1))
     rows = np.sort(rng.permutation(stored)[:count])
     X = study.X.tolil() if sparse.issparse(study.X) else study.X.copy()

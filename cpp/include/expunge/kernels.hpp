@@ -97,7 +97,7 @@ struct Kernels {
                            double* eta, double* x_v);
     // g (width,) += f(X)^T r
     Status (*add_transposed)(const PanelView& X, const double* r, double* g);
-    // counts (m,): how many entries of each row are stored
+    // counts (m,): how many entries of each CSR row are stored
     Status (*count_stored)(const PanelView& X, double* counts);
     // The columns that are seen, side by side, row by row, in numbers of X's type.
     void (*copy_seen)(const PanelView& X, void* to);

@@ -48,11 +48,6 @@ struct RowPanel {
     // first: row by row, each addition would wait for a product.
     double add_product(const VectorRef& w, const VectorRef& theta, double offset, Eigen::Ref<Vector> g) const;
 
-    // How many entries of each row are stored (m,).
-    void count_stored(Eigen::Ref<Vector> counts) const {
-        require_fine(kernels().count_stored(view, counts.data()));
-    }
-
 private:
     void require_fine(Status status) const { expunge::require_fine(status, view.X.canonical); }
 };
@@ -123,6 +118,9 @@ public:
     // Rows [first, first + m): X itself where its layout allows, else packed into the workspace.
     RowPanel panel(Index first, Index m, Workspace& workspace, Read read = Read::entry) const;
 
+    // How many entries of each row of a panel are stored, of columns that are seen where it is dense (m,).
+    void count_stored(const RowPanel& panel, Eigen::Ref<Vector> counts) const;
+
     VectorRef spread(const VectorRef& theta, Workspace& workspace) const;
     // For panels that multiply two vectors at once.
     VectorRef spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const;
@@ -168,9 +166,11 @@ private:
     Index item() const { return X_.scalar == Scalar::float64 ? sizeof(double) : sizeof(float); }
     const void* row_at(Index first) const;
     PanelView panel_as_it_lies(Index first, Index m, Read read = Read::entry) const;
+    PanelView whole_panel(Index first, Index m, Read read) const;
     PanelView packed_panel(Index first, Index m, Workspace& workspace, Read read = Read::entry) const;
     PanelView csr_panel(Index first, Index m, Read read) const;
     PanelView shifted_csr_panel(Index first, Index m, Workspace& workspace, Read read = Read::entry) const;
+    void spread_to(const VectorRef& theta, Eigen::Ref<Vector> wide) const;
     void add_dense_gram(const double* w, Eigen::Ref<Matrix> H, FunctionRef<void(Index, Index)> before) const;
     void add_csr_gram(const double* w, Eigen::Ref<Matrix> H) const;
 
@@ -178,6 +178,7 @@ private:
     Index n_, width_, d_;
     Runs columns_;
     Run whole_;       // all d columns of a packed panel
+    Run read_;        // all columns that panels read where they lie
     double entries_;  // counted once, so that panels keep one size while others write to X
 };
 

@@ -17,7 +17,7 @@ from ..current import CurrentData
 from ..engine.attached import Attached
 from ..engine.columns import Touched
 from ..engine.fitted import Fitted, polished
-from ..engine.near import HALF, TIGHTER, distance_at
+from ..engine.near import ALMOST, TIGHTER, distance_at
 from ..engine.products import Products
 from ..engine.solver import MAX_ITER, check_converged, choose_block, warn_of_distance
 from ..engine.state import How, Outcome, Promise, Staged, State, without_curvature
@@ -288,11 +288,11 @@ class Engine(Attached):
 
 
 def first_goal(engine: Attached, y: Float, s: Float) -> float:
-    """The residual that training aims at first: half of what proves the promise by the penalty alone."""
+    """The residual that training aims at first: nearly what proves the promise by the penalty alone."""
     within, problem = engine.promise.within, engine.problem
     if within is None:
         return engine.promise.goal
-    return HALF * within * sqrt(problem.alpha) * problem.spread(y, s)
+    return ALMOST * within * sqrt(problem.alpha) * problem.spread(y, s)
 
 
 def trained(

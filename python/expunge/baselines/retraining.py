@@ -40,8 +40,8 @@ class Retraining(Strategy):
         whose fits have no warm start.
     within : float, default=0.01
         How many standard errors (E41) from the minimum training may end, proven, as of an Unlearner. All
-        solvers aim at the same residual, half of what proves that; those of Ridge in scikit-learn at 1e-12
-        of the targets.
+        solvers aim at the same residual, nine tenths of what proves that; those of Ridge in scikit-learn at
+        1e-12 of the targets.
     tolerance : float, optional
         In place of `within`: what the residual may be, on the sum scale.
 

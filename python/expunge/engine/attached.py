@@ -226,8 +226,6 @@ class Attached:
         survives: NDArray[np.bool_] | slice = slice(None)
         dropped = revoked_rows = _NONE
         if touched.revoked:
-            if how.method == "auto":
-                how = How("exact")
             survives = self.problem.survives(data.kept[touched.columns])
             dropped = np.flatnonzero(~survives)
             revoked_rows = _union(touched.revoked_rows, data.n_rows)

@@ -164,7 +164,7 @@ def _settled(engine: Attached, staged: Staged, start: Start | None) -> tuple[Sta
     if minimum.anchor is not None and minimum.anchor is not start.anchor:
         statistics = start.statistics if engine.problem.constant_hessian else None
         start = start._replace(anchor=minimum.anchor, hessian_is_current=True, statistics=statistics)
-    state = _state(engine, start, minimum.theta, minimum.at)
+    state = _state(engine, staged, start, minimum.theta, minimum.at)
     made = 0
     if start.block is None:
         state, made = engine.anchored(state, start.objective, minimum.at, minimum.floor)
@@ -209,7 +209,7 @@ def _by_update(
     current = start.anchor if start.hessian_is_current else None
     distance = distance_at(engine, start.objective, theta, at, at.floor, current)
     start = start._replace(passes=start.passes + 1)
-    state = _state(engine, start, theta, at)
+    state = _state(engine, staged, start, theta, at)
     return state, Outcome(
         staged.how.method,
         theta - start.theta,
@@ -225,11 +225,12 @@ def _by_update(
     )
 
 
-def _state(engine: Attached, start: Start, theta: Float, at: _core.Evaluation) -> State:
+def _state(engine: Attached, staged: Staged, start: Start, theta: Float, at: _core.Evaluation) -> State:
     """The state after a method that read the data and knows J at theta."""
     effort = engine.state.effort
     requests = effort.requests + 1 if start.statistics is not None else 0
-    effort = Effort() if start.anew else Effort(requests, effort.passes + start.passes, effort.saved)
+    spent = 0 if staged.dropped.size else start.passes  # new statistics would not have spared a revocation's
+    effort = Effort() if start.anew else Effort(requests, effort.passes + spent, effort.saved)
     return State(
         theta,
         without_curvature(at),

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SMALL = 1e-4  # standard errors: nobody asks how much less than that
 SHARE = 0.1  # of what is promised: how far from the minimum the first statistics may be anchored
-HALF = 0.5  # of what is wanted: where the last iteration is to end
+HALF = 0.5  # of what is wanted: where the last iteration is to end, if a direction tells how near that is
+ALMOST = 0.9  # the same, where the penalty proves it
 TIGHTER = 0.125  # by what the goal shrinks where that was not enough
 ROUNDOFF = 2.0**-53
 FIRST = 0.01  # of what a fit promises: bounds that know rows by their length alone are so much too long
@@ -154,7 +155,7 @@ def minimum_near(engine: Attached, start: Start, *, move: bool, exact: bool) -> 
         distance = _distance(engine, start, minimum)
         check_converged(start.objective, minimum, engine.promise.goal, distance=distance)
         return Found(minimum, minimum.passes, distance)
-    goal, passes = _floor(start) if exact else residual_within(engine, start, HALF * within), 0
+    goal, passes = _floor(start) if exact else residual_within(engine, start, within), 0
     while True:
         minimum = engine.minimize(start, goal, move=move)
         passes += minimum.passes
@@ -256,14 +257,15 @@ def _floor(start: Start) -> float:
 
 
 def residual_within(engine: Attached, start: Start, within: float) -> float:
-    """A residual that is near enough, if gradients keep the direction of the first one."""
+    """A residual that is near enough: if gradients keep the direction of the first one, where H is known."""
     g, anchor = start.at.gradient, start.anchor
     scale = 1.0
     if start.objective.quadratic:
         scale = sqrt(max(0.0, 2.0 * start.at.value / engine.data.weighted_rows))
     with np.errstate(over="ignore", invalid="ignore"):
-        ratio = sqrt(engine.problem.alpha)  # of a gradient and its Newton decrement, at least
-        if anchor is not None and anchor.complete and (decrement := float(g @ anchor.solve(g))) > 0.0:
-            ratio = max(ratio, float(np.linalg.norm(g)) / sqrt(decrement))
+        ratio = ALMOST * sqrt(engine.problem.alpha)  # of a gradient and its Newton decrement, at least
+        known = start.hessian_is_current and anchor is not None and anchor.complete
+        if known and anchor is not None and (decrement := float(g @ anchor.solve(g))) > 0.0:
+            ratio = max(ratio, HALF * float(np.linalg.norm(g)) / sqrt(decrement))
     goal = within * scale * ratio
     return goal if 0.0 < goal < inf else DEFAULT_TOL

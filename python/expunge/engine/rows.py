@@ -17,6 +17,8 @@ _CHANGED = (
     "the indices of X point outside of it: X was changed after it was handed over, and has to stay as it was"
 )
 
+TOGETHER = 4096  # rows of which the entries of some columns are copied at a time
+
 
 class StreamedCsr(NamedTuple):
     """A CSR matrix that is written piece by piece."""
@@ -81,10 +83,12 @@ def rows_with_values(X: Any, columns: Index) -> tuple[NDArray[np.bool_], int]:
     """Which rows (n,) of X hold anything but 0 in these columns, and how many entries that is."""
     if sparse.issparse(X):
         return _core.rows_with_values(X, columns)
-    values = np.zeros(X.shape[0], dtype=np.int64)
-    for j in columns:
-        values += X[:, j] != 0
-    return values > 0, int(values.sum())
+    found, entries = np.zeros(X.shape[0], dtype=bool), 0
+    for begin in range(0, X.shape[0], TOGETHER):
+        holds = X[begin : begin + TOGETHER, columns] != 0
+        found[begin : begin + TOGETHER] = holds.any(axis=1)
+        entries += int(np.count_nonzero(holds))
+    return found, entries
 
 
 def with_cells(X: Any, columns: Index, values: NDArray[Any]) -> Any:
