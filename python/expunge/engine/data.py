@@ -495,7 +495,7 @@ class CorrectedData(Data):
         return done
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
-        """Rows in the data that hold anything but 0 in these columns, and how many entries of X that is."""
+        """Rows in the data that hold anything but 0 in these columns, and how many entries of sparse X do."""
         at = self._position(columns)
         found = np.zeros(self.X.shape[0], dtype=bool)
         entries = 0
