@@ -449,10 +449,7 @@ class CorrectedData(Data):
             self.changed = self._loose = True
 
     def measure_rows(self, objective: _core.Objective) -> bool:
-        """Finds norm and ball anew where what has left may have made them larger; whether it did.
-
-        `objective` is that of the rows as they are now. One pass.
-        """
+        """Finds norm and ball anew, by the rows of now in J, where others had a part; whether it did."""
         if not self._loose:
             return False
         if self._touched is not NO_REQUEST:
@@ -497,15 +494,7 @@ class CorrectedData(Data):
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
         """Rows in the data that hold anything but 0 in these columns, and how many entries of sparse X do."""
         at = self._position(columns)
-        found = np.zeros(self.X.shape[0], dtype=bool)
-        entries = 0
-        if self._index is not None:
-            indices, indptr = self._index
-            for j in at:
-                found[indices[indptr[j] : indptr[j + 1]]] = True
-                entries += int(indptr[j + 1] - indptr[j])
-        else:
-            found, entries = rows_with_values(self.X, at)
+        found, entries = rows_with_values(self.X, at, self._index)
         if len(self.overlay_X):
             found = np.append(found, rows_with_values(self.overlay_X.matrix(), at)[0])
         live = self.register.live()

@@ -79,11 +79,21 @@ def rows_by_column(X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     return by_column.indices, by_column.indptr
 
 
-def rows_with_values(X: Any, columns: Index) -> tuple[NDArray[np.bool_], int]:
-    """Which rows (n,) of X hold anything but 0 in these columns, and how many entries of a sparse X do."""
+def rows_with_values(
+    X: Any, columns: Index, index: tuple[Index, Index] | None = None
+) -> tuple[NDArray[np.bool_], int]:
+    """Which rows (n,) of X hold anything but 0 in these columns, and how many entries of a sparse X do.
+
+    `index`: see :func:`rows_by_column`.
+    """
+    found = np.zeros(X.shape[0], dtype=bool)
+    if index is not None:
+        indices, indptr = index
+        for j in columns:
+            found[indices[indptr[j] : indptr[j + 1]]] = True
+        return found, int((indptr[columns + 1] - indptr[columns]).sum())
     if sparse.issparse(X):
         return _core.rows_with_values(X, columns)
-    found = np.zeros(X.shape[0], dtype=bool)
     for begin in range(0, X.shape[0], TOGETHER):
         rows, holds = X[begin : begin + TOGETHER], found[begin : begin + TOGETHER]
         for some in (columns[:1], columns):  # often one column tells
