@@ -142,3 +142,59 @@ def test_a_tied_parameter_goes_by_each_of_its_names():
     bare = Unlearner(module, of_text, X, y).loss()
     both = Unlearner(module, of_text, X, y, alpha={"out.weight": 2.0, "embedding.weight": 2.0}).loss()
     assert abs(both - bare - float((module.out.weight.detach().double() ** 2).sum())) <= 1e-4
+
+
+class Twice(nn.Module):
+    """Uses its BatchNorm twice in a forward pass, and has one that it does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.unused = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8)), nn.BatchNorm1d(8)
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, X):
+        return self.out(
+            torch.cat([self.inside(X).relu(), self.inside(3 * torch.cat([X, X + 1])).relu()[len(X) :]], 1)
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batch_size", [512, 40])
+def test_a_batch_norm_that_is_used_twice_has_the_mean_over_its_uses(batch_size, method):
+    torch.manual_seed(0)
+    X, y = table()
+    case = trained(Case(Twice(), cross_entropy, X, y), 300)
+    case.module.eval()
+    case.module.unused.running_mean.fill_(0.5)
+    un = case.unlearner(batch_size=batch_size)
+    before = un.loss()
+    update = un.apply(ex.RemoveRows([0]), method=method)
+    with torch.no_grad():
+        uses = [case.module.inside[0](Z[1:]) for Z in (X, 3 * X, 3 * (X + 1))]
+    norm = case.module.inside[1]
+    assert torch.allclose(norm.running_mean, torch.cat(uses).mean(0), atol=1e-4)
+    if batch_size > 90:  # torch's own are means of variances of each use
+        large = torch.cat(uses[1:])
+        expected = (uses[0].var(0) + 2.0 * large.var(0)) / 3.0
+        assert torch.allclose(norm.running_var, expected, rtol=1e-4)
+    assert torch.equal(case.module.unused.running_mean, torch.full((8,), 0.5))
+    assert un.loss() <= 1.02 * before
+    assert update.loss_after <= 1.02 * update.loss_before
+
+
+@pytest.mark.parametrize("method", ["first_order", "second_order", "fine_tune"])
+def test_statistics_found_anew_that_spoil_the_module_are_no_success(method):
+    """J of the module as it was handed over, with its own running means, is looked at too."""
+    case = normalised()
+    case.X[0] = 300.0  # a row that the module never saw: it would move the means of all others
+    case.module.eval()
+    un = case.unlearner()
+    before = state(case.module)
+    with pytest.raises(ConvergenceError, match="found anew"):
+        un.apply(
+            ex.CorrectLabels([1], [1 - min(int(case.y[1]), 1)]),
+            method=method,
+            **({"epochs": 0.1} if method == "fine_tune" else {}),
+        )
+    same(before, state(case.module))
+    assert len(un) == 90

@@ -127,6 +127,11 @@ class Indifference:
         mean = fsum(moved) / sum(map(rows_of, self._others))
         return fsum(found) / len(self.secret) + Forgetting.weight * max(mean, 0.0), fsum(loss)
 
+    def loss(self, theta: Tensor) -> float:
+        """Σ loss on the sample of other rows."""
+        self._losses.refresh(theta)
+        return self._losses.value(theta, self._others)
+
     def value(self, theta: Tensor) -> float:
         """U alone."""
         return self.value_and_loss(theta)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -52,7 +52,7 @@ class Function:
         tensors = list(self._trained.values())
         self.device = tensors[0].device
         self.dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-        self._normalising: dict[str, Any] = {}
+        self._normalising: dict[Any, tuple[str, str]] = {}  # parts, and names of their mean and variance
         self.reset()
 
     @property
@@ -107,29 +107,35 @@ class Function:
         return bool(self._normalising)
 
     def reestimated(self, theta: Tensor, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """The buffers with running means and variances of these batches, dropout staying off."""
+        """The buffers with running means and variances of these batches, dropout staying off.
+
+        They are means over all uses of a part, weighted by elements: a batch is one of several, and a forward
+        pass may use a part more than once.
+        """
         parts, buffers = self._normalising, _copies(self.buffers)
-        running = {f"{name}.{what}".lstrip(".") for name in parts for what in ("running_mean", "running_var")}
-        for name in running:
-            buffers[name].fill_(1.0 if name.endswith("running_var") else 0.0)
-        kept = [
-            (part, name, getattr(part, name)) for part in parts.values() for name in ("training", "momentum")
-        ]
+        for running in parts.values():
+            for name, start in zip(running, (0.0, 1.0), strict=True):
+                buffers[name].fill_(start)
+        seen: Counter[int] = Counter()
+
+        def weigh(part: Any, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+            X = next(chain(args, named.values()))
+            count = X.numel() // X.shape[1]
+            seen[id(part.running_mean)] += count  # which several parts may share
+            part.momentum = count / seen[id(part.running_mean)]
+
+        kept = [(part, name, getattr(part, name)) for part in parts for name in ("training", "momentum")]
         with ExitStack() as stack:
             stack.callback(deque, starmap(object.__setattr__, kept), maxlen=0)
             stack.enter_context(torch.no_grad())
-            seen = 0
+            for part in parts:
+                stack.enter_context(part.register_forward_pre_hook(weigh, with_kwargs=True))
+                part.training = True
             for batch in batches:
-                rows = rows_of(batch)
-                if rows == 1:  # which has no variance
-                    continue
-                seen += rows
-                for part in parts.values():
-                    part.training, part.momentum = True, rows / seen  # the mean over rows, batch by batch
-                self.outputs(theta, batch, buffers)
-        if not seen:  # batches of one row tell no variance: those of the module stay
-            return dict(self.buffers)
-        return {**self.buffers, **{name: buffers[name] for name in running}}
+                if rows_of(batch) > 1:  # one has no variance
+                    self.outputs(theta, batch, buffers)
+        used = {name for names in parts.values() if id(buffers[names[0]]) in seen for name in names}
+        return {**self.buffers, **{name: buffers[name] for name in used}}
 
     def write(self, theta: Tensor | None, buffers: Mapping[str, Tensor], changes: Sequence[Change]) -> None:
         """Parameters and buffers of the module, and attributes of others, become these: all of them, or none.
@@ -169,19 +175,20 @@ class Function:
             if name not in self._trained and value.dtype in _HALF
         }
 
-    def _not_frozen(self) -> Iterator[tuple[str, Any]]:
-        """Parts with running means and variances, but for those that are frozen.
+    def _not_frozen(self) -> Iterator[tuple[Any, tuple[str, str]]]:
+        """Parts with running means and variances, and names of these, but for parts that are frozen.
 
         These are in eval mode while the module is not, or their own parameters are not trained; where they
         have none, not all parameters of the module are.
         """
         trained = set(map(id, self._trained.values()))
-        for name, part in self.module.named_modules():
+        name_of = {id(value): name for name, value in self.module.named_buffers()}  # one where it is shared
+        for part in self.module.modules():
             if isinstance(getattr(part, "running_mean", None), Tensor) and hasattr(part, "momentum"):
                 own = set(map(id, part.parameters()))
                 learns = bool(own & trained) if own else trained.issuperset(map(id, self.module.parameters()))
                 if learns and (part.training or not self.module.training):
-                    yield name, part
+                    yield part, (name_of[id(part.running_mean)], name_of[id(part.running_var)])
 
 
 @contextmanager

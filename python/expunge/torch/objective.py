@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
 from math import fsum
@@ -79,6 +80,16 @@ class Losses:
             self.function.buffers = self.function.reestimated(theta.detach(), self.normalised())
             self._at = theta
 
+    @contextmanager
+    def as_handed_over(self) -> Iterator[None]:
+        """With the running means and variances that the module has."""
+        rows, self.normalised, self._at = self.normalised, None, None
+        self.function.reset()
+        try:
+            yield
+        finally:
+            self.normalised = rows
+
     def of(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Of outputs, summed in float64; ValueError where it is not one value a row."""
         losses = self._loss(outputs, batch.y)
@@ -141,6 +152,10 @@ class Total:
         """See Objective."""
         self.losses.refresh(theta)
         return self.losses.value(theta, self.data.batches()) + self._penalty.value(theta)
+
+    def loss(self, theta: Tensor) -> float:
+        """J, which this is."""
+        return self.value(theta)
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """See Objective."""
@@ -237,7 +252,7 @@ class Proximal:
         """J on the corrected data, as the touched rows and the sample show it."""
         self.losses.refresh(theta)
         new = self.losses.value(theta, self._new)
-        if theta is self._from:
+        if theta is self._from and not self.losses.function.normalises:
             others = fsum(float(self._tangent(batch)[2]) for batch in self._sample)
         else:
             others = self.losses.value(theta, self._sample)

@@ -27,7 +27,9 @@ class Update:
         It; the second is the smaller one.
     loss_before, loss_after : float or None
         J on the corrected data; where the method reads a sample, as touched rows and that sample show it. J
-        may rise there, while the objective falls: by 2 % at most after "proximal". None after "forget".
+        may rise there, while the objective falls: by 2 % at most after "proximal". None after "forget". Where
+        running means and variances are found anew, by which J may rise by 2 % too, loss_before is with those
+        that the module had, and objective_before with the new ones.
     gradient_before, gradient_after : float or None
         Norm of the gradient of that objective. Of a network it tells little: training stops before it is 0.
     rows_touched : int
