@@ -186,7 +186,7 @@ def forget(objective: Indifference, how: Forgetting, seed: int) -> Found:
             found = w.detach().clone()
             after, loss = objective.value_and_loss(found)
             if after < before and loss <= how.loss * loss_before:
-                return Found(found, before, after, steps=taken, rank=rank)
+                return Found(found, before, before - after, steps=taken, rank=rank)
         if low != (rank < how.between[0]):
             low = not low
             optimiser.param_groups[0]["lr"] *= how.slower

@@ -124,7 +124,9 @@ class Losses:
         of = partial(torch.autograd.grad, retain_graph=True)
         if curvature == "hessian":
             (gradient,) = of(self.of(outputs, batch), theta, create_graph=True)
-            return torch.stack([of(gradient, theta, v)[0] for v in V])
+            if not gradient.requires_grad:  # the loss is linear in theta
+                return torch.zeros_like(V)
+            return torch.stack([of(gradient, theta, v, materialize_grads=True)[0] for v in V])
         u = torch.zeros_like(outputs, requires_grad=True)
         (transposed,) = of(outputs, theta, u, create_graph=True)
         at = outputs.detach().requires_grad_()

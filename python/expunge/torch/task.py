@@ -181,11 +181,12 @@ class Task:
                 handed_over = objective.loss(self._theta)
         loss = None if kind == "J" else objective.loss(self._theta)
         found = self._found(method, objective, options, sample)
-        before, theta, after = found.before, function.rounded(found.theta), found.after
+        before, theta, fall = found.before, function.rounded(found.theta), found.fall
         if not found.nothing:
             if function.normalises or not torch.equal(theta, found.theta):
-                after = objective.value(theta)  # which finds buffers too
-            _check_fall(method, before, after)
+                fall = before - objective.value(theta)  # which finds buffers too
+            _check_fall(method, before, fall)
+        after = before - fall
         losses = (before, after) if loss is None else (loss, objective.loss(theta))
         if method == "proximal":
             _check_rise(*losses, _RISE, "proximal", "give it a larger sample or fewer steps")
@@ -280,14 +281,14 @@ class Task:
         return fine_tune(objective, theta, training, self._generator)
 
 
-def _check_fall(method: Method, before: float, after: float) -> None:
-    if not after < before:
+def _check_fall(method: Method, before: float, fall: float) -> None:
+    if not fall > 0.0:
         advice = "method='fine_tune' goes on training where a step does not help"
         if method == "fine_tune":
             advice = "give it more epochs or seconds, or another lr"
         raise ConvergenceError(
-            f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
-            f"Nothing was changed; {advice}"
+            f"{method} did not make its objective smaller: {before:.6g} before, {before - fall:.6g} "
+            f"after. Nothing was changed; {advice}"
         )
 
 

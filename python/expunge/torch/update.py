@@ -24,7 +24,7 @@ class Update:
         What the method made smaller: "J", J on the corrected data; "proximal", the proximal Bregman objective
         on the touched rows and a sample; "forget", see :class:`expunge.torch.ForgetValues`.
     objective_before, objective_after : float
-        It; the second is the smaller one.
+        It; the second is the smaller one, or the same number where it fell by less than its digits show.
     loss_before, loss_after : float or None
         J on the corrected data; where the method reads a sample, as touched rows and that sample show it. J
         may rise there, while the objective falls: by 2 % at most after "proximal". None after "forget". Where
