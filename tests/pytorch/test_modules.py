@@ -182,8 +182,11 @@ def test_a_batch_norm_that_is_used_twice_has_the_mean_over_its_uses(batch_size, 
     assert update.loss_after <= 1.02 * update.loss_before
 
 
-@pytest.mark.parametrize("method", ["first_order", "second_order", "fine_tune"])
-def test_statistics_found_anew_that_spoil_the_module_are_no_success(method):
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("first_order", {"tau": 1e-6}), ("second_order", {}), ("fine_tune", {"epochs": 0.1})],
+)
+def test_statistics_found_anew_that_spoil_the_module_are_no_success(method, options):
     """J of the module as it was handed over, with its own running means, is looked at too."""
     case = normalised()
     case.X[0] = 300.0  # a row that the module never saw: it would move the means of all others
@@ -191,10 +194,72 @@ def test_statistics_found_anew_that_spoil_the_module_are_no_success(method):
     un = case.unlearner()
     before = state(case.module)
     with pytest.raises(ConvergenceError, match="found anew"):
-        un.apply(
-            ex.CorrectLabels([1], [1 - min(int(case.y[1]), 1)]),
-            method=method,
-            **({"epochs": 0.1} if method == "fine_tune" else {}),
-        )
+        un.apply(ex.CorrectLabels([1], [1 - min(int(case.y[1]), 1)]), method=method, **options)
     same(before, state(case.module))
+    assert len(un) == 90
+
+
+class Centred(nn.Module):
+    """Puts another tensor in the place of its buffer while it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(5))
+        self.linear = nn.Linear(5, 3)
+
+    def forward(self, X):
+        if self.training:
+            self.centre = 0.5 * self.centre + 0.5 * X.detach().mean(0)
+        return self.linear(X - self.centre)
+
+
+def put_another_state(module):
+    other = {key: value + 0.5 for key, value in module.state_dict().items()}
+    module.load_state_dict(other, assign=True)
+
+
+def put_another_parameter(module):
+    module.linear.weight = nn.Parameter(module.linear.weight.detach() + 0.5)
+
+
+def train_a_little(module):
+    module(5.0 + table()[0])
+
+
+@pytest.mark.parametrize(
+    "change", [put_another_state, put_another_parameter, train_a_little, nn.Module.double]
+)
+@pytest.mark.parametrize("parameters", [None, "linear.weight", "object"])
+def test_the_module_is_taken_as_it_is_when_a_request_comes(change, parameters):
+    torch.manual_seed(0)
+    X, y = table()
+    module = Centred()
+    chosen = [module.linear.weight] if parameters == "object" else parameters
+    double = change is nn.Module.double
+
+    def call(outputs, y):
+        return cross_entropy(outputs.double(), y)
+
+    un = Unlearner(module, call, X.double() if double else X, y, alpha=0.1, parameters=chosen)
+    change(module)
+    module.eval()
+    weight, centre = module.linear.weight.detach().clone(), module.centre.clone()
+    with torch.no_grad():
+        expected = float(call(module(X.double() if double else X), y).sum() + 0.05 * weight.square().sum())
+    assert abs(un.loss() - expected) <= 1e-5 * expected
+    update = un.apply(ex.RemoveRows([3]), method="second_order")
+    assert not torch.equal(module.linear.weight, weight)
+    assert torch.equal(module.centre, centre)
+    assert abs(un.loss() - update.objective_after) <= 1e-5 * expected
+
+
+def test_a_parameter_that_is_gone_is_an_error_before_anything_changes():
+    module = Centred()
+    X, y = table()
+    un = Unlearner(module, cross_entropy, X, y, parameters="linear.weight")
+    module.linear = nn.Sequential(nn.Linear(5, 3))
+    before = state(module)
+    with pytest.raises(ValueError, match="no trained parameter is"):
+        un.apply(ex.RemoveRows([3]), method="first_order")
+    same(before, state(module))
     assert len(un) == 90

@@ -41,18 +41,26 @@ class Function:
         Those that are computed with: the module's own, or others until :meth:`reset`.
     """
 
+    names: list[str]
+    aliases: dict[str, str]
     buffers: Mapping[str, Tensor]
 
     def __init__(self, module: Any, parameters: Any, logits: Callable[[Any], Tensor] | None) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
         self.module, self._logits = module, logits
-        self._trained, self.aliases = _chosen(module, parameters)
+        self._asked = None if parameters is None else _names(module, parameters)
+        self.read()
+
+    def read(self) -> None:
+        """Takes parameters, buffers and flags as they are now: others may have taken their place."""
+        self._trained, self.aliases = _chosen(self.module, self._asked)
         self.names = list(self._trained)
         tensors = list(self._trained.values())
         self.device = tensors[0].device
         self.dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-        self._normalising: dict[Any, tuple[str, str]] = {}  # parts, and names of their mean and variance
+        # parts that are not frozen, and names of their running mean and variance
+        self._normalising: dict[Any, tuple[str, str]] = dict(self._not_frozen())
         self.reset()
 
     @property
@@ -146,8 +154,9 @@ class Function:
         if theta is not None:
             parts = zip(theta.split(self._sizes), self._trained.values(), strict=True)
             pairs = [(kept.detach(), part.view(kept.shape)) for part, kept in parts]
-            own = self.module.named_buffers()
-            pairs += [(kept, buffers[name]) for name, kept in own if buffers[name] is not kept]
+            own = dict(self.module.named_buffers())
+            found = {name for names in self._normalising.values() for name in names}
+            pairs += [(own[name], buffers[name]) for name in found if buffers[name] is not own[name]]
         before = [(kept, kept.clone()) for kept, _ in pairs]
         old = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
         forth = chain(starmap(Tensor.copy_, pairs), starmap(setattr, changes))
@@ -159,8 +168,8 @@ class Function:
             raise
 
     def undisturbed(self, seed: int) -> AbstractContextManager[None]:
-        """See :func:`undisturbed`. Which parts are frozen is told by their flags now."""
-        self._normalising = dict(self._not_frozen())
+        """See :func:`undisturbed`; of the module as it is now."""
+        self.read()
         return undisturbed(self.module, self.device, seed)
 
     @property
@@ -246,7 +255,14 @@ def _copies(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().to(_computed_in(value.dtype), copy=True) for name, value in buffers.items()}
 
 
-def _chosen(module: nn.Module, parameters: Any) -> tuple[dict[str, nn.Parameter], dict[str, str]]:
+def _names(module: nn.Module, parameters: Any) -> list[str]:
+    """Of the parameters or submodules that were asked for."""
+    asked = [parameters] if isinstance(parameters, str | Tensor) else list(parameters)
+    name_of = {id(value): name for name, value in module.named_parameters()}
+    return [one if isinstance(one, str) else name_of.get(id(one), "one that was given") for one in asked]
+
+
+def _chosen(module: nn.Module, asked: list[str] | None) -> tuple[dict[str, nn.Parameter], dict[str, str]]:
     """The trained parameters, by name: of those with requires_grad, the ones that were asked for.
 
     And which of these names is meant by each that a parameter has.
@@ -255,18 +271,13 @@ def _chosen(module: nn.Module, parameters: Any) -> tuple[dict[str, nn.Parameter]
     name_of = {id(value): name for name, value in trained.items()}
     named = module.named_parameters(remove_duplicate=False)
     aliases = {name: name_of[id(value)] for name, value in named if id(value) in name_of}
-    if parameters is not None:
-        asked = [parameters] if isinstance(parameters, str | Tensor) else list(parameters)
+    if asked is not None:
         chosen: set[str] = set()
         for one in asked:
-            if isinstance(one, str):
-                found = {name for alias, name in aliases.items() if f"{alias}.".startswith(f"{one}.")}
-            else:
-                found = {name for name, value in trained.items() if value is one}
+            found = {name for alias, name in aliases.items() if f"{alias}.".startswith(f"{one}.")}
             if not found:
-                shown = repr(one) if isinstance(one, str) else "one that was given"
                 raise ValueError(
-                    f"no trained parameter is {shown}: parameters= takes names of parameters or of "
+                    f"no trained parameter is {one!r}: parameters= takes names of parameters or of "
                     f"submodules, or the parameters, with requires_grad. There are {', '.join(aliases)}"
                 )
             chosen |= found

@@ -112,7 +112,8 @@ class Unlearner:
             )
         self._function = Function(module, parameters, logits)
         self._losses = Losses(self._function, loss)
-        self._penalty = Penalty(self._function, alpha)
+        self._alpha = dict(alpha) if isinstance(alpha, Mapping) else alpha
+        Penalty(self._function, alpha)  # which checks it
         self._damping: Damping = damping if damping == "auto" else as_number(damping, "damping")
         source, of_loader = source_of(X, y)
         if not len(source):
@@ -143,7 +144,8 @@ class Unlearner:
     def loss(self) -> float:
         """J on the rows as they are now."""
         with self._lock, self._function.undisturbed(self._seed):
-            return Total(self._losses, self._data, self._penalty).value(self._function.theta)
+            penalty = Penalty(self._function, self._alpha)
+            return Total(self._losses, self._data, penalty).value(self._function.theta)
 
     def apply(
         self,
@@ -227,7 +229,8 @@ class Unlearner:
             staged = edited(self._data, requests)
             try:
                 size, seed = self._batch_size, self._seed + self._applied
-                task = Task(self._function, self._losses, self._penalty, staged, size, seed)
+                penalty = Penalty(self._function, self._alpha)
+                task = Task(self._function, self._losses, penalty, staged, size, seed)
                 update = task.update(options)
                 done = [(self, "_data", staged.after), (self, "_applied", self._applied + 1)]
                 self._function.write(task.written, self._function.buffers, done)
