@@ -21,6 +21,15 @@ from .data import Batch, rows_of
 
 __all__ = ["Function", "called", "same_buffers", "undisturbed"]
 
+_NORMS = (  # what others do in a forward pass is their own affair
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -48,6 +57,11 @@ class Function:
     def __init__(self, module: Any, parameters: Any, logits: Callable[[Any], Tensor] | None) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+            raise TypeError(
+                "TorchScript modules take no other parameters: pass the module that was scripted, "
+                "and script it again afterwards"
+            )
         self.module, self._logits = module, logits
         self._asked = None if parameters is None else _names(module, parameters)
         self.read()
@@ -193,7 +207,7 @@ class Function:
         trained = set(map(id, self._trained.values()))
         name_of = {id(value): name for name, value in self.module.named_buffers()}  # one where it is shared
         for part in self.module.modules():
-            if isinstance(getattr(part, "running_mean", None), Tensor) and hasattr(part, "momentum"):
+            if isinstance(part, _NORMS) and isinstance(part.running_mean, Tensor):
                 own = set(map(id, part.parameters()))
                 learns = bool(own & trained) if own else trained.issuperset(map(id, self.module.parameters()))
                 if learns and (part.training or not self.module.training):
@@ -204,8 +218,10 @@ class Function:
 def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
     """Dropout is off, second derivatives exist; flags and the state of random generators come back."""
     flags = [(part, "training", part.training) for part in module.modules()]
+    scripted = [flag for flag in flags if isinstance(flag[0], torch.jit.ScriptModule)]  # kept in C++
     with ExitStack() as stack:  # whose callbacks are all called, even if Ctrl-C comes between two
         stack.callback(deque, starmap(object.__setattr__, flags), maxlen=0)
+        stack.callback(deque, starmap(setattr, scripted), maxlen=0)
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002, the caller's
         stack.callback(random.setstate, random.getstate())

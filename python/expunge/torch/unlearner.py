@@ -37,7 +37,7 @@ class Unlearner:
         It is updated in place, after a request has succeeded, where it is: on a GPU too. Only parameters and
         running means and variances ever change, never flags, ``.grad``, ``requires_grad``, other buffers or
         the state of random generators. A BatchNorm keeps its running means where it alone is in eval mode or
-        its parameters are not trained.
+        its parameters are not trained. Norms that are not PyTorch's keep theirs.
     loss : callable
         ``loss(outputs, y)``, one value for each row (its mean or sum over positions, for instance), not
         reduced over rows: ``functools.partial(torch.nn.functional.cross_entropy, reduction="none")``.
