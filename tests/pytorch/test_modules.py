@@ -182,10 +182,7 @@ def test_a_batch_norm_that_is_used_twice_has_the_mean_over_its_uses(batch_size, 
     assert update.loss_after <= 1.02 * update.loss_before
 
 
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [("first_order", {"tau": 1e-12}), ("second_order", {}), ("fine_tune", {"epochs": 0.1})],
-)
+@pytest.mark.parametrize(("method", "options"), [("second_order", {}), ("fine_tune", {"epochs": 0.1})])
 def test_statistics_found_anew_that_spoil_the_module_are_no_success(method, options):
     """J of the module as it was handed over, with its own running means, is looked at too."""
     case = normalised()
@@ -323,3 +320,35 @@ def test_running_means_of_instances_are_found_anew():
     case = trained(Case(nn.Sequential(norm, nn.Flatten(), nn.Linear(10, 3)), cross_entropy, X, y))
     case.unlearner(batch_size=50).apply(ex.RemoveRows([0]), method="first_order")
     assert torch.allclose(norm.running_mean, X[1:].mean((0, 2)), atol=1e-4)
+
+
+class Shifting(nn.Module):
+    """Changes what it is called with, in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    def forward(self, X):
+        X -= 1.0
+        X *= 1.5
+        return self.inside(X)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("proximal", {"lr": 1e-3}), ("second_order", {"sample": 40})]
+)
+def test_a_forward_pass_may_change_its_inputs_in_place(method, options):
+    torch.manual_seed(0)
+    X, y = table()
+    module = Shifting()
+    twin = nn.Sequential(module.inside)
+    found = []
+    for one, rows in ((module, X), (twin, 1.5 * (X - 1.0))):
+        torch.manual_seed(0)
+        for part in module.inside[::2]:
+            part.reset_parameters()
+        un = Unlearner(one, cross_entropy, rows, y, alpha=0.1)
+        un.apply(ex.CorrectLabels([0, 1], [1, 2]), method=method, **options)
+        found.append(torch.cat([value.detach().flatten() for value in module.parameters()]))
+    assert torch.allclose(*found, atol=1e-6)

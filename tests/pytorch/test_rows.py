@@ -331,6 +331,35 @@ def test_requests_change_the_rows_and_not_the_callers():
     assert torch.equal(y, kept[1])
 
 
+@pytest.mark.parametrize("columns", [[-1], [0], [2]])
+def test_columns_are_revoked_in_rows_and_not_in_their_padding(columns):
+    """What a module is called with is what a retraining would be; a row without such a column is refused."""
+    rows = [(torch.arange(1, 5 - i % 4), i % 3) for i in range(40)]
+
+    def collate(items):
+        X = nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True)
+        return X, torch.tensor([y for _, y in items])
+
+    class Summed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.seen = nn.Embedding(9, 3, padding_idx=0), set()
+
+        def forward(self, X):
+            self.seen.update(tuple(row[row > 0].tolist()) for row in X)
+            return self.embedding(X).sum(1)
+
+    module = Summed()
+    un = Unlearner(module, cross_entropy, Loader(rows, collate, 8), alpha=0.1)
+    if columns == [2]:
+        with pytest.raises(ValueError, match="columns do not fit"):
+            un.apply(RevokeFeatures(columns, fill=7), method="first_order")
+        return
+    un.apply(RevokeFeatures(columns, fill=7), method="first_order")
+    assert module.seen == {tuple(x.tolist()) for x, _ in un.corrected_data()}
+    assert all(len(x) == len(old) for (x, _), (old, _) in zip(un.corrected_data(), rows, strict=True))
+
+
 def test_later_requests_see_the_earlier_ones():
     X, y = table()
     un = Unlearner(mlp(), cross_entropy, X, y, alpha=0.1)

@@ -66,8 +66,7 @@ class _Start:
                 f"the objective is {self.value:g} and the norm of its gradient {self.norm:g} where the step "
                 "begins: look for rows whose loss is not finite. Nothing was changed"
             )
-        self._eps = 8.0 * float(torch.finfo(theta.dtype).eps)
-        self.rounding = self._eps * abs(self.value)
+        self.rounding = 8.0 * float(torch.finfo(theta.dtype).eps) * abs(self.value)
 
     def fall(self, step: Tensor) -> float:
         """By how much the objective falls from theta to theta + step.
@@ -91,10 +90,10 @@ class _Start:
     def flat(self, step: Tensor) -> bool:
         """Whether the gradient is rounding.
 
-        Its step is within the rounding of theta, or no step of the length of theta could gain what is seen.
+        Its step changes no digit of theta, or no step of the length of theta could gain what is seen.
         """
-        length = float(self.theta.norm())
-        return float(step.norm()) <= self._eps * length or self.norm * max(length, 1.0) <= self.rounding
+        length = max(float(self.theta.norm()), 1.0)
+        return torch.equal(self.theta + step, self.theta) or self.norm * length <= self.rounding
 
     def stays(self) -> Found:
         """Where there is nothing to gain."""

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..atomic import Change
-from .data import Batch, rows_of
+from .data import Batch, mapped, rows_of
 
 __all__ = ["Function", "called", "same_buffers", "undisturbed"]
 
@@ -249,10 +249,10 @@ def same_buffers(module: nn.Module) -> Iterator[None]:
 
 
 def called(module: Callable[..., Any], logits: Callable[[Any], Tensor] | None, batch: Batch) -> Tensor:
-    """The tensor that a module gives for a batch, its inputs by name or by position."""
+    """The tensor that a module gives for a batch, from copies of its inputs, by name or by position."""
     by_position = 0 in batch.inputs
-    args = tuple(batch.inputs.values()) if by_position else ()
-    outputs = module(args, {} if by_position else dict(batch.inputs))
+    inputs = {key: mapped(value, torch.clone) for key, value in batch.inputs.items()}
+    outputs = module(tuple(inputs.values()) if by_position else (), {} if by_position else inputs)
     outputs = outputs if logits is None else logits(outputs)
     if not isinstance(outputs, Tensor):
         raise TypeError(

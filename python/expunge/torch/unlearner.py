@@ -129,6 +129,11 @@ class Unlearner:
         """The object that was passed in."""
         return self._function.module
 
+    @property
+    def _penalty(self) -> Penalty:
+        """Of the parameters as they are now."""
+        return Penalty(self._function, self._alpha)
+
     def __len__(self) -> int:
         """How many rows are left."""
         return len(self._data)
@@ -144,8 +149,7 @@ class Unlearner:
     def loss(self) -> float:
         """J on the rows as they are now."""
         with self._lock, self._function.undisturbed(self._seed):
-            penalty = Penalty(self._function, self._alpha)
-            return Total(self._losses, self._data, penalty).value(self._function.theta)
+            return Total(self._losses, self._data, self._penalty).value(self._function.theta)
 
     def apply(
         self,
@@ -229,8 +233,7 @@ class Unlearner:
             staged = edited(self._data, requests)
             try:
                 size, seed = self._batch_size, self._seed + self._applied
-                penalty = Penalty(self._function, self._alpha)
-                task = Task(self._function, self._losses, penalty, staged, size, seed)
+                task = Task(self._function, self._losses, self._penalty, staged, size, seed)
                 update = task.update(options)
                 done = [(self, "_data", staged.after), (self, "_applied", self._applied + 1)]
                 self._function.write(task.written, self._function.buffers, done)
