@@ -41,7 +41,14 @@ class Batch(NamedTuple):
 
 def rows_of(batch: Batch) -> int:
     """How many rows it has."""
-    return int(next(iter(batch.inputs.values())).shape[0])
+    found = next((value for value in batch.inputs.values() if isinstance(value, Tensor)), None)
+    if found is None or found.ndim == 0:
+        kinds = ", ".join(type(value).__name__ for value in batch.inputs.values())
+        raise TypeError(
+            f"inputs of the module are {kinds}, expected a tensor of rows: give several by position, items "
+            "(x, more, y), or by name, a dict of tensors"
+        )
+    return int(found.shape[0])
 
 
 def shapes_of(batch: Batch) -> tuple[Any, ...]:
@@ -284,7 +291,9 @@ class Data:
         rows = np.asarray(rows, dtype=np.int64)
         self.reads.count += sum(number not in self.changed for number in rows.tolist())
         fill = self.fill if self.filled else None
-        return self.move(self.source.batch(rows, self.changed, fill))
+        batch = self.source.batch(rows, self.changed, fill)
+        rows_of(batch)  # an error where it has none
+        return self.move(batch)
 
     def fill(self, inputs: dict[Any, Any], lead: tuple[slice, ...] = ()) -> dict[Any, Any]:
         """See Fill."""

@@ -303,6 +303,13 @@ def _chosen(module: nn.Module, asked: list[str] | None) -> tuple[dict[str, nn.Pa
         raise ValueError("the module has no parameter with requires_grad: nothing can be updated")
     if not all(value.is_floating_point() for value in trained.values()):
         raise TypeError("complex and integer parameters cannot be trained here: freeze them")
+    sparse = nn.Embedding | nn.EmbeddingBag
+    for part in module.modules():
+        if isinstance(part, sparse) and part.sparse and any(part.weight is one for one in trained.values()):
+            raise ValueError(
+                "an embedding of the module has sparse=True, and no step takes sparse gradients: set its "
+                "attribute sparse to False, or freeze it"
+            )
     devices = {value.device for value in trained.values()}
     if len(devices) > 1:
         raise ValueError(f"parameters lie on {len(devices)} devices: move the module to one")

@@ -100,6 +100,15 @@ class Losses:
                 f"loss gives {shape or 'one number'} for {rows} rows, expected one value a row: pass one "
                 "that does not reduce, as functools.partial(cross_entropy, reduction='none')"
             )
+        if losses.shape == (rows, rows) and {tuple(outputs.shape), tuple(batch.y.shape)} == {
+            (rows,),
+            (rows, 1),
+        }:
+            raise ValueError(
+                f"loss gives {rows} x {rows} values for {rows} rows, as outputs have shape "
+                f"{tuple(outputs.shape)} and y {tuple(batch.y.shape)}: make y a column, y[:, None], or take "
+                "that of the outputs, logits=lambda out: out[:, 0]"
+            )
         return losses.sum(dtype=torch.float64)
 
     def value(self, theta: Tensor, batches: Iterable[Batch]) -> float:

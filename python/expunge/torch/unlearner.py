@@ -8,6 +8,7 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from .._numbers import as_number
@@ -121,6 +122,9 @@ class Unlearner:
         self._batch_size = whole(batch_size, "batch_size") or of_loader
         main = getattr(module, "main_input_name", 0)
         self._data = Data(source, main, self._batch_size or _BATCH, self._function.placed, Reads())
+        known = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
+        if not known or not 0 <= random_state < 2**32:
+            raise ValueError(f"random_state must be a whole number from 0 to 2**32 - 1, got {random_state!r}")
         self._seed, self._applied = int(random_state), 0
         self._lock = Lock()
 
