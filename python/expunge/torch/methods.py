@@ -199,6 +199,8 @@ def second_order(objective: Objective, theta: Tensor, how: How) -> Found:
         found.cg_residual, found.damping = step.solution.residual, step.damping
         if step.move is None:
             found.nothing = step.nothing and found.steps == 0
+            if found.nothing:
+                _check_curvature(start, step.solution)
             break
         halved, hidden = halved + step.halved, hidden or start.hidden(step.fall)
         if how.damping == "auto":
@@ -227,7 +229,6 @@ def _step(start: _Start, damping: float, how: How) -> _Step:
             damping = _raised(damping, solution)
             continue
         if start.flat(solution.x):
-            _check_curvature(start, solution)
             return _Step(None, 0.0, 1.0, damping, solution, nothing=True)
         fall = start.fall(solution.x)
         if not fall > 0.0 and 0.0 <= predicted <= start.rounding and solution.residual <= _SOLVED:
