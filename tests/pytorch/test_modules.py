@@ -158,8 +158,7 @@ class Twice(nn.Module):
         )
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("batch_size", [512, 40])
+@pytest.mark.parametrize(("method", "batch_size"), list(zip(METHODS, (512, 40) * 2, strict=True)))
 def test_a_batch_norm_that_is_used_twice_has_the_mean_over_its_uses(batch_size, method):
     torch.manual_seed(0)
     X, y = table()
