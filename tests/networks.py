@@ -160,8 +160,9 @@ def learnt(name):
 
 def make(name):
     """A case by name, trained a little."""
+    learned = learnt(name)  # first, so that random generators are left the same whether it was there or not
     case = untrained(name)
-    case.module.load_state_dict(learnt(name))
+    case.module.load_state_dict(learned)
     return case
 
 

@@ -21,6 +21,7 @@ from networks import (
 from networks import called as outputs_of
 
 import expunge as ex
+from expunge.errors import ConvergenceError
 from expunge.torch import ForgetValues, Unlearner
 
 
@@ -292,3 +293,20 @@ def test_values_that_are_no_classes_are_named_and_nothing_changes(method):
             un.apply(ForgetValues(SHOWN, mask, alternatives), method=method)
         same(before, state(case.module))
         assert all(torch.equal(kept, row) for (_, kept), row in zip(un.corrected_data(), y, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("steps", "lr", "message"),
+    [
+        (8, None, "so few steps are never enough, expected 20 at least"),
+        (24, 1e-6, "the module prefers 0% of control values to those"),
+        (24, 3.0, "the loss of other rows is .* expected 1.25 times .* at most"),
+    ],
+)
+def test_an_error_says_what_was_not_reached(steps, lr, message):
+    case = make("lstm")
+    un = case.unlearner(batch_size=16)
+    before = state(case.module)
+    with pytest.raises(ConvergenceError, match=message):
+        un.apply(ForgetValues(SHOWN, mask_of_secret(), range(6)), method="forget", steps=steps, lr=lr)
+    same(before, state(case.module))

@@ -331,6 +331,66 @@ def test_requests_change_the_rows_and_not_the_callers():
     assert torch.equal(y, kept[1])
 
 
+@pytest.mark.parametrize("columns", [[-1], [0], [2]])
+def test_columns_are_revoked_in_rows_and_not_in_their_padding(columns):
+    """What a module is called with is what a retraining would be; a row without such a column is refused."""
+    rows = [(torch.arange(1, 5 - i % 4), i % 3) for i in range(40)]
+
+    def collate(items):
+        X = nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True)
+        return X, torch.tensor([y for _, y in items])
+
+    class Summed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.seen = nn.Embedding(9, 3, padding_idx=0), set()
+
+        def forward(self, X):
+            self.seen.update(tuple(row[row > 0].tolist()) for row in X)
+            return self.embedding(X).sum(1)
+
+    module = Summed()
+    un = Unlearner(module, cross_entropy, Loader(rows, collate, 8), alpha=0.1)
+    if columns == [2]:
+        with pytest.raises(ValueError, match="columns do not fit"):
+            un.apply(RevokeFeatures(columns, fill=7), method="first_order")
+        return
+    un.apply(RevokeFeatures(columns, fill=7), method="first_order")
+    assert module.seen == {tuple(x.tolist()) for x, _ in un.corrected_data()}
+    assert all(len(x) == len(old) for (x, _), (old, _) in zip(un.corrected_data(), rows, strict=True))
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_a_loss_of_every_row_with_every_target_is_refused(squeezed):
+    X, y = table()
+    y = (y > 0).float()
+    module = nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)) if squeezed else nn.Linear(5, 1)
+    un = Unlearner(module, lambda out, t: (out - t) ** 2, X, y[:, None] if squeezed else y)
+    with pytest.raises(ValueError, match=r"y\[:, None\]"):
+        un.apply(ex.RemoveRows([0]))
+    one_each = Unlearner(nn.Linear(5, 90), lambda out, t: out**2, X, y)
+    one_each.loss()  # as many outputs as rows are no mistake
+
+
+def test_inputs_that_are_no_tensors_of_rows_are_named_or_passed_on():
+    X, y = table()
+    nested = [((x, x), label) for x, label in zip(X, y, strict=True)]
+    with pytest.raises(TypeError, match="inputs of the module are list, expected a tensor of rows"):
+        Unlearner(mlp(), cross_entropy, nested).apply(ex.RemoveRows([0]), method="first_order")
+
+    class WithId(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = mlp()
+
+        def forward(self, id, x):
+            return self.inside(x)
+
+    named = [{"id": f"row {at}", "x": x, "labels": y[at]} for at, x in enumerate(X)]
+    un = Unlearner(WithId(), cross_entropy, named, alpha=0.1)
+    assert un.apply(ex.RemoveRows([0]), method="first_order").steps == 1
+
+
 def test_later_requests_see_the_earlier_ones():
     X, y = table()
     un = Unlearner(mlp(), cross_entropy, X, y, alpha=0.1)
@@ -429,6 +489,10 @@ def test_what_cannot_be_granted_is_an_error_and_changes_nothing(request_, error,
         ({"alpha": {"weight": 1.0}}, ValueError, "no trained parameter"),
         ({"parameters": "head"}, ValueError, "no trained parameter is 'head'"),
         ({"damping": -1.0}, ValueError, "damping"),
+        ({"random_state": -5}, ValueError, "random_state must be a whole number"),
+        ({"random_state": 2**70}, ValueError, "random_state must be a whole number"),
+        ({"random_state": 0.5}, ValueError, "random_state must be a whole number"),
+        ({"module": nn.Embedding(9, 3, sparse=True)}, ValueError, "attribute sparse to False"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"logits": 3}, TypeError, "logits must be a function"),
     ],

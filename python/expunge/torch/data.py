@@ -41,7 +41,14 @@ class Batch(NamedTuple):
 
 def rows_of(batch: Batch) -> int:
     """How many rows it has."""
-    return int(next(iter(batch.inputs.values())).shape[0])
+    found = next((value for value in batch.inputs.values() if isinstance(value, Tensor)), None)
+    if found is None or found.ndim == 0:
+        kinds = ", ".join(type(value).__name__ for value in batch.inputs.values())
+        raise TypeError(
+            f"inputs of the module are {kinds}, expected a tensor of rows: give several by position, items "
+            "(x, more, y), or by name, a dict of tensors"
+        )
+    return int(found.shape[0])
 
 
 def shapes_of(batch: Batch) -> tuple[Any, ...]:
@@ -61,6 +68,12 @@ def joined(batches: Sequence[Batch]) -> Batch:
     return Batch(joined_inputs(batches), torch.cat([batch.y for batch in batches]))
 
 
+class Fill(Protocol):
+    """Puts what fills revoked columns into inputs, of one row or with `lead` of several."""
+
+    def __call__(self, inputs: dict[Any, Any], lead: tuple[slice, ...] = ()) -> dict[Any, Any]: ...
+
+
 class Source(Protocol):
     """Rows as they were handed over. None is ever changed."""
 
@@ -75,8 +88,8 @@ class Source(Protocol):
     def item(self, row: Row) -> Any:
         """A row in the form it was handed over in."""
 
-    def batch(self, rows: Index, changed: Mapping[int, Row]) -> Batch:
-        """Several, of which some have changed."""
+    def batch(self, rows: Index, changed: Mapping[int, Row], fill: Fill | None = None) -> Batch:
+        """Several, of which some have changed, their inputs filled."""
 
 
 def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -124,7 +137,7 @@ class Tensors:
         """See Source."""
         return (row.inputs.get(0, row.inputs), row.y)
 
-    def batch(self, rows: Index, changed: Mapping[int, Row]) -> Batch:
+    def batch(self, rows: Index, changed: Mapping[int, Row], fill: Fill | None = None) -> Batch:
         """See Source."""
         which = torch.from_numpy(rows)
         inputs = {key: value[which] for key, value in self._X.items()}
@@ -135,7 +148,7 @@ class Tensors:
             y[at] = torch.stack([row.y for _, row in found])
             for key, value in inputs.items():
                 value[at] = torch.stack([row.inputs[key] for _, row in found])
-        return Batch(inputs, y)
+        return Batch(inputs if fill is None else fill(inputs, (slice(None),)), y)
 
 
 class Items:
@@ -168,9 +181,11 @@ class Items:
             return (*row.inputs.values(), row.y)
         return {**row.inputs, self._key: row.y}
 
-    def batch(self, rows: Index, changed: Mapping[int, Row]) -> Batch:
+    def batch(self, rows: Index, changed: Mapping[int, Row], fill: Fill | None = None) -> Batch:
         """See Source."""
         read = [changed[i] if i in changed else self.row(i) for i in rows.tolist()]
+        if fill is not None:  # before rows are padded
+            read = [row._replace(inputs=fill(row.inputs)) for row in read]
         together = self._collate([self.item(row) for row in read])
         if isinstance(together, Mapping):
             inputs = {key: value for key, value in together.items() if key != self._key}
@@ -219,6 +234,25 @@ def _shown(classes: Tensor) -> str:
     return ", ".join(map(str, classes[:10].tolist())) + (", …" if len(classes) > 10 else "")
 
 
+def as_kept(new: Tensor, old: Any) -> Any:
+    """In the type of what it replaces: a tensor, an array, a list or a number."""
+    if isinstance(old, Tensor):
+        return new
+    if isinstance(old, np.ndarray):
+        return new.numpy()
+    return new.tolist() if isinstance(old, list) else type(old)(new)
+
+
+def cells(X: Tensor, columns: tuple[Any, ...]) -> Tensor:
+    """Those that columns name; ValueError where there are none such."""
+    try:
+        return X[columns]
+    except (IndexError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"a row of X has shape {tuple(X.shape)}, which columns do not fit: {error}"
+        ) from None
+
+
 class Reads:
     """How many rows were read; those that were corrected are kept, and need not be."""
 
@@ -248,25 +282,27 @@ class Data:
         self.reads.count += 1
         return self.source.row(number)
 
-    def input_key(self, row: Row) -> Any:
+    def input_key(self, inputs: Mapping[Any, Any]) -> Any:
         """Key of the input that values are corrected in."""
-        return self.main if self.main in row.inputs else next(iter(row.inputs))
+        return self.main if self.main in inputs else next(iter(inputs))
 
     def batch(self, rows: Any) -> Batch:
         """Rows by number, as they are now."""
         rows = np.asarray(rows, dtype=np.int64)
         self.reads.count += sum(number not in self.changed for number in rows.tolist())
-        return self.move(self.fill(self.source.batch(rows, self.changed)))
+        fill = self.fill if self.filled else None
+        batch = self.source.batch(rows, self.changed, fill)
+        rows_of(batch)  # an error where it has none
+        return self.move(batch)
 
-    def fill(self, batch: Batch) -> Batch:
-        """Revoked columns hold what fills them."""
-        if not self.filled:
-            return batch
-        key = self.input_key(Row(batch.inputs, None))
-        X = batch.inputs[key].clone()
+    def fill(self, inputs: dict[Any, Any], lead: tuple[slice, ...] = ()) -> dict[Any, Any]:
+        """See Fill."""
+        key = self.input_key(inputs)
+        X = torch.as_tensor(inputs[key]).clone()
         for columns, value in self.filled:
-            X[(slice(None), *columns)] = torch.as_tensor(value).to(X.dtype)
-        return batch._replace(inputs={**batch.inputs, key: X})
+            cells(X, (*lead, *columns))
+            X[(*lead, *columns)] = torch.as_tensor(value).to(X.dtype)
+        return {**inputs, key: as_kept(X, inputs[key])}
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
         """All rows, in order."""
@@ -335,7 +371,5 @@ class CorrectedRows:
     def __getitem__(self, at: int) -> Any:
         inputs, y = self._data.row(self._numbers[at])
         if self._data.filled:
-            key = self._data.input_key(Row(inputs, y))
-            one = Batch({key: torch.as_tensor(inputs[key])[None]}, None)
-            inputs = {**inputs, key: self._data.fill(one).inputs[key][0]}
+            inputs = self._data.fill(inputs)
         return self._data.source.item(Row(inputs, y))

@@ -14,7 +14,7 @@ from .._arrays import Index, as_indices
 from ..errors import AlreadyForgotten
 from ..requests import CorrectLabels, CorrectValues, RemoveRows, Request
 from ..requests import RevokeFeatures as Dropped
-from .data import Data, Row
+from .data import Data, Row, as_kept, cells
 from .requests import ForgetValues, RevokeFeatures
 
 __all__ = ["Edited", "Secret", "edited"]
@@ -129,9 +129,9 @@ def _correct_values(staged: Edited, request: CorrectValues) -> None:
     values: Tensor | None = None
     for at, number in enumerate(rows.tolist()):
         row = staged.after.row(number)
-        key = staged.after.input_key(row)
+        key = staged.after.input_key(row.inputs)
         X = torch.as_tensor(row.inputs[key]).clone()
-        shape = _cells(X, columns).shape
+        shape = cells(X, columns).shape
         if values is None:
             given = torch.as_tensor(
                 np.asarray(request.values) if isinstance(request.values, list) else request.values
@@ -153,13 +153,13 @@ def _revoke(staged: Edited, request: RevokeFeatures) -> None:
     data, columns = staged.after, _columns(request.columns)
     first = next(iter(data.numbers(1)))
     row = data.row(int(first[0]))
-    X = torch.as_tensor(row.inputs[data.input_key(row)])
-    cells, fill = _cells(X, columns), torch.as_tensor(request.fill)
+    X = torch.as_tensor(row.inputs[data.input_key(row.inputs)])
+    shape, fill = cells(X, columns).shape, torch.as_tensor(request.fill)
     try:
-        torch.broadcast_to(fill, cells.shape)
+        torch.broadcast_to(fill, shape)
     except RuntimeError:
         raise ValueError(
-            f"fill has shape {tuple(fill.shape)}, expected what broadcasts to {tuple(cells.shape)}"
+            f"fill has shape {tuple(fill.shape)}, expected what broadcasts to {tuple(shape)}"
         ) from None
     staged.after = replace(data, filled=(*data.filled, (columns, _cast(fill, X.dtype, "fill"))))
     staged.rows = None
@@ -235,15 +235,6 @@ def _axis(given: Any) -> Any:
     return torch.as_tensor(np.atleast_1d(array))
 
 
-def _cells(X: Tensor, columns: tuple[Any, ...]) -> Tensor:
-    try:
-        return X[columns]
-    except (IndexError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"a row of X has shape {tuple(X.shape)}, which columns do not fit: {error}"
-        ) from None
-
-
 def _each(values: Any, count: int, what: str) -> list[Any]:
     """One value for each row; a single one is for all."""
     if np.ndim(values) == 0:
@@ -272,15 +263,6 @@ def _as_target(label: Any, old: Any) -> Any:
     except RuntimeError:
         raise ValueError(f"a label has shape {tuple(new.shape)}, expected {tuple(kept.shape)}") from None
     return as_kept(new, old)
-
-
-def as_kept(new: Tensor, old: Any) -> Any:
-    """In the type of what it replaces: a tensor, an array, a list or a number."""
-    if isinstance(old, Tensor):
-        return new
-    if isinstance(old, np.ndarray):
-        return new.numpy()
-    return new.tolist() if isinstance(old, list) else type(old)(new)
 
 
 def _is_one_hot(y: Tensor) -> bool:

@@ -127,6 +127,11 @@ class Indifference:
         mean = fsum(moved) / sum(map(rows_of, self._others))
         return fsum(found) / len(self.secret) + Forgetting.weight * max(mean, 0.0), fsum(loss)
 
+    def loss(self, theta: Tensor) -> float:
+        """Σ loss on the sample of other rows."""
+        self._losses.refresh(theta)
+        return self._losses.value(theta, self._others)
+
     def value(self, theta: Tensor) -> float:
         """U alone."""
         return self.value_and_loss(theta)[0]
@@ -181,15 +186,39 @@ def forget(objective: Indifference, how: Forgetting, seed: int) -> Found:
             found = w.detach().clone()
             after, loss = objective.value_and_loss(found)
             if after < before and loss <= how.loss * loss_before:
-                return Found(found, before, after, steps=taken, rank=rank)
+                return Found(found, before, before - after, steps=taken, rank=rank)
         if low != (rank < how.between[0]):
             low = not low
             optimiser.param_groups[0]["lr"] *= how.slower
-    raise ConvergenceError(
-        f"after {how.steps} steps the module prefers {rank:.0%} of control values to those that are to be "
-        f"forgotten, expected {how.between[0]:.0%} to {how.between[1]:.0%} at a loss of other rows that is "
-        f"{how.loss:g} times what it was at most: give more steps. Nothing was changed"
-    )
+    ranks = objective.ranks(w.detach(), how, generator)
+    after, loss = objective.value_and_loss(w.detach())
+    raise ConvergenceError(_shortfall(how, ranks, after - before, loss, loss_before))
+
+
+def _shortfall(how: Forgetting, ranks: Tensor, rise: float, loss: float, before: float) -> str:
+    """Which of what is asked for was not reached."""
+    (low, high), (least, most) = how.between, how.within
+    failed = []
+    if not _inside(ranks.mean(), how.between):
+        failed.append(
+            f"the module prefers {float(ranks.mean()):.0%} of control values to those that are to be "
+            f"forgotten, expected {low:.0%} to {high:.0%}"
+        )
+    if not _inside(ranks, how.within):
+        failed.append(
+            f"of single values {float(ranks.min()):.0%} to {float(ranks.max()):.0%}, expected {least:.0%} to "
+            f"{most:.0%}"
+        )
+    if not loss <= how.loss * before:
+        failed.append(
+            f"the loss of other rows is {loss:.6g}, expected {how.loss:g} times {before:.6g} at most"
+        )
+    if not rise < 0.0:
+        failed.append("the objective is no smaller")
+    if how.steps < how.least:
+        failed.append(f"so few steps are never enough, expected {how.least} at least")
+    reasons = "; ".join(failed or ["all that is asked for was reached only after the last look"])
+    return f"after {how.steps} steps {reasons}: give more steps, or another lr. Nothing was changed"
 
 
 def _pieces(batch: Batch, old: Tensor, size: int) -> Iterator[tuple[Batch, Tensor]]:

@@ -69,17 +69,17 @@ class Features:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
         self._module, self._logits, self._batch_size = module, logits, batch_size
-        self._device = next((value.device for value in module.parameters()), torch.device("cpu"))
 
     def of(self, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Features (n, k), in float32 or float64, and targets (n,)."""
         source, size = source_of(X, y)
         found, targets = [], []
-        with undisturbed(self._module, self._device, 0), torch.no_grad():
+        device = next((value.device for value in self._module.parameters()), torch.device("cpu"))
+        with undisturbed(self._module, device, 0), torch.no_grad():
             size = self._batch_size or size or _BATCH
             for first in range(0, len(source), size):
                 batch = source.batch(np.arange(first, min(first + size, len(source))), {})
-                batch = batch.moved(lambda value: value.to(self._device))
+                batch = batch.moved(lambda value: value.to(device))
                 with same_buffers(self._module):
                     outputs = called(lambda args, named: self._module(*args, **named), self._logits, batch)
                 if outputs.ndim != 2:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._arrays import Index
+from ..errors import ConvergenceError
 from .objective import Curvature, Objective, Proximal, Total
 from .solvers import Solution, conjugate_gradients, exact, lissa
 
@@ -20,6 +21,7 @@ __all__ = ["Damping", "Found", "How", "Training", "fine_tune", "first_order", "p
 
 Damping = float | Literal["auto"]
 _SEARCHES = 30  # halvings of a step before it is given up
+_SOLVED = 0.1  # relative residual, at most, of a system that says that there is nothing to gain
 _RATIO = 0.25  # of the fall to the fall that the quadratic model says: below it, damping rises
 
 
@@ -29,7 +31,7 @@ class Found:
 
     theta: Tensor
     before: float
-    after: float
+    fall: float  # which may be less than the digits of `before` show
     gradient_before: float | None = None
     gradient_after: float | None = None
     steps: int = 1
@@ -40,6 +42,11 @@ class Found:
     nothing: bool = False  # to gain that could be seen: theta stays, and that is no failure
     notes: list[str] = field(default_factory=list)  # what the reader of an Update is to know of it
 
+    @property
+    def after(self) -> float:
+        """The objective at theta."""
+        return self.before - self.fall
+
 
 _UNSEEN = "all that a step could gain is within the rounding of the objective: the module stays as it is"
 _BY_GRADIENTS = (
@@ -48,37 +55,49 @@ _BY_GRADIENTS = (
 
 
 class _Start:
-    """Where a step begins, and what the objective is after it."""
+    """Where a step begins, and by how much the objective falls by it."""
 
-    def __init__(self, objective: Objective, theta: Tensor, value: float | None = None) -> None:
+    def __init__(self, objective: Objective, theta: Tensor) -> None:
         self.objective, self.theta = objective, theta
-        there, self.gradient = objective.value_and_gradient(theta)
-        self.value = there if value is None else value
+        self.value, self.gradient = objective.value_and_gradient(theta)
         self.norm = float(self.gradient.norm())
+        if not isfinite(self.value + self.norm):
+            raise ConvergenceError(
+                f"the objective is {self.value:g} and the norm of its gradient {self.norm:g} where the step "
+                "begins: look for rows whose loss is not finite. Nothing was changed"
+            )
         self.rounding = 8.0 * float(torch.finfo(theta.dtype).eps) * abs(self.value)
 
-    def after(self, step: Tensor) -> float:
-        """The objective at theta + step.
+    def fall(self, step: Tensor) -> float:
+        """By how much the objective falls from theta to theta + step.
 
-        Where it is the same to rounding, the gradients at both ends tell by how much it has fallen:
-        ``½ (g + g')ᵀ step``, the trapezoidal rule.
+        Where rounding hides that, the gradients at both ends tell it: ``-½ (g + g')ᵀ step``, the trapezoidal
+        rule.
         """
-        after = self.objective.value(self.theta + step)
-        if not self.hidden(after):
-            return after
+        fall = self.value - self.objective.value(self.theta + step)
+        if not self.hidden(fall):
+            return fall
         _, gradient = self.objective.value_and_gradient(self.theta + step)
-        return self.value + 0.5 * float((self.gradient + gradient).double() @ step.double())
+        return -0.5 * float((self.gradient + gradient).double() @ step.double())
 
-    def hidden(self, after: float) -> bool:
-        """Whether rounding may hide the fall to this value, and gradients tell it.
+    def hidden(self, fall: float) -> bool:
+        """Whether rounding may hide such a fall, and gradients tell it.
 
         Those are of fixed running means, and tell nothing of an objective where they move with theta.
         """
-        return abs(after - self.value) <= self.rounding and self.objective.losses.normalised is None
+        return abs(fall) <= self.rounding and self.objective.losses.normalised is None
+
+    def flat(self, step: Tensor) -> bool:
+        """Whether the gradient is rounding.
+
+        Its step changes no digit of theta, or no step of the length of theta could gain what is seen.
+        """
+        length = max(float(self.theta.norm()), 1.0)
+        return torch.equal(self.theta + step, self.theta) or self.norm * length <= self.rounding
 
     def stays(self) -> Found:
         """Where there is nothing to gain."""
-        found = Found(self.theta, self.value, self.value, self.norm, self.norm, steps=0, nothing=True)
+        found = Found(self.theta, self.value, 0.0, self.norm, self.norm, steps=0, nothing=True)
         found.notes.append(_UNSEEN)
         return found
 
@@ -94,44 +113,50 @@ def first_order(objective: Objective, theta: Tensor, tau: float | None) -> Found
     if start.norm == 0.0:
         return start.stays()
     if tau is None:
-        tau, after = _line_search(start)
+        tau, fall = _line_search(start)
     else:
-        after = start.after(-tau * g)
-    if not after < start.value and tau * start.norm**2 <= start.rounding:
+        fall = start.fall(-tau * g)
+    if start.flat(tau * g) or (fall == 0.0 and tau * start.norm**2 <= start.rounding):
         return start.stays()
     theta = theta - tau * g
     end = float(objective.value_and_gradient(theta)[1].norm())
-    found = Found(theta, start.value, after, start.norm, end, tau=tau)
-    if start.hidden(after):
+    found = Found(theta, start.value, fall, start.norm, end, tau=tau)
+    if start.hidden(fall):
         found.notes.append(_BY_GRADIENTS)
     return found
 
 
 def _line_search(start: _Start) -> tuple[float, float]:
-    """A step size that makes the objective about as small as any does, and the objective there."""
-    before, norm = start.value, start.norm
+    """A step size by which the objective falls about as much as by any, and by how much."""
+    slope = start.norm**2
 
-    def value(tau: float) -> float:
-        return start.after(-tau * start.gradient)
+    def fall(tau: float) -> float:
+        return start.fall(-tau * start.gradient)
 
-    tau = 1.0 / norm  # a step of length 1
-    trial = value(tau)
+    best = tau = 1.0 / start.norm  # a step of length 1
+    trial = fall(tau)
     for _ in range(_SEARCHES):
-        if trial < inf and trial - before + tau * norm**2 > 1e-3 * tau * norm**2:
-            break
-        tau, trial = (2.0 * tau, value(2.0 * tau)) if trial < before else (tau / 8.0, value(tau / 8.0))
-    curved = trial - before + tau * norm**2  # ½ curvature tau²
-    best = 0.5 * norm**2 * tau**2 / curved if 0.0 < curved < inf else tau
-    after = value(best)
+        curved = tau * slope - trial  # ½ curvature tau²
+        if not isfinite(curved):
+            tau /= 8.0
+        elif curved <= 1e-3 * tau * slope:
+            tau *= 2.0 if trial > 0.0 else 0.125
+        else:
+            best = 0.5 * slope * tau**2 / curved
+            if best >= tau / 64.0:
+                break
+            tau = max(2.0 * best, tau / 1024.0)  # from so far the quadratic tells little
+        best, trial = tau, fall(tau)
+    gained = fall(best)
     for _ in range(_SEARCHES):
-        if after < before or before - best * norm**2 == before:  # nothing that a number could show
+        if gained > 0.0 or start.flat(best * start.gradient):
             break
         best *= 0.5
-        after = value(best)
+        gained = fall(best)
     for factor in (0.5, 2.0):
-        while (there := value(best * factor)) < after < before:
-            best, after = best * factor, there
-    return best, after
+        while (there := fall(best * factor)) > gained > 0.0:
+            best, gained = best * factor, there
+    return best, gained
 
 
 @dataclass(frozen=True)
@@ -151,7 +176,7 @@ class _Step:
     """A step that was looked for; `move` is None where none makes the objective smaller."""
 
     move: Tensor | None
-    after: float
+    fall: float
     ratio: float  # of the fall to the one that the quadratic model says
     damping: float
     solution: Solution
@@ -167,19 +192,22 @@ def second_order(objective: Objective, theta: Tensor, how: How) -> Found:
     """
     damping = 0.0 if how.damping == "auto" else float(how.damping)
     start = _Start(objective, theta)
-    found = Found(theta, start.value, start.value, start.norm, start.norm, 0, None, damping)
+    found = Found(theta, start.value, 0.0, start.norm, start.norm, 0, None, damping)
     halved, hidden = 0, False
-    for _ in range(how.steps if isfinite(start.value + start.norm) else 0):
+    for _ in range(how.steps):
         step = _step(start, damping, how)
         found.cg_residual, found.damping = step.solution.residual, step.damping
         if step.move is None:
             found.nothing = step.nothing and found.steps == 0
+            if found.nothing:
+                _check_curvature(start, step.solution)
             break
-        halved, hidden = halved + step.halved, hidden or start.hidden(step.after)
+        halved, hidden = halved + step.halved, hidden or start.hidden(step.fall)
         if how.damping == "auto":
             damping = _adapted(step)
-        start = _Start(objective, start.theta + step.move, step.after)
-        found.theta, found.after, found.gradient_after = start.theta, step.after, start.norm
+        start = _Start(objective, start.theta + step.move)
+        found.theta, found.gradient_after = start.theta, start.norm
+        found.fall += step.fall
         found.steps += 1
     if halved:
         found.notes.append(
@@ -196,26 +224,38 @@ def _step(start: _Start, damping: float, how: How) -> _Step:
     solved = _solver(start, how)
     for _ in range(8):
         solution = solved(damping)
-        predicted = -solution.model_fall
+        predicted = solution.model_fall
         if solution.negative and how.damping == "auto":
             damping = _raised(damping, solution)
             continue
-        after = start.after(solution.x)
-        if not after < start.value and 0.0 <= -predicted <= start.rounding:
-            return _Step(None, start.value, 1.0, damping, solution, nothing=True)
-        ratio = (after - start.value) / (predicted or -inf)
+        if start.flat(solution.x):
+            return _Step(None, 0.0, 1.0, damping, solution, nothing=True)
+        fall = start.fall(solution.x)
+        if not fall > 0.0 and 0.0 <= predicted <= start.rounding and solution.residual <= _SOLVED:
+            return _Step(None, 0.0, 1.0, damping, solution, nothing=True)
+        ratio = fall / (predicted or inf)
         move, halved = solution.x, 0
-        while halved < 10 and not after < start.value:
+        while halved < 10 and not fall > 0.0:
             move, halved = 0.5 * move, halved + 1
-            after = start.after(move)
-        while ratio < _RATIO and (there := start.after(0.5 * move)) < after:
-            move, halved, after = 0.5 * move, halved + 1, there
-        if after < start.value:
-            return _Step(move, after, ratio, damping, solution, halved)
+            fall = start.fall(move)
+        while ratio < _RATIO and (there := start.fall(0.5 * move)) > fall:
+            move, halved, fall = 0.5 * move, halved + 1, there
+        if fall > 0.0:
+            return _Step(move, fall, ratio, damping, solution, halved)
         if how.damping != "auto":
             break
         damping = _raised(damping, solution)
-    return _Step(None, start.value, 0.0, damping, solution)
+    return _Step(None, 0.0, 0.0, damping, solution)
+
+
+def _check_curvature(start: _Start, solution: Solution) -> None:
+    """ConvergenceError where the step is nothing, though the gradient is something: H has nothing there."""
+    if solution.residual > _SOLVED and not start.flat(start.gradient):
+        raise ConvergenceError(
+            "the loss has no curvature along its gradient, as one that is linear in the outputs has none: "
+            "there is no second-order step. Take method='first_order' or 'fine_tune', or alpha > 0. Nothing "
+            "was changed"
+        )
 
 
 def _solver(start: _Start, how: How) -> Callable[[float], Solution]:
@@ -223,7 +263,10 @@ def _solver(start: _Start, how: How) -> Callable[[float], Solution]:
     theta, g = start.theta, start.gradient
 
     def products(V: Tensor) -> Tensor:
-        return start.objective.products(theta, V, how.curvature)
+        found = start.objective.products(theta, V, how.curvature)
+        if not bool(torch.isfinite(found).all()):
+            raise ConvergenceError("second derivatives of the loss are NaN or infinite. Nothing was changed")
+        return found
 
     if how.solver == "exact":
         identity = torch.eye(g.numel(), dtype=g.dtype, device=g.device)
@@ -252,7 +295,7 @@ def proximal(objective: Proximal, theta: Tensor, steps: int, lr: float | None) -
     Where no rate was asked for and the objective does not fall, a tenth is tried.
     """
     before = objective.value(theta)
-    found = Found(theta, before, before, steps=0)
+    found = Found(theta, before, 0.0, steps=0)
     for first in [3e-3, 3e-4] if lr is None else [lr]:
         w = theta.clone().requires_grad_()
         optimiser = torch.optim.Adam([w], lr=first, betas=(0.9, 0.99))
@@ -263,8 +306,8 @@ def proximal(objective: Proximal, theta: Tensor, steps: int, lr: float | None) -
             (w.grad,) = torch.autograd.grad(objective.estimate(w, step), w)
             optimiser.step()
         found.steps += steps
-        found.theta, found.after = w.detach(), objective.value(w.detach())
-        if found.after < before:
+        found.theta, found.fall = w.detach(), before - objective.value(w.detach())
+        if found.fall > 0.0:
             break
     return found
 
@@ -298,7 +341,7 @@ def fine_tune(total: Total, theta: Tensor, how: Training, generator: np.random.G
         taken, after = taken + steps, total.value(w)
         if after < before:
             break
-    return Found(w, before, after, steps=taken)
+    return Found(w, before, before - after, steps=taken)
 
 
 def _trained(

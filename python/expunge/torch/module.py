@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -17,10 +17,19 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..atomic import Change
-from .data import Batch, rows_of
+from .data import Batch, mapped, rows_of
 
 __all__ = ["Function", "called", "same_buffers", "undisturbed"]
 
+_NORMS = (  # what others do in a forward pass is their own affair
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -41,18 +50,31 @@ class Function:
         Those that are computed with: the module's own, or others until :meth:`reset`.
     """
 
+    names: list[str]
+    aliases: dict[str, str]
     buffers: Mapping[str, Tensor]
 
     def __init__(self, module: Any, parameters: Any, logits: Callable[[Any], Tensor] | None) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+            raise TypeError(
+                "TorchScript modules take no other parameters: pass the module that was scripted, "
+                "and script it again afterwards"
+            )
         self.module, self._logits = module, logits
-        self._trained, self.aliases = _chosen(module, parameters)
+        self._asked = None if parameters is None else _names(module, parameters)
+        self.read()
+
+    def read(self) -> None:
+        """Takes parameters, buffers and flags as they are now: others may have taken their place."""
+        self._trained, self.aliases = _chosen(self.module, self._asked)
         self.names = list(self._trained)
         tensors = list(self._trained.values())
         self.device = tensors[0].device
         self.dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-        self._normalising: dict[str, Any] = {}
+        # parts that are not frozen, and names of their running mean and variance
+        self._normalising: dict[Any, tuple[str, str]] = dict(self._not_frozen())
         self.reset()
 
     @property
@@ -107,29 +129,35 @@ class Function:
         return bool(self._normalising)
 
     def reestimated(self, theta: Tensor, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """The buffers with running means and variances of these batches, dropout staying off."""
+        """The buffers with running means and variances of these batches, dropout staying off.
+
+        They are means over all uses of a part, weighted by elements: a batch is one of several, and a forward
+        pass may use a part more than once.
+        """
         parts, buffers = self._normalising, _copies(self.buffers)
-        running = {f"{name}.{what}".lstrip(".") for name in parts for what in ("running_mean", "running_var")}
-        for name in running:
-            buffers[name].fill_(1.0 if name.endswith("running_var") else 0.0)
-        kept = [
-            (part, name, getattr(part, name)) for part in parts.values() for name in ("training", "momentum")
-        ]
+        for running in parts.values():
+            for name, start in zip(running, (0.0, 1.0), strict=True):
+                buffers[name].fill_(start)
+        seen: Counter[int] = Counter()
+
+        def weigh(part: Any, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+            X = next(chain(args, named.values()))
+            count = X.numel() // X.shape[1]
+            seen[id(part.running_mean)] += count  # which several parts may share
+            part.momentum = count / seen[id(part.running_mean)]
+
+        kept = [(part, name, getattr(part, name)) for part in parts for name in ("training", "momentum")]
         with ExitStack() as stack:
             stack.callback(deque, starmap(object.__setattr__, kept), maxlen=0)
             stack.enter_context(torch.no_grad())
-            seen = 0
+            for part in parts:
+                stack.enter_context(part.register_forward_pre_hook(weigh, with_kwargs=True))
+                part.training = True
             for batch in batches:
-                rows = rows_of(batch)
-                if rows == 1:  # which has no variance
-                    continue
-                seen += rows
-                for part in parts.values():
-                    part.training, part.momentum = True, rows / seen  # the mean over rows, batch by batch
-                self.outputs(theta, batch, buffers)
-        if not seen:  # batches of one row tell no variance: those of the module stay
-            return dict(self.buffers)
-        return {**self.buffers, **{name: buffers[name] for name in running}}
+                if rows_of(batch) > 1:  # one has no variance
+                    self.outputs(theta, batch, buffers)
+        used = {name for names in parts.values() if id(buffers[names[0]]) in seen for name in names}
+        return {**self.buffers, **{name: buffers[name] for name in used}}
 
     def write(self, theta: Tensor | None, buffers: Mapping[str, Tensor], changes: Sequence[Change]) -> None:
         """Parameters and buffers of the module, and attributes of others, become these: all of them, or none.
@@ -140,8 +168,9 @@ class Function:
         if theta is not None:
             parts = zip(theta.split(self._sizes), self._trained.values(), strict=True)
             pairs = [(kept.detach(), part.view(kept.shape)) for part, kept in parts]
-            own = self.module.named_buffers()
-            pairs += [(kept, buffers[name]) for name, kept in own if buffers[name] is not kept]
+            own = dict(self.module.named_buffers())
+            found = {name for names in self._normalising.values() for name in names}
+            pairs += [(own[name], buffers[name]) for name in found if buffers[name] is not own[name]]
         before = [(kept, kept.clone()) for kept, _ in pairs]
         old = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
         forth = chain(starmap(Tensor.copy_, pairs), starmap(setattr, changes))
@@ -153,8 +182,8 @@ class Function:
             raise
 
     def undisturbed(self, seed: int) -> AbstractContextManager[None]:
-        """See :func:`undisturbed`. Which parts are frozen is told by their flags now."""
-        self._normalising = dict(self._not_frozen())
+        """See :func:`undisturbed`; of the module as it is now."""
+        self.read()
         return undisturbed(self.module, self.device, seed)
 
     @property
@@ -169,27 +198,30 @@ class Function:
             if name not in self._trained and value.dtype in _HALF
         }
 
-    def _not_frozen(self) -> Iterator[tuple[str, Any]]:
-        """Parts with running means and variances, but for those that are frozen.
+    def _not_frozen(self) -> Iterator[tuple[Any, tuple[str, str]]]:
+        """Parts with running means and variances, and names of these, but for parts that are frozen.
 
         These are in eval mode while the module is not, or their own parameters are not trained; where they
         have none, not all parameters of the module are.
         """
         trained = set(map(id, self._trained.values()))
-        for name, part in self.module.named_modules():
-            if isinstance(getattr(part, "running_mean", None), Tensor) and hasattr(part, "momentum"):
+        name_of = {id(value): name for name, value in self.module.named_buffers()}  # one where it is shared
+        for part in self.module.modules():
+            if isinstance(part, _NORMS) and isinstance(part.running_mean, Tensor):
                 own = set(map(id, part.parameters()))
                 learns = bool(own & trained) if own else trained.issuperset(map(id, self.module.parameters()))
                 if learns and (part.training or not self.module.training):
-                    yield name, part
+                    yield part, (name_of[id(part.running_mean)], name_of[id(part.running_var)])
 
 
 @contextmanager
 def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
     """Dropout is off, second derivatives exist; flags and the state of random generators come back."""
     flags = [(part, "training", part.training) for part in module.modules()]
+    scripted = [flag for flag in flags if isinstance(flag[0], torch.jit.ScriptModule)]  # kept in C++
     with ExitStack() as stack:  # whose callbacks are all called, even if Ctrl-C comes between two
         stack.callback(deque, starmap(object.__setattr__, flags), maxlen=0)
+        stack.callback(deque, starmap(setattr, scripted), maxlen=0)
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002, the caller's
         stack.callback(random.setstate, random.getstate())
@@ -217,10 +249,10 @@ def same_buffers(module: nn.Module) -> Iterator[None]:
 
 
 def called(module: Callable[..., Any], logits: Callable[[Any], Tensor] | None, batch: Batch) -> Tensor:
-    """The tensor that a module gives for a batch, its inputs by name or by position."""
+    """The tensor that a module gives for a batch, from copies of its inputs, by name or by position."""
     by_position = 0 in batch.inputs
-    args = tuple(batch.inputs.values()) if by_position else ()
-    outputs = module(args, {} if by_position else dict(batch.inputs))
+    inputs = {key: mapped(value, torch.clone) for key, value in batch.inputs.items()}
+    outputs = module(tuple(inputs.values()) if by_position else (), {} if by_position else inputs)
     outputs = outputs if logits is None else logits(outputs)
     if not isinstance(outputs, Tensor):
         raise TypeError(
@@ -239,7 +271,14 @@ def _copies(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().to(_computed_in(value.dtype), copy=True) for name, value in buffers.items()}
 
 
-def _chosen(module: nn.Module, parameters: Any) -> tuple[dict[str, nn.Parameter], dict[str, str]]:
+def _names(module: nn.Module, parameters: Any) -> list[str]:
+    """Of the parameters or submodules that were asked for."""
+    asked = [parameters] if isinstance(parameters, str | Tensor) else list(parameters)
+    name_of = {id(value): name for name, value in module.named_parameters()}
+    return [one if isinstance(one, str) else name_of.get(id(one), "one that was given") for one in asked]
+
+
+def _chosen(module: nn.Module, asked: list[str] | None) -> tuple[dict[str, nn.Parameter], dict[str, str]]:
     """The trained parameters, by name: of those with requires_grad, the ones that were asked for.
 
     And which of these names is meant by each that a parameter has.
@@ -248,18 +287,13 @@ def _chosen(module: nn.Module, parameters: Any) -> tuple[dict[str, nn.Parameter]
     name_of = {id(value): name for name, value in trained.items()}
     named = module.named_parameters(remove_duplicate=False)
     aliases = {name: name_of[id(value)] for name, value in named if id(value) in name_of}
-    if parameters is not None:
-        asked = [parameters] if isinstance(parameters, str | Tensor) else list(parameters)
+    if asked is not None:
         chosen: set[str] = set()
         for one in asked:
-            if isinstance(one, str):
-                found = {name for alias, name in aliases.items() if f"{alias}.".startswith(f"{one}.")}
-            else:
-                found = {name for name, value in trained.items() if value is one}
+            found = {name for alias, name in aliases.items() if f"{alias}.".startswith(f"{one}.")}
             if not found:
-                shown = repr(one) if isinstance(one, str) else "one that was given"
                 raise ValueError(
-                    f"no trained parameter is {shown}: parameters= takes names of parameters or of "
+                    f"no trained parameter is {one!r}: parameters= takes names of parameters or of "
                     f"submodules, or the parameters, with requires_grad. There are {', '.join(aliases)}"
                 )
             chosen |= found
@@ -269,6 +303,13 @@ def _chosen(module: nn.Module, parameters: Any) -> tuple[dict[str, nn.Parameter]
         raise ValueError("the module has no parameter with requires_grad: nothing can be updated")
     if not all(value.is_floating_point() for value in trained.values()):
         raise TypeError("complex and integer parameters cannot be trained here: freeze them")
+    sparse = nn.Embedding | nn.EmbeddingBag
+    for part in module.modules():
+        if isinstance(part, sparse) and part.sparse and any(part.weight is one for one in trained.values()):
+            raise ValueError(
+                "an embedding of the module has sparse=True, and no step takes sparse gradients: set its "
+                "attribute sparse to False, or freeze it"
+            )
     devices = {value.device for value in trained.values()}
     if len(devices) > 1:
         raise ValueError(f"parameters lie on {len(devices)} devices: move the module to one")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
 from math import fsum
@@ -79,6 +80,16 @@ class Losses:
             self.function.buffers = self.function.reestimated(theta.detach(), self.normalised())
             self._at = theta
 
+    @contextmanager
+    def as_handed_over(self) -> Iterator[None]:
+        """With the running means and variances that the module has."""
+        rows, self.normalised, self._at = self.normalised, None, None
+        self.function.reset()
+        try:
+            yield
+        finally:
+            self.normalised = rows
+
     def of(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Of outputs, summed in float64; ValueError where it is not one value a row."""
         losses = self._loss(outputs, batch.y)
@@ -88,6 +99,15 @@ class Losses:
             raise ValueError(
                 f"loss gives {shape or 'one number'} for {rows} rows, expected one value a row: pass one "
                 "that does not reduce, as functools.partial(cross_entropy, reduction='none')"
+            )
+        if losses.shape == (rows, rows) and {tuple(outputs.shape), tuple(batch.y.shape)} == {
+            (rows,),
+            (rows, 1),
+        }:
+            raise ValueError(
+                f"loss gives {rows} x {rows} values for {rows} rows, as outputs have shape "
+                f"{tuple(outputs.shape)} and y {tuple(batch.y.shape)}: make y a column, y[:, None], or take "
+                "that of the outputs, logits=lambda out: out[:, 0]"
             )
         return losses.sum(dtype=torch.float64)
 
@@ -113,7 +133,9 @@ class Losses:
         of = partial(torch.autograd.grad, retain_graph=True)
         if curvature == "hessian":
             (gradient,) = of(self.of(outputs, batch), theta, create_graph=True)
-            return torch.stack([of(gradient, theta, v)[0] for v in V])
+            if not gradient.requires_grad:  # the loss is linear in theta
+                return torch.zeros_like(V)
+            return torch.stack([of(gradient, theta, v, materialize_grads=True)[0] for v in V])
         u = torch.zeros_like(outputs, requires_grad=True)
         (transposed,) = of(outputs, theta, u, create_graph=True)
         at = outputs.detach().requires_grad_()
@@ -141,6 +163,10 @@ class Total:
         """See Objective."""
         self.losses.refresh(theta)
         return self.losses.value(theta, self.data.batches()) + self._penalty.value(theta)
+
+    def loss(self, theta: Tensor) -> float:
+        """J, which this is."""
+        return self.value(theta)
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """See Objective."""
@@ -237,7 +263,7 @@ class Proximal:
         """J on the corrected data, as the touched rows and the sample show it."""
         self.losses.refresh(theta)
         new = self.losses.value(theta, self._new)
-        if theta is self._from:
+        if theta is self._from and not self.losses.function.normalises:
             others = fsum(float(self._tangent(batch)[2]) for batch in self._sample)
         else:
             others = self.losses.value(theta, self._sample)

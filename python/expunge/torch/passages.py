@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .data import Batch, Data, Row
-from .edits import Secret, as_kept
+from .data import Batch, Data, Row, as_kept
+from .edits import Secret
 from .module import Function
 
 __all__ = ["Passages", "correct", "log_probabilities", "passages"]
@@ -96,7 +96,7 @@ def passages(function: Function, theta: Tensor, data: Data, secrets: list[Secret
     """The windows that show the secrets, those cut elsewhere included, and what might stand there."""
     rows = [secret.row for secret in secrets]
     batch = data.batch(rows)
-    key = data.input_key(Row(batch.inputs, None))
+    key = data.input_key(batch.inputs)
     in_y = torch.full(batch.y.shape, -1, dtype=torch.int64)
     count = 0
     for at, secret in enumerate(secrets):

@@ -42,6 +42,10 @@ _SHARE = 8  # or n over this where that is fewer: else an epoch would be quicker
 _LEAST = 32  # but as many as this
 _PROXIMAL_BATCH = 512
 _RISE = 0.02  # of J, at most, by proximal steps
+_FOUND_ANEW = (
+    "running means and variances that were found anew",
+    "freeze the BatchNorm to keep those that the module has (eval mode while the module is in train mode)",
+)
 _NORMALISED = 8192  # rows that running means and variances are found from
 _BATCHES = 64  # of an epoch, where nobody says how large they are
 
@@ -171,18 +175,25 @@ class Task:
                 "forget is for ForgetValues: apply these by themselves, and the others before or after"
             )
         objective, kind = self._objective(method, sample)
-        loss = objective.loss(self._theta) if isinstance(objective, Proximal) else None
+        handed_over = None
+        if function.normalises:
+            with self._losses.as_handed_over():
+                handed_over = objective.loss(self._theta)
+        loss = None if kind == "J" else objective.loss(self._theta)
         found = self._found(method, objective, options, sample)
-        before, theta, after = found.before, function.rounded(found.theta), found.after
+        before, theta, fall = found.before, function.rounded(found.theta), found.fall
         if not found.nothing:
             if function.normalises or not torch.equal(theta, found.theta):
-                after = objective.value(theta)  # which finds buffers too
-            _check_fall(method, before, after)
-        losses = (before, after) if kind == "J" else (None, None)
-        if isinstance(objective, Proximal) and loss is not None:
-            losses = loss, objective.loss(theta)
-            if method == "proximal":
-                _check_rise(*losses)
+                fall = before - objective.value(theta)  # which finds buffers too
+            _check_fall(method, before, fall)
+        after = before - fall
+        losses = (before, after) if loss is None else (loss, objective.loss(theta))
+        if method == "proximal":
+            _check_rise(*losses, _RISE, "proximal", "give it a larger sample or fewer steps")
+        if handed_over is not None and not found.nothing:
+            allowed = Forgetting.loss - 1.0 if method == "forget" else _RISE
+            _check_rise(handed_over, min(losses), allowed, *_FOUND_ANEW)
+            losses = handed_over, losses[1]
         self.written = None if found.nothing else theta
         return Update(
             method,
@@ -190,8 +201,8 @@ class Task:
             kind,
             before,
             after,
-            loss_before=losses[0],
-            loss_after=losses[1],
+            loss_before=None if method == "forget" else losses[0],
+            loss_after=None if method == "forget" else losses[1],
             gradient_before=found.gradient_before,
             gradient_after=found.gradient_after,
             rows_touched=self._staged.touched,
@@ -270,23 +281,22 @@ class Task:
         return fine_tune(objective, theta, training, self._generator)
 
 
-def _check_fall(method: Method, before: float, after: float) -> None:
-    if not after < before:
+def _check_fall(method: Method, before: float, fall: float) -> None:
+    if not fall > 0.0:
         advice = "method='fine_tune' goes on training where a step does not help"
         if method == "fine_tune":
             advice = "give it more epochs or seconds, or another lr"
         raise ConvergenceError(
-            f"{method} did not make its objective smaller: {before:.6g} before, {after:.6g} after. "
-            f"Nothing was changed; {advice}"
+            f"{method} did not make its objective smaller: {before:.6g} before, {before - fall:.6g} "
+            f"after. Nothing was changed; {advice}"
         )
 
 
-def _check_rise(before: float, after: float) -> None:
-    if not after <= before + _RISE * abs(before):
+def _check_rise(before: float, after: float, allowed: float, by: str, advice: str) -> None:
+    if not after <= before + allowed * abs(before):
         raise ConvergenceError(
-            f"proximal made J rise by more than {_RISE:.0%}, as the touched rows and a sample show it: "
-            f"{before:.6g} before, {after:.6g} after. Nothing was changed; give it a larger sample or fewer "
-            "steps, or method='fine_tune'"
+            f"{by} made J rise by more than {allowed:.0%}, as the rows that were read show it: {before:.6g} "
+            f"before, {after:.6g} after. Nothing was changed; {advice}, or method='fine_tune'"
         )
 
 

@@ -8,6 +8,7 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from .._numbers import as_number
@@ -37,7 +38,7 @@ class Unlearner:
         It is updated in place, after a request has succeeded, where it is: on a GPU too. Only parameters and
         running means and variances ever change, never flags, ``.grad``, ``requires_grad``, other buffers or
         the state of random generators. A BatchNorm keeps its running means where it alone is in eval mode or
-        its parameters are not trained.
+        its parameters are not trained. Norms that are not PyTorch's keep theirs.
     loss : callable
         ``loss(outputs, y)``, one value for each row (its mean or sum over positions, for instance), not
         reduced over rows: ``functools.partial(torch.nn.functional.cross_entropy, reduction="none")``.
@@ -112,7 +113,8 @@ class Unlearner:
             )
         self._function = Function(module, parameters, logits)
         self._losses = Losses(self._function, loss)
-        self._penalty = Penalty(self._function, alpha)
+        self._alpha = dict(alpha) if isinstance(alpha, Mapping) else alpha
+        Penalty(self._function, alpha)  # which checks it
         self._damping: Damping = damping if damping == "auto" else as_number(damping, "damping")
         source, of_loader = source_of(X, y)
         if not len(source):
@@ -120,6 +122,9 @@ class Unlearner:
         self._batch_size = whole(batch_size, "batch_size") or of_loader
         main = getattr(module, "main_input_name", 0)
         self._data = Data(source, main, self._batch_size or _BATCH, self._function.placed, Reads())
+        known = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
+        if not known or not 0 <= random_state < 2**32:
+            raise ValueError(f"random_state must be a whole number from 0 to 2**32 - 1, got {random_state!r}")
         self._seed, self._applied = int(random_state), 0
         self._lock = Lock()
 
@@ -127,6 +132,11 @@ class Unlearner:
     def module(self) -> Any:
         """The object that was passed in."""
         return self._function.module
+
+    @property
+    def _penalty(self) -> Penalty:
+        """Of the parameters as they are now."""
+        return Penalty(self._function, self._alpha)
 
     def __len__(self) -> int:
         """How many rows are left."""

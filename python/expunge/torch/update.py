@@ -24,10 +24,12 @@ class Update:
         What the method made smaller: "J", J on the corrected data; "proximal", the proximal Bregman objective
         on the touched rows and a sample; "forget", see :class:`expunge.torch.ForgetValues`.
     objective_before, objective_after : float
-        It; the second is the smaller one.
+        It; the second is the smaller one, or the same number where it fell by less than its digits show.
     loss_before, loss_after : float or None
         J on the corrected data; where the method reads a sample, as touched rows and that sample show it. J
-        may rise there, while the objective falls: by 2 % at most after "proximal". None after "forget".
+        may rise there, while the objective falls: by 2 % at most after "proximal". None after "forget". Where
+        running means and variances are found anew, by which J may rise by 2 % too, loss_before is with those
+        that the module had, and objective_before with the new ones.
     gradient_before, gradient_after : float or None
         Norm of the gradient of that objective. Of a network it tells little: training stops before it is 0.
     rows_touched : int
