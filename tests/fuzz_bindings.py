@@ -517,7 +517,8 @@ def stream(f, L):
     ends = f.pick([list(range(1, m + 1)), [m], [], [1, 1], f.positions(m + 1)])
     theta = f.array(np.size(getattr(S, "penalty", 3)))
     limits = f.number(0.0, 1e-3, 1e9), f.number(0.0, 1e-3, 1e9)
-    return *change(f, L), None, S, theta, *limits, rows, targets, ends, f.flag()
+    weights = None if f.odd() else f.array(m)
+    return *change(f, L), None, S, theta, *limits, rows, targets, ends, f.flag(), weights
 
 
 def minimize(f, _):
@@ -622,7 +623,11 @@ ENTRIES = {
     "RowRegister.rollback": lambda f, _: (),
     "RowRegister.require": lambda f, L: (f.rows(L.row_count),),
     "RowRegister.remove": lambda f, L: (f.rows(L.row_count),),
-    "RowRegister.set_targets": lambda f, L: (r := f.rows(L.row_count), f.targets(f.pick([np.size(r), 1]))),
+    "RowRegister.set_targets": lambda f, L: (
+        r := f.rows(L.row_count),
+        f.targets(m := f.pick([np.size(r), 1])),
+        None if f.odd() else f.array(m),
+    ),
     "RowRegister.relocate": lambda f, L: (f.rows(L.row_count),),
     "RowRegister.add": add_rows,
     "RowRegister.change": change,
@@ -645,7 +650,11 @@ ENTRIES = {
         )
     },
     "Ball.__init__": new_ball,
-    "Ball.around": lambda f, ball: (f.matrix(f.pick([0, 1, 5]), ball.centre.size),),
+    "Ball.around": lambda f, ball: (
+        f.matrix(f.pick([0, 1, 5]), ball.centre.size),
+        None,
+        f.mask(ball.centre.size) if f.odd(0.3) else None,
+    ),
     **{f"Ball.{name}": None for name in ("centre", "radius")},
     "Objective.__init__": new_objective,
     "Objective.evaluate": own,
@@ -654,6 +663,7 @@ ENTRIES = {
     "Objective.hvp": lambda f, J: own(f, J, f.array(f.parameters(J))),
     "Objective.curvature": own,
     "Objective.gram_norm_bound": lambda f, _: (),
+    "Objective.lengths": lambda f, _: (),
     "Objective.rounding_floor": own,
     "Objective.distance": lambda f, J: (
         *own(f, J),

@@ -25,6 +25,41 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parents[1]
 
 BUGS = r"""
+# What rows of a class count
+= class weight of the old label  [class_weight]
+- self.register.set_targets(rows, y, self._relabelled(rows, y))
++ self.register.set_targets(rows, y)
+= class weight of the old label in a stream  [class_weight]
+- self._relabelled(rows, targets),
++ None,
+= class weight alone after a correction  [class_weight]
+- return weighed(self.class_weights, np.asarray(y), None if self.own is None else self.own[rows])
++ return weighed(self.class_weights, np.asarray(y), None)
+= class weight: own weights of rows that were refused  [class_weight]
+- self._before("own")
++ self._before("weighted")
+= class weight: own weights under other numbers in a file  [class_weight]
+- data.own[numbers] = s
++ data.own[: numbers.size] = s
+= class weight counted twice by who fits to the corrected data  [class_weight]
+- s = data.own_weights(data.register.live()) if data.weighted else None
++ s = data.register.of(data.register.live())[2] if data.weighted else None
+= class weight not counted of rows by value  [class_weight]
+- s = weighed(self.class_weights, y, own)
++ s = own
+= class weight not counted by an audit  [class_weight]
+- weights = spec.weights(y, sample_weight)
++ weights = sample_weight
+= class weight not counted by private training  [class_weight]
+- weights = problem.weights(problem.encode(y, matrix.shape[0]), sample_weight)
++ weights = sample_weight
+= class weight changed in place  [class_weight]
+- self._parameters = tuple(map(copy, self._read(model)))
++ self._parameters = self._read(model)
+= class weight left out of files  [class_weight]
+- entries["class_weight"] = problem.class_weights
++ pass
+
 # How theta is chosen
 = the longest row as the data came  [data]
 - self.largest_norm = max(self.largest_norm, norm)
@@ -103,7 +138,7 @@ BUGS = r"""
 + if array.size > size:
 +             raise ValueError(f"{what} mask
 = weight of added rows ignored  [data methods unlearner]
-- self.register.add(y, np.ones(y.size) if s is None else s)
+- self.register.add(y, np.ones(y.size) if counted is None else counted)
 + self.register.add(y, np.ones(y.size))
 = added rows in the wrong columns  [data methods unlearner]
 - wide[:, columns] = X

@@ -299,6 +299,9 @@ def test_the_documented_fields_are_those_there_are():
     added = ex.AddRows(frame[:1], Y[:1], ids=["v"])
     updates = [un.apply([ex.CorrectValues([0], ["a"], 0.0), added, ex.RemoveRows(3)])]
     updates += [un.detach().apply([ex.Edit(before=(np.eye(4)[1:2] + 1.0, Y[1:2])), ex.RevokeFeatures("b")])]
+    labels = [0, 1, 0, 1]
+    model = ex.LogisticRegression(class_weight={0: 2.0}).fit(frame, labels)
+    updates += [ex.Unlearner(model, frame, labels).apply(ex.CorrectLabels(0, 1))]
     found = set()
     for update in updates:
         content = read(update)

@@ -479,11 +479,14 @@ Vector Objective::transposed(const VectorRef& r) const {
     return g;
 }
 
-double Objective::largest_norm2(const VectorRef& w, const VectorRef& m) const {
-    double largest = 0.0;
-    for (const Block& block : blocks_)
-        largest = std::max(largest, block.rows.largest_norms2(w, m, block.s).first);
-    return largest;
+std::pair<double, double> Objective::largest_norms2(const VectorRef& w, const VectorRef& m) const {
+    double about_m = 0.0, about_0 = 0.0;
+    for (const Block& block : blocks_) {
+        const auto [one, other] = block.rows.largest_norms2(w, m, block.s);
+        about_m = std::max(about_m, one);
+        about_0 = std::max(about_0, other);
+    }
+    return {about_m, about_0};
 }
 
 Vector Objective::gram_diagonal(const VectorRef& curvature) const {

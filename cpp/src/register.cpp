@@ -149,17 +149,19 @@ void RowRegister::remove(RowNumbers rows) {
     }
 }
 
-void RowRegister::set_targets(RowNumbers rows, const VectorRef& targets) {
+void RowRegister::set_targets(RowNumbers rows, const VectorRef& targets, const VectorRef& weights) {
     require(rows);
     const auto m = static_cast<Index>(rows.size());
     if (targets.size() != m && targets.size() != 1)
         throw std::invalid_argument(std::to_string(targets.size()) + " targets for " + std::to_string(m) +
                                     " rows");
+    if (weights.size() > 0) require_size("s", weights.size(), targets.size());
     notes_.reserve(notes_.size() + rows.size());
     for (Index i = 0; i < m; ++i) {
-        const Index row = rows[static_cast<std::size_t>(i)];
+        const Index row = rows[static_cast<std::size_t>(i)], at = place(row), k = targets.size() == 1 ? 0 : i;
         note(row);
-        y(place(row)) = targets(targets.size() == 1 ? 0 : i);
+        y(at) = targets(k);
+        if (weights.size() > 0) s(at) = weights(k);
     }
 }
 

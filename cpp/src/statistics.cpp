@@ -88,6 +88,7 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
     if (max_d3(J.loss()) == 0.0) return;
     const double R = state_.tallies.largest_norm,
                  t = roundoff * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
+    if (t <= 0.25) curvature_ = {t * (1.0 + t), t * (1.0 + t) * trace};
     state_.tallies.hessian_rounding +=
         t <= 1.0 ? t * (1.0 + t) * trace
                  : (1.0 + 0x1p-20) * count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
@@ -104,6 +105,13 @@ double AnchoredStatistics::gradient_error() const {
 double AnchoredStatistics::hessian_error() const {
     const auto p = static_cast<double>(state_.anchor->size() + state_.anchor->edits());
     return state_.tallies.hessian_rounding + (p + 2.0) * roundoff * state_.anchor->frobenius();
+}
+
+// The data's part of the true H_a is that of H_a times 1 +- share, but for this. So H_a exceeds 1 - share of
+// what H_a less this, over 1 - share, is.
+double AnchoredStatistics::sums_error() const {
+    const double all = hessian_error();
+    return raised(all - curvature_.norm, 4.0 * roundoff * all) / (1.0 - curvature_.share);
 }
 
 double AnchoredStatistics::value_error(double value, const VectorRef& theta) const {
@@ -132,6 +140,11 @@ AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fol
         edited.floor_ = floor_;
         edited.floor_.joined += change.after.weight;
         edited.rows_ = rows_;
+        edited.curvature_ = curvature_;
+        double gone = 0.0;  // curvature that leaves, with what it was off by
+        for (const Change::Rows& rows : change.rows) gone -= rows.curvature.cwiseMin(0.0).sum();
+        const double R = s.tallies.largest_norm;
+        s.tallies.hessian_rounding += (1.0 + 0x1p-20) * curvature_.share * R * R * gone;
     }
     for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
         s.tallies.rows += sign * tally->rows;
@@ -200,6 +213,7 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::measure_beside(con
     AnchoredStatistics measured(state_);
     measured.floor_ = floor_;
     measured.rows_ = rows_;
+    measured.curvature_ = curvature_;
     const double floor =
         std::min(at.floor, floor_.at(J, state_.anchor->theta(), theta, state_.tallies.largest_norm));
     if (!quadratic() && std::isfinite(second.moved.largest + second.moved.squares + floor)) {
@@ -277,6 +291,7 @@ AnchoredStatistics AnchoredStatistics::measure(Vector theta, const Evaluation& a
         throw std::invalid_argument("the Hessian is that of another theta: measure at the anchor");
     AnchoredStatistics measured(state_);
     measured.rows_ = rows_;
+    measured.curvature_ = curvature_;
     State& s = measured.state_;
     if (!here) s.anchor = s.anchor->move_to(std::move(theta));
     s.gradient = at.gradient;
@@ -347,10 +362,10 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     return smaller;
 }
 
-double AnchoredStatistics::step_error(double length, double theta_norm) const {
+double AnchoredStatistics::step_error(double length, double theta_norm, double hessian) const {
     const double H = state_.anchor->frobenius();
     const auto p = static_cast<double>(gradient().size());
-    return step_gradient_error() + hessian_error() * length + roundoff * H * theta_norm +
+    return step_gradient_error() + hessian * length + roundoff * H * theta_norm +
            p * roundoff * gradient().norm();
 }
 
@@ -363,7 +378,7 @@ AnchoredStatistics::Solution AnchoredStatistics::solve() const {
         return Solution{std::move(x), std::move(product), residual};
     };
     Solution solution = measured(start_ ? *start_ : H.solve(g));
-    if (solution.residual > 0.5 * step_error(solution.x.norm(), (from - solution.x).norm())) {
+    if (solution.residual > 0.5 * step_error(solution.x.norm(), (from - solution.x).norm(), sums_error())) {
         // one step of refinement
         Solution refined = measured(solution.x + H.solve(g - solution.product));
         if (refined.residual < solution.residual) return refined;
@@ -381,9 +396,9 @@ double AnchoredStatistics::reach(const Vector& step) const {
 }
 
 InverseNorms AnchoredStatistics::norms_by_inverse() const {
-    InverseNorms norms = InverseNorms::by_eigenvalue(state_.anchor->least_eigenvalue() - hessian_error(),
+    InverseNorms norms = InverseNorms::by_eigenvalue(state_.anchor->least_eigenvalue() - sums_error(),
                                                      state_.tallies.largest_norm);
-    if (rows_) norms.row = rows_->in_inverse(*state_.anchor, hessian_error());
+    if (rows_) norms.row = rows_->in_inverse(*state_.anchor, sums_error());
     return norms;
 }
 
@@ -393,7 +408,7 @@ InverseNorms AnchoredStatistics::norms_by_penalty() const {
     const bool intercept = d < state_.penalty.size();
     const double R = state_.tallies.largest_norm;
     return InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
-                                    intercept ? state_.anchor->diagonal()(d) - hessian_error() : infinity, R,
+                                    intercept ? state_.anchor->diagonal()(d) - sums_error() : infinity, R,
                                     rows_ ? rows_->radius().value_or(R) : R);
 }
 
@@ -415,7 +430,7 @@ double AnchoredStatistics::coefficients(const Gradient& here) const {
     const Index d = coefficient_count();
     if (d == 0) return 0.0;
     const double lambda = state_.penalty.head(d).minCoeff(), largest = state_.penalty.head(d).maxCoeff(),
-                 least = state_.anchor->least_eigenvalue() - hessian_error();
+                 least = state_.anchor->least_eigenvalue() - sums_error();
     const InverseNorms one = norms_by_penalty(), other = norms_by_inverse();
     const double e = here.e * std::min(one.any, other.any), nu = here.far * (here.w + here.v + e);
     double far = here.far;  // on all of the way to the minimum
@@ -435,10 +450,13 @@ AnchoredStatistics::Gradient AnchoredStatistics::measured(const VectorRef& theta
     require_size("theta", theta.size(), H.size());
     require_size("the gradient", at.gradient.size(), H.size());
     const Vector x = H.solve(at.gradient), product = H.multiply(x);
-    return {
-        .far = std::exp(0.5 * reach(theta - H.theta())),  // H is at least H_a / far^2
-        .v = std::sqrt(std::max(0.0, x.dot(product)) + hessian_error() * x.squaredNorm()),
-        .e = (at.gradient - product).norm() + floor + step_error(x.norm(), theta.norm()) - gradient_error()};
+    const double share = curvature_.share, q = std::max(0.0, x.dot(product)), off = sums_error();
+    return {.far = std::exp(0.5 * reach(theta - H.theta())) /
+                   std::sqrt(1.0 - share),  // H is at least H_a / far^2
+            .w = share * (1.0 + share) * std::sqrt(q),
+            .v = std::sqrt((1.0 + share) * q + off * x.squaredNorm()),
+            .e = (at.gradient - product).norm() + floor + step_error(x.norm(), theta.norm(), off) -
+                 gradient_error()};
 }
 
 double AnchoredStatistics::distance(const VectorRef& theta, const Evaluation& at, double floor) const {
@@ -459,15 +477,15 @@ AnchoredStatistics::Arrival AnchoredStatistics::arrive() const {
     const double length = x.norm();
     auto& [far, w, v, e] = end.gradient;
     const double rho = reach(x);
-    far = std::exp(0.5 * rho);
-    e = residual + step_error(length, end.theta.norm());
+    const double share = curvature_.share, off = sums_error();
+    far = std::exp(0.5 * rho) / std::sqrt(1.0 - share);
+    e = residual + step_error(length, end.theta.norm(), off);
     if (quadratic() || x.size() == 0) return end;
     const double R = state_.tallies.largest_norm;
     // Delta^T (H_a - Lambda) Delta, plus its rounding error
-    const double q = std::max(0.0, x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)) +
-                                       (hessian_error() + static_cast<double>(x.size() + 4) * roundoff *
-                                                              state_.penalty.maxCoeff()) *
-                                           length * length);
+    const double held = x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)),
+                 rounded = static_cast<double>(x.size() + 4) * roundoff * state_.penalty.maxCoeff();
+    const double q = std::max(0.0, (1.0 + share) * held + (off + rounded) * length * length);
     end.nonlinear = R * psi_ratio(R * length) * q;
     w = rho * psi_ratio(rho) * std::sqrt(q);
     if (second_) {
@@ -476,6 +494,8 @@ AnchoredStatistics::Arrival AnchoredStatistics::arrive() const {
         w = kappa * std::sqrt(q) + (1.0 + kappa) * w;
         far /= std::sqrt(std::max(0.0, 1.0 - kappa));
     }
+    end.nonlinear += curvature_.norm * length;
+    w += share * (1.0 + share) * std::sqrt(q);
     return end;
 }
 
@@ -489,7 +509,7 @@ AnchoredStatistics::Step AnchoredStatistics::step(double wanted) const {
         const double length = x.norm(), along = state_.gradient.dot(x), at_anchor = state_.tallies.value,
                      p = static_cast<double>(x.size()),
                      lost = state_.tallies.value_rounding +
-                            length * (residual + step_error(length, theta.norm())) +
+                            length * (residual + step_error(length, theta.norm(), hessian_error())) +
                             (p + 4.0) * roundoff * (std::abs(at_anchor) + length * state_.gradient.norm());
         squares = squares_in(at_anchor - 0.5 * along, theta.dot(state_.penalty.cwiseProduct(theta)), lost);
     }

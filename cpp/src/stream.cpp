@@ -30,11 +30,14 @@ bool Stream::grant(const RowRequests& requests, Index k, Limit limit) {
         for (std::size_t i = first, end = i; i < first + count; i = end) {
             while (end < first + count && leaves(end) == leaves(i)) ++end;
             const RowRegister::RowNumbers rows(&requests.rows[i], end - i);
+            const auto of = [&](const std::vector<double>& values) {
+                return Eigen::Map<const Vector>(values.data() + (values.empty() ? 0 : i),
+                                                values.empty() ? 0 : static_cast<Index>(end - i));
+            };
             if (leaves(i))
                 register_.remove(rows);
             else
-                register_.set_targets(
-                    rows, Eigen::Map<const Vector>(&requests.targets[i], static_cast<Index>(end - i)));
+                register_.set_targets(rows, of(requests.targets), of(requests.weights));
         }
         const TouchedRows rows(register_, stored_);
         const auto& state = statistics.state();

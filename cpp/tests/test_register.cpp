@@ -103,7 +103,12 @@ TEST("a register follows random requests, tells their changes, and forgets those
                     at = {false, -1, 0.0, 0.0};
                 } else if (kind == 1) {
                     at.y = static_cast<double>(below(2));
-                    row_register.set_targets(rows, one(at.y));
+                    if (below(2) == 0) {
+                        row_register.set_targets(rows, one(at.y));
+                    } else {
+                        at.s = random.uniform();
+                        row_register.set_targets(rows, one(at.y), one(at.s));
+                    }
                 } else {
                     row_register.relocate(rows);
                     at.values = places++;

@@ -21,6 +21,9 @@ const double* column(const py::object& values, const char* name, Index n) {
     return vector(py::reinterpret_borrow<Array>(values), name, n).data();
 }
 
+// From a square that was summed up.
+double furthest(double square) { return std::sqrt(square) * (1.0 + 1e-12); }
+
 // The ball over a mask of the columns.
 std::shared_ptr<const Ball> over(const std::shared_ptr<Ball>& ball, const Columns& columns) {
     if (!ball || !columns) return ball;
@@ -120,16 +123,19 @@ void bind_objective(py::module_& m) {
         // The same, so large that these rows lie in it, and their largest norm.
         .def(
             "around",
-            [](const Ball& ball, const py::object& X, const Shift& shift) {
+            [](const std::shared_ptr<Ball>& ball, const py::object& X, const Shift& shift,
+               const Columns& columns) {
                 py::list owners;
-                const RowsView view = rows(X, std::nullopt, owners, true, shift);
+                const RowsView view = rows(X, columns, owners, true, shift);
+                const auto seen = over(ball, columns);
                 py::gil_scoped_release nogil;
                 const auto [about_m, about_0] =
-                    view.largest_norms2(Vector::Ones(view.columns()), ball.centre, nullptr);
-                const double furthest = std::sqrt(about_m) * (1.0 + 1e-12);
-                return std::pair(Ball{ball.centre, std::max(ball.radius, furthest)}, std::sqrt(about_0));
+                    view.largest_norms2(Vector::Ones(view.columns()), seen->centre, nullptr);
+                return std::pair(Ball{ball->centre, std::max(ball->radius, furthest(about_m))},
+                                 std::sqrt(about_0));
             },
-            py::arg("X"), py::arg("shift").noconvert() = py::none())
+            py::arg("X"), py::arg("shift").noconvert() = py::none(),
+            py::arg("columns").noconvert() = py::none())
         .def_property_readonly("centre", [](const Ball& ball) { return to_numpy(ball.centre); })
         .def_readonly("radius", &Ball::radius);
 
@@ -225,6 +231,17 @@ void bind_objective(py::module_& m) {
                 return J.core().rounding_floor(at);
             },
             py::arg("theta").noconvert())
+        // The largest norm of a row of positive weight, and how far one is from the centre of the ball, if
+        // any.
+        .def("lengths",
+             [](const PyObjective& J) {
+                 py::gil_scoped_release nogil;
+                 const Objective& core = J.core();
+                 const Index d = core.parameters() - (core.fit_intercept() ? 1 : 0);
+                 const Vector centre = core.ball() ? core.ball()->centre : Vector::Zero(d);
+                 const auto [about_m, about_0] = core.largest_norms2(Vector::Ones(d), centre);
+                 return std::pair(furthest(about_0), furthest(about_m));
+             })
         .def(
             "distance",
             [](const PyObjective& J, const Array& theta, const Evaluation& at, double floor,
@@ -314,13 +331,13 @@ void bind_objective(py::module_& m) {
 
     m.def(
         "largest_norm",
-        [](const py::object& X, const Shift& shift) {
+        [](const py::object& X, const Shift& shift, const Columns& columns) {
             py::list owners;
-            const RowsView view = rows(X, std::nullopt, owners, true, shift);
+            const RowsView view = rows(X, columns, owners, true, shift);
             py::gil_scoped_release nogil;
             return view.largest_norm();
         },
-        py::arg("X"), py::arg("shift").noconvert() = py::none());
+        py::arg("X"), py::arg("shift").noconvert() = py::none(), py::arg("columns").noconvert() = py::none());
 
     m.def(
         "rows_with_values",

@@ -211,10 +211,14 @@ void bind_register(py::module_& m) {
             py::arg("rows").noconvert())
         .def(
             "set_targets",
-            [](RowRegister& row_register, const Numbers& rows, const Array& y) {
-                row_register.set_targets(numbers(rows), flat(y, "y"));
+            [](RowRegister& row_register, const Numbers& rows, const Array& y,
+               const std::optional<Array>& s) {
+                if (s)
+                    row_register.set_targets(numbers(rows), flat(y, "y"), vector(*s, "s", y.size()));
+                else
+                    row_register.set_targets(numbers(rows), flat(y, "y"));
             },
-            py::arg("rows").noconvert(), py::arg("y").noconvert())
+            py::arg("rows").noconvert(), py::arg("y").noconvert(), py::arg("s").noconvert() = py::none())
         .def(
             "relocate",
             [](RowRegister& row_register, const Numbers& rows) { row_register.relocate(numbers(rows)); },
@@ -238,10 +242,13 @@ void bind_register(py::module_& m) {
             [](RowRegister& row_register, const py::object& X, const py::object& overlay,
                const py::object& take, const Columns& columns, const Shift& shift,
                const AnchoredStatistics& statistics, const Array& theta, double residual, double distance,
-               const py::object& rows, const py::object& targets, std::vector<Index> ends, bool keep_thetas) {
-                const RowRequests requests{indices_in(rows), doubles_in(targets), std::move(ends)};
+               const py::object& rows, const py::object& targets, std::vector<Index> ends, bool keep_thetas,
+               const py::object& weights) {
+                const auto changed = weights.is_none() ? std::vector<double>() : doubles_in(weights);
+                const RowRequests requests{indices_in(rows), doubles_in(targets), std::move(ends), changed};
                 const auto count = static_cast<Index>(requests.rows.size());
                 require_size("targets", static_cast<Index>(requests.targets.size()), count);
+                if (!weights.is_none()) require_size("weights", static_cast<Index>(changed.size()), count);
                 require_ends(requests.ends, count);
                 const StoredOnce once(X, overlay, take, columns, shift);
                 Stream stream(row_register, once.stored, statistics,
@@ -260,7 +267,7 @@ void bind_register(py::module_& m) {
             py::arg("X"), py::arg("overlay"), py::arg("take"), py::arg("columns").noconvert(),
             py::arg("shift").noconvert(), py::arg("statistics"), py::arg("theta").noconvert(),
             py::arg("residual"), py::arg("distance"), py::arg("rows"), py::arg("targets"), py::arg("ends"),
-            py::arg("keep_thetas"))
+            py::arg("keep_thetas"), py::arg("weights") = py::none())
         .def("touched", [](const RowRegister& row_register) { return to_numpy(row_register.touched()); })
         .def("compacted",
              [](const RowRegister& row_register) {

@@ -46,7 +46,7 @@ class CurrentData:
         y : (n,) array
             Targets, or labels in the model's classes.
         sample_weight : (n,) array or None
-            None if none were ever given.
+            The rows' own, without those of a `class_weight`; None if none were ever given.
         rows : (n,) array of int
             With `return_rows`.
         ids : list of n

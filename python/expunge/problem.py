@@ -28,6 +28,7 @@ from ._arrays import (
 )
 from ._frames import is_missing, refuse_lazy
 from ._numbers import as_flag
+from .class_weights import weighed
 from .losses import Loss, get_loss
 from .noise import Noise
 
@@ -48,6 +49,8 @@ class Problem:
         Labels of targets 0 and 1.
     noise : Noise or None
         The b of E1, over all columns of the X that was handed over.
+    class_weights : (2,) array or None
+        What rows of either class count, times their own weight.
     """
 
     loss: str
@@ -55,6 +58,7 @@ class Problem:
     fit_intercept: bool
     classes: NDArray[Any] | None = None
     noise: Noise | None = None
+    class_weights: Float | None = None
 
     # --- properties
 
@@ -71,12 +75,13 @@ class Problem:
     @cached_property
     def described(self) -> dict[str, Any]:
         """The model as receipts describe it: all that does not depend on the data."""
-        return {
+        told = {
             "kind": "Ridge" if self.classes is None else "LogisticRegression",
             "alpha": self.alpha,
             "fit_intercept": self.fit_intercept,
             "classes": None if self.classes is None else len(self.classes),
         }
+        return told if self.class_weights is None else {**told, "class_weight": self.class_weights.tolist()}
 
     def with_noise(self, noise: Noise | None) -> Self:
         """The problem with another b."""
@@ -161,6 +166,10 @@ class Problem:
     def decode(self, targets: Float) -> NDArray[Any]:
         """Targets of the loss in the user's form."""
         return targets if self.classes is None else self.classes[targets.astype(np.intp)]
+
+    def weights(self, targets: Float, sample_weight: ArrayLike | None) -> Float | None:
+        """What rows of these targets count in E1 (n,): their own weights times their classes'; None: 1."""
+        return weighed(self.class_weights, targets, as_weights(sample_weight, targets.size))
 
     def check_enough(self, targets: Float, weights: Float | None) -> None:
         """Raises without a row of positive weight, for a classifier of either class: no minimiser exists."""

@@ -295,7 +295,7 @@ class AddRows(Request):
         a row has already is a ValueError.
     y : (m,) array or scalar
     sample_weight : (m,) array or scalar, optional
-        1 by default.
+        1 by default. A class_weight of the model is counted beside.
     ids : (m,) list or array
         Of the rows: needed where the Unlearner was made with ids.
 

@@ -8,6 +8,7 @@ from long_double import distance_to_minimum, parts
 from problems import INTERCEPT, dense, in_pairs
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
+from unlearning import inside, theta_of
 
 import expunge as ex
 
@@ -479,3 +480,84 @@ def test_a_distance_is_measured_now_where_the_penalty_alone_bounds_nothing():
     un = ex.Unlearner(ex.LogisticRegression(1e-4, solver="cg").fit(X, y), X, y)
     un.apply(ex.RemoveRows(3))
     assert 0 < un.distance() <= un.within
+
+
+def far_from_0(c, n=1000, d=4, seed=0):
+    """Columns of spread 1 at c: too near to 0 to be moved, and far enough for rounding to show."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d)) + c
+    return X, (2.0 * (X[:, 0] - c) + rng.logistic(size=n) > 0) * 1.0
+
+
+def test_a_step_whose_residual_has_no_bound_is_granted_by_its_distance():
+    """E10 knows rows by their lengths from 0, and overflows."""
+    X, y = far_from_0(150.0, n=250, d=2)
+    un = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y, within=1.0)
+    updates = [un.apply(ex.CorrectLabels([k], [1.0 - y[k]])) for k in range(40)]
+    assert any(update.residual_bound == np.inf for update in updates)
+    assert all(update.distance <= 1.0 for update in updates)
+    assert true_distance(un, "logistic") <= updates[-1].distance
+
+
+def test_rounding_of_predictors_makes_few_more_passes():
+    """It is a share of each curvature, and no number to take off the least eigenvalue."""
+    passes = {}
+    for c in (0.0, 128.0):
+        X, y = far_from_0(c, n=4000, d=20)
+        un = ex.Unlearner(ex.LogisticRegression(1.0).fit(X, y), X, y)
+        assert inside(un).data.shift is None
+        updates = [un.apply(ex.RemoveRows([k])) for k in range(60)]
+        passes[c] = sum(update.passes for update in updates)
+        assert true_distance(un, "logistic") <= updates[-1].distance <= 0.01
+        assert un.distance() <= 0.01
+    assert passes[128.0] <= passes[0.0] + 10
+
+
+@pytest.mark.parametrize("how", ["corrected", "removed", "revoked"])
+def test_what_has_left_does_not_make_requests_dearer(how):
+    """A row, or a column, that is far from the others; a row that comes has no value in that column."""
+    X, y = far_from_0(0.0, n=3000, d=4, seed=1)
+    wide = X.copy()
+    wide[7] *= 1e4
+    wide[:, 3] += 1e6 * (how == "revoked")
+    request = {
+        "corrected": ex.CorrectValues([7], range(4), X[7:8]),
+        "removed": ex.RemoveRows([7]),
+        "revoked": [ex.RemoveRows([7]), ex.RevokeFeatures([3])],
+    }[how]
+    un = ex.Unlearner(ex.LogisticRegression(1.0).fit(wide, y), wide, y)
+    kept = inside(un).held.largest_norm, inside(un).held.ball.radius
+    refused = [*(request if how == "revoked" else [request]), ex.RemoveRows([10**6])]
+    with pytest.raises(ValueError):
+        un.apply(refused)
+    assert (inside(un).held.largest_norm, inside(un).held.ball.radius) == kept
+    un.apply(request, method="exact")
+    if how == "revoked":
+        un.apply(ex.AddRows(X[:1, :3], [1.0]))
+    held = inside(un).held
+    assert held.largest_norm < 10.0
+    assert held.ball.radius < 10.0
+    assert sum(un.apply(ex.RemoveRows([k])).passes for k in range(20, 60)) <= 6
+    assert true_distance(un, "logistic") <= un.distance() + ROUNDED
+
+
+def test_a_distance_is_infinite_where_no_curvature_is_left():
+    X, y = far_from_0(0.0, n=100)
+    model = ex.LogisticRegression(1.0).fit(X, y)
+    model.intercept_ = model.intercept_ + 800.0
+    assert ex.distance(model, X, y) == np.inf
+
+
+@each_loss
+@pytest.mark.parametrize("c", [1e7, 1e11])
+def test_the_rounding_of_an_intercept_far_from_0_counts(loss, c):
+    """It is that of theta over x - c less c times the coefficients, and has the last digits of that alone."""
+    X, y = far_from_0(0.0, n=400, d=3)
+    X = np.round(X * 2**10) / 2**10 + c  # exact in doubles
+    y = y if loss == "logistic" else y + 0.1 * X[:, 1] - 0.1 * c
+    model = KINDS[loss](1.0).fit(X, y)
+    gap = distance_to_minimum(loss, X, y, np.ones(400), theta_of(model), np.ones(3), True)
+    assert gap <= ex.distance(model, X, y)
+    un = ex.Unlearner(model, X, y)
+    un.apply(ex.RemoveRows([3]), method="exact")
+    assert true_distance(un, loss) <= un.distance() < 0.01

@@ -344,6 +344,15 @@ def test_other_parameters_that_choose_the_objective_are_noticed_too():
     un.apply(ex.RemoveRows([0]))
 
 
+@pytest.mark.filterwarnings("ignore:alpha=.* was chosen on the data")
+def test_the_only_parameter_of_a_model_is_noticed_too():
+    X, y = data("squared")
+    un = ex.Unlearner(linear_model.RidgeCV().fit(X, y), X, y)
+    un.model.set_params(fit_intercept=False)
+    with pytest.raises(ValueError, match="fit_intercept from True to False was changed"):
+        un.apply(ex.RemoveRows([0]))
+
+
 def test_an_equal_value_is_no_change():
     X, y = data("squared")
     model = theirs("squared", alpha=1.0).fit(X, y)

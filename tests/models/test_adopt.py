@@ -415,6 +415,39 @@ def test_everything_else_of_the_model_is_left_alone(loss):
     assert changed == {"coef_", "intercept_", "n_features_in_"}
 
 
+# Models that chose their penalty on the data
+
+
+CHOSEN = {
+    "alpha=0.3": lambda: linear_model.RidgeCV([0.3, 1000.0]),
+    "C=2": lambda: linear_model.LogisticRegressionCV(Cs=[2.0], cv=2, tol=1e-8, max_iter=1000),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_a_penalty_that_was_chosen_on_the_data_stays_and_a_warning_says_so(chosen, weighted):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 4))
+    y = X @ [1.0, -2.0, 0.5, 0.0] + 0.1 * rng.standard_normal(300)
+    s = rng.uniform(0.5, 2.0, 300) if weighted else np.ones(300)
+    y = (y > 0) * 1 if chosen.startswith("C") else y
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of scikit-learn, about defaults to come
+        model = CHOSEN[chosen]().fit(X, y, sample_weight=s)
+    with pytest.warns(UserWarning, match=f"{chosen} was chosen on the data, and stays"):
+        un = ex.Unlearner(model, X, y, s, tolerance=1e-8)
+    assert un.distance_on_entry < 0.1
+    for request in (ex.RemoveRows(range(20)), ex.RevokeFeatures([2])):
+        un.apply(request)
+    kept = [0, 1, 3]
+    refit = ex.Ridge(0.3) if chosen.startswith("a") else ex.LogisticRegression(0.5)
+    refit.set_params(tol=1e-10).fit(X[20:, kept], y[20:], s[20:])
+    assert_allclose(np.ravel(model.coef_), np.ravel(refit.coef_), rtol=1e-8, atol=1e-9)
+    assert_allclose(model.intercept_, refit.intercept_, rtol=1e-8, atol=1e-9)
+    assert_allclose(np.ravel(un.retrain().coef_), np.ravel(model.coef_), rtol=1e-8, atol=1e-8)
+
+
 # Who is refused
 
 
@@ -430,12 +463,7 @@ def refused():
         "class weights": (
             Logistic(class_weight="balanced"),
             ValueError,
-            "class_weight depends on the labels .* refit with sample_weight",
-        ),
-        "class weights, a dict": (
-            Logistic(class_weight={0: 1.0, 1: 2.0}),
-            ValueError,
-            "refit with sample_weight",
+            "class_weight='balanced' depends on .* refit with .* a dict of weights to keep",
         ),
         "C infinite": (Logistic(C=np.inf), ValueError, "without an l2 penalty .* refit with a finite C"),
         "positive ridge": (
@@ -449,13 +477,13 @@ def refused():
             TypeError,
             r"Pipeline .* pass its last step, model\[-1\], and the transformed X",
         ),
-        "logistic CV": (
-            linear_model.LogisticRegressionCV(Cs=2),
-            TypeError,
-            "RegressionCV .* chose C",
+        "an average of folds": (
+            linear_model.LogisticRegressionCV(Cs=2, cv=2, refit=False),
+            ValueError,
+            "averages the fits of its folds, which minimises nothing: pass LogisticRegression",
         ),
     }
-    for name in ("RidgeCV", "RidgeClassifier", "SGDClassifier", "Lasso", "LinearRegression", "Perceptron"):
+    for name in ("RidgeClassifier", "SGDClassifier", "Lasso", "LinearRegression", "Perceptron"):
         models[name] = (getattr(linear_model, name)(), TypeError, f"{name} is not supported: .*(pass|fit) ")
     l1 = "an l1 or elastic-net penalty is not differentiable: refit with the l2 penalty"
     if linear_model.LogisticRegression().get_params().get("penalty", "deprecated") == "deprecated":

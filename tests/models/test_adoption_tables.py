@@ -81,7 +81,7 @@ def test_models_are_adopted_or_refused_with_what_to_pass_instead(row):
     model = eval(code, names)
     if not hasattr(model, "estimator") or "Frozen" not in code:
         model.fit(X, y)
-    if happens == "adopted":
+    if happens.startswith("adopted"):
         assert ex.Unlearner(model, X, y).residual() <= 1e-8
         return
     with pytest.raises((TypeError, ValueError)) as raised:

@@ -104,7 +104,7 @@ def test_clone_parameters_and_pickle_round_trip(Estimator):
         "memory_limit": 2**20,
     }
     if Estimator is ex.LogisticRegression:
-        parameters |= {"noise": 0.0, "random_state": None}
+        parameters |= {"class_weight": None, "noise": 0.0, "random_state": None}
     model = Estimator(**parameters).fit(X, y)
     assert model.get_params() == parameters
     twin = clone(model)

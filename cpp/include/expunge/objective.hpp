@@ -144,7 +144,9 @@ public:
     Matrix dual(const VectorRef& root) const;
 
     // The largest sum over columns of w_j (x_j - m_j)^2 of a row of positive weight; w >= 0 and m (d,).
-    double largest_norm2(const VectorRef& w, const VectorRef& m) const;
+    double largest_norm2(const VectorRef& w, const VectorRef& m) const { return largest_norms2(w, m).first; }
+    // And of w_j x_j^2.
+    std::pair<double, double> largest_norms2(const VectorRef& w, const VectorRef& m) const;
 
     // An upper bound of |S^1/2 X|^2, X extended by 1: the largest sum of a row of |X|^T S |X| (E4).
     double gram_norm_bound() const;

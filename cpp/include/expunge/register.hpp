@@ -71,9 +71,10 @@ public:
     // Rows in the data, each named once:
     void require(RowNumbers rows) const;  // throws for any others
     void remove(RowNumbers rows);
-    void set_targets(RowNumbers rows, const VectorRef& y);  // (m,), or one for all
-    void relocate(RowNumbers rows);                         // to the end of the overlay, in this order
-    void add(const VectorRef& y, const VectorRef& s);       // new numbers, at the end of the overlay
+    // (m,), or one for all; weights follow where there are any, as many
+    void set_targets(RowNumbers rows, const VectorRef& y, const VectorRef& s = Vector());
+    void relocate(RowNumbers rows);                    // to the end of the overlay, in this order
+    void add(const VectorRef& y, const VectorRef& s);  // new numbers, at the end of the overlay
 
     struct Change {
         Side before, after;  // of rows that were there before; one that left keeps its place, at weight 0

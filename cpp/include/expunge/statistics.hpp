@@ -134,6 +134,7 @@ private:
     double reach(const Vector& step) const;  // no predictor changes by more
     InverseNorms norms_by_inverse() const;
     double hessian_error() const;  // e_H: at least the rounding error of H_a
+    double sums_error() const;     // the same, but for what is a share of each row's curvature
     double value_error(double value, const VectorRef& theta) const;  // of J measured there
     double moved_value_error(const VectorRef& step, const VectorRef& change, double value) const;
 
@@ -151,11 +152,18 @@ private:
         Gradient gradient;
         double nonlinear = 0.0;  // the first term of E10
     };
-    Arrival arrive() const;                                     // where the step leads
-    double step_error(double length, double theta_norm) const;  // e of E10, length = |H_a^-1 g|
+    Arrival arrive() const;  // where the step leads
+    // e of E10, length = |H_a^-1 g|, where H_a is off by so much in norm
+    double step_error(double length, double theta_norm, double hessian) const;
 
     State state_;
-    KnownFloor floor_;  // while the rows are there
+    // By how much a curvature may be off for the rounding of its predictor, and what that is of e_H.
+    struct Curvature {
+        double share = 0.0, norm = 0.0;
+    };
+
+    Curvature curvature_;  // this and the next while the rows are there
+    KnownFloor floor_;
     std::shared_ptr<const SecondAnchor> second_;
     std::shared_ptr<const RowNorms> rows_;
     std::optional<Vector> start_;  // H_a^-1 g, if it follows from the solution before the last edit

@@ -9,9 +9,10 @@ namespace expunge {
 
 // Requests that name rows of the data, one after the other.
 struct RowRequests {
-    std::vector<Index> rows;      // of all of them, side by side
-    std::vector<double> targets;  // what a row's target becomes; NaN where the row leaves
-    std::vector<Index> ends;      // where in `rows` each request ends
+    std::vector<Index> rows;           // of all of them, side by side
+    std::vector<double> targets;       // what a row's target becomes; NaN where the row leaves
+    std::vector<Index> ends;           // where in `rows` each request ends
+    std::vector<double> weights = {};  // what a row's weight becomes with its target; empty: weights stay
 
     Index size() const { return static_cast<Index>(ends.size()); }
     Index begin(Index k) const { return k == 0 ? 0 : ends[static_cast<std::size_t>(k - 1)]; }

@@ -61,10 +61,11 @@ class Rows:
     @classmethod
     def of(cls, data: Data, spec: Problem) -> Self:
         """The corrected data, for that objective."""
-        X, y, weights = data
-        n = X.shape[0]
-        s = np.ones(n) if weights is None else weights
-        return cls(X, spec.encode(y, n), s, get_loss(spec.loss), spec.alpha, spec.fit_intercept)
+        X, labels, sample_weight = data
+        y = spec.encode(labels, X.shape[0])
+        weights = spec.weights(y, sample_weight)
+        s = np.ones(y.size) if weights is None else weights
+        return cls(X, y, s, get_loss(spec.loss), spec.alpha, spec.fit_intercept)
 
     @property
     def d(self) -> int:

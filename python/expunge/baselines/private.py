@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import accounting
-from .._arrays import Float, as_matrix, as_weights
+from .._arrays import Float, as_matrix
 from .._core import largest_norm
 from .._frames import match_columns
 from .._numbers import as_count, as_number
@@ -86,7 +86,7 @@ class PrivateTraining(Strategy):
     X : (n, d) array, sparse matrix or frame
         Rows of norm `row_norm` or less, also those that requests bring.
     y, sample_weight : as of :class:`expunge.Unlearner`
-        No weight above 1.
+        No weight above 1, that of its class counted.
     epsilon, delta : float
         What is promised of any `rows` touched rows.
     rows : int, default=1
@@ -160,8 +160,9 @@ class PrivateTraining(Strategy):
         self._row_norm = as_number(row_norm, "row_norm", above=0.0)
         self.privacy = Privacy.bought(epsilon, delta, as_count(rows, "rows"), self._row_norm, problem.alpha)
         X = match_columns(X, getattr(model, "feature_names_in_", None))
-        weights = as_weights(sample_weight, X.shape[0] if hasattr(X, "shape") else len(X))
-        self._require_hidden(largest_norm(as_matrix(X)), weights)
+        matrix = as_matrix(X)
+        weights = problem.weights(problem.encode(y, matrix.shape[0]), sample_weight)
+        self._require_hidden(largest_norm(matrix), weights)
         trained = estimator_for(replace(problem, alpha=self.privacy.alpha))
         assert isinstance(trained, LogisticRegression)
         trained.set_params(noise=self.privacy.sigma, random_state=random_state)
@@ -180,7 +181,10 @@ class PrivateTraining(Strategy):
                 "scale the rows, or raise row_norm"
             )
         if weights is not None and weights.size and weights.max() > 1.0:
-            raise ValueError("a sample_weight is above 1, more than the noise hides: scale the weights")
+            raise ValueError(
+                "a sample_weight is above 1, that of its class counted, more than the noise hides: scale the "
+                "weights"
+            )
 
     @property
     def rows_left(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, nan
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, NoReturn, get_args
@@ -21,7 +22,6 @@ from ..engine.state import WITHIN, How, Promise
 from ..models.adopt import problem_of, rows_of
 from ..models.base import noise_of, theta_of
 from ..noise import check_random_state
-from ..problem import Problem
 from ..requests import Request
 from ..update import Update
 from .base import Strategy, first_goal, trained
@@ -200,7 +200,7 @@ class Sisa(Strategy):
         names = getattr(model, "feature_names_in_", None)
         d = width - int(problem.fit_intercept)
         data = rows_of(X, y, sample_weight, problem, d, names, False)
-        share = Problem(problem.loss, problem.alpha / deal.shards, problem.fit_intercept, problem.classes)
+        share = replace(problem, alpha=problem.alpha / deal.shards)
         promise = Promise.checked(None, as_number(within, "within", above=0.0))
         solver, memory_limit = getattr(model, "solver", "auto"), getattr(model, "memory_limit", None)
         solver = solver if solver in ("auto", "cholesky", "cg") else "auto"

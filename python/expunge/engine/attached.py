@@ -128,7 +128,7 @@ class Attached:
         anchor = _core.Anchor(objective, minimum.theta, block, minimum.at)
         statistics = None
         if block is None:
-            statistics = self._statistics(objective, anchor, minimum.at, minimum.floor)
+            statistics = self.statistics_at(objective, anchor, minimum.at, minimum.floor)
         return State(minimum.theta, without_curvature(minimum.at), anchor, True, statistics)
 
     @property
@@ -204,9 +204,12 @@ class Attached:
             minimum = _core.minimize(objective, theta, tolerance, MAX_ITER, anchor, at, block)
         return minimum
 
-    def _statistics(
+    def statistics_at(
         self, objective: _core.Objective, anchor: _core.Anchor, at: _core.Evaluation, floor: float
     ) -> _core.AnchoredStatistics:
+        """Of this H, of the data as they are now; bounds know rows by how long they are now."""
+        if not self.problem.constant_hessian and self.data.measure_rows(objective):
+            objective = self.objective()
         return _core.AnchoredStatistics(objective, anchor, at, floor, self.data.largest_norm)
 
     # --- a request is staged
@@ -299,7 +302,7 @@ class Attached:
     def choose(self, staged: Staged) -> tuple[State, Outcome]:
         """Chooses theta by the method of the request."""
         state, outcome = BY_NAME[staged.how.method](self, staged)
-        if not isfinite(outcome.residual_bound + (0.0 if state.at is None else state.at.value)):
+        if not (np.isfinite(state.theta).all() and (state.at is None or isfinite(state.at.value))):
             raise ConvergenceError("the step leaves the range of floating point: use method='exact'")
         if staged.passes:
             outcome = outcome._replace(passes=outcome.passes + staged.passes)
@@ -428,7 +431,7 @@ class Attached:
             return state, 0
         else:
             anchor, made = _core.Anchor(objective, state.theta, None, at), 1
-        statistics = self._statistics(objective, anchor, at, floor)
+        statistics = self.statistics_at(objective, anchor, at, floor)
         return (
             state._replace(anchor=anchor, hessian_is_current=True, statistics=statistics, effort=Effort()),
             made,
@@ -496,6 +499,7 @@ class Attached:
             is_sparse=data.is_sparse,
             classes=data.classes,
             weighted=data.weighted,
+            class_weights=data.class_weights,
             shift=data.shift,
         )
         profile = np.inf if (told := budget.told(self)) is None else told.spent

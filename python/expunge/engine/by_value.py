@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays import Blocks, Float, Index, stack
+from ..class_weights import weighed
 from .columns import Data
 from .rows import equal
 
@@ -31,6 +32,7 @@ class DetachedData(Data):
         Whether targets are classes 0 and 1, both of which must keep weight.
     weighted : bool
         Whether weights were ever given.
+    class_weights : (2,) array or None
     shift : (width,) array or None
         What is taken off the columns.
     """
@@ -45,9 +47,10 @@ class DetachedData(Data):
         is_sparse: bool,
         classes: bool,
         weighted: bool,
+        class_weights: Float | None = None,
         shift: Float | None = None,
     ) -> None:
-        super().__init__(kept.size, names, classes=classes)
+        super().__init__(kept.size, names, classes=classes, class_weights=class_weights)
         self.kept = kept.copy()
         self.shift = shift
         self.counts = counts.copy()
@@ -116,19 +119,30 @@ class DetachedData(Data):
         A row is kept once, with its weight on either side, 0 where it is not there. So all rows of a request
         are one matrix, and where targets change H does not (E6).
         """
+        self.weighted = self.weighted or any(
+            side is not None and side[2] is not None for side in (before, after)
+        )
+        before, after = self._counted(before), self._counted(after)
         sides = [side for side in (before, after) if side is not None]
-        self.weighted = self.weighted or any(s is not None for _, _, s in sides)
         self.rows_touched += max(y.size for _, y, _ in sides)
         if before is not None and after is not None and equal(before[0], after[0]):
             X, y, s = before
             _, now_y, now_s = after
-            self._rows_by_value.append((self._widened(X), y, _or_ones(s, y), now_y, _or_ones(now_s, y)))
+            self._rows_by_value.append((self._widened(X), y, s, now_y, now_s))
             return
         for side in sides:
-            X, y, given = side
-            s, nothing = _or_ones(given, y), np.zeros(y.size)
+            X, y, s = side
+            nothing = np.zeros(y.size)
             weights = (s, nothing) if side is before else (nothing, s)
             self._rows_by_value.append((self._widened(X), y, weights[0], y, weights[1]))
+
+    def _counted(self, side: tuple[Any, Float, Float | None] | None) -> tuple[Any, Float, Float] | None:
+        """Rows with what they count in place of their own weights."""
+        if side is None:
+            return None
+        X, y, own = side
+        s = weighed(self.class_weights, y, own)
+        return X, y, np.ones(y.size) if s is None else s
 
     def revoke(self, columns: Index) -> None:
         """Columns leave (E12)."""
@@ -170,8 +184,3 @@ class DetachedData(Data):
         self._check_enough(counts)
         self.counts = counts
         return [(X, y, s)], [(X, now_y, now_s)]
-
-
-def _or_ones(s: Float | None, y: Float) -> Float:
-    """Weights, 1 by default."""
-    return np.ones(y.size) if s is None else s

@@ -52,8 +52,7 @@ def by_chords(engine: Attached, start: Start, theta: Float) -> Chords:
                 floor = at.floor
                 if floor > MOST_ROUNDING * engine.promise.limits[0]:
                     floor, passes = objective.rounding_floor(theta), passes + 1
-                norm = engine.data.largest_norm
-                statistics = _core.AnchoredStatistics(objective, anchor, at, floor, norm)
+                statistics = engine.statistics_at(objective, anchor, at, floor)
                 statistics.factor()
             except NotPositiveDefiniteError:
                 return here

@@ -42,14 +42,24 @@ class Data:
     names : their labels, or None; None also for one that is not kept
     classes : bool
         Whether targets are classes 0 and 1, both of which must keep weight.
+    class_weights : (2,) array or None
+        What rows of either class count, times their own weight.
     """
 
     row_names: RowNames | None = None  # where there are rows, and they have ids or labels
 
-    def __init__(self, width: int, names: Sequence[Any] | None, *, classes: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        names: Sequence[Any] | None,
+        *,
+        classes: bool,
+        class_weights: Float | None = None,
+    ) -> None:
         self.changed = True  # since X was handed over
         self.names: list[Any] | None = None if names is None else list(names)
         self.classes = classes
+        self.class_weights = class_weights
         self.kept = np.ones(width, dtype=bool)  # replaced, never changed
         self.shift: Float | None = None  # what is taken off the columns (width,), for good; None: 0 (E43)
         self.stored: Index | None = None  # which columns rows are stored with; None: all

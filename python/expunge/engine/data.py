@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import Any, NoReturn, Self
 
@@ -13,6 +13,7 @@ from scipy import sparse
 from .. import _core
 from .._arrays import Blocks, Float, Index, as_indices, stack, with_own_indices
 from .._frames import as_frame
+from ..class_weights import weighed
 from ..errors import AlreadyForgotten
 from ..files.archive import Streamed
 from .columns import NO_REQUEST, Data, Touched
@@ -46,10 +47,12 @@ class CorrectedData(Data):
     y : (n,) array
         Encoded targets.
     s : (n,) array or None
-        Weights.
+        Weights of the rows' own.
     names : column names, or None
     classes : bool
         Whether y holds classes 0 and 1, both of which must keep weight.
+    class_weights : (2,) array or None
+        What rows of either class count, times their own weight.
     column_index : bool
         Whether to keep, for a sparse X, which rows each column has entries in.
     shift : (width,) array or None
@@ -68,23 +71,28 @@ class CorrectedData(Data):
         names: Sequence[Any] | None,
         *,
         classes: bool,
+        class_weights: Float | None = None,
         column_index: bool = False,
         shift: Float | None = None,
         row_names: RowNames | None = None,
         library: str | None = None,
     ) -> None:
         n, width = X.shape
-        super().__init__(width, names, classes=classes)
+        super().__init__(width, names, classes=classes, class_weights=class_weights)
         self.shift = shift
         self.X = X = with_stored(X, shift)
         self.row_names = row_names
         self.library = library
-        self.register = _core.RowRegister(y, np.ones(n) if s is None else s, classes)
+        counted = weighed(class_weights, y, s)
+        self.register = _core.RowRegister(y, np.ones(n) if counted is None else counted, classes)
         self.weighted = s is not None
+        # Of each row number, where the register's weights are others; None: 1 each. Replaced, never changed.
+        self.own = None if class_weights is None or s is None else s.copy()
         self.overlay_X = overlay_of(X)
         centre = centre_of(X, shift) if classes else None
         self.ball, self.largest_norm = _around(None if centre is None else _core.Ball(centre), X, shift)
         self.changed = False  # since X was handed over
+        self._loose = False  # whether norm and ball are perhaps those of what has left
         self._index = rows_by_column(X) if column_index and sparse.issparse(X) else None
         self._revoked_entries = 0  # of a sparse X
 
@@ -98,20 +106,25 @@ class CorrectedData(Data):
         *,
         classes: bool,
         weighted: bool,
+        class_weights: Float | None = None,
         column_index: bool = False,
         shift: Float | None = None,
         row_names: RowNames | None = None,
         library: str | None = None,
     ) -> Self:
-        """The data with these numbers (m,), ascending, of `n_rows`, X, y and s; all others are removed.
+        """The data with these numbers (m,), ascending, of `n_rows`, X, y and own s; all others are removed.
 
         `kept` and `names` are over all columns that were ever handed over, `shift` over those of X.
         """
         numbers, X, y, s = numbered
         how: dict[str, Any] = {"column_index": column_index, "row_names": row_names, "library": library}
-        data = cls(X, y, s, None, classes=classes, shift=shift, **how)
+        data = cls(X, y, s, None, classes=classes, class_weights=class_weights, shift=shift, **how)
         data.shift = spread(shift, kept)
-        data.register = _core.RowRegister(y, s, classes, numbers, n_rows)
+        data.register = _core.RowRegister(y, data.register.base[1], classes, numbers, n_rows)
+        data.own = None
+        if class_weights is not None and weighted:
+            data.own = np.zeros(n_rows)
+            data.own[numbers] = s
         data.kept, data.stored = kept.copy(), np.flatnonzero(kept)
         data.names = None if names is None else list(names)
         data.weighted = weighted
@@ -160,9 +173,15 @@ class CorrectedData(Data):
         return take(X, np.argsort(np.concatenate([np.flatnonzero(base), np.flatnonzero(~base)])))
 
     def current(self) -> tuple[Any, Float, Float | None]:
-        """Copies of all rows in the order of their numbers, surviving columns only."""
+        """Copies of all rows in the order of their numbers, surviving columns only; what they count."""
         X, y, s = self._current(self.register.live())
-        return X, y, s if self.weighted else None
+        return X, y, None if self.class_weights is None and not self.weighted else s
+
+    def own_weights(self, rows: Index) -> Float:
+        """Weights (m,) of rows of the data without those of their classes."""
+        if self.class_weights is None:
+            return self.register.of(rows)[2]
+        return np.ones(len(rows)) if self.own is None else self.own[rows]
 
     def _current(self, rows: Index) -> tuple[Any, Float, Float]:
         """Copies of rows X (m, surviving columns), y (m,), s (m,)."""
@@ -240,25 +259,25 @@ class CorrectedData(Data):
         return np.array(self.register.counts)
 
     def streamed(self) -> tuple[Index, Streamed | StreamedCsr, Streamed, Streamed]:
-        """Of all rows: numbers (m,), ascending, X (m, surviving columns), y (m,), s (m,).
+        """Of all rows: numbers (m,), ascending, X (m, surviving columns), y (m,), s (m,) of their own.
 
         Of X, y and s only a panel is there at a time, once it is asked for; until then nothing may change.
         """
         live = self.register.live()
 
-        def column(which: int) -> Streamed:
-            panels = range(0, live.size, COPIED_TOGETHER)
+        def column(of: Callable[[Index], Float]) -> Streamed:
+            firsts = range(0, live.size, COPIED_TOGETHER)
             return Streamed(
                 np.dtype(np.float64),
                 live.shape,
-                lambda: (self.register.of(live[first : first + COPIED_TOGETHER])[which] for first in panels),
+                lambda: (of(live[first : first + COPIED_TOGETHER]) for first in firsts),
             )
 
         def panels() -> Iterator[Any]:
             columns = self.stored_columns(self.kept)
             return (self._rows_at(self.register.of(rows)[0], columns) for rows in self._cut_fine(live))
 
-        y, s = column(1), column(2)
+        y, s = column(lambda rows: self.register.of(rows)[1]), column(self.own_weights)
         if not self.is_sparse:
             return live, Streamed(self.dtype, (live.size, self.n_columns), panels), y, s
         return live, streamed_csr(panels, live.size, self.dtype), y, s
@@ -334,7 +353,7 @@ class CorrectedData(Data):
         self._touched.undo.extend(self.overlay_X.as_is())
         X, shift = with_stored(X, self.stored_shift), self.stored_shift
         self.overlay_X.append(X)
-        self.ball, norm = _around(self.ball, X, shift)
+        self.ball, norm = _around(self.ball, X, shift, self.stored_columns(self.kept))
         self.largest_norm = max(self.largest_norm, norm)
 
     def remove(self, rows: Index) -> None:
@@ -357,11 +376,17 @@ class CorrectedData(Data):
         return AlreadyForgotten(gone, "row") if gone else error
 
     def set_targets(self, rows: Index, y: Float) -> None:
-        """Targets of rows become y, (m,)."""
+        """Targets of rows become y, (m,), and their weights those of the new classes."""
         try:
-            self.register.set_targets(rows, y)
+            self.register.set_targets(rows, y, self._relabelled(rows, y))
         except ValueError as error:
             raise self._gone(rows, error) from None
+
+    def _relabelled(self, rows: list[int] | Index, y: list[float] | Float) -> Float | None:
+        """What rows count with these targets; None where that does not change."""
+        if self.class_weights is None:
+            return None
+        return weighed(self.class_weights, np.asarray(y), None if self.own is None else self.own[rows])
 
     def set_values(self, rows: Index, columns: Index, values: NDArray[Any]) -> None:
         """Cells of rows x columns become values (m, k), in the dtype of X."""
@@ -374,7 +399,7 @@ class CorrectedData(Data):
         self.register.relocate(rows)
 
     def add(self, X: Any, y: Float, s: Float | None, ids: list[Any] | None = None, labels: Any = ()) -> range:
-        """New rows X (m, surviving columns), y (m,), s (m,), named so; their numbers."""
+        """New rows X (m, surviving columns), y (m,), own s (m,), named so; their numbers."""
         first = self.n_rows
         if self.row_names is not None:
             self._touched.undo.extend(self.row_names.as_is())
@@ -382,10 +407,15 @@ class CorrectedData(Data):
         elif ids is not None:
             raise ValueError(NO_IDS)
         self._append(self._widened(X))
-        self.register.add(y, np.ones(y.size) if s is None else s)
+        counted = weighed(self.class_weights, y, s)
+        self.register.add(y, np.ones(y.size) if counted is None else counted)
         if s is not None and not self.weighted:
             self._before("weighted")
             self.weighted = True
+        if self.class_weights is not None and self.weighted:
+            self._before("own")
+            own = np.ones(first) if self.own is None else self.own
+            self.own = np.append(own, np.ones(y.size) if s is None else s)
         return range(first, self.n_rows)
 
     def revoke(self, columns: Index) -> None:
@@ -414,9 +444,20 @@ class CorrectedData(Data):
         return touched
 
     def _is_changed(self) -> None:
-        if not self.changed:
-            self._before("changed")
-            self.changed = True
+        if not (self.changed and self._loose):
+            self._before("changed", "_loose")
+            self.changed = self._loose = True
+
+    def measure_rows(self, objective: _core.Objective) -> bool:
+        """Finds norm and ball anew, by the rows of now in J, where others had a part; whether it did."""
+        if not self._loose:
+            return False
+        if self._touched is not NO_REQUEST:
+            self._before("largest_norm", "ball", "_loose")
+        self.largest_norm, radius = objective.lengths()
+        self.ball = self.ball and _core.Ball(self.ball.centre, radius)
+        self._loose = False
+        return True
 
     def stream(
         self,
@@ -443,6 +484,7 @@ class CorrectedData(Data):
             targets,
             ends,
             keep_thetas,
+            self._relabelled(rows, targets),
         )
         if self.row_names is not None and (count := done[0].shape[1]):
             edited = ends[count - 1]
@@ -450,17 +492,9 @@ class CorrectedData(Data):
         return done
 
     def _rows_with_values_in(self, columns: Index) -> tuple[Index, int]:
-        """Rows in the data that hold anything but 0 in these columns, and how many entries of X that is."""
+        """Rows in the data that hold anything but 0 in these columns, and how many entries of sparse X do."""
         at = self._position(columns)
-        found = np.zeros(self.X.shape[0], dtype=bool)
-        entries = 0
-        if self._index is not None:
-            indices, indptr = self._index
-            for j in at:
-                found[indices[indptr[j] : indptr[j + 1]]] = True
-                entries += int(indptr[j + 1] - indptr[j])
-        else:
-            found, entries = rows_with_values(self.X, at)
+        found, entries = rows_with_values(self.X, at, self._index)
         if len(self.overlay_X):
             found = np.append(found, rows_with_values(self.overlay_X.matrix(), at)[0])
         live = self.register.live()
@@ -498,6 +532,10 @@ class CorrectedData(Data):
         self.__dict__.update(changed)  # at once: an interrupt finds the data either before or after
 
 
-def _around(ball: _core.Ball | None, X: Any, shift: Float | None) -> tuple[_core.Ball | None, float]:
+def _around(
+    ball: _core.Ball | None, X: Any, shift: Float | None, columns: NDArray[np.bool_] | None = None
+) -> tuple[_core.Ball | None, float]:
     """A ball in which these rows lie too, if there is one, and the largest norm of these rows."""
-    return (None, _core.largest_norm(X, shift)) if ball is None else ball.around(X, shift)
+    if ball is None:
+        return None, _core.largest_norm(X, shift, columns)
+    return ball.around(X, shift, columns)

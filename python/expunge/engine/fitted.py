@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -16,7 +17,7 @@ from .._arrays import Float
 from ..atomic import assign_all
 from ..errors import RowsRequired, StreamInterrupted, StreamStopped
 from ..models import LogisticRegression, Ridge
-from ..models.adopt import estimator_for, parameters_of, rows_of
+from ..models.adopt import chosen_on_data, estimator_for, parameters_of, rows_of
 from ..models.base import fitted_attributes, set_theta, theta_of
 from ..problem import Problem
 from ..receipts import check_key, versions
@@ -27,7 +28,7 @@ from .attached import Attached
 from .detached import Detached
 from .entry import OnEntry, check_fitted
 from .log import Log, Part, single, streamed
-from .solver import check_solver
+from .solver import check_solver, warn
 from .state import How, Promise, State
 from .stream import Granted, stream
 
@@ -47,8 +48,9 @@ class Fitted:
         self.model = model
         self.engine = engine
         self._names = parameters_of(model)
-        self._read = attrgetter(*self._names)
-        self._parameters = self._read(model)  # on which the objective rests
+        read = attrgetter(*self._names)
+        self._read = read if len(self._names) > 1 else lambda model: (read(model),)  # a tuple in any case
+        self._parameters = tuple(map(copy, self._read(model)))  # on which the objective rests
         # What was written to the model: its theta, and `_fitted` of one of ours, which is replaced whole.
         self._published: tuple[Any, Float] = None, self._over_x(engine.state.theta)
 
@@ -229,7 +231,8 @@ class Fitted:
     def current(self, *, rows: bool = False, ids: bool = False, as_frame: bool = False) -> tuple[Any, ...]:
         """Copies of the current rows, targets in the user's form; see :meth:`Unlearner.corrected_data`."""
         engine = self.rows()
-        data, (X, y, s) = engine.data, engine.data.current()
+        data, (X, y, _) = engine.data, engine.data.current()
+        s = data.own_weights(data.register.live()) if data.weighted else None
         if as_frame:
             X = data.as_frame(X)
         more = [*([data.register.live()] if rows else []), *([data.ids()] if ids else [])]
@@ -291,4 +294,11 @@ def polished(
     data = rows_of(X, y, sample_weight, problem, width, names, column_index, ids, key)
     engine = Attached(problem, data, promise, solver, memory_limit)
     theta = problem.moved(theta, None, data.surviving_shift())
-    return engine, engine.begin_at(theta, None if refit else partial(check_fitted, model))
+    on_entry = engine.begin_at(theta, None if refit else partial(check_fitted, model))
+    if (chosen := chosen_on_data(model)) is not None:
+        warn(
+            f"{chosen} was chosen on the data, and stays whatever is forgotten, like the scores that the "
+            "model keeps: choose by public data, or anew after requests",
+            UserWarning,
+        )
+    return engine, on_entry

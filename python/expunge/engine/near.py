@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import _core
 from .._arrays import Float, Index
-from ..errors import ConvergenceError
+from ..errors import ConvergenceError, NotPositiveDefiniteError
+from ..losses import get_loss
 from .solver import DEFAULT_TOL, FIT_WITHIN, UNSEEN, check_converged, has_room, warn, warn_of_distance
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ SHARE = 0.1  # of what is promised: how far from the minimum the first statistic
 HALF = 0.5  # of what is wanted: where the last iteration is to end, if a direction tells how near that is
 ALMOST = 0.9  # the same, where the penalty proves it
 TIGHTER = 0.125  # by what the goal shrinks where that was not enough
+ROUNDOFF = 2.0**-53
 FIRST = 0.01  # of what a fit promises: bounds that know rows by their length alone are so much too long
 
 
@@ -73,14 +75,32 @@ def distance_now(engine: Attached) -> float:
     """
     objective, theta, norm = engine.objective(), engine.state.theta, engine.data.largest_norm
     at, floor = objective.evaluate(theta), objective.rounding_floor(theta)
+    written = _of_written_intercept(engine, at)
     with np.errstate(over="ignore", invalid="ignore"):
         if not engine.keeps_statistics():
             bound = objective.distance(theta, at, floor, norm, measured=True)
             if bound < inf or not has_room(engine.memory_limit, theta.size):
-                return bound
-        anchor = _core.Anchor(objective, theta, None, at)
-        statistics = _core.AnchoredStatistics(objective, anchor, at, floor, norm)
-        return statistics.measure_rows(objective).distance(theta, at, floor)
+                return bound + written
+        try:
+            anchor = _core.Anchor(objective, theta, None, at)
+            statistics = _core.AnchoredStatistics(objective, anchor, at, floor, norm)
+            return statistics.measure_rows(objective).distance(theta, at, floor) + written
+        except NotPositiveDefiniteError:  # no curvature is left, to rounding
+            return objective.distance(theta, at, floor, norm, measured=True) + written
+
+
+def _of_written_intercept(engine: Attached, at: _core.Evaluation) -> float:
+    """By how much rounding may move the model's intercept, over x, from the engine's, over x - c (E43)."""
+    shift, theta = engine.data.surviving_shift(), engine.state.theta
+    if shift is None:
+        return 0.0
+    coef, problem, weight = theta[:-1], engine.problem, engine.data.weight
+    size = abs(float(theta[-1])) + (coef.size + 3) * float(np.abs(shift) @ np.abs(coef))
+    error = 2.0 * ROUNDOFF * size * sqrt(get_loss(problem.loss).max_d2 * weight)
+    if not problem.constant_hessian:
+        return error
+    squares = 2.0 * at.value - problem.alpha * float(coef @ coef)
+    return error * sqrt(weight / squares) if squares > 0.0 else inf
 
 
 def standard_errors(engine: Attached, columns: Index | None) -> Float:

@@ -17,7 +17,7 @@ _CHANGED = (
     "the indices of X point outside of it: X was changed after it was handed over, and has to stay as it was"
 )
 
-TOGETHER = 4096  # rows of which the entries of some columns are copied at a time
+TOGETHER = 4096  # dense rows that are looked at at a time
 
 
 class StreamedCsr(NamedTuple):
@@ -79,16 +79,28 @@ def rows_by_column(X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     return by_column.indices, by_column.indptr
 
 
-def rows_with_values(X: Any, columns: Index) -> tuple[NDArray[np.bool_], int]:
-    """Which rows (n,) of X hold anything but 0 in these columns, and how many entries that is."""
+def rows_with_values(
+    X: Any, columns: Index, index: tuple[Index, Index] | None = None
+) -> tuple[NDArray[np.bool_], int]:
+    """Which rows (n,) of X hold anything but 0 in these columns, and how many entries of a sparse X do.
+
+    `index`: see :func:`rows_by_column`.
+    """
+    found = np.zeros(X.shape[0], dtype=bool)
+    if index is not None:
+        indices, indptr = index
+        for j in columns:
+            found[indices[indptr[j] : indptr[j + 1]]] = True
+        return found, int((indptr[columns + 1] - indptr[columns]).sum())
     if sparse.issparse(X):
         return _core.rows_with_values(X, columns)
-    found, entries = np.zeros(X.shape[0], dtype=bool), 0
     for begin in range(0, X.shape[0], TOGETHER):
-        holds = X[begin : begin + TOGETHER, columns] != 0
-        found[begin : begin + TOGETHER] = holds.any(axis=1)
-        entries += int(np.count_nonzero(holds))
-    return found, entries
+        rows, holds = X[begin : begin + TOGETHER], found[begin : begin + TOGETHER]
+        for some in (columns[:1], columns):  # often one column tells
+            holds[:] = (rows[:, some] != 0).any(axis=1)
+            if holds.all():
+                break
+    return found, 0
 
 
 def with_cells(X: Any, columns: Index, values: NDArray[Any]) -> Any:

@@ -20,6 +20,7 @@ from .. import _core
 from .._arrays import Float, as_matrix, as_targets, as_weights
 from .._frames import are_names
 from .._numbers import as_number, power_of_two_above
+from ..class_weights import as_class_weights, as_parameter
 from ..engine.attached import Attached
 from ..engine.by_value import DetachedData
 from ..engine.data import CorrectedData
@@ -176,6 +177,7 @@ class Saved:
                 is_sparse=self.is_sparse,
                 classes=classes,
                 weighted=self.weighted,
+                class_weights=problem.class_weights,
                 shift=spread(shift, self.kept),
             )
             return Detached(problem, left, state, *how)
@@ -187,6 +189,7 @@ class Saved:
             self.all_names(),
             classes=classes,
             weighted=self.weighted,
+            class_weights=problem.class_weights,
             column_index=self.column_index,
             shift=shift,
             row_names=self.row_names.row_names(numbered[0], n_rows, key),
@@ -270,6 +273,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             entries["names.labels"] = as_json(saved.names, "labels of columns")
     if problem.classes is not None:
         entries["classes"], entries["classes.object"] = _labels(problem.classes)
+    if problem.class_weights is not None:
+        entries["class_weight"] = problem.class_weights
     if (statistics := saved.statistics) is not None:
         entries["statistics.theta"] = statistics.anchor.theta
         entries["statistics.hessian"] = statistics.anchor.hessian
@@ -427,11 +432,17 @@ def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
     model = entries.value("model", "U")
     if model not in _MODELS:
         raise ValueError(f"unknown model {model!r}")
+    classes = _classes(entries) if model == "LogisticRegression" else None
+    weights = None
+    if classes is not None and "class_weight" in entries:
+        weights = entries.floats("class_weight", 2)
+        weights = as_class_weights(as_parameter(weights, classes), classes)
     problem = Problem(
         _MODELS[model],
         as_number(entries.value("alpha", "f"), "alpha", above=0.0),
         entries.value("fit_intercept", "b"),
-        _classes(entries) if model == "LogisticRegression" else None,
+        classes,
+        class_weights=weights,
     )
     parameters = {
         "max_iter": entries.count("max_iter", 2**63 - 1),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import as_matrix, as_weights
+from .._arrays import as_matrix
 from .._frames import match_columns
 from ..engine.attached import Attached
 from ..engine.near import distance_now
@@ -56,7 +56,8 @@ def residual(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     problem, theta = problem_of(model).with_noise(noise_of(model)), theta_of(model)
     d = problem.split(theta)[0].size
     X = as_matrix(match_columns(X, getattr(model, "feature_names_in_", None)), columns=d)
-    block = X, problem.encode(y, X.shape[0]), as_weights(sample_weight, X.shape[0])
+    targets = problem.encode(y, X.shape[0])
+    block = X, targets, problem.weights(targets, sample_weight)
     return problem.objective([block], np.ones(d, dtype=bool)).evaluate(theta).residual
 
 

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._arrays import as_matrix, as_weights
 from .._frames import column_labels, index_of, library_of, match_columns, require_labels, require_order
 from .._numbers import as_flag, as_number
+from ..class_weights import as_class_weights, as_parameter
 from ..engine.columns import Data
 from ..engine.data import CorrectedData
 from ..engine.row_names import RowNames, names_given
@@ -26,7 +27,7 @@ from .instead import instead_of
 from .logistic import LogisticRegression
 from .ridge import Ridge
 
-__all__ = ["estimator_for", "parameters_of", "problem_of", "rows_of"]
+__all__ = ["chosen_on_data", "estimator_for", "parameters_of", "problem_of", "rows_of"]
 
 # Parameters that choose the objective, of whichever model has them.
 _CHOOSE = (
@@ -47,7 +48,8 @@ def problem_of(model: Any) -> Problem:
 
     Parameters
     ----------
-    model : Ridge or LogisticRegression, of expunge or of scikit-learn
+    model : Ridge or LogisticRegression, of expunge or of scikit-learn; RidgeCV or LogisticRegressionCV
+        These minimise E1 with the penalty that they chose.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def problem_of(model: Any) -> Problem:
     if instead := instead_of(type(model).__mro__):
         raise TypeError(f"{type(model).__name__} is not supported: {instead}")
     for kind, read in (
-        ((Ridge, linear_model.Ridge), _ridge),
+        ((Ridge, linear_model.Ridge, linear_model.RidgeCV), _ridge),
         ((LogisticRegression, linear_model.LogisticRegression), _logistic),
     ):
         if isinstance(model, kind):
@@ -85,6 +87,22 @@ def problem_of(model: Any) -> Problem:
         f"{type(model).__name__} is not supported: pass a fitted Ridge or LogisticRegression of expunge or "
         "scikit-learn"
     )
+
+
+def chosen_on_data(model: Any) -> str | None:
+    """What cross-validation chose, and how it is called; None where nothing was.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import RidgeCV
+    >>> chosen_on_data(RidgeCV([0.1, 1.0]).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 3.0]))
+    'alpha=0.1'
+    """
+    if isinstance(model, linear_model.RidgeCV):
+        return f"alpha={model.alpha_:g}"
+    if isinstance(model, linear_model.LogisticRegressionCV):
+        return f"C={_C(model):g}"
+    return None
 
 
 def parameters_of(model: Any) -> tuple[str, ...]:
@@ -104,6 +122,7 @@ def estimator_for(problem: Problem, **parameters: Any) -> Ridge | LogisticRegres
     parameters["fit_intercept"] = problem.fit_intercept
     if problem.classes is None:
         return Ridge(problem.alpha, **parameters)
+    parameters["class_weight"] = as_parameter(problem.class_weights, problem.classes)
     if problem.noise is not None:
         parameters |= {"noise": problem.noise.sigma, "random_state": problem.noise.random_state}
     model = LogisticRegression(problem.alpha, **parameters)
@@ -126,7 +145,7 @@ def _ridge(model: Any) -> Problem:
         raise ValueError("multi-output Ridge is not supported: fit one model for each output")
     if getattr(model, "positive", False):
         raise ValueError("Ridge(positive=True) is constrained, not a minimiser of E1: fit it unconstrained")
-    alpha = np.ravel(model.alpha)
+    alpha = np.ravel(model.alpha_ if isinstance(model, linear_model.RidgeCV) else model.alpha)
     if alpha.size != 1:
         raise ValueError("Ridge with one alpha for each output is not supported: fit one model for each")
     return Problem("squared", as_number(float(alpha[0]), "alpha", above=0.0), _intercept(model), None)
@@ -139,26 +158,31 @@ def _logistic(model: Any) -> Problem:
         )
     ours = isinstance(model, LogisticRegression)
     alpha = as_number(model.alpha, "alpha", above=0.0) if ours else 1.0 / _C(model)
-    return Problem("logistic", alpha, _intercept(model), np.asarray(model.classes_))
+    classes = np.asarray(model.classes_)
+    weights = as_class_weights(model.class_weight, classes)
+    return Problem("logistic", alpha, _intercept(model), classes, class_weights=weights)
 
 
 def _C(model: Any) -> float:
     parameters = model.get_params(deep=False)
     penalty = parameters.get("penalty", "deprecated")  # scikit-learn >= 1.8 says all by l1_ratio and C
-    if penalty is None or not np.isfinite(parameters["C"]):
+    C, l1_ratio = parameters.get("C"), parameters.get("l1_ratio")
+    if isinstance(model, linear_model.LogisticRegressionCV):
+        if not model.refit:
+            raise ValueError(
+                "refit=False averages the fits of its folds, which minimises nothing: pass "
+                "LogisticRegression(C=np.ravel(model.C_)[0]).fit(X, y)"
+            )
+        C, l1_ratio = float(np.ravel(model.C_)[0]), np.ravel(model.l1_ratio_)[0]
+    if penalty is None or not np.isfinite(C):
         raise ValueError("without an l2 penalty (C=inf) the minimiser need not exist: refit with a finite C")
-    if penalty == "l1" or (penalty in ("elasticnet", "deprecated") and parameters.get("l1_ratio")):
+    if penalty == "l1" or (penalty in ("elasticnet", "deprecated") and l1_ratio):
         raise ValueError("an l1 or elastic-net penalty is not differentiable: refit with the l2 penalty")
     if parameters.get("multi_class") == "multinomial":  # scikit-learn < 1.8
         raise ValueError("multi_class='multinomial' fits another objective: refit without it")
-    if parameters["class_weight"] is not None:
-        raise ValueError(
-            "class_weight depends on the labels that a request may change: refit with sample_weight instead, "
-            "and pass the same sample_weight here"
-        )
     if parameters["solver"] == "liblinear" and parameters["fit_intercept"]:
         raise ValueError("liblinear penalises the intercept: refit with solver='lbfgs' or 'newton-cholesky'")
-    return float(parameters["C"])
+    return float(C)
 
 
 def rows_of(
@@ -196,7 +220,7 @@ def rows_of(
     targets, weights = problem.encode(y, n), as_weights(sample_weight, n)
     if n == 0:
         raise ValueError("X has no rows")
-    problem.check_enough(targets, weights)
+    problem.check_enough(targets, problem.weights(targets, weights))
     shift = None
     if like is not None:
         shift = like.surviving_shift()
@@ -208,6 +232,7 @@ def rows_of(
         weights,
         labels if names is None else names,
         classes=problem.classes is not None,
+        class_weights=problem.class_weights,
         column_index=column_index,
         shift=shift,
         row_names=RowNames.over(None if ids is None else names_given(ids, "ids", n), index, key),

@@ -25,13 +25,13 @@ from .. import _core
 from .._arrays import (
     Float,
     as_layout,
-    as_weights,
     inside,
     with_own_indices,
 )
 from .._frames import select_columns
 from .._numbers import as_flag, as_number
 from ..atomic import assign_all
+from ..class_weights import as_class_weights
 from ..engine.near import fit_near
 from ..engine.shift import shift_of
 from ..engine.solver import (
@@ -179,13 +179,15 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
     def _fit(self, fresh: Self, X: Any, targets: Float, sample_weight: ArrayLike | None) -> Self:
         """Fits `fresh`, a copy that took what was learnt while checking the data; self follows at the end."""
         n, d = X.shape
-        weights = as_weights(sample_weight, n)
+        classes = fresh.classes_ if hasattr(fresh, "classes_") else None
         problem = Problem(
             self._loss,
             as_number(self.alpha, "alpha", above=0.0),
             as_flag(self.fit_intercept, "fit_intercept"),
-            fresh.classes_ if hasattr(fresh, "classes_") else None,
+            classes,
+            class_weights=as_class_weights(getattr(self, "class_weight", None), classes),
         )
+        weights = problem.weights(targets, sample_weight)
         problem.check_enough(targets, weights)
         within = as_number(self.within, "within", above=0.0)
         tol = None if self.tol is None else as_number(self.tol, "tol")

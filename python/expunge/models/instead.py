@@ -26,8 +26,6 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         "of y model.transformer_.transform(y[:, None])",
         "BaseSearchCV": _SEARCH,
         "FrozenEstimator": "pass the model in it, model.estimator",
-        "RidgeCV": "it chose alpha on the data: pass Ridge(alpha=model.alpha_).fit(X, y)",
-        "LogisticRegressionCV": "it chose C on the data: pass LogisticRegression(C=model.C_[0]).fit(X, y)",
         "RidgeClassifier": f"it fits Ridge to -1 and 1: pass Ridge(alpha=model.alpha){_SIGNS}",
         "RidgeClassifierCV": "it fits Ridge to -1 and 1, and chose alpha on the data: pass "
         f"Ridge(alpha=model.alpha_){_SIGNS}",

@@ -52,6 +52,9 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
         model follows the same choice.
     memory_limit : float, optional
         Bytes that p x p matrices may take (six of them); by default a quarter of the machine's memory.
+    class_weight : dict, optional
+        What rows of each class count, as label -> weight > 0, times their sample_weight; 1 where a label is
+        not in it. A row whose label is corrected takes the weight of its new class.
     noise : float, default=0.0
         Standard deviation sigma of b: each fit draws b ~ N(0, sigma^2) anew, one number for each feature and
         none for the intercept, and adds ``b @ coef`` to the objective (E15), so that an Unlearner may release
@@ -98,6 +101,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
         max_iter: int = 100,
         solver: str = "auto",
         memory_limit: float | None = None,
+        class_weight: dict[Any, float] | None = None,
         noise: float = 0.0,
         random_state: int | None = None,
     ) -> None:
@@ -110,8 +114,13 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
             solver=solver,
             memory_limit=memory_limit,
         )
+        self.class_weight = class_weight
         self.noise = noise
         self.random_state = random_state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__.setdefault("class_weight", None)  # 0.4 had none
 
     def _draw(self, d: int) -> Noise | None:
         if self._drawn is not None:
@@ -125,8 +134,8 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
         Raises
         ------
         ValueError
-            NaN or infinity, shapes that do not match, alpha <= 0, negative weights, one class or more than
-            two.
+            NaN or infinity, shapes that do not match, alpha <= 0, negative weights, weights of classes that
+            are not above 0 or of no class, one class or more than two.
         """
         fresh = copy.copy(self)
         require_unmasked(y, "y")
