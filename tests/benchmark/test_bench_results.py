@@ -245,16 +245,14 @@ def sections(path):
     return {part.partition("\n")[0]: list(report.rows_of(part.splitlines())) for part in parts[1:]}
 
 
-def test_figures_of_the_page_on_forgetting_are_those_of_the_results():
-    page = ROOT / "docs" / "forget_a_number.md"
-    (results,) = {
-        ROOT / "docs" / link
-        for link in re.findall(r"\]\((\S+networks\.md)\)", page.read_text("utf-8"))
-        if "results" in link
+@pytest.mark.parametrize(("page", "results"), [("forget_a_number", "networks"), ("results", "paper-full")])
+def test_figures_of_a_page_are_those_of_the_results(page, results):
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    (path,) = {
+        ROOT / "docs" / link for link in re.findall(rf"\]\((\S+{results}\.md)\)", text) if "results" in link
     }
-    measured = [row for rows in sections(results.resolve()).values() for row in rows]
-    parts = re.split(r"\n\n", page.read_text("utf-8"))
-    quoted = [row for part in parts for row in report.rows_of(part.splitlines())]
+    measured = [row for rows in sections(path.resolve()).values() for row in rows]
+    quoted = [row for part in text.split("\n\n") for row in report.rows_of(part.splitlines())]
     assert len(quoted) > 40
     for row in quoted:
         assert any(row.items() <= found.items() for found in measured), row
