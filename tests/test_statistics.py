@@ -607,3 +607,21 @@ def state(statistics):
     arrays = statistics.anchor, statistics.gradient, statistics.hessian, statistics.theta()
     numbers = statistics.residual_bound(), statistics.rows, statistics.weight, statistics.edits
     return [array.tobytes() for array in arrays], numbers
+
+
+def test_theta_and_its_residual_bound_ask_for_no_distance():
+    """A distance takes factors of H: more than all else that is computed after a row."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 3))
+    sums = kernels.AnchoredStatistics(X, (X[:, 0] > 0) * 1.0, np.zeros(3), alpha=1.0)
+    core, asked = vars(sums)["_statistics"], []
+
+    class Recorded:
+        def step(self, wanted):
+            asked.append(wanted)
+            return core.step(wanted)
+
+    vars(sums)["_statistics"] = Recorded()
+    sums.theta(), sums.residual_bound()
+    assert asked == [np.inf, np.inf]
+    assert sums.distance_bound() == core.step(0.0)[2]

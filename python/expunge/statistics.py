@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from math import inf
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
@@ -160,15 +161,18 @@ class AnchoredStatistics:
 
     def theta(self) -> Float:
         """``theta_a - H_a^-1 g_a`` (p,), E9."""
-        return self._step()[0].copy()
+        return self._step(inf)[0].copy()
 
     def residual_bound(self) -> float:
         """At most this is the norm of the current data's gradient at ``theta()``, on the sum scale (E10)."""
-        return self._step()[1]
+        return self._step(inf)[1]
 
     def distance_bound(self) -> float:
-        """At most this far is ``theta()`` from the current data's minimum, in standard errors (E41)."""
-        return self._step()[2]
+        """At most this far is ``theta()`` from the current data's minimum, in standard errors (E41).
+
+        It takes some factors of H (p, p), as much as `theta` after many rows.
+        """
+        return self._step(0.0)[2]
 
     def coefficient_bound(self) -> float:
         """At most this is the least penalty times how far coefficients are from the minimum's (E24).
@@ -177,8 +181,8 @@ class AnchoredStatistics:
         """
         return self._statistics.coefficient_distance()
 
-    def _step(self) -> tuple[Float, float, float]:
-        return self._statistics.step()  # which solves once
+    def _step(self, wanted: float) -> tuple[Float, float, float]:
+        return self._statistics.step(wanted)  # which solves once, and factors only for a distance
 
     def _rows(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Blocks:
         return [as_block(as_matrix(X, columns=self._columns), y, sample_weight, self._loss)]
