@@ -333,7 +333,7 @@ def fine_tune(total: Total, theta: Tensor, how: Training, generator: np.random.G
     before = total.value(theta)
     looks = perf_counter() - begun
     taken, after, w = 0, before, theta
-    for lr in [6e-3, 6e-4, 6e-5] if how.lr is None else [how.lr]:
+    for lr in [1e-2, 1e-3, 1e-4] if how.lr is None else [how.lr]:
         left = inf if how.seconds is None else how.seconds - (perf_counter() - begun) - 1.25 * looks
         if left <= 0.0:
             break

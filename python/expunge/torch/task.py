@@ -275,7 +275,7 @@ class Task:
             return forget(objective, Forgetting(**asked), self._seed)
         if method == "proximal":
             return proximal(objective, theta, options.steps or 20, options.lr)
-        epochs = options.epochs or (1.5 if options.seconds is None else inf)
+        epochs = options.epochs or (2.0 if options.seconds is None else inf)
         touched = self._staged.after.present(np.array(sorted(self._staged.rows or ()), dtype=np.int64))
         training = Training(epochs, options.seconds, options.lr, self._batch_size, touched)
         return fine_tune(objective, theta, training, self._generator)

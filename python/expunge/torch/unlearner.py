@@ -208,11 +208,11 @@ class Unlearner:
             sample, H is formed and solved with to rounding, at the price of as many products as there are
             parameters.
         epochs : float, optional
-            Of fine_tune: 1.5 by default.
+            Of fine_tune: 2 by default.
         seconds : float, optional
             Of fine_tune, where that is earlier, looks at J before and after included.
         lr : float, optional
-            Of Adam. By default 3e-3 in forget and in proximal, 6e-3 in fine_tune. The latter two then try a
+            Of Adam. By default 3e-3 in forget and in proximal, 1e-2 in fine_tune. The latter two then try a
             tenth where their objective did not fall, and fine_tune a hundredth.
 
         Returns
