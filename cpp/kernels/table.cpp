@@ -7,6 +7,7 @@
 #include "dense.hpp"
 #include "losses.hpp"
 #include "packed.hpp"
+#include "softmax.hpp"
 #include "symmetric.hpp"
 #include "triangle.hpp"
 
@@ -190,6 +191,12 @@ void slope_and_rounding(std::size_t loss, Index m, const double* d1, const doubl
               [&](auto L) { L.slope_and_rounding(m, d1, y, s, weighted, eta_rounding, slope, rounding); });
 }
 
+double summed_softmax_loss(Index m, Index K, const double* eta, const double* y, const double* s,
+                           double* value, double* r, double* c, Index stride) {
+    softmax_loss(m, K, eta, y, s, value, r, c, stride);
+    return vector(value, m).sum();
+}
+
 double sum(Index n, const double* x) { return vector(x, n).sum(); }
 double dot(Index n, const double* x, const double* y) { return vector(x, n).dot(vector(y, n)); }
 void add_scaled(Index n, double a, const double* x, double* y) { vector(y, n) += a * vector(x, n); }
@@ -280,6 +287,9 @@ const Kernels& table() {
         .sum_of_rounding = sum_of_rounding,
         .slope_and_rounding = slope_and_rounding,
         .weigh = weigh,
+        .softmax_loss = summed_softmax_loss,
+        .softmax_hessian_times = softmax_hessian_times,
+        .softmax_rounding = softmax_rounding,
         .sum = sum,
         .dot = dot,
         .add_scaled = add_scaled,

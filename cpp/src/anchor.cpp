@@ -40,6 +40,13 @@ Matrix hessian_of(const Objective& objective, const VectorRef& curvature) {
     Matrix H = Matrix::Zero(objective.parameters(), objective.parameters());
     objective.add_gram(curvature, H);
     H.diagonal() += objective.penalty();
+    const Index K = objective.outputs(), p = objective.parameters() / K;
+    if (K == 1 || !objective.fit_intercept()) return H;
+    double of_intercepts = 0.0;  // the mean of their diagonal fills the null space
+    for (Index k = 0; k < K; ++k) of_intercepts += H((k + 1) * p - 1, (k + 1) * p - 1);
+    for (Index k = 0; k < K; ++k)
+        for (Index l = 0; l <= k; ++l)
+            H((k + 1) * p - 1, (l + 1) * p - 1) += of_intercepts / static_cast<double>(K * K);
     return H;
 }
 
@@ -103,9 +110,17 @@ void Anchor::hold(Matrix H) {
 Anchor::Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block) {
     const Index p = theta.size();
     require_size("theta", p, objective.parameters());
-    require_size("curvature", curvature.size(), objective.rows());
+    require_size("curvature", curvature.size(), objective.curvatures());
     if (block < 0)
         throw std::invalid_argument("a block has 0 coordinates or more, got " + std::to_string(block));
+    if (const Index K = objective.outputs(); K > 1 && block < p) {
+        const Objective one = objective.one_output();
+        of_each_ = std::make_shared<const Anchor>(one, theta.head(p / K),
+                                                  objective.shared_curvature(curvature), block);
+        diagonal_ = of_each_->diagonal().replicate(K, 1);
+        hold(Matrix(0, 0));
+        return;
+    }
     if (block >= p) {
         theta_ = std::move(theta);
         block_ = up_to(p);
@@ -125,6 +140,7 @@ void Anchor::factor(const Objective& objective, const VectorRef& curvature) cons
     try {
         factor();
     } catch (const NotPositiveDefinite&) {
+        if (objective.outputs() > 1) throw;
         held_->factored.set(factor_of_rows(objective, curvature));
         held_->from_rows = true;
     }
@@ -228,6 +244,12 @@ Vector Anchor::follow(const Vector& w, double along) const {
 
 Vector Anchor::solve(const VectorRef& b) const {
     require_size("b", b.size(), size());
+    if (of_each_) {
+        const Index p = of_each_->size();
+        Vector x(b.size());
+        for (Index k = 0; k < b.size(); k += p) x.segment(k, p) = of_each_->solve(b.segment(k, p));
+        return x;
+    }
     if (complete() && gone_.empty()) return correct(held_->factor().solve(b), edits_);
     Vector x = b.cwiseQuotient(diagonal_);
     Vector u = Vector::Zero(held_->H.rows());
@@ -276,7 +298,7 @@ bool Anchor::append(const std::vector<Change::Rows>& changes, Index count) {
     for (const double sign : {1.0, -1.0}) {
         for (const Change::Rows& change : changes) {
             const Vector weights = (sign * change.curvature).cwiseMax(0.0);
-            const Index m = (weights.array() > 0.0).count();
+            const Index m = change.rows->scaled_rows(weights);
             if (m == 0) continue;
             change.rows->scaled_rows(weights, E.rows.middleCols(k, m));
             E.signs.segment(k, m).setConstant(sign);
@@ -322,7 +344,7 @@ std::shared_ptr<const Anchor> Anchor::edit(const std::vector<Change::Rows>& rows
     if (!complete()) return shared_from_this();
     Index count = 0;
     for (const Change::Rows& change : rows) require_size("theta", size(), change.rows->parameters());
-    for (const Change::Rows& change : rows) count += (change.curvature.array() != 0.0).count();
+    for (const Change::Rows& change : rows) count += change.rows->scaled_rows(change.curvature.cwiseAbs());
     const bool whole = edits_ == 0 && !eliminated();  // H is H_0
     if (count == 0 && (whole || !fold)) return shared_from_this();
     constexpr Index pays = 12;  // above p / 12 rows a new factor costs less than one row after the other
@@ -348,7 +370,7 @@ std::optional<CholeskyFactor> Anchor::rotated(const std::vector<Change::Rows>& r
         for (const double sign : {1.0, -1.0})
             for (const Change::Rows& change : rows) {
                 const Vector weights = (sign * change.curvature).cwiseMax(0.0);
-                Matrix columns(size(), (weights.array() > 0.0).count());
+                Matrix columns(size(), change.rows->scaled_rows(weights));
                 if (columns.cols() == 0) continue;
                 change.rows->scaled_rows(weights, columns);
                 if (sign > 0.0)
@@ -365,6 +387,16 @@ std::optional<CholeskyFactor> Anchor::rotated(const std::vector<Change::Rows>& r
 std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) const {
     const std::vector<Index> survive = complement(size(), dropped);
     std::shared_ptr<Anchor> smaller(new Anchor());
+    if (of_each_) {  // the same coordinates of each class
+        const Index p = of_each_->size(), K = size() / p;
+        const auto end = std::lower_bound(dropped.begin(), dropped.end(), p);
+        smaller->of_each_ = of_each_->drop({dropped.begin(), end});
+        if (K * (p - smaller->of_each_->size()) != static_cast<Index>(dropped.size()))
+            throw std::invalid_argument("the same coordinates of every class are to be dropped");
+        smaller->diagonal_ = smaller->of_each_->diagonal().replicate(K, 1);
+        smaller->hold(Matrix(0, 0));
+        return smaller;
+    }
     if (complete()) smaller->theta_ = theta_(survive);
     smaller->diagonal_ = diagonal_(survive);
     if (complete()) smaller->largest_ = largest_(survive);

@@ -4,23 +4,13 @@
 #include <utility>
 
 #include "expunge/errors.hpp"
+#include "multinomial.hpp"
 #include "walk.hpp"
 
 namespace expunge {
 
-namespace {
-
-// |v|, also where the squares underflow.
-double norm_of(const Vector& v) {
-    const double norm = v.norm();
-    if (!(norm <= 1e-140)) return norm;
-    const double largest = v.lpNorm<Eigen::Infinity>();  // whose square may be 0
-    return largest > 0.0 ? largest * (v / largest).norm() : norm;
-}
-
-}  // namespace
-
 double Objective::gram_norm_bound() const {
+    if (outputs_ > 1) return one_output().gram_norm_bound();
     Vector sums = Vector::Zero(parameters());
     add_transposed(
         Vector::Ones(parameters()), Read::magnitude, Walk::by_threads, 1.0, sums,
@@ -37,11 +27,14 @@ Vector Objective::additions_by_coordinate() const {
     Vector k = Vector::Zero(parameters());
     for (const Block& block : blocks_) block.rows.add_additions(k.head(d_));
     if (fit_intercept_) k(d_) = most_additions_;
+    const Index p = parameters() / outputs_;
+    for (Index j = 1; j < outputs_; ++j) k.segment(j * p, p) = k.head(p);
     return k;
 }
 
 double Objective::rounding_floor(const VectorRef& theta) const {
     require_size("theta", theta.size(), parameters());
+    if (outputs_ > 1) return Multinomial(*this).rounding_floor(theta);
     Vector d1(n_);
     for_each_panel(
         theta, Read::entry, Walk::by_threads, 0,
@@ -100,6 +93,7 @@ Tally Objective::count() const {
 // |theta|) in a Hessian. d2 and d3 are the largest over all that the true eta may be (E19).
 void Objective::add_change(const VectorRef& theta, double sign, const Objective* old, bool tallied,
                            Change& total) const {
+    if (outputs_ > 1) return Multinomial(*this).add_change(theta, sign, old, tallied, total);
     thread_local Workspace wide_ones, wide_theta;
     const Vector ones_of = Vector::Ones(tallied ? d_ : 0), sizes = theta.head(d_).cwiseAbs();
     const double one = fit_intercept_ ? 1.0 : 0.0, offset = fit_intercept_ ? std::abs(theta(d_)) : 0.0;
@@ -174,6 +168,7 @@ Evaluation Objective::difference(const Objective* before, const Objective* after
 
 // g (p,) += sign X^T r. Where `old` has the same rows, r with its targets and weights is subtracted.
 void Objective::add_slopes(const VectorRef& theta, double sign, const Objective* old, Vector& g) const {
+    if (outputs_ > 1) return Multinomial(*this).add_slopes(theta, sign, old, g);
     add_transposed(
         theta, Read::entry, Walk::by_threads, sign, g,
         [&](const Here& here, const double* eta, double* r, Sums&) {

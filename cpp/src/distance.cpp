@@ -45,8 +45,49 @@ double pulled_by_penalty(const Objective& J, const Vector& g, double h, double l
     return std::sqrt(pulled * pulled / lambda + g(d) * g(d) / h);
 }
 
-// A lower bound of the least eigenvalue of C (p, p), its lower triangle, or 0. Iterations guess it from
-// above, and a factor of C less so much of the identity proves that it is not less.
+// The least eigenvalue of the intercepts' part of H, but for the constant, from the weights of its pairs.
+double intercepts_of(const Objective& J, const VectorRef& curvature) {
+    const Index K = J.outputs(), n = J.rows();
+    const Eigen::Map<const Matrix> c(curvature.data(), n, K);
+    Matrix h = Matrix::Zero(K, K);
+    for (Index k = 0; k < K; ++k)
+        for (Index l = 0; l < k; ++l) {
+            const double w = kernels().dot(n, c.col(k).data(), c.col(l).data());
+            h(k, l) = -w;
+            h(k, k) += w;
+            h(l, l) += w;
+        }
+    h.array() += h.diagonal().sum() / static_cast<double>(K);  // the constant is no longer the least
+    return least_eigenvalue(h) * (1.0 - 1e-9);
+}
+
+// E41 by the penalty: of K outputs, |g| and a row in the inverse of Lambda and the intercepts' part of H.
+std::pair<double, InverseNorms> of_outputs(const Objective& J, const Vector& g, const VectorRef& curvature,
+                                           double R) {
+    const Index K = J.outputs(), p = g.size() / K, d = p - (J.fit_intercept() ? 1 : 0);
+    const double lambda = d > 0 ? J.penalty().head(d).minCoeff() : none;
+    if (!J.fit_intercept()) {
+        const InverseNorms norms = InverseNorms::by_penalty(lambda, none, std::sqrt(2.0) * R, 0.0);
+        return {g.norm() * norms.any, norms};
+    }
+    const double least = intercepts_of(J, curvature);
+    Vector g_0(K);
+    double squares = 0.0;
+    for (Index k = 0; k < K; ++k) {
+        squares += g.segment(k * p, d).squaredNorm();
+        g_0(k) = g((k + 1) * p - 1);
+    }
+    g_0.array() -= g_0.mean();
+    const double sizes = g_0.lpNorm<1>(),
+                 pulled = std::sqrt(squares) +
+                          R * std::sqrt(static_cast<double>(K - 2) * sizes * sizes + g_0.squaredNorm());
+    return {std::sqrt(pulled * pulled / lambda + g_0.squaredNorm() / least),
+            InverseNorms::by_penalty(lambda, least, R, K)};
+}
+
+}  // namespace
+
+// Iterations guess it from above, and a factor of C less so much of the identity proves that it is not less.
 double least_eigenvalue(const Matrix& C) {
     const Index p = C.cols();
     if (p == 0) return 1.0;
@@ -71,8 +112,6 @@ double least_eigenvalue(const Matrix& C) {
     return 0.0;
 }
 
-}  // namespace
-
 InverseNorms InverseNorms::by_eigenvalue(double least, double R) {
     if (!(least > 0.0)) return {none, none};
     return {1.0 / std::sqrt(least), R / std::sqrt(least)};
@@ -85,6 +124,16 @@ InverseNorms InverseNorms::by_penalty(double lambda, double intercept, double R,
     if (std::isinf(intercept)) return {1.0 / std::sqrt(lambda), R / std::sqrt(lambda)};
     return {std::sqrt((1.0 + R * R) / lambda + 1.0 / intercept),
             std::sqrt(4.0 * radius * radius / lambda + 1.0 / intercept)};
+}
+
+// As E31 says: taking intercepts' parts v_0 of a vector along moves its other parts by at most R times the
+// currents sqrt((K - 2) |v_0|_1^2 + |v_0|^2), at most (K - 1) |v_0|, and for e_k - e_l sqrt(4 K - 6).
+InverseNorms InverseNorms::by_penalty(double lambda, double intercepts, double R, Index K) {
+    if (!(lambda > 0.0) || !(intercepts > 0.0)) return {none, none};
+    const auto k = static_cast<double>(K);
+    const double along = (k - 1.0) * R, row = (std::sqrt(2.0) + std::sqrt(4.0 * k - 6.0)) * R;
+    return {std::sqrt((1.0 + along * along) / lambda + 1.0 / intercepts),
+            std::sqrt(row * row / lambda + 2.0 / intercepts)};
 }
 
 RowNorm::RowNorm(const Ball& ball) : m_(ball.centre), longest_(ball.radius) {}
@@ -214,6 +263,12 @@ double distance_by_penalty(const Objective& J, double longest, const VectorRef& 
                            double floor, bool measured) {
     require_size("theta", theta.size(), J.parameters());
     require_size("the gradient", at.gradient.size(), J.parameters());
+    if (J.outputs() > 1) {
+        require_size("the curvature", at.curvature.size(), J.curvatures());
+        const double R = std::sqrt(longest * longest + (J.fit_intercept() ? 1.0 : 0.0));
+        const auto [nu, norms] = of_outputs(J, at.gradient, at.curvature, R);
+        return standard_errors(nu + floor * norms.any, norms.row);
+    }
     const Index d = J.parameters() - (J.fit_intercept() ? 1 : 0);
     const double lambda = d > 0 ? J.penalty().head(d).minCoeff() : none, curvature = at.curvature.sum(),
                  h = J.fit_intercept() ? curvature * (1.0 - 1e-9) : none,

@@ -123,7 +123,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
         !quadratic && direct_entries * static_cast<double>(J.parameters()) <= J.entries();
     const bool diagonal_first = !anchor && pairs_pay && (factor_cost > dear || J.rows() < J.parameters());
     std::optional<Matrix> hessian;  // at theta, summed in the first pass, where the first step needs it
-    if (!anchor && complete && !diagonal_first && !start) hessian.emplace();
+    if (!anchor && complete && !diagonal_first && !start && J.outputs() == 1) hessian.emplace();
     Evaluation at = start     ? std::move(*start)
                     : hessian ? J.evaluate(theta, result.largest_norm, *hessian)
                               : evaluate(theta);
@@ -384,8 +384,10 @@ bool is_quadratic(const Objective& J) {
 // entry.
 double anchor_cost(const Objective& J, Index block) {
     const auto p = static_cast<double>(J.parameters());
+    const auto K = static_cast<double>(J.outputs());
+    if (K > 1.0 && static_cast<double>(block) < p) return anchor_cost(J.one_output(), block) / K;
     const double m = std::min(p, static_cast<double>(block)), share = m / std::max(1.0, p);
-    return J.gram_cost() * (m < p ? share * share : 1.0) + m * m * m / (96.0 * (J.entries() + 1.0)) + 1.0;
+    return J.gram_cost() * (m < p ? share * share : 1.0) + m * m * m / (96.0 * (K * J.entries() + 1.0)) + 1.0;
 }
 
 Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& b, const Anchor& anchor,

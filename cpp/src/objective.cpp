@@ -9,6 +9,7 @@
 
 #include "expunge/errors.hpp"
 #include "expunge/parallel.hpp"
+#include "multinomial.hpp"
 #include "walk.hpp"
 
 namespace expunge {
@@ -16,15 +17,6 @@ namespace expunge {
 namespace {
 
 constexpr double worth_sharing = 2e5;  // entries below which threads cost more than they save
-
-// One per thread, for all walks: no walk runs within another.
-struct Scratch {
-    Workspace vectors, sums, ones;
-};
-Scratch& scratch() {
-    thread_local Scratch memory;
-    return memory;
-}
 
 }  // namespace
 
@@ -44,10 +36,15 @@ struct Objective::Gram {
 };
 
 Objective::Objective(std::vector<Block> blocks, Loss loss, Vector penalty, bool fit_intercept,
-                     double largest_norm, Vector noise, std::shared_ptr<const Ball> ball)
+                     double largest_norm, Vector noise, std::shared_ptr<const Ball> ball, Index outputs)
     : blocks_(std::move(blocks)), loss_(loss), penalty_(std::move(penalty)), noise_(std::move(noise)),
-      fit_intercept_(fit_intercept), largest_norm_(largest_norm), ball_(std::move(ball)) {
-    d_ = penalty_.size() - (fit_intercept ? 1 : 0);
+      fit_intercept_(fit_intercept), outputs_(outputs), largest_norm_(largest_norm), ball_(std::move(ball)) {
+    if (outputs < 1 || penalty_.size() % outputs != 0)
+        throw std::invalid_argument("the penalty has " + std::to_string(penalty_.size()) + " numbers for " +
+                                    std::to_string(outputs) + " outputs");
+    if (outputs > 1 && !std::holds_alternative<Logistic>(loss))
+        throw std::invalid_argument("only the logistic loss has more than one output");
+    d_ = penalty_.size() / outputs - (fit_intercept ? 1 : 0);
     if (d_ < 0) throw std::invalid_argument("the penalty is empty, and the intercept is one more parameter");
     if (noise_.size() > 0) require_size("noise", noise_.size(), parameters());
     if (ball_) require_size("the centre", ball_->centre.size(), d_);
@@ -72,11 +69,13 @@ double Objective::entries() const {
 double Objective::gram_cost() const {
     double work = 0.0;
     for (const Block& block : blocks_) work += block.rows.gram_work();
-    return work / (entries() + 1.0);
+    const double pairs = outputs_ > 1 ? 0.5 * static_cast<double>(outputs_ - 1) : 1.0;  // for each output
+    return pairs * work / (entries() + 1.0);
 }
 
 Objective Objective::select(const std::vector<Index>& coordinates) const {
     require_ascending("coordinates", coordinates, parameters());
+    if (outputs_ > 1) return Multinomial(*this).select(coordinates);
     std::vector<Index> columns = coordinates;
     const bool intercept = fit_intercept_ && !columns.empty() && columns.back() == d_;
     if (intercept) columns.pop_back();
@@ -101,7 +100,7 @@ Objective Objective::sample(Index parts, std::vector<Vector>& weights) const {
             blocks.push_back({slice(block.rows, first, size), block.y ? block.y + first : nullptr, s.data()});
         }
     }
-    return {std::move(blocks), loss_, penalty_, fit_intercept_, largest_norm_, noise_};
+    return {std::move(blocks), loss_, penalty_, fit_intercept_, largest_norm_, noise_, nullptr, outputs_};
 }
 
 bool Objective::same_rows(const Objective& other) const {
@@ -141,7 +140,7 @@ void Objective::walk(const Block& block, Index row, Workspace& memory, Spread sp
     const VectorRef vectors = spread(rows, scratch().vectors);
     const Index stride = rows.panel_rows(), step = rows.rows_in_cache(), n = rows.rows();
     const bool with_ones = gram && fit_intercept_;
-    const Index width = sets * rows.width(), ones = with_ones ? rows.width() : 0;
+    const Index width = sets * (rows.width() + (outputs_ > 1 ? 1 : 0)), ones = with_ones ? rows.width() : 0;
     PanelSums sums{memory, of_this_thread, width, ones};
     const auto add_rows = [&](Index start, Index stop, Sums& total) {
         thread_local Workspace packed;
@@ -243,7 +242,6 @@ void Objective::add_transposed(const VectorRef& theta, Read read, Walk how, doub
 
 // g (p,) += sign f(X)^T r, X extended by 1.
 void Objective::add_transposed(Read read, Walk how, double sign, const VectorRef& r, Vector& g) const {
-    require_size("a vector over rows", r.size(), n_);
     const Vector none;
     walk([&](const RowsView&, Workspace&) -> VectorRef { return none; }, read, how, 1,
          [&](const Here& here, const VectorRef&, Sums& sums) {
@@ -253,11 +251,17 @@ void Objective::add_transposed(Read read, Walk how, double sign, const VectorRef
          [&](const RowsView& rows, const Sums& sums) { collect(rows, sums, sign, g); });
 }
 
+Index Objective::largest_row() const {
+    Index largest = 0;
+    for (const Block& block : blocks_) largest = std::max(largest, block.rows.largest_row());
+    return largest;
+}
+
 // Whether theta and a panel's sums do not fit the second-level cache together.
 bool Objective::wide() const {
     constexpr Index fit = 65536;
     for (const Block& block : blocks_)
-        if (block.rows.width() > fit) return true;
+        if (outputs_ * block.rows.width() > fit) return true;
     return false;
 }
 
@@ -279,30 +283,18 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
 
 Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Matrix* H) const {
     require_size("theta", theta.size(), parameters());
+    if (outputs_ > 1) return Multinomial(*this).evaluate(theta, largest_norm, H);
     Evaluation at{0.0, Vector::Zero(parameters()), Vector(n_)};
     const auto gram = H ? std::optional(Gram{at.curvature, *H}) : std::nullopt;
     // E19 when only the norm of x_i, or a bound of it, and the largest number of entries are known:
     // |x|^T |theta| <= |x| |theta|.
     const bool measured = std::isnan(largest_norm), bounded = measured || std::isfinite(largest_norm);
-    Index longest_row = 0;
-    for (const Block& block : blocks_)
-        if (bounded) longest_row = std::max(longest_row, block.rows.largest_row());
     const Vector every = Vector::Ones(measured ? d_ : 0);
     const double one = fit_intercept_ ? 1.0 : 0.0,
                  for_each_norm =
-                     bounded ? (static_cast<double>(longest_row) + 3.0 + entry_roundings_) * theta.norm()
+                     bounded ? (static_cast<double>(largest_row()) + 3.0 + entry_roundings_) * theta.norm()
                              : 0.0;
     double rounding = 0.0, largest_norm2 = measured ? 0.0 : largest_norm * largest_norm;
-    const auto measure = [&](const Here& here, Panel& norms, Sums& sums) {
-        auto norm2 = as_vector(norms, here.m);
-        here.panel.map(Read::square).multiply(here.rows.spread(every, scratch().ones), norm2);
-        double largest = larger_norm2(sums.largest_norm2, norm2);
-        if (!std::isfinite(largest) && here.weighted()) {
-            leave_out(here.m, here.s, norms.data());
-            largest = larger_norm2(sums.largest_norm2, norm2);
-        }
-        sums.largest_norm2 = largest;
-    };
     add_transposed(
         theta, Read::entry, Walk::by_threads, 1.0, at.gradient,
         [&](const Here& here, const double* eta, double* r, Sums& sums) {
@@ -312,7 +304,7 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
             if (!bounded) return;
             alignas(64) Panel norms;
             if (measured)
-                measure(here, norms, sums);
+                here.measure(every, norms, sums);
             else
                 as_vector(norms, here.m).setConstant(largest_norm2);
             sums.rounding +=
@@ -351,13 +343,14 @@ double Objective::penalty_rounding(const VectorRef& theta) const {
 }
 
 Vector Objective::curvature(const VectorRef& theta) const {
+    require_size("theta", theta.size(), parameters());
+    if (outputs_ > 1) return Multinomial(*this).curvature(theta);
     Vector curvature(n_);
     find_curvature(theta, curvature, nullptr);
     return curvature;
 }
 
 void Objective::find_curvature(const VectorRef& theta, Vector& curvature, const Gram* gram) const {
-    require_size("theta", theta.size(), parameters());
     for_each_panel(
         theta, Read::entry, Walk::by_threads, 0,
         [&](const Here& here, const double* eta, Sums&) {
@@ -368,9 +361,10 @@ void Objective::find_curvature(const VectorRef& theta, Vector& curvature, const 
 }
 
 void Objective::add_gram(const VectorRef& curvature, Matrix& H) const {
-    require_size("curvature", curvature.size(), n_);
+    require_size("curvature", curvature.size(), curvatures());
     require_size("H", H.rows(), parameters());
     require_size("H", H.cols(), parameters());
+    if (outputs_ > 1) return Multinomial(*this).add_gram(curvature, H);
     Index row = 0;
     for (const Block& block : blocks_) {
         block.rows.add_gram(curvature.data() + row, H.topLeftCorner(d_, d_));
@@ -381,10 +375,11 @@ void Objective::add_gram(const VectorRef& curvature, Matrix& H) const {
 
 void Objective::scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) const {
     thread_local Workspace packed, memory;
-    require_size("w", w.size(), n_);
+    require_size("w", w.size(), curvatures());
     require_size("a column", columns.rows(), parameters());
-    require_size("columns", columns.cols(), (w.array() > 0.0).count());
+    require_size("columns", columns.cols(), scaled_rows(w));
     columns.setZero();
+    if (outputs_ > 1) return Multinomial(*this).scaled_rows(w, columns);
     Index row = 0, k = 0;
     for (const Block& block : blocks_) {
         const RowsView& rows = block.rows;
@@ -401,18 +396,32 @@ void Objective::scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) cons
     }
 }
 
+Index Objective::scaled_rows(const VectorRef& w) const {
+    if (outputs_ > 1) return (outputs_ - 1) * Multinomial(*this).rows_with(w);
+    return (w.array() > 0.0).count();
+}
+
+double Objective::total_curvature(const VectorRef& w) const {
+    return outputs_ > 1 ? Multinomial(*this).total_curvature(w) : w.sum();
+}
+
 Matrix Objective::hessian(const VectorRef& theta) const {
+    require_size("theta", theta.size(), parameters());
     Matrix H = Matrix::Zero(parameters(), parameters());
     Vector curvature(n_);
     const Gram gram{curvature, H};
-    find_curvature(theta, curvature, &gram);
+    if (outputs_ > 1)
+        add_gram(this->curvature(theta), H);
+    else
+        find_curvature(theta, curvature, &gram);
     H.diagonal() += penalty_;
     return H;
 }
 
 Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
-    require_size("curvature", curvature.size(), n_);
+    require_size("curvature", curvature.size(), curvatures());
     require_size("v", v.size(), parameters());
+    if (outputs_ > 1) return Multinomial(*this).hvp(curvature, v);
     Vector product = penalty_.cwiseProduct(v);
     if (wide()) {  // X v first, then the sums: each has the cache for itself
         Vector r = predict(v);
@@ -434,6 +443,7 @@ Vector Objective::hvp(const VectorRef& curvature, const VectorRef& v) const {
 Vector Objective::hvp_at(const VectorRef& theta, const VectorRef& v) const {
     require_size("theta", theta.size(), parameters());
     require_size("v", v.size(), parameters());
+    if (outputs_ > 1) return Multinomial(*this).hvp(curvature(theta), v);
     Vector product = penalty_.cwiseProduct(v);
     const bool apart = wide();  // the two vectors first, then the sums: each has the cache for itself
     Vector r(apart ? n_ : 0);
@@ -463,6 +473,7 @@ Vector Objective::hvp_at(const VectorRef& theta, const VectorRef& v) const {
 
 Vector Objective::predict(const VectorRef& v) const {
     require_size("v", v.size(), parameters());
+    if (outputs_ > 1) return Multinomial(*this).predict(v);
     Vector predicted(n_);
     for_each_panel(
         v, Read::entry, Walk::by_threads, 0,
@@ -474,6 +485,8 @@ Vector Objective::predict(const VectorRef& v) const {
 }
 
 Vector Objective::transposed(const VectorRef& r) const {
+    require_size("a vector over rows", r.size(), curvatures());
+    if (outputs_ > 1) return Multinomial(*this).transposed(r);
     Vector g = Vector::Zero(parameters());
     add_transposed(Read::entry, Walk::by_threads, 1.0, r, g);
     return g;
@@ -490,6 +503,8 @@ std::pair<double, double> Objective::largest_norms2(const VectorRef& w, const Ve
 }
 
 Vector Objective::gram_diagonal(const VectorRef& curvature) const {
+    require_size("curvature", curvature.size(), curvatures());
+    if (outputs_ > 1) return Multinomial(*this).gram_diagonal(curvature);
     Vector diagonal = Vector::Zero(parameters());
     add_transposed(Read::square, Walk::by_threads, 1.0, curvature, diagonal);
     if (diagonal.allFinite()) return diagonal;
@@ -511,7 +526,7 @@ Vector Objective::gram_diagonal(const VectorRef& curvature) const {
 }
 
 bool Objective::has_dual() const {
-    return blocks_.size() == 1 && n_ < d_ && penalty_.head(d_).minCoeff() > 0.0 &&
+    return outputs_ == 1 && blocks_.size() == 1 && n_ < d_ && penalty_.head(d_).minCoeff() > 0.0 &&
            blocks_[0].rows.has_transpose();
 }
 

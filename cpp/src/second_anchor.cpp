@@ -5,13 +5,12 @@
 #include <limits>
 
 #include "expunge/errors.hpp"
+#include "multinomial.hpp"
 #include "walk.hpp"
 
 namespace expunge {
 
 namespace {
-
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 // Of m rows with predictors eta_a and eta_b. A d2 so small, at a margin above 620, has lost digits.
 void add_moved(const Loss& loss, Index m, const double* eta_a, const double* eta_b, const double* y,
@@ -35,14 +34,13 @@ Evaluation Objective::evaluate_beside(const VectorRef& theta, const VectorRef& a
                                       CurvatureChange& moved) const {
     require_size("theta", theta.size(), parameters());
     require_size("the anchor", anchor.size(), parameters());
+    if (outputs_ > 1) return Multinomial(*this).evaluate_beside(theta, anchor, moved);
     Evaluation at{0.0, Vector::Zero(parameters()), Vector(n_)};
     const bool apart = wide(), bounded = std::isfinite(largest_norm_);
     Vector r_of_all(apart ? n_ : 0);
     const double offset = fit_intercept_ ? theta(d_) : 0.0, offset_a = fit_intercept_ ? anchor(d_) : 0.0;
-    Index longest_row = 0;
-    for (const Block& block : blocks_)
-        if (bounded) longest_row = std::max(longest_row, block.rows.largest_row());
-    const double for_each_norm = (static_cast<double>(longest_row) + 3.0 + entry_roundings_) * theta.norm();
+    const double for_each_norm =
+        bounded ? (static_cast<double>(largest_row()) + 3.0 + entry_roundings_) * theta.norm() : 0.0;
     double rounding = 0.0;
     moved = {};
     walk([&](const RowsView& rows,
@@ -81,7 +79,7 @@ Evaluation Objective::evaluate_beside(const VectorRef& theta, const VectorRef& a
 }
 
 KnownFloor::KnownFloor(const Objective& J, double floor) {
-    if (!std::holds_alternative<Logistic>(J.loss()) || !J.dense()) return;
+    if (!std::holds_alternative<Logistic>(J.loss()) || !J.dense() || J.outputs() > 1) return;
     value = floor;
     additions = J.additions() + 3.0;
 }
@@ -114,16 +112,18 @@ std::optional<SecondAnchor> SecondAnchor::edit(const Change& change, const Objec
     return edited;
 }
 
-SecondAnchor::Bounds SecondAnchor::bounds(const Loss& loss, const VectorRef& anchor, double R,
-                                          double weight) const {
-    constexpr double of_d2 = 16.0 * roundoff, more = 1.0 + 0x1p-20;  // of the sum
+SecondAnchor::Bounds SecondAnchor::bounds(const Loss& loss, const VectorRef& anchor, double R, double weight,
+                                          Index outputs) const {
+    constexpr double more = 1.0 + 0x1p-20;  // of the sum
+    const double K = outputs > 1 ? static_cast<double>(outputs) : 0.0, of_d2 = (16.0 + 4.0 * K) * roundoff,
+                 moves = K > 0.0 ? 4.0 : 1.0;
     double error = 2.0 * of_d2;
     for (const double norm : {anchor.norm(), theta.norm()}) {
-        const double t = roundoff * static_cast<double>(theta.size() + 3) * R * norm;
+        const double t = moves * roundoff * static_cast<double>(theta.size() + 3) * R * norm;
         error += t <= 0.5 ? t * (1.0 + t) : infinity;
     }
     const double hidden = 2.0 * (1.0 + moved.largest) * error,
-                 steepest = std::visit([](auto l) { return l.max_d2; }, loss);
+                 steepest = K > 0.0 ? 0.5 : std::visit([](auto l) { return l.max_d2; }, loss);
     return {moved.largest * more + hidden,
             (std::sqrt(moved.squares) + hidden * std::sqrt(std::max(0.0, weight) * steepest)) * more};
 }

@@ -55,6 +55,40 @@ void require_fit(const AnchoredStatistics::State& s) {
     const Index p = s.anchor->size();
     require_size("the penalty", s.penalty.size(), p);
     require_size("the gradient", s.gradient.size(), p);
+    if (s.outputs < 1 || p % s.outputs != 0)
+        throw std::invalid_argument(std::to_string(p) + " parameters are not those of " +
+                                    std::to_string(s.outputs) + " outputs");
+}
+
+// By how much rounding moves the logarithm of a curvature, over u |x| |theta|: as a predictor. With K outputs
+// that is of a product of two probabilities, each of which all predictors of the row move.
+double predictor_rounding(Index p, Index outputs) {
+    const auto d = static_cast<double>(p + 3);
+    return outputs > 1 ? 4.0 * d : d;
+}
+
+// The largest |step_k - step_l| of two classes.
+double widest(const Vector& step, Index K) {
+    const Index p = step.size() / K;
+    double widest = 0.0;
+    for (Index k = 0; k < K; ++k)
+        for (Index l = 0; l < k; ++l)
+            widest = std::max(widest, (step.segment(k * p, p) - step.segment(l * p, p)).norm());
+    return widest * (1.0 + 1e-12);
+}
+
+// A lower bound of the least eigenvalue of the intercepts' part of H, but for the constant.
+double intercepts_of(const Anchor& H, Index K) {
+    const Index p = H.size() / K;
+    Matrix h(K, K);
+    Vector one = Vector::Zero(H.size());
+    for (Index k = 0; k < K; ++k) {
+        one((k + 1) * p - 1) = 1.0;
+        const Vector column = H.multiply(one);
+        one((k + 1) * p - 1) = 0.0;
+        for (Index l = 0; l < K; ++l) h(l, k) = column((l + 1) * p - 1);
+    }
+    return least_eigenvalue(h);
 }
 
 // A norm that was computed from p numbers, rounded up.
@@ -69,7 +103,8 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
              .penalty = J.penalty(),
              .fit_intercept = J.fit_intercept(),
              .gradient = at.gradient,
-             .tallies = {.value = at.value, .gradient_rounding = floor}},
+             .tallies = {.value = at.value, .gradient_rounding = floor},
+             .outputs = J.outputs()},
       floor_(J, floor) {
     require_fit(state_);
     const Tally count = J.count();
@@ -83,11 +118,12 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
     // known.
     state_.tallies.value_rounding = value_error(at.value, state_.anchor->theta());
     const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum();
-    state_.tallies.hessian_rounding = roundoff * (2.0 * J.additions() + 5.0) * trace;
+    const double of_pairs = J.outputs() > 1 ? 3.0 * static_cast<double>(J.outputs()) + 20.0 : 0.0;
+    state_.tallies.hessian_rounding = roundoff * (2.0 * (J.additions() + of_pairs) + 5.0) * trace;
     if (!quadratic() && J.fit_intercept() && J.ball()) rows_ = std::make_shared<const RowNorms>(*J.ball());
     if (max_d3(J.loss()) == 0.0) return;
-    const double R = state_.tallies.largest_norm,
-                 t = roundoff * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
+    const double R = row_norm(),
+                 t = roundoff * predictor_rounding(p, J.outputs()) * R * state_.anchor->theta().norm();
     if (t <= 0.25) curvature_ = {t * (1.0 + t), t * (1.0 + t) * trace};
     state_.tallies.hessian_rounding +=
         t <= 1.0 ? t * (1.0 + t) * trace
@@ -142,8 +178,9 @@ AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fol
         edited.rows_ = rows_;
         edited.curvature_ = curvature_;
         double gone = 0.0;  // curvature that leaves, with what it was off by
-        for (const Change::Rows& rows : change.rows) gone -= rows.curvature.cwiseMin(0.0).sum();
-        const double R = s.tallies.largest_norm;
+        for (const Change::Rows& rows : change.rows)
+            gone += rows.rows->total_curvature((-rows.curvature).cwiseMax(0.0));
+        const double R = row_norm();
         s.tallies.hessian_rounding += (1.0 + 0x1p-20) * curvature_.share * R * R * gone;
     }
     for (const auto& [tally, sign] : {std::pair(&change.before, -1.0), std::pair(&change.after, 1.0)}) {
@@ -238,7 +275,8 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::edit(const Objecti
 
 AnchoredStatistics AnchoredStatistics::measure_rows(const Objective& J) const {
     AnchoredStatistics measured(*this);
-    if (!quadratic()) measured.rows_ = std::make_shared<const RowNorms>(J, *state_.anchor);
+    if (!quadratic() && J.outputs() == 1)
+        measured.rows_ = std::make_shared<const RowNorms>(J, *state_.anchor);
     return measured;
 }
 
@@ -311,9 +349,10 @@ AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) co
     if (state_.anchor->theta() != t.anchor->theta())
         throw std::invalid_argument("the statistics have different anchors: make them at the same theta");
     if (state_.loss.index() != t.loss.index() || state_.penalty != t.penalty ||
-        state_.fit_intercept != t.fit_intercept)
+        state_.fit_intercept != t.fit_intercept || state_.outputs != t.outputs)
         throw std::invalid_argument(
-            "the statistics are of different objectives: loss, alpha and intercept must be the same");
+            "the statistics are of different objectives: loss, alpha, classes and intercept must be the "
+            "same");
     const Vector& theta = state_.anchor->theta();
     const Vector pull = state_.penalty.cwiseProduct(theta);
     AnchoredStatistics merged(state_);
@@ -390,26 +429,43 @@ double AnchoredStatistics::reach(const Vector& step) const {
     if (quadratic() || step.size() == 0) return 0.0;
     if (rows_) return rows_->reach(step);
     const double R = state_.tallies.largest_norm;
+    if (state_.outputs > 1) return R * widest(step, state_.outputs);
     if (!state_.fit_intercept) return R * step.norm();
     const Index d = step.size() - 1;
     return std::sqrt(std::max(0.0, R * R - 1.0)) * step.head(d).norm() + std::abs(step(d));
 }
 
+std::pair<double, double> AnchoredStatistics::penalties() const {
+    const Index p = state_.penalty.size() / state_.outputs, d = p - (state_.fit_intercept ? 1 : 0);
+    double least = std::numeric_limits<double>::infinity(), largest = 0.0;
+    for (Index k = 0; d > 0 && k < state_.outputs; ++k) {
+        least = std::min(least, state_.penalty.segment(k * p, d).minCoeff());
+        largest = std::max(largest, state_.penalty.segment(k * p, d).maxCoeff());
+    }
+    return {least, largest};
+}
+
+double AnchoredStatistics::row_norm() const {
+    const double R = state_.tallies.largest_norm;
+    return state_.outputs > 1 ? std::sqrt(2.0) * (1.0 + 0x1p-50) * R : R;
+}
+
 InverseNorms AnchoredStatistics::norms_by_inverse() const {
-    InverseNorms norms = InverseNorms::by_eigenvalue(state_.anchor->least_eigenvalue() - sums_error(),
-                                                     state_.tallies.largest_norm);
+    InverseNorms norms =
+        InverseNorms::by_eigenvalue(state_.anchor->least_eigenvalue() - sums_error(), row_norm());
     if (rows_) norms.row = rows_->in_inverse(*state_.anchor, sums_error());
     return norms;
 }
 
 InverseNorms AnchoredStatistics::norms_by_penalty() const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    const Index d = coefficient_count();
-    const bool intercept = d < state_.penalty.size();
-    const double R = state_.tallies.largest_norm;
-    return InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
-                                    intercept ? state_.anchor->diagonal()(d) - sums_error() : infinity, R,
-                                    rows_ ? rows_->radius().value_or(R) : R);
+    const double lambda = penalties().first, R = state_.tallies.largest_norm;
+    const Index K = state_.outputs, p = state_.penalty.size() / K;
+    if (!state_.fit_intercept) return InverseNorms::by_penalty(lambda, infinity, row_norm(), 0.0);
+    if (K == 1)
+        return InverseNorms::by_penalty(lambda, state_.anchor->diagonal()(p - 1) - sums_error(), R,
+                                        rows_ ? rows_->radius().value_or(R) : R);
+    return InverseNorms::by_penalty(lambda, intercepts_of(*state_.anchor, K) - sums_error(), R, K);
 }
 
 double AnchoredStatistics::standard_errors(const Gradient& here, double squares, double wanted) const {
@@ -427,10 +483,9 @@ double AnchoredStatistics::standard_errors(const Gradient& here, double squares,
 
 double AnchoredStatistics::coefficients(const Gradient& here) const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    const Index d = coefficient_count();
-    if (d == 0) return 0.0;
-    const double lambda = state_.penalty.head(d).minCoeff(), largest = state_.penalty.head(d).maxCoeff(),
-                 least = state_.anchor->least_eigenvalue() - sums_error();
+    const auto [lambda, largest] = penalties();
+    if (!(largest > 0.0) && std::isinf(lambda)) return 0.0;
+    const double least = state_.anchor->least_eigenvalue() - sums_error();
     const InverseNorms one = norms_by_penalty(), other = norms_by_inverse();
     const double e = here.e * std::min(one.any, other.any), nu = here.far * (here.w + here.v + e);
     double far = here.far;  // on all of the way to the minimum
@@ -481,7 +536,7 @@ AnchoredStatistics::Arrival AnchoredStatistics::arrive() const {
     far = std::exp(0.5 * rho) / std::sqrt(1.0 - share);
     e = residual + step_error(length, end.theta.norm(), off);
     if (quadratic() || x.size() == 0) return end;
-    const double R = state_.tallies.largest_norm;
+    const double R = row_norm();
     // Delta^T (H_a - Lambda) Delta, plus its rounding error
     const double held = x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)),
                  rounded = static_cast<double>(x.size() + 4) * roundoff * state_.penalty.maxCoeff();
@@ -489,7 +544,8 @@ AnchoredStatistics::Arrival AnchoredStatistics::arrive() const {
     end.nonlinear = R * psi_ratio(R * length) * q;
     w = rho * psi_ratio(rho) * std::sqrt(q);
     if (second_) {
-        const auto [kappa, root] = second_->bounds(state_.loss, H.theta(), R, state_.tallies.weight);
+        const auto [kappa, root] =
+            second_->bounds(state_.loss, H.theta(), R, state_.tallies.weight, state_.outputs);
         end.nonlinear = R * root * std::sqrt(q) + (1.0 + kappa) * end.nonlinear;
         w = kappa * std::sqrt(q) + (1.0 + kappa) * w;
         far /= std::sqrt(std::max(0.0, 1.0 - kappa));

@@ -18,6 +18,8 @@ constexpr Panel filled(double value) {
 }
 inline constexpr Panel zeros = filled(0.0), ones = filled(1.0);
 
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
+
 constexpr auto nothing = [](auto&&...) {};
 
 // A bound that could not be found is none.
@@ -27,6 +29,14 @@ inline double known(double bound) {
 
 inline auto as_vector(double* panel, Index m) { return Eigen::Map<Vector>(panel, m); }
 inline auto as_vector(Panel& panel, Index m) { return as_vector(panel.data(), m); }
+
+// |v|, also where the squares underflow.
+inline double norm_of(const Vector& v) {
+    const double norm = v.norm();
+    if (!(norm <= 1e-140)) return norm;
+    const double largest = v.lpNorm<Eigen::Infinity>();  // whose square may be 0
+    return largest > 0.0 ? largest * (v / largest).norm() : norm;
+}
 
 // x is 0 at rows of weight 0, which are not there: it was 0 times what may have been infinite or NaN.
 inline void leave_out(Index m, const double* s, double* x) {
@@ -52,11 +62,21 @@ inline double weighted_loss(const Loss& loss, Index m, const double* eta, const 
     return kernels().sum(m, value);
 }
 
+// One per thread, for all walks: no walk runs within another.
+struct Scratch {
+    Workspace vectors, sums, ones;
+};
+inline Scratch& scratch() {
+    thread_local Scratch memory;
+    return memory;
+}
+
 // What the rows of a panel add up to, on their way to a total.
 struct Objective::Sums {
-    Eigen::Map<Vector> columns{nullptr, 0};  // of X^T r, (width,) for each set
-    Eigen::Map<Vector> ones{nullptr, 0};     // of X^T w, (width,) where H has a row of the intercept, or (0,)
-    double intercept = 0.0, weight = 0.0;    // of r, and of w
+    // Of X^T r, (width,) for each set; with K outputs sets have one more number, of the intercept.
+    Eigen::Map<Vector> columns{nullptr, 0};
+    Eigen::Map<Vector> ones{nullptr, 0};   // of X^T w, (width,) where H has a row of the intercept, or (0,)
+    double intercept = 0.0, weight = 0.0;  // of r, and of w
     double value = 0.0, rounding = 0.0;
     double largest_norm2 = 0.0;
     CurvatureChange moved;
@@ -106,6 +126,18 @@ struct Objective::Here {
     const double *y, *s;
 
     bool weighted() const { return s != expunge::ones.data(); }
+
+    // |x_i|^2 of each row; the largest joins the sums. `every` (d,) are ones.
+    void measure(const VectorRef& every, Panel& norms, Sums& sums) const {
+        auto norm2 = as_vector(norms, m);
+        panel.map(Read::square).multiply(rows.spread(every, scratch().ones), norm2);
+        double largest = larger_norm2(sums.largest_norm2, norm2);
+        if (!std::isfinite(largest) && weighted()) {
+            leave_out(m, s, norms.data());
+            largest = larger_norm2(sums.largest_norm2, norm2);
+        }
+        sums.largest_norm2 = largest;
+    }
 };
 
 }  // namespace expunge

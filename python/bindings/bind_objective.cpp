@@ -40,7 +40,8 @@ std::shared_ptr<const Ball> over(const std::shared_ptr<Ball>& ball, const Column
 
 PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
-                         Vector noise, bool canonical, const Shift& shift, const std::shared_ptr<Ball>& ball)
+                         Vector noise, bool canonical, const Shift& shift, const std::shared_ptr<Ball>& ball,
+                         Index outputs)
     : objective([&] {
           std::vector<Block> views;
           for (const auto& item : blocks) {
@@ -52,7 +53,7 @@ PyObjective::PyObjective(const py::list& blocks, const Loss& loss, const VectorR
           }
           return Objective(std::move(views), loss, penalty, fit_intercept,
                            largest_norm.value_or(std::numeric_limits<double>::infinity()), std::move(noise),
-                           over(ball, columns));
+                           over(ball, columns), outputs);
       }()),
       canonical(canonical) {}
 
@@ -143,17 +144,19 @@ void bind_objective(py::module_& m) {
         .def(py::init([](const py::list& blocks, const std::string& loss, const Array& penalty,
                          bool fit_intercept, const Columns& columns, std::optional<double> largest_norm,
                          const std::optional<Array>& noise, bool canonical, const Shift& shift,
-                         const std::shared_ptr<Ball>& ball) {
+                         const std::shared_ptr<Ball>& ball, Index outputs) {
                  const Index p = penalty.size();
-                 return std::make_unique<PyObjective>(blocks, loss_named(loss), vector(penalty, "penalty", p),
-                                                      fit_intercept, columns, largest_norm,
-                                                      noise ? Vector(vector(*noise, "noise", p)) : Vector(),
-                                                      canonical, shift, ball);
+                 const Loss of_row = loss == "softmax" ? Loss(Logistic()) : loss_named(loss);
+                 if ((loss == "softmax") != (outputs > 1))
+                     throw std::invalid_argument("softmax is the loss of more than one output");
+                 return std::make_unique<PyObjective>(
+                     blocks, of_row, vector(penalty, "penalty", p), fit_intercept, columns, largest_norm,
+                     noise ? Vector(vector(*noise, "noise", p)) : Vector(), canonical, shift, ball, outputs);
              }),
              py::arg("blocks"), py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
              py::arg("columns").noconvert() = py::none(), py::arg("largest_norm") = py::none(),
              py::arg("noise").noconvert() = py::none(), py::arg("canonical") = true,
-             py::arg("shift").noconvert() = py::none(), py::arg("ball") = py::none())
+             py::arg("shift").noconvert() = py::none(), py::arg("ball") = py::none(), py::arg("outputs") = 1)
         .def(
             "evaluate",
             [](const PyObjective& J, const Array& theta) {
@@ -221,6 +224,20 @@ void bind_objective(py::module_& m) {
         .def_property_readonly("anchor_cost",
                                [](const PyObjective& J) { return anchor_cost(J.core(), all_coordinates); })
         .def_property_readonly("quadratic", [](const PyObjective& J) { return is_quadratic(J.core()); })
+        .def_property_readonly("outputs", [](const PyObjective& J) { return J.unlooked().outputs(); })
+        .def_property_readonly("parameters", [](const PyObjective& J) { return J.unlooked().parameters(); })
+        .def(
+            "predict",
+            [](const PyObjective& J, const Array& theta) {
+                const auto at = J.parameter(theta, "theta");
+                Vector predicted;
+                {
+                    py::gil_scoped_release nogil;
+                    predicted = J.core().predict(at);
+                }
+                return to_numpy(predicted);
+            },
+            py::arg("theta").noconvert())
         .def_property_readonly("rows", [](const PyObjective& J) { return J.unlooked().rows(); })
         .def_property_readonly("entries", [](const PyObjective& J) { return J.unlooked().entries(); })
         .def(
@@ -237,7 +254,7 @@ void bind_objective(py::module_& m) {
              [](const PyObjective& J) {
                  py::gil_scoped_release nogil;
                  const Objective& core = J.core();
-                 const Index d = core.parameters() - (core.fit_intercept() ? 1 : 0);
+                 const Index d = core.parameters() / core.outputs() - (core.fit_intercept() ? 1 : 0);
                  const Vector centre = core.ball() ? core.ball()->centre : Vector::Zero(d);
                  const auto [about_m, about_0] = core.largest_norms2(Vector::Ones(d), centre);
                  return std::pair(furthest(about_0), furthest(about_m));

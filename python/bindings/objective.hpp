@@ -8,7 +8,7 @@ struct PyObjective {
     PyObjective(const py::list& blocks, const Loss& loss, const VectorRef& penalty, bool fit_intercept,
                 const Columns& columns, std::optional<double> largest_norm = std::nullopt,
                 Vector noise = Vector(), bool canonical = true, const Shift& shift = std::nullopt,
-                const std::shared_ptr<Ball>& ball = nullptr);
+                const std::shared_ptr<Ball>& ball = nullptr, Index outputs = 1);
     PyObjective(py::list owners, Objective core) : owners(std::move(owners)), objective(std::move(core)) {}
 
     const Objective& core() const {

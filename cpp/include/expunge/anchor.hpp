@@ -45,11 +45,14 @@ private:
 // The Hessian of the current data at a fixed theta_a (E8). A complete anchor is H_a = H_0 + A S A^T: H_0 is
 // factored once, and the columns of A are the rows that came and went since (E18). In high dimension an
 // anchor is a preconditioner instead: the block over the coordinates that the data determine most, and the
-// diagonal elsewhere. Immutable: an edit gives a new anchor, so a request that fails has changed nothing.
+// diagonal elsewhere; with K outputs one such block for all classes (E33). Immutable: an edit gives a new
+// anchor, so a request that fails has changed nothing.
 class Anchor : public std::enable_shared_from_this<Anchor> {
 public:
-    // `block`: how many coordinates the block has; complete if these are all. `curvature` (n,) is that of the
-    // objective at theta.
+    // `block`: how many coordinates the block has; complete if these are all. `curvature` is that of the
+    // objective at theta. With K outputs and an intercept H has a null space, of a constant for all classes:
+    // a complete anchor is of H and a multiple of its projection. Sums over classes of what is solved for are
+    // 0 there, and do not depend on the multiple.
     Anchor(const Objective& objective, Vector theta, const VectorRef& curvature, Index block);
     explicit Anchor(const Objective& objective, Vector theta, Index block = all_coordinates)
         : Anchor(objective, theta, objective.curvature(theta), block) {}
@@ -117,7 +120,7 @@ public:
     void require_complete() const {
         if (!complete()) throw std::invalid_argument("the anchor holds no whole Hessian, but a block of one");
     }
-    bool has_block() const { return !block_.empty(); }
+    bool has_block() const { return of_each_ ? of_each_->has_block() : !block_.empty(); }
 
 private:
     struct Held {
@@ -162,10 +165,11 @@ private:
     bool append(const std::vector<Change::Rows>& changes, Index count);
     std::optional<CholeskyFactor> rotated(const std::vector<Change::Rows>& rows) const;
 
-    Vector theta_;              // (p,) if complete, else empty
-    Vector diagonal_;           // (p,) of H
-    Vector largest_;            // (p,) if complete: the largest diagonal since H was assembled
-    std::vector<Index> block_;  // the block's coordinates, ascending
+    std::shared_ptr<const Anchor> of_each_;  // of K outputs, if not complete: of one class; else null
+    Vector theta_;                           // (p,) if complete, else empty
+    Vector diagonal_;                        // (p,) of H
+    Vector largest_;                         // (p,) if complete: the largest diagonal since H was assembled
+    std::vector<Index> block_;               // the block's coordinates, ascending
     std::shared_ptr<Held> held_;
     std::shared_ptr<Edits> A_;
     Index edits_ = 0;

@@ -18,7 +18,12 @@ struct InverseNorms {
     // is none. With one, R counts it, and the other entries of its column are, over that one, a mean of rows:
     // in the ball of this radius in which they lie.
     static InverseNorms by_penalty(double lambda, double intercept, double R, double radius);
+    // The same of K outputs, with `intercepts`, the least eigenvalue of their part of H but for the constant.
+    static InverseNorms by_penalty(double lambda, double intercepts, double R, Index K);
 };
+
+// A lower bound of the least eigenvalue of C (p, p), its lower triangle, or 0.
+double least_eigenvalue(const Matrix& C);
 
 // The longest row x, |(x - m)_j / sqrt(e_j)|, without what an intercept extends it by.
 class RowNorm {

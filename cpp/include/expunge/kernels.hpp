@@ -143,6 +143,17 @@ struct Kernels {
     // x = w (x + offset), and 0 where w is 0; returns the sum
     double (*weigh)(Index m, const double* w, double offset, double* x);
 
+    // ---- The multinomial loss of m rows of K predictors (E28), (m, K) class after class ----
+    // value = s loss, r (m, K) = s d1, c = sqrt(s) p, whose column k is at c + k stride; returns the sum of
+    // values
+    double (*softmax_loss)(Index m, Index K, const double* eta, const double* y, const double* s,
+                           double* value, double* r, double* c, Index stride);
+    // t (m, K) becomes W t, row by row, W = s (diag p - p p^T)
+    void (*softmax_hessian_times)(Index m, Index K, const double* c, Index stride, double* t);
+    // E32, in units of u |x_i|: the norm of the rounding error of r = s d1 after so many additions
+    void (*softmax_rounding)(Index m, Index K, const double* r, const double* s, double additions,
+                             const double* eta_rounding, double* rounding);
+
     // ---- Vectors ----
     double (*sum)(Index n, const double* x);
     double (*dot)(Index n, const double* x, const double* y);

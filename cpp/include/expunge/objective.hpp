@@ -15,11 +15,12 @@ struct Block {
     const double* s;
 };
 
-// J, its gradient and s_i d2_i, row by row, at one theta.
+// J, its gradient and s_i d2_i, row by row, at one theta. With K outputs the last is sqrt(s_i) p_ik (n, K),
+// class after class: the weight of a pair of classes is a product (E28).
 struct Evaluation {
     double value = std::numeric_limits<double>::infinity();
     Vector gradient;                                         // (p,)
-    Vector curvature;                                        // (n,), or empty where the rows were not read
+    Vector curvature;                                        // (n K,), or empty where rows were not read
     double floor = std::numeric_limits<double>::infinity();  // E19 from the largest row alone, if known
     double residual() const { return gradient.norm(); }
 };
@@ -60,7 +61,7 @@ class Objective;
 struct Change {
     struct Rows {
         const Objective* rows;
-        Vector curvature;  // (n,): by how much the weights in the Hessian change
+        Vector curvature;  // (n K,): by how much the weights in the Hessian change; with the sign of that
     };
     double value = 0.0;
     Vector gradient;  // (p,)
@@ -78,19 +79,22 @@ struct Ball {
 
 // E1: J(theta; D) = sum_i s_i loss(y_i, eta_i) + 1/2 theta^T Lambda theta + b^T theta,
 // eta_i = x_i^T theta + theta_0, on the sum scale. p = d, or d + 1 with the intercept, unpenalised, as last
-// coordinate.
+// coordinate. With K > 1 outputs the loss is multinomial (E28), y the number of a class, and theta (K p,)
+// holds such a theta of each class, one after the other.
 class Objective {
 public:
     // largest_norm: an upper bound of every |x_i|, or infinity where none is known. noise: b (p,), empty for
     // 0. ball: null where none is known.
     Objective(std::vector<Block> blocks, Loss loss, Vector penalty, bool fit_intercept,
               double largest_norm = std::numeric_limits<double>::infinity(), Vector noise = Vector(),
-              std::shared_ptr<const Ball> ball = nullptr);
+              std::shared_ptr<const Ball> ball = nullptr, Index outputs = 1);
 
     Index rows() const { return n_; }
     Index parameters() const { return penalty_.size(); }
-    double entries() const;    // stored in X
-    double gram_cost() const;  // what add_gram costs, in Hessian-vector products
+    Index outputs() const { return outputs_; }
+    Index curvatures() const { return n_ * outputs_; }  // how many numbers tell the curvature of all rows
+    double entries() const;                             // stored in X
+    double gram_cost() const;                           // what add_gram costs, in Hessian-vector products
     const Vector& penalty() const { return penalty_; }
     bool fit_intercept() const { return fit_intercept_; }
     const Loss& loss() const { return loss_; }
@@ -113,14 +117,17 @@ public:
     // The first of these, in a pass that also tells how far curvatures moved from the anchor (E26).
     Evaluation evaluate_beside(const VectorRef& theta, const VectorRef& anchor, CurvatureChange& moved) const;
 
-    // s_i d2_i (n,) at theta.
+    // s_i d2_i at theta, as Evaluation has it.
     Vector curvature(const VectorRef& theta) const;
 
     // H (p, p), lower triangle, += X^T diag(curvature) X; the penalty is not added.
     void add_gram(const VectorRef& curvature, Matrix& H) const;
 
-    // Columns sqrt(w_i) x_i, x_i extended by 1, for every w_i > 0: (p, m).
+    // Columns sqrt(w_i) x_i, x_i extended by 1, for every w_i > 0: (p, m). With K outputs the K - 1 columns
+    // of each row with a w > 0.
     void scaled_rows(const VectorRef& w, Eigen::Ref<Matrix> columns) const;
+    Index scaled_rows(const VectorRef& w) const;       // how many these are
+    double total_curvature(const VectorRef& w) const;  // the sum of their weights, or of those of pairs
 
     // The diagonal of X^T diag(curvature) X (p,).
     Vector gram_diagonal(const VectorRef& curvature) const;
@@ -133,7 +140,12 @@ public:
     // The same with the curvature at theta, in one pass.
     Vector hvp_at(const VectorRef& theta, const VectorRef& v) const;
 
-    // X v (n,), X extended by 1 with an intercept.
+    // This objective with the rows of one output, of weights (n,) from the curvature: the whole Hessian is
+    // nearly that of it in each class (E33).
+    Objective one_output() const;
+    Vector shared_curvature(const VectorRef& curvature) const;
+
+    // X v (n K,), X extended by 1 with an intercept; class after class.
     Vector predict(const VectorRef& v) const;
     // X^T r (p,), X extended likewise.
     Vector transposed(const VectorRef& r) const;
@@ -205,11 +217,15 @@ private:
     void add_change(const VectorRef& theta, double sign, const Objective* old, bool tallied,
                     Change& total) const;
     Vector additions_by_coordinate() const;
+    Index largest_row() const;
+
+    friend class Multinomial;
 
     std::vector<Block> blocks_;
     Loss loss_;
     Vector penalty_, noise_;  // (p,), 0 at the intercept; noise_ may be empty
     bool fit_intercept_;
+    Index outputs_;
     double largest_norm_;
     std::shared_ptr<const Ball> ball_;
     Index n_ = 0, d_ = 0;

@@ -122,6 +122,7 @@ public:
     void count_stored(const RowPanel& panel, Eigen::Ref<Vector> counts) const;
 
     VectorRef spread(const VectorRef& theta, Workspace& workspace) const;
+    void spread_to(const VectorRef& theta, Eigen::Ref<Vector> wide) const;
     // For panels that multiply two vectors at once.
     VectorRef spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const;
     void collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const;
@@ -170,7 +171,6 @@ private:
     PanelView packed_panel(Index first, Index m, Workspace& workspace, Read read = Read::entry) const;
     PanelView csr_panel(Index first, Index m, Read read) const;
     PanelView shifted_csr_panel(Index first, Index m, Workspace& workspace, Read read = Read::entry) const;
-    void spread_to(const VectorRef& theta, Eigen::Ref<Vector> wide) const;
     void add_dense_gram(const double* w, Eigen::Ref<Matrix> H, FunctionRef<void(Index, Index)> before) const;
     void add_csr_gram(const double* w, Eigen::Ref<Matrix> H) const;
 

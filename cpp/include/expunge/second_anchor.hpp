@@ -39,7 +39,7 @@ struct SecondAnchor {
     struct Bounds {
         double kappa, root;
     };
-    Bounds bounds(const Loss& loss, const VectorRef& anchor, double R, double weight) const;
+    Bounds bounds(const Loss& loss, const VectorRef& anchor, double R, double weight, Index outputs) const;
 };
 
 }  // namespace expunge

@@ -43,6 +43,7 @@ public:
         bool fit_intercept = false;
         Vector gradient;  // g_a (p,)
         Tallies tallies;
+        Index outputs = 1;
     };
     explicit AnchoredStatistics(State state);
     const State& state() const { return state_; }
@@ -127,9 +128,11 @@ private:
     // E41. `squares`: those left of a least-squares fit.
     double standard_errors(const Gradient& here, double squares, double wanted) const;
     double coefficients(const Gradient& here) const;  // E24
-    Index coefficient_count() const {
-        return std::max<Index>(0, state_.anchor->size() - (state_.fit_intercept ? 1 : 0));
-    }
+    // The least and the largest penalty of a coefficient; infinite and 0 where there is none.
+    std::pair<double, double> penalties() const;
+    // A row of H's sum is x_i, or with K outputs (e_k - e_l) x_i for each pair of classes: no longer than
+    // this. Their predictors move by at most `more` times what rounding moves one.
+    double row_norm() const;
     InverseNorms norms_by_penalty() const;
     double reach(const Vector& step) const;  // no predictor changes by more
     InverseNorms norms_by_inverse() const;
