@@ -392,7 +392,7 @@ double anchor_cost(const Objective& J, Index block) {
 
 Solution solve(const Objective& J, const VectorRef& curvature, const VectorRef& b, const Anchor& anchor,
                double tolerance, int max_products) {
-    require_size("curvature", curvature.size(), J.rows());
+    require_size("curvature", curvature.size(), J.curvatures());
     require_size("b", b.size(), J.parameters());
     require_size("the anchor", anchor.size(), J.parameters());
     Vector x = Vector::Zero(b.size()), r = b;
@@ -426,7 +426,7 @@ Minimum minimize(const Objective& J, Vector theta, double tolerance, int max_ite
     if (start) {
         require_size("the start's gradient", start->gradient.size(), p);
         if (start->curvature.size() > 0)
-            require_size("the start's curvature", start->curvature.size(), J.rows());
+            require_size("the start's curvature", start->curvature.size(), J.curvatures());
     }
     if (block < 0)
         throw std::invalid_argument("a block has 0 coordinates or more, got " + std::to_string(block));

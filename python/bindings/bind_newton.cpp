@@ -19,7 +19,7 @@ void bind_newton(py::module_& m) {
         .def(py::init([](const PyObjective& J, const Array& theta, std::optional<Index> block,
                          const Evaluation* at) {
                  const auto from = J.parameter(theta, "theta");
-                 const bool known = at && at->curvature.size() == J.core().rows();
+                 const bool known = at && at->curvature.size() == J.core().curvatures();
                  py::gil_scoped_release nogil;
                  return std::make_shared<Anchor>(J.core(), from,
                                                  known ? at->curvature : J.core().curvature(from),
@@ -104,7 +104,7 @@ void bind_newton(py::module_& m) {
         "solve",
         [](const PyObjective& J, const Array& curvature, const Array& b, const SharedAnchor& anchor,
            double tolerance, int max_products) {
-            const auto weights = vector(curvature, "curvature", J.core().rows());
+            const auto weights = vector(curvature, "curvature", J.core().curvatures());
             const auto rhs = J.parameter(b, "b");
             Solution solution;
             {
