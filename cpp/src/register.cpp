@@ -30,14 +30,18 @@ void WeightedTargets::append(const VectorRef& y, const VectorRef& s) {
     size_ = wanted;
 }
 
-RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, bool classes)
-    : place_(static_cast<std::size_t>(y.size())), base_(y, s), classes_(classes) {
+RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, Index classes)
+    : place_(static_cast<std::size_t>(y.size())), base_(y, s),
+      counts_(static_cast<std::size_t>(std::max<Index>(2, classes)), 0), classes_(classes) {
+    if (classes < 0 || classes == 1)
+        throw std::invalid_argument("there are two classes or more, or none: got " + std::to_string(classes));
+    require_classes(y);
     std::iota(place_.begin(), place_.end(), Index(0));
     count({place_, y, s}, 1);
     begin();
 }
 
-RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, bool classes, RowNumbers numbers,
+RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, Index classes, RowNumbers numbers,
                          Index count)
     : RowRegister(y, s, classes) {
     require_size("numbers", static_cast<Index>(numbers.size()), y.size());
@@ -55,6 +59,12 @@ RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, bool classes, R
     for (std::size_t i = 0; i < numbers.size(); ++i)
         place_[static_cast<std::size_t>(numbers[i])] = static_cast<Index>(i);
     begin();
+}
+
+void RowRegister::require_classes(const VectorRef& y) const {
+    for (Index i = 0; classes_ > 0 && i < y.size(); ++i)
+        if (!(y(i) >= 0.0) || !(y(i) < static_cast<double>(classes_)))
+            throw std::invalid_argument("target " + std::to_string(y(i)) + " is not the number of a class");
 }
 
 std::vector<Index> RowRegister::live() const {
@@ -156,6 +166,7 @@ void RowRegister::set_targets(RowNumbers rows, const VectorRef& targets, const V
         throw std::invalid_argument(std::to_string(targets.size()) + " targets for " + std::to_string(m) +
                                     " rows");
     if (weights.size() > 0) require_size("s", weights.size(), targets.size());
+    require_classes(targets);
     notes_.reserve(notes_.size() + rows.size());
     for (Index i = 0; i < m; ++i) {
         const Index row = rows[static_cast<std::size_t>(i)], at = place(row), k = targets.size() == 1 ? 0 : i;
@@ -179,6 +190,7 @@ void RowRegister::relocate(RowNumbers rows) {
 }
 
 void RowRegister::add(const VectorRef& targets, const VectorRef& weights) {
+    require_classes(targets);
     const std::size_t first = place_.size(), wanted = first + static_cast<std::size_t>(targets.size());
     const Index to = base_.size() + overlay_.size();
     if (wanted > place_.capacity()) place_.reserve(std::max(wanted, 2 * first));
@@ -189,7 +201,7 @@ void RowRegister::add(const VectorRef& targets, const VectorRef& weights) {
 
 void RowRegister::count(const Side& side, Index sign) {
     for (Index i = 0; i < side.s.size(); ++i)
-        if (side.s(i) > 0.0) (classes_ && side.y(i) == 1.0 ? counts_.second : counts_.first) += sign;
+        if (side.s(i) > 0.0) counts_[classes_ > 0 ? static_cast<std::size_t>(side.y(i)) : 0] += sign;
 }
 
 // The first note of each row that was there before this request, ascending by row.
@@ -249,8 +261,11 @@ RowRegister::Change RowRegister::change() {
     count(change.after, 1);
     count(change.joined, 1);
     if (weighted_rows() <= 0) throw std::invalid_argument("no row of positive weight would be left");
-    if (classes_ && (counts_.first <= 0 || counts_.second <= 0))
-        throw std::invalid_argument("no row of positive weight would be left of one of the two classes");
+    if (classes_ > 0 && *std::min_element(counts_.begin(), counts_.end()) <= 0)
+        throw std::invalid_argument("no row of positive weight would be left of one of the " +
+                                    (classes_ == 2 ? std::string("two classes")
+                                                   : std::to_string(classes_) + " classes: RevokeClass takes "
+                                                                                "a class out"));
     return change;
 }
 

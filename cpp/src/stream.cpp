@@ -41,8 +41,8 @@ bool Stream::grant(const RowRequests& requests, Index k, Limit limit) {
         }
         const TouchedRows rows(register_, stored_);
         const auto& state = statistics.state();
-        const auto before = rows.before(state.loss, state.fit_intercept),
-                   after = rows.after(state.loss, state.fit_intercept);
+        const auto before = rows.before(state.loss, state.fit_intercept, state.outputs),
+                   after = rows.after(state.loss, state.fit_intercept, state.outputs);
         const auto pointer = [](const std::optional<Objective>& J) { return J ? &*J : nullptr; };
         const bool many = 4 * register_.edited_rows() > register_.weighted_rows();
         const auto step = [&](AnchoredStatistics edited, Evaluation change) {

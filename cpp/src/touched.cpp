@@ -6,10 +6,12 @@ namespace expunge {
 
 namespace {
 
-std::optional<Objective> objective(const std::vector<Block>& blocks, const Loss& loss, bool fit_intercept) {
+std::optional<Objective> objective(const std::vector<Block>& blocks, const Loss& loss, bool fit_intercept,
+                                   Index outputs = 1) {
     if (blocks.empty()) return std::nullopt;
     const Index d = blocks.front().rows.columns();
-    return Objective(blocks, loss, Vector::Zero(d + fit_intercept), fit_intercept);
+    return Objective(blocks, loss, Vector::Zero(outputs * (d + fit_intercept)), fit_intercept,
+                     std::numeric_limits<double>::infinity(), Vector(), nullptr, outputs);
 }
 
 // The rows at these places; places below n are in the base. A view if they lie side by side, else a copy.
@@ -41,12 +43,12 @@ TouchedRows::TouchedRows(RowRegister& row_register, const StoredRows& stored)
     if (!change_.joined.places.empty()) add(after_, view(change_.joined), change_.joined);
 }
 
-std::optional<Objective> TouchedRows::before(const Loss& loss, bool fit_intercept) const {
-    return objective(before_, loss, fit_intercept);
+std::optional<Objective> TouchedRows::before(const Loss& loss, bool fit_intercept, Index outputs) const {
+    return objective(before_, loss, fit_intercept, outputs);
 }
 
-std::optional<Objective> TouchedRows::after(const Loss& loss, bool fit_intercept) const {
-    return objective(after_, loss, fit_intercept);
+std::optional<Objective> TouchedRows::after(const Loss& loss, bool fit_intercept, Index outputs) const {
+    return objective(after_, loss, fit_intercept, outputs);
 }
 
 double TouchedRows::gained_norm(bool fit_intercept) const {

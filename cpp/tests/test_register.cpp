@@ -40,10 +40,10 @@ Expected rows_in(const RowRegister& row_register) {
     return rows;
 }
 
-std::pair<Index, Index> counted(const Expected& rows, bool classes) {
-    std::pair<Index, Index> counts = {0, 0};
+std::vector<Index> counted(const Expected& rows, bool classes) {
+    std::vector<Index> counts(2, 0);
     for (const Row& row : rows)
-        if (row.live && row.s > 0.0) ++(classes && row.y == 1.0 ? counts.second : counts.first);
+        if (row.live && row.s > 0.0) ++counts[classes && row.y == 1.0 ? 1 : 0];
     return counts;
 }
 
@@ -72,7 +72,7 @@ TEST("a register follows random requests, tells their changes, and forgets those
         }
         y.head(2) << 0.0, 1.0;  // these two stay
         s.head(2).setOnes();
-        RowRegister row_register(y, s, classes);
+        RowRegister row_register(y, s, classes ? 2 : 0);
         Expected expected;
         for (Index i = 0; i < n; ++i) expected.push_back({true, i, y(i), s(i)});
         for (int request = 0; request < 400; ++request) {
@@ -168,7 +168,7 @@ TEST("a register follows random requests, tells their changes, and forgets those
 
 TEST("a request that leaves too few rows is refused and can be rolled back") {
     const Vector y = (Vector(3) << 0.0, 1.0, 1.0).finished(), s = (Vector(3) << 1.0, 1.0, 0.0).finished();
-    RowRegister row_register(y, s, true);
+    RowRegister row_register(y, s, 2);
     const Expected before = rows_in(row_register);
     const std::vector<Index> last_one = {1}, both = {0, 1};
     row_register.begin();
@@ -177,8 +177,8 @@ TEST("a request that leaves too few rows is refused and can be rolled back") {
           "no row of positive weight would be left of one of the two classes");
     row_register.rollback();
     CHECK(rows_in(row_register) == before);
-    CHECK(row_register.counts() == std::pair(Index(1), Index(1)));
-    RowRegister targets(y, s, false);
+    CHECK(row_register.counts() == std::vector<Index>{1, 1});
+    RowRegister targets(y, s, 0);
     targets.begin();
     targets.remove(both);
     CHECK(thrown<std::invalid_argument>([&] { targets.change(); }) ==
@@ -188,15 +188,15 @@ TEST("a request that leaves too few rows is refused and can be rolled back") {
 TEST("rows that are restored keep their numbers") {
     const Vector y = (Vector(2) << 0.0, 1.0).finished(), s = (Vector(2) << 1.0, 2.0).finished();
     const std::vector<Index> numbers = {1, 4};
-    RowRegister row_register(y, s, true, numbers, 6);
+    RowRegister row_register(y, s, 2, numbers, 6);
     CHECK(row_register.row_count() == 6);
     CHECK(row_register.live() == numbers);
     CHECK(row_register.place(4) == 1 && row_register.place(0) == -1);
-    CHECK(row_register.counts() == std::pair(Index(1), Index(1)));
+    CHECK(row_register.counts() == std::vector<Index>{1, 1});
 }
 
 TEST("memory that was handed out stays what it was when the overlay grows") {
-    RowRegister row_register(one(1.0), one(1.0), false);
+    RowRegister row_register(one(1.0), one(1.0), 0);
     row_register.add(one(2.0), one(0.5));
     const auto targets = row_register.overlay().targets();
     for (int k = 0; k < 100; ++k) row_register.add(one(k), one(1.0));

@@ -14,7 +14,7 @@ constexpr double leaves = std::numeric_limits<double>::quiet_NaN();
 // Statistics of a problem's rows at its theta, and the register of these rows.
 struct Anchored {
     Problem problem = make_problem("plain", 60, 4, Logistic{}, true);
-    RowRegister rows{problem.y, problem.s, true};
+    RowRegister rows{problem.y, problem.s, 2};
     AnchoredStatistics statistics = at(problem);
     StoredRows stored{[this] { return rows_of(problem.X); }, [this] { return rows_of(none); },
                       [this](const std::vector<Index>& places) {

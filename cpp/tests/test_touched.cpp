@@ -60,7 +60,7 @@ struct Edited {
     Edited() : Edited(Random(7)) {}
     explicit Edited(Random random)
         : stored{random.matrix(12, 3), random.matrix(4, 3), {}, 0},
-          row_register(Vector::Unit(12, 4), Vector::LinSpaced(12, 0.5, 2.0), false),
+          row_register(Vector::Unit(12, 4), Vector::LinSpaced(12, 0.5, 2.0), 0),
           before(data(row_register, stored)) {}
 
     // What the touched rows say of the change, beside what the data do.

@@ -162,25 +162,25 @@ void bind_register(py::module_& m) {
                 const auto& s = statistics.state();
                 const auto here = vector(theta, "theta", s.penalty.size());
                 py::gil_scoped_release nogil;
-                const auto before = touched.core().before(s.loss, s.fit_intercept),
-                           after = touched.core().after(s.loss, s.fit_intercept);
+                const auto before = touched.core().before(s.loss, s.fit_intercept, s.outputs),
+                           after = touched.core().after(s.loss, s.fit_intercept, s.outputs);
                 return statistics.edit(pointer(before), pointer(after), here);
             },
             py::arg("statistics"), py::arg("theta").noconvert())
         .def(
             "objectives",
-            [](const py::object& self, const std::string& loss, bool fit_intercept) {
+            [](const py::object& self, const std::string& loss, bool fit_intercept, Index outputs) {
                 const auto& touched = self.cast<const PyTouchedRows&>().core();
                 const auto wrapped = [&](std::optional<Objective> objective) {
                     py::list owners;
                     owners.append(self);
                     return objective ? std::make_unique<PyObjective>(owners, std::move(*objective)) : nullptr;
                 };
-                const Loss chosen = loss_named(loss);
-                return std::pair(wrapped(touched.before(chosen, fit_intercept)),
-                                 wrapped(touched.after(chosen, fit_intercept)));
+                const Loss chosen = loss_of(loss, outputs);
+                return std::pair(wrapped(touched.before(chosen, fit_intercept, outputs)),
+                                 wrapped(touched.after(chosen, fit_intercept, outputs)));
             },
-            py::arg("loss"), py::arg("fit_intercept"))
+            py::arg("loss"), py::arg("fit_intercept"), py::arg("outputs") = 1)
         .def(
             "gained_norm",
             [](const PyTouchedRows& touched, bool fit_intercept) {
@@ -189,7 +189,7 @@ void bind_register(py::module_& m) {
             py::arg("fit_intercept"), py::call_guard<py::gil_scoped_release>());
 
     py::class_<RowRegister>(m, "RowRegister", py::module_local(), py::is_final())
-        .def(py::init([](const Array& y, const Array& s, bool classes, const std::optional<Numbers>& rows,
+        .def(py::init([](const Array& y, const Array& s, Index classes, const std::optional<Numbers>& rows,
                          std::optional<Index> count) {
                  const auto targets = flat(y, "y");
                  const auto weights = vector(s, "s", targets.size());
@@ -288,7 +288,8 @@ void bind_register(py::module_& m) {
         .def_property_readonly("weighted_rows", &RowRegister::weighted_rows)
         .def_property_readonly("abandoned_places", &RowRegister::abandoned_places)
         .def_property_readonly("wants_compaction", &RowRegister::wants_compaction)
-        .def_property_readonly("counts", &RowRegister::counts)
+        .def_property_readonly(
+            "counts", [](const RowRegister& row_register) { return to_numpy(row_register.counts()); })
         .def_property_readonly("base",
                                [](const RowRegister& row_register) { return views(row_register.base()); })
         .def_property_readonly("overlay",

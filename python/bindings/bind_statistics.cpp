@@ -20,14 +20,14 @@ struct RowsAlone {
         const auto& s = statistics.state();
         if (blocks)
             objective.emplace(*blocks, s.loss, Vector::Zero(s.penalty.size()), s.fit_intercept, columns,
-                              std::nullopt, Vector(), true, shift);
+                              std::nullopt, Vector(), true, shift, nullptr, s.outputs);
     }
     const Objective* get() const { return objective ? &objective->core() : nullptr; }
     std::optional<PyObjective> objective;
 };
 
-std::string name_of(const Loss& loss) {
-    return std::visit([](auto l) -> std::string { return l.name; }, loss);
+std::string name_of(const AnchoredStatistics::State& s) {
+    return s.outputs > 1 ? "softmax" : std::visit([](auto l) -> std::string { return l.name; }, s.loss);
 }
 
 }  // namespace
@@ -72,16 +72,17 @@ void bind_statistics(py::module_& m) {
         .def_static(
             "restore",
             [](const Array& theta, const Array& hessian, const Array& gradient, const std::string& loss,
-               const Array& penalty, bool fit_intercept, const Tallies& tallies) {
+               const Array& penalty, bool fit_intercept, const Tallies& tallies, Index outputs) {
                 const Index p = theta.size();
                 const auto H = square(hessian, "hessian");
                 auto anchor = std::make_shared<const Anchor>(vector(theta, "theta", p), Matrix(H));
-                return AnchoredStatistics(
-                    AnchoredStatistics::State{anchor, loss_named(loss), vector(penalty, "penalty", p),
-                                              fit_intercept, vector(gradient, "gradient", p), tallies});
+                return AnchoredStatistics(AnchoredStatistics::State{
+                    anchor, loss_of(loss, outputs), vector(penalty, "penalty", p), fit_intercept,
+                    vector(gradient, "gradient", p), tallies, outputs});
             },
             py::arg("theta").noconvert(), py::arg("hessian").noconvert(), py::arg("gradient").noconvert(),
-            py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("tallies"))
+            py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("tallies"),
+            py::arg("outputs") = 1)
         .def(
             "edit",
             [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
@@ -220,10 +221,12 @@ void bind_statistics(py::module_& m) {
                                })
         .def_property_readonly("gradient_error", &AnchoredStatistics::gradient_error)
         .def_property_readonly(
-            "loss", [](const AnchoredStatistics& statistics) { return name_of(statistics.state().loss); })
+            "loss", [](const AnchoredStatistics& statistics) { return name_of(statistics.state()); })
         .def_property_readonly(
             "penalty",
             [](const AnchoredStatistics& statistics) { return to_numpy(statistics.state().penalty); })
+        .def_property_readonly(
+            "outputs", [](const AnchoredStatistics& statistics) { return statistics.state().outputs; })
         .def_property_readonly(
             "fit_intercept",
             [](const AnchoredStatistics& statistics) { return statistics.state().fit_intercept; })

@@ -1,7 +1,16 @@
 #pragma once
+#include <string>
+
 #include "arrays.hpp"
 
 namespace expunge::bindings {
+
+// By its name; that of several outputs is "softmax".
+inline Loss loss_of(const std::string& name, Index outputs) {
+    if ((name == "softmax") != (outputs > 1))
+        throw std::invalid_argument("softmax is the loss of more than one output");
+    return outputs > 1 ? Loss(Logistic()) : loss_named(name);
+}
 
 // The core's Objective with the arrays it looks into kept alive.
 struct PyObjective {

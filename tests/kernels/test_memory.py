@@ -39,7 +39,7 @@ SPARSE = sparse.csr_array(np.eye(N, D))
 
 
 def register(n=N):
-    begun = _core.RowRegister((np.arange(n) % 2.0), np.ones(n), True)
+    begun = _core.RowRegister((np.arange(n) % 2.0), np.ones(n), 2)
     begun.begin()
     return begun
 
@@ -78,7 +78,7 @@ REFUSED = {
         "the penalty is empty",
     ),
     "noise": (
-        lambda: _core.Objective([], "squared", np.ones(2), False, noise=np.ones(3)),
+        lambda: _core.Objective([], "squared", np.ones(2), 0, noise=np.ones(3)),
         ValueError,
         "noise has shape",
     ),
@@ -157,7 +157,7 @@ REFUSED = {
     ),
     "restored": (
         lambda: _core.AnchoredStatistics.restore(
-            np.ones(2), np.eye(3), np.ones(2), "squared", np.ones(2), False, _core.Tallies(*[0.0] * 9)
+            np.ones(2), np.eye(3), np.ones(2), "squared", np.ones(2), 0, _core.Tallies(*[0.0] * 9)
         ),
         ValueError,
         "H has 3 numbers, expected 2",
@@ -173,22 +173,22 @@ REFUSED = {
     "rows never given out": (lambda: register().of(some(N)), IndexError, "row 30 was never given out"),
     "negative rows": (lambda: register().require(some(-1)), IndexError, "row -1 was never given out"),
     "numbers that descend": (
-        lambda: _core.RowRegister(np.ones(2), np.ones(2), False, some(1, 0), 2),
+        lambda: _core.RowRegister(np.ones(2), np.ones(2), 0, some(1, 0), 2),
         ValueError,
         "must ascend from 0 to 1",
     ),
     "numbers twice": (
-        lambda: _core.RowRegister(np.ones(2), np.ones(2), False, some(1, 1), 2),
+        lambda: _core.RowRegister(np.ones(2), np.ones(2), 0, some(1, 1), 2),
         ValueError,
         "must ascend from 0 to 1",
     ),
     "fewer numbers than rows": (
-        lambda: _core.RowRegister(np.ones(2), np.ones(2), False, some(0, 1), -1),
+        lambda: _core.RowRegister(np.ones(2), np.ones(2), 0, some(0, 1), -1),
         ValueError,
         "there are 2 rows, but -1 numbers",
     ),
     "more numbers than memory": (
-        lambda: _core.RowRegister(np.ones(2), np.ones(2), False, some(0, 1), 2**62),
+        lambda: _core.RowRegister(np.ones(2), np.ones(2), 0, some(0, 1), 2**62),
         (ValueError, MemoryError),
         "vector|alloc",
     ),
@@ -286,7 +286,7 @@ def test_a_preconditioner_says_nothing_of_cancellation():
 
 
 def test_a_register_that_did_not_begin_rolls_back_to_what_it_was():
-    L = _core.RowRegister(Y, np.ones(N), True)
+    L = _core.RowRegister(Y, np.ones(N), 2)
     L.remove(some(3))
     L.rollback()
     assert L.row_count == L.live().size == N

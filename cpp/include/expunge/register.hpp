@@ -1,6 +1,7 @@
 #pragma once
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
@@ -43,12 +44,13 @@ public:
         Vector y, s;
     };
 
-    // `classes`: whether targets are 0 and 1. Then each class must keep a row of positive weight.
-    RowRegister(const VectorRef& y, const VectorRef& s, bool classes);
+    // `classes`: how many there are, of targets 0, 1, ..., each of which must keep a row of positive weight;
+    // 0 where targets are none.
+    RowRegister(const VectorRef& y, const VectorRef& s, Index classes);
     // The same, where the rows at places 0, 1, ... have these numbers, which ascend. Of the `count` numbers
     // that were given out, the others have left. Arguments that do not fit throw, here as everywhere, and
     // nothing has changed.
-    RowRegister(const VectorRef& y, const VectorRef& s, bool classes, RowNumbers numbers, Index count);
+    RowRegister(const VectorRef& y, const VectorRef& s, Index classes, RowNumbers numbers, Index count);
 
     Index row_count() const { return static_cast<Index>(place_.size()); }           // given out so far
     Index place(Index row) const { return place_[static_cast<std::size_t>(row)]; }  // -1: it has left
@@ -60,8 +62,8 @@ public:
     Index abandoned_places() const { return abandoned_places_; }
     // Whether these are most of it.
     bool wants_compaction() const { return 2 * abandoned_places_ > overlay_.size(); }
-    std::pair<Index, Index> counts() const { return counts_; }  // rows of positive weight in class 0 and in 1
-    Index weighted_rows() const { return counts_.first + counts_.second; }
+    const std::vector<Index>& counts() const { return counts_; }  // rows of positive weight in each class
+    Index weighted_rows() const { return std::accumulate(counts_.begin(), counts_.end(), Index(0)); }
 
     void begin();
     void proceed();   // to the next request of a stream: this one stands unless all is rolled back
@@ -98,7 +100,7 @@ private:
     struct Mark {  // where a request begins
         std::size_t notes = 0;
         Index row_count = 0, overlay = 0, abandoned_places = 0;
-        std::pair<Index, Index> counts = {0, 0};
+        std::vector<Index> counts = {};
     };
     Mark mark() const { return {notes_.size(), row_count(), overlay_.size(), abandoned_places_, counts_}; }
     void go_back(const Mark& to);
@@ -109,6 +111,7 @@ private:
         return place < base_.size() ? base_.s(place) : overlay_.s(place - base_.size());
     }
     void require_given_out(RowNumbers rows) const;
+    void require_classes(const VectorRef& y) const;  // throws for targets that are no numbers of classes
     std::vector<std::size_t> first_notes() const;
     void note(Index row);
     void leave(Index place);
@@ -117,8 +120,8 @@ private:
     std::vector<Index> place_;
     WeightedTargets base_, overlay_;
     Index abandoned_places_ = 0, edited_rows_ = 0;
-    std::pair<Index, Index> counts_ = {0, 0};
-    bool classes_;
+    std::vector<Index> counts_;  // where targets are no classes, the first of two
+    Index classes_;
 
     std::vector<Note> notes_;
     Mark began_, request_;  // at begin(), and at this request

@@ -25,8 +25,8 @@ public:
     bool any_before() const { return !before_.empty(); }
 
     // E1 on the rows before and on the rows after, without a penalty; nothing where there are no rows.
-    std::optional<Objective> before(const Loss& loss, bool fit_intercept) const;
-    std::optional<Objective> after(const Loss& loss, bool fit_intercept) const;
+    std::optional<Objective> before(const Loss& loss, bool fit_intercept, Index outputs = 1) const;
+    std::optional<Objective> after(const Loss& loss, bool fit_intercept, Index outputs = 1) const;
 
     // The sum of s |x|^2 over rows that joined or whose values changed; x is extended by 1 with an intercept.
     double gained_norm(bool fit_intercept) const;

@@ -84,7 +84,7 @@ class CorrectedData(Data):
         self.row_names = row_names
         self.library = library
         counted = weighed(class_weights, y, s)
-        self.register = _core.RowRegister(y, np.ones(n) if counted is None else counted, classes)
+        self.register = _core.RowRegister(y, np.ones(n) if counted is None else counted, 2 if classes else 0)
         self.weighted = s is not None
         # Of each row number, where the register's weights are others; None: 1 each. Replaced, never changed.
         self.own = None if class_weights is None or s is None else s.copy()
@@ -120,7 +120,7 @@ class CorrectedData(Data):
         how: dict[str, Any] = {"column_index": column_index, "row_names": row_names, "library": library}
         data = cls(X, y, s, None, classes=classes, class_weights=class_weights, shift=shift, **how)
         data.shift = spread(shift, kept)
-        data.register = _core.RowRegister(y, data.register.base[1], classes, numbers, n_rows)
+        data.register = _core.RowRegister(y, data.register.base[1], 2 if classes else 0, numbers, n_rows)
         data.own = None
         if class_weights is not None and weighted:
             data.own = np.zeros(n_rows)
