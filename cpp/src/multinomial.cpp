@@ -53,6 +53,14 @@ Objective Objective::one_output() const {
     return {blocks_, loss_, penalty_.head(parameters() / outputs_), fit_intercept_, largest_norm_};
 }
 
+void Objective::centre(Vector& theta) const {
+    if (outputs_ == 1 || !fit_intercept_) return;
+    const Index p = parameters() / outputs_;
+    double sum = 0.0;
+    for (Index k = 0; k < outputs_; ++k) sum += theta((k + 1) * p - 1);
+    for (Index k = 0; k < outputs_; ++k) theta((k + 1) * p - 1) -= sum / static_cast<double>(outputs_);
+}
+
 // (1 - sum of p^2) / (K - 1) s: the mean over directions of what H has of a row in a class (E33).
 Vector Objective::shared_curvature(const VectorRef& curvature) const {
     require_size("curvature", curvature.size(), curvatures());

@@ -186,6 +186,7 @@ void descend(Minimum& result, const Objective& J, Vector theta, double tolerance
             step.x = -step.x;
             result.passes += step.products;
         }
+        J.centre(step.x);
         const double slope = at.gradient.dot(step.x);
         bool accepted = false;
         if (slope < 0.0 && step.x.allFinite()) {

@@ -145,6 +145,9 @@ public:
     Objective one_output() const;
     Vector shared_curvature(const VectorRef& curvature) const;
 
+    // J does not change with a constant for the intercepts of all classes: their sum becomes 0.
+    void centre(Vector& theta) const;
+
     // X v (n K,), X extended by 1 with an intercept; class after class.
     Vector predict(const VectorRef& v) const;
     // X^T r (p,), X extended likewise.
