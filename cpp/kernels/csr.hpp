@@ -183,7 +183,59 @@ public:
         for (Index i = 0; i < m_; ++i) add_row(i, r[i], g);
     }
 
+    // eta (m, K) = X Theta; of Theta the entries for a column lie side by side, `stride` apart.
+    void multiply_many(Index K, Index stride, const double* thetas, double* eta) const {
+        if (!X_.canonical) require_canonical();
+        for (Index k = 0; k < K; k += 4 * most_fours)
+            with_fours(K - k, [&]<int fours>() { multiply_fours<fours>(K, k, stride, thetas + k, eta); });
+    }
+
+    // G, which lies like Theta, += X^T r, r (m, K)
+    void add_transposed_many(Index K, Index stride, const double* r, double* g) const {
+        for (Index k = 0; k < K; k += 4 * most_fours)
+            with_fours(K - k, [&]<int fours>() { add_fours<fours>(K, k, stride, r, g + k); });
+    }
+
 private:
+    using Four = Eigen::Array<double, 4, 1>;
+    static constexpr Index most_fours = 4;  // that stay in registers
+
+    template <class F_>
+    static void with_fours(Index left, F_&& f) {
+        if (left > 12) return f.template operator()<4>();
+        if (left > 8) return f.template operator()<3>();
+        if (left > 4) return f.template operator()<2>();
+        f.template operator()<1>();
+    }
+
+    template <int fours>
+    EXPUNGE_LOOP void multiply_fours(Index K, Index from, Index stride, const double* thetas,
+                                     double* eta) const {
+        for (Index i = 0; i < m_; ++i) {
+            Four sums[fours];
+            for (Four& sum : sums) sum.setZero();
+            const auto [first, stop] = X_.row(i);
+            for (Index e = first; e < stop; ++e) {
+                const double* theta = thetas + stride * X_.column(e);
+                for (int q = 0; q < fours; ++q) sums[q] += x(e) * Four::Map(theta + 4 * q);
+            }
+            for (int c = 0; c < 4 * fours && from + c < K; ++c) eta[(from + c) * m_ + i] = sums[c / 4](c % 4);
+        }
+    }
+
+    template <int fours>
+    EXPUNGE_LOOP void add_fours(Index K, Index from, Index stride, const double* r, double* sums) const {
+        for (Index i = 0; i < m_; ++i) {
+            alignas(64) double of_row[4 * fours] = {};
+            for (int c = 0; c < 4 * fours && from + c < K; ++c) of_row[c] = r[(from + c) * m_ + i];
+            const auto [first, stop] = X_.row(i);
+            for (Index e = first; e < stop; ++e) {
+                double* sum = sums + stride * X_.column(e);
+                for (int q = 0; q < fours; ++q) Four::Map(sum + 4 * q) += x(e) * Four::Map(of_row + 4 * q);
+            }
+        }
+    }
+
     // visit(i, row i times each of several vectors, whose entries for a column lie side by side)
     template <int vectors, class Visit>
     EXPUNGE_LOOP void each_product(const double* theta, Visit&& visit) const {

@@ -85,6 +85,20 @@ Status add_transposed(const PanelView& X, const double* r, double* g) {
     return guarded([&] { with_panel(X, [&](const auto& panel) { panel.add_transposed(r, g); }); });
 }
 
+Status multiply_many(const PanelView& X, Index K, Index stride, const double* thetas, double* eta) {
+    return guarded([&] {
+        with_csr(X.X,
+                 [&](const auto& arrays) { entries_of(arrays, X).multiply_many(K, stride, thetas, eta); });
+    });
+}
+
+Status add_transposed_many(const PanelView& X, Index K, Index stride, const double* r, double* g) {
+    return guarded([&] {
+        with_csr(X.X,
+                 [&](const auto& arrays) { entries_of(arrays, X).add_transposed_many(K, stride, r, g); });
+    });
+}
+
 Status count_stored(const PanelView& X, double* counts) {
     return guarded([&] {
         with_csr(X.X, [&](const auto& arrays) {
@@ -268,6 +282,8 @@ const Kernels& table() {
         .multiply = multiply,
         .multiply_two = multiply_two,
         .add_transposed = add_transposed,
+        .multiply_many = multiply_many,
+        .add_transposed_many = add_transposed_many,
         .count_stored = count_stored,
         .copy_seen = copy_seen,
         .copy_shifted = copy_shifted,

@@ -12,12 +12,12 @@ namespace expunge {
 
 namespace {
 
-// Room for (m, K) numbers of a panel, one for each use. A walk that is within another has its own.
-struct Room {
+// Room for (m, K) numbers of a panel, one for each use.
+struct OutputScratch {
     Workspace eta, r, c;
 };
-Room& room() {
-    thread_local Room memory;
+OutputScratch& scratch_of_outputs() {
+    thread_local OutputScratch memory;
     return memory;
 }
 
@@ -76,29 +76,27 @@ Vector Objective::shared_curvature(const VectorRef& curvature) const {
 // Calls visit(m rows, f(X) theta of each class (m, K), sums), of several thetas one after the other.
 void Multinomial::for_each_panel(std::initializer_list<const double*> thetas, Read read, Walk how, Index sets,
                                  Fill visit, Objective::Collect collect) const {
-    const auto count = static_cast<Index>(thetas.size()) * K_;
-    const auto each = [&](auto&& with) {
-        Index k = 0;
-        for (const double* theta : thetas)
-            for (Index l = 0; l < K_; ++l) with(k++, theta + l * p_);
-    };
     J_.walk(
         [&](const RowsView& rows, Workspace& memory) -> VectorRef {
-            const Index width = rows.width();
-            Eigen::Map<Vector> all(memory.take(count * width), count * width);
-            each([&](Index k, const double* theta) {
-                rows.spread_to(Eigen::Map<const Vector>(theta, d_), all.segment(k * width, width));
-            });
+            const Index room = room_for(rows.width()), count = static_cast<Index>(thetas.size());
+            Eigen::Map<Vector> all(memory.take(count * room), count * room);
+            Index at = 0;
+            for (const double* theta : thetas)
+                rows.spread_many(theta, p_, K_, read, all.segment(room * at++, room));
             return all;
         },
-        read, how, sets* K_,
+        read, how, sets* RowsView::together(K_),
         [&](const Here& here, const VectorRef& all, Sums& sums) {
-            const Index m = here.m, width = here.rows.width();
-            double* eta = room().eta.take(count * m);
-            each([&](Index k, const double* theta) {
-                here.panel.multiply(all.segment(k * width, width), as_vector(eta + k * m, m),
-                                    J_.fit_intercept_ ? theta[d_] : 0.0);
-            });
+            const Index m = here.m, room = room_for(here.rows.width());
+            double* eta = scratch_of_outputs().eta.take(static_cast<Index>(thetas.size()) * K_ * m);
+            double* to = eta;
+            Index at = 0;
+            for (const double* theta : thetas) {
+                here.panel.multiply_many(all.segment(room * at++, room), K_, to);
+                for (Index k = 0; J_.fit_intercept_ && k < K_; ++k)
+                    as_vector(to + k * m, m).array() += theta[k * p_ + d_];
+                to += K_ * m;
+            }
             visit(here, eta, sums);
         },
         collect);
@@ -106,20 +104,16 @@ void Multinomial::for_each_panel(std::initializer_list<const double*> thetas, Re
 
 // The sums of f(X)^T r, r (m, K), each with that of r.
 void Multinomial::add_panel(const Here& here, const double* r, Eigen::Ref<Vector> sums) const {
-    const Index m = here.m, width = here.rows.width();
-    for (Index k = 0; k < K_; ++k) {
-        here.panel.add_transposed(Eigen::Map<const Vector>(r + k * m, m),
-                                  sums.segment(k * (width + 1), width));
-        sums(k * (width + 1) + width) += kernels().sum(m, r + k * m);
-    }
+    const Index m = here.m, room = room_for(here.rows.width());
+    here.panel.add_transposed_many(r, K_, sums.head(room));
+    for (Index k = 0; k < K_; ++k) sums(room + k) += kernels().sum(m, r + k * m);
 }
 
-void Multinomial::collect(const RowsView& rows, const VectorRef& sums, double sign, Vector& g) const {
-    const Index width = rows.width();
-    for (Index k = 0; k < K_; ++k) {
-        rows.collect(sums.segment(k * (width + 1), width), sign, g.segment(k * p_, d_));
-        if (J_.fit_intercept_) g(k * p_ + d_) += sign * sums(k * (width + 1) + width);
-    }
+void Multinomial::collect(const RowsView& rows, const VectorRef& sums, Read read, double sign,
+                          Vector& g) const {
+    const Index room = room_for(rows.width());
+    rows.collect_many(sums.head(room), K_, read, sign, g.data(), p_);
+    for (Index k = 0; J_.fit_intercept_ && k < K_; ++k) g(k * p_ + d_) += sign * sums(room + k);
 }
 
 // g (K p,) += sign f(X)^T r; fill(m rows, eta, sums) makes r (m, K) of eta, in its place.
@@ -133,7 +127,7 @@ void Multinomial::add_transposed(std::initializer_list<const double*> thetas, Re
                 add_panel(here, eta, sums.columns);
             },
             [&](const RowsView& rows, const Sums& sums) {
-                collect(rows, sums.columns, sign, g);
+                collect(rows, sums.columns, read, sign, g);
                 more(sums);
             });
         return;
@@ -152,14 +146,16 @@ void Multinomial::add_transposed(std::initializer_list<const double*> thetas, Re
 Vector Multinomial::transposed(const VectorRef& r) const {
     Vector g = Vector::Zero(K_ * p_);
     const Vector none;
-    J_.walk([&](const RowsView&, Workspace&) -> VectorRef { return none; }, Read::entry, Walk::by_threads, K_,
-            [&](const Here& here, const VectorRef&, Sums& sums) {
-                double* panel = room().r.take(here.m * K_);
-                for (Index k = 0; k < K_; ++k)
-                    std::copy_n(r.data() + k * n_ + here.row, here.m, panel + k * here.m);
-                add_panel(here, panel, sums.columns);
-            },
-            [&](const RowsView& rows, const Sums& sums) { collect(rows, sums.columns, 1.0, g); });
+    J_.walk(
+        [&](const RowsView&, Workspace&) -> VectorRef { return none; }, Read::entry, Walk::by_threads,
+        RowsView::together(K_),
+        [&](const Here& here, const VectorRef&, Sums& sums) {
+            double* panel = scratch_of_outputs().r.take(here.m * K_);
+            for (Index k = 0; k < K_; ++k)
+                std::copy_n(r.data() + k * n_ + here.row, here.m, panel + k * here.m);
+            add_panel(here, panel, sums.columns);
+        },
+        [&](const RowsView& rows, const Sums& sums) { collect(rows, sums.columns, Read::entry, 1.0, g); });
     return g;
 }
 
@@ -205,7 +201,7 @@ Evaluation Multinomial::evaluate(const VectorRef& theta, double& largest_norm, M
         [&](const Here& here, double* eta, Sums& sums) {
             alignas(64) Panel value, norms, eta_rounding, left;
             const Index m = here.m;
-            double* r = room().r.take(m * K_);
+            double* r = scratch_of_outputs().r.take(m * K_);
             sums.value +=
                 softmax_loss(m, K_, eta, here.y, here.s, value.data(), r, at.curvature.data() + here.row, n_);
             std::copy_n(r, m * K_, eta);
@@ -245,7 +241,8 @@ Evaluation Multinomial::evaluate_beside(const VectorRef& theta, const VectorRef&
         [&](const Here& here, double* eta, Sums& sums) {
             alignas(64) Panel value;
             const Index m = here.m;
-            double *r = room().r.take(m * K_), *c = room().c.take(2 * m * K_), *c_a = c + m * K_;
+            double *r = scratch_of_outputs().r.take(m * K_), *c = scratch_of_outputs().c.take(2 * m * K_),
+                   *c_a = c + m * K_;
             softmax_loss(m, K_, eta + m * K_, here.y, here.s, value.data(), r, c_a, m);
             sums.value += softmax_loss(m, K_, eta, here.y, here.s, value.data(), r, c, m);
             std::copy_n(r, m * K_, eta);
@@ -284,8 +281,8 @@ Vector Multinomial::curvature(const VectorRef& theta) const {
         {theta.data()}, Read::entry, Walk::by_threads, 0,
         [&](const Here& here, double* eta, Sums&) {
             alignas(64) Panel value;
-            softmax_loss(here.m, K_, eta, here.y, here.s, value.data(), room().r.take(here.m * K_),
-                         curvature.data() + here.row, n_);
+            softmax_loss(here.m, K_, eta, here.y, here.s, value.data(),
+                         scratch_of_outputs().r.take(here.m * K_), curvature.data() + here.row, n_);
         },
         nothing);
     return curvature;
@@ -394,7 +391,7 @@ double Multinomial::rounding_floor(const VectorRef& theta) const {
         [&](const Here& here, double* eta, Sums&) {
             alignas(64) Panel value;
             const Index m = here.m;
-            double *r = room().r.take(m * K_), *c = room().c.take(m * K_);
+            double *r = scratch_of_outputs().r.take(m * K_), *c = scratch_of_outputs().c.take(m * K_);
             kernels().softmax_loss(m, K_, eta, here.y, ones.data(), value.data(), r, c, m);
             d1.middleRows(here.row, m) = Eigen::Map<const Matrix>(r, m, K_);
         },
@@ -411,7 +408,8 @@ double Multinomial::rounding_floor(const VectorRef& theta) const {
             as_vector(eta_rounding, m) =
                 Eigen::Map<const Matrix>(x_theta, m, K_).rowwise().maxCoeff().array() *
                 (as_vector(stored, m).array() + more);
-            double *slope = room().r.take(m * K_), *rounding = room().c.take(m * K_);
+            double *slope = scratch_of_outputs().r.take(m * K_),
+                   *rounding = scratch_of_outputs().c.take(m * K_);
             for (Index k = 0; k < K_; ++k)
                 for (Index i = 0; i < m; ++i) {
                     const double r = std::abs(d1(here.row + i, k)), s = here.s[i];
@@ -426,8 +424,8 @@ double Multinomial::rounding_floor(const VectorRef& theta) const {
         },
         [&](const RowsView& rows, const Sums& of) {
             const Index half = of.columns.size() / 2;
-            collect(rows, of.columns.head(half), 1.0, sums);
-            collect(rows, of.columns.tail(half), 1.0, predictors);
+            collect(rows, of.columns.head(half), Read::magnitude, 1.0, sums);
+            collect(rows, of.columns.tail(half), Read::magnitude, 1.0, predictors);
         });
     const Vector additions = J_.additions_by_coordinate().array() + 3.0;
     return known(norm_of(roundoff * (additions.cwiseProduct(sums) + predictors)) +
@@ -477,7 +475,7 @@ void Multinomial::add_change(const VectorRef& theta, double sign, const Objectiv
                 as_vector(norm, m).array() = (as_vector(norm, m).array() + one).sqrt();
                 as_vector(eta_rounding, m) = q * size * as_vector(norm, m);
             }
-            double *r = room().r.take(2 * all), *c = room().c.take(2 * all);
+            double *r = scratch_of_outputs().r.take(2 * all), *c = scratch_of_outputs().c.take(2 * all);
             side(sign, m, eta, here.y, here.s, r, c, sign > 0.0 ? total.after : total.before);
             if (old) {
                 const Block& was = old->blocks_[0];
@@ -506,7 +504,7 @@ void Multinomial::add_slopes(const VectorRef& theta, double sign, const Objectiv
         [&](const Here& here, double* eta, Sums&) {
             alignas(64) Panel value;
             const Index m = here.m, all = m * K_;
-            double *r = room().r.take(2 * all), *c = room().c.take(all);
+            double *r = scratch_of_outputs().r.take(2 * all), *c = scratch_of_outputs().c.take(all);
             softmax_loss(m, K_, eta, here.y, here.s, value.data(), r, c, m);
             if (old) {
                 const Block& was = old->blocks_[0];

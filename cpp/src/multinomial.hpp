@@ -45,7 +45,8 @@ private:
     void add_transposed(std::initializer_list<const double*> thetas, Read read, Walk how, double sign,
                         Vector& g, Fill fill, Objective::More more) const;
     void add_panel(const Here& here, const double* r, Eigen::Ref<Vector> sums) const;
-    void collect(const RowsView& rows, const VectorRef& sums, double sign, Vector& g) const;
+    void collect(const RowsView& rows, const VectorRef& sums, Read read, double sign, Vector& g) const;
+    Index room_for(Index width) const { return width * RowsView::together(K_); }
     double longest(const VectorRef& theta) const;  // |theta_k| of a class
 
     const Objective& J_;

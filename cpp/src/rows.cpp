@@ -41,6 +41,26 @@ void fail(Status status, bool canonical) {
     throw std::invalid_argument(message);
 }
 
+void RowPanel::multiply_many(const VectorRef& thetas, Index K, double* eta) const {
+    if (view.X.kind == Kind::csr && view.read == Read::entry) {
+        require_fine(kernels().multiply_many(view, K, RowsView::together(K), thetas.data(), eta));
+        return;
+    }
+    const Index width = thetas.size() / RowsView::together(K);
+    for (Index k = 0; k < K; ++k)
+        multiply(thetas.segment(k * width, width), Eigen::Map<Vector>(eta + k * view.m, view.m));
+}
+
+void RowPanel::add_transposed_many(const double* r, Index K, Eigen::Ref<Vector> g) const {
+    if (view.X.kind == Kind::csr && view.read == Read::entry) {
+        require_fine(kernels().add_transposed_many(view, K, RowsView::together(K), r, g.data()));
+        return;
+    }
+    const Index width = g.size() / RowsView::together(K);
+    for (Index k = 0; k < K; ++k)
+        add_transposed(Eigen::Map<const Vector>(r + k * view.m, view.m), g.segment(k * width, width));
+}
+
 double RowPanel::add_product(const VectorRef& w, const VectorRef& theta, double offset,
                              Eigen::Ref<Vector> g) const {
     alignas(64) double memory[max_panel_rows];
@@ -283,6 +303,35 @@ void RowsView::collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g)
     }
     each_run(columns_, [&](const Run& run, Index j) {
         kernels().add_scaled(run.count, sign, sums.data() + run.first, g.data() + j);
+    });
+}
+
+void RowsView::spread_many(const double* theta, Index stride, Index K, Read read,
+                           Eigen::Ref<Vector> wide) const {
+    if (dense() || read != Read::entry) {
+        for (Index k = 0; k < K; ++k)
+            spread_to(Eigen::Map<const Vector>(theta + k * stride, d_), wide.segment(k * width_, width_));
+        return;
+    }
+    const Index all = together(K);
+    wide.setZero();
+    each_run(columns_, [&](const Run& run, Index j) {
+        for (Index c = 0; c < run.count; ++c)
+            for (Index k = 0; k < K; ++k) wide((run.first + c) * all + k) = theta[k * stride + j + c];
+    });
+}
+
+void RowsView::collect_many(const VectorRef& sums, Index K, Read read, double sign, double* g,
+                            Index stride) const {
+    if (dense() || read != Read::entry) {
+        for (Index k = 0; k < K; ++k)
+            collect(sums.segment(k * width_, width_), sign, Eigen::Map<Vector>(g + k * stride, d_));
+        return;
+    }
+    const Index all = together(K);
+    each_run(columns_, [&](const Run& run, Index j) {
+        for (Index c = 0; c < run.count; ++c)
+            for (Index k = 0; k < K; ++k) g[k * stride + j + c] += sign * sums((run.first + c) * all + k);
     });
 }
 

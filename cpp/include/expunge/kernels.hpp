@@ -97,6 +97,10 @@ struct Kernels {
                            double* eta, double* x_v);
     // g (width,) += f(X)^T r
     Status (*add_transposed)(const PanelView& X, const double* r, double* g);
+    // The same of CSR rows for K vectors, whose entries for a column lie side by side, `stride` apart, with a
+    // multiple of four for each; eta, r (m, K)
+    Status (*multiply_many)(const PanelView& X, Index K, Index stride, const double* thetas, double* eta);
+    Status (*add_transposed_many)(const PanelView& X, Index K, Index stride, const double* r, double* g);
     // counts (m,): how many entries of each CSR row are stored
     Status (*count_stored)(const PanelView& X, double* counts);
     // The columns that are seen, side by side, row by row, in numbers of X's type.

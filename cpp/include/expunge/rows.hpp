@@ -44,6 +44,9 @@ struct RowPanel {
     void add_transposed(const VectorRef& r, Eigen::Ref<Vector> g) const {
         require_fine(kernels().add_transposed(view, r.data(), g.data()));
     }
+    // eta (m, K) = X Theta and g += X^T r, r (m, K), for K vectors as RowsView::spread_many has them.
+    void multiply_many(const VectorRef& thetas, Index K, double* eta) const;
+    void add_transposed_many(const double* r, Index K, Eigen::Ref<Vector> g) const;
     // g (width,) += X^T r, r = w (X theta + offset); returns the sum of r. The products of all rows come
     // first: row by row, each addition would wait for a product.
     double add_product(const VectorRef& w, const VectorRef& theta, double offset, Eigen::Ref<Vector> g) const;
@@ -126,6 +129,11 @@ public:
     // For panels that multiply two vectors at once.
     VectorRef spread(const VectorRef& theta, const VectorRef& v, Workspace& workspace) const;
     void collect(const VectorRef& sums, double sign, Eigen::Ref<Vector> g) const;
+    // The same for K vectors, each `stride` after the one before, in room for together(K): one after the
+    // other, but for the entries of CSR rows those for a column side by side, so that one read gets all.
+    static Index together(Index K) { return (K + 3) / 4 * 4; }
+    void spread_many(const double* theta, Index stride, Index K, Read read, Eigen::Ref<Vector> wide) const;
+    void collect_many(const VectorRef& sums, Index K, Read read, double sign, double* g, Index stride) const;
 
     // k (d,) += how many additions a term of each column's sum takes part in (E19).
     void add_additions(Eigen::Ref<Vector> k) const;
