@@ -1,9 +1,9 @@
 """Multinomial models beside scikit-learn's fastest solvers, to equal distances: fits, then single requests.
 
 Digits (1,797 x 64, 10 classes), normal data (20,000 x 100, 8 classes), and texts made on the spot (11,000 x
-8,000 sparse, 20 classes). With an intercept, alpha = 1. A distance is the true one, in standard errors: to a fit
-of ours to what rounding leaves, measured by NumPy. Each solver's tolerance is swept, and each case is raced by
-the solver that was first within .01 standard errors, cold and warm.
+8,000 sparse, 20 classes). With an intercept, alpha = 1. A distance is the true one, in standard errors: to a
+fit of ours to what rounding leaves, measured by NumPy. Each solver's tolerance is swept, and each case is
+raced by the solver that was first within .01 standard errors, cold and warm.
 """
 
 import warnings
@@ -49,7 +49,7 @@ def theta_of(model):
 
 
 def distance(X, y, theta, exact):
-    """Of theta (K, p) from the minimum, in standard errors: the norm of the difference in the Hessian there."""
+    """Of theta (K, p) from the minimum, in standard errors: of the difference in the Hessian there."""
     u = theta - exact
     u[:, -1] -= u[:, -1].mean()
     A = (
@@ -86,7 +86,7 @@ def fit(model, X, y):
 
 
 def first_within(solvers, X, y, exact, start=None):
-    """The solver, and the loosest tolerance of it, that is within .01 standard errors first, and its distance."""
+    """The solver that is within .01 standard errors first, its loosest tolerance there, and its distance."""
     found = []
     for solver in solvers:
         for tolerance in TOLERANCES:
