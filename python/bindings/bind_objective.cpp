@@ -87,7 +87,7 @@ bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& bl
         data = static_cast<const double*>(array.data());
         return array.size() == n;
     };
-    return plain(y, block.y) && kernels().are_targets(loss.index(), n, block.y) &&
+    return plain(y, block.y) && kernels().are_targets(key(loss), n, block.y) &&
            (s.is_none() || (plain(s, block.s) && kernels().are_weights(n, block.s)));
 }
 
