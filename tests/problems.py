@@ -541,7 +541,7 @@ def retrain(
         eta = A @ theta
         if loss == "squared":
             value, d1, d2 = 0.5 * (eta - y) ** 2, eta - y, np.ones_like(eta)
-        elif loss in MEANS:
+        elif loss == "poisson" or loss.startswith("tweedie"):
             value, d1, d2 = by_mean(loss, y, eta)
         elif loss == "fractional":
             p = expit(eta)
