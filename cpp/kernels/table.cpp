@@ -163,31 +163,33 @@ double weighted_loss(LossKey loss, Index m, const double* eta, const double* y, 
     return vector(value, m).sum();
 }
 
-void weighted_d1(LossKey loss, Index m, const double* eta, const double* y, const double* s,
-                 bool weighted, double* r) {
+void weighted_d1(LossKey loss, Index m, const double* eta, const double* y, const double* s, bool weighted,
+                 double* r) {
     with_loss(loss, [&](const auto& L) { L.weighted_d1(m, eta, y, s, weighted, r); });
 }
 
-void weighted_d2(LossKey loss, Index m, const double* eta, const double* y, const double* s,
-                 bool weighted, double* w) {
+void weighted_d2(LossKey loss, Index m, const double* eta, const double* y, const double* s, bool weighted,
+                 double* w) {
     with_loss(loss, [&](const auto& L) { L.weighted_d2(m, eta, y, s, weighted, w); });
 }
 
-void rounding_of(LossKey loss, Index m, const double* r, const double* y, const double* s,
-                 double additions, const double* eta_rounding, double* rounding) {
+void rounding_of(LossKey loss, Index m, const double* r, const double* y, const double* s, double additions,
+                 const double* eta_rounding, double* rounding) {
     with_loss(loss, [&](const auto& L) { L.rounding_of(m, r, y, s, additions, eta_rounding, rounding); });
 }
 
 double sum_of_rounding(LossKey loss, Index m, const double* r, const double* y, const double* s,
                        double additions, double for_each_norm, double one, double* norm2) {
-    return with_loss(
-        loss, [&](const auto& L) { return L.sum_of_rounding(m, r, y, s, additions, for_each_norm, one, norm2); });
+    return with_loss(loss, [&](const auto& L) {
+        return L.sum_of_rounding(m, r, y, s, additions, for_each_norm, one, norm2);
+    });
 }
 
 void slope_and_rounding(LossKey loss, Index m, const double* d1, const double* y, const double* s,
                         bool weighted, const double* eta_rounding, double* slope, double* rounding) {
-    with_loss(loss,
-              [&](const auto& L) { L.slope_and_rounding(m, d1, y, s, weighted, eta_rounding, slope, rounding); });
+    with_loss(loss, [&](const auto& L) {
+        L.slope_and_rounding(m, d1, y, s, weighted, eta_rounding, slope, rounding);
+    });
 }
 
 double sum(Index n, const double* x) { return vector(x, n).sum(); }

@@ -172,13 +172,15 @@ def _logistic_d2(y: ArrayLike, eta: ArrayLike) -> Array:
 
 def _fractional_value(y: ArrayLike, eta: ArrayLike) -> Array:
     rest = np.where(np.greater(eta, 0.0), np.subtract(1.0, y), np.negative(y))
-    return np.add(rest * eta, np.log1p(np.exp(-np.abs(eta))))
+    value: Array = np.add(rest * eta, np.log1p(np.exp(-np.abs(eta))))
+    return value
 
 
 def _fractional_d1(y: ArrayLike, eta: ArrayLike) -> Array:
     e, above = np.exp(-np.abs(eta)), np.greater(eta, 0.0)
     d1 = np.subtract(1.0, y) * np.where(above, 1.0, e) - np.multiply(y, np.where(above, e, 1.0))
-    return np.divide(d1, 1.0 + e)
+    quotient: Array = np.divide(d1, 1.0 + e)
+    return quotient
 
 
 def _fractional_rounding(r: Array, eta_rounding: Array, y: Array) -> Array:
@@ -373,7 +375,7 @@ def loss_of_power(power: Any) -> str:
     if not 1.0 <= power <= 2.0:
         raise ValueError(
             f"power={power:g} is not supported: with means exp(eta) its loss is not convex, or there is no "
-            "such distribution. Choose one from 1 to 2, or fit Ridge"
+            "such distribution. Pass one from 1 to 2, or fit Ridge"
         )
     return "poisson" if power == 1.0 else tweedie(power).name
 

@@ -180,7 +180,7 @@ def test_a_receipt_tells_of_the_mean(loss):
         (TweedieRegressor(power=3), "power=3 is not supported.*not convex"),
         (TweedieRegressor(power=-1, link="log"), "power=-1 is not supported"),
         (TweedieRegressor(power=1.5, link="identity"), "link='log'"),
-        (TweedieRegressor(power=0, link="log"), "link='identity', or Ridge"),
+        (TweedieRegressor(power=0, link="log"), "refit with link='identity'"),
         (PoissonRegressor(alpha=0), "alpha=0"),
     ],
 )

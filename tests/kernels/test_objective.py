@@ -436,4 +436,5 @@ def test_gradient_difference_does_not_depend_on_what_must_be_converted(loss, for
         change = kernels.gradient_difference(given, tuple(other), theta, **options)
         assert_allclose(change, plain, rtol=0, atol=close)
     change = kernels.gradient_difference(tuple(arrays), tuple(other), form(theta), **options)
-    assert_array_equal(change, plain)
+    # B of a Tweedie loss may be rounded, or be part of a fused operation, in one kernel and not in another.
+    assert_allclose(change, plain, rtol=0, atol=close if loss.startswith("tweedie") else 0.0)

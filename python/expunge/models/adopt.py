@@ -181,10 +181,10 @@ def _of_mean(model: Any) -> Problem:
             link = "identity" if power <= 0.0 else "log"
     if link == "identity" and power != 0.0:
         raise ValueError(
-            "link='identity' with power above 0 takes means below 0 at some theta: fit with link='log'"
+            "link='identity' with power above 0 takes means below 0 at some theta: refit with link='log'"
         )
     if link == "log" and power == 0.0:
-        raise ValueError("power=0 with link='log' is not convex: fit with link='identity', or Ridge")
+        raise ValueError("power=0 with link='log' is not convex: refit with link='identity'")
     loss = "squared" if power == 0.0 else loss_of_power(power)
     if not model.alpha > 0.0:
         raise ValueError("without a penalty (alpha=0) the minimiser need not exist: refit with a small alpha")

@@ -73,7 +73,7 @@ class PoissonRegressor(_LogLink):
     >>> import expunge as ex
     >>> model = ex.PoissonRegressor(alpha=1.0).fit([[0.0], [1.0], [2.0]], [1, 3, 7])
     >>> model.predict([[1.0]]).round(3)
-    array([3.014])
+    array([3.019])
     """
 
     _loss = "poisson"
@@ -109,7 +109,7 @@ class TweedieRegressor(_LogLink):
     >>> import expunge as ex
     >>> model = ex.TweedieRegressor(alpha=1.0, power=2).fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 7.5])
     >>> model.predict([[1.0]]).round(3)
-    array([3.044])
+    array([2.937])
     """
 
     def __init__(
