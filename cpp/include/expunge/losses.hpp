@@ -163,12 +163,10 @@ inline Loss loss_named(const std::string& name) {
     Loss found;
     std::string known;
     const auto match = [&]<class L>(std::type_identity<L>) {
-        known += (known.empty() ? "" : ", ") + std::string(L::name);
         if constexpr (std::is_empty_v<L>) {
             if (name != L::name) return false;
             found = L{};
         } else {
-            known += "(power)";
             const std::string before = std::string(L::name) + "(";
             if (!name.starts_with(before) || name.back() != ')') return false;
             std::istringstream number(name.substr(before.size(), name.size() - before.size() - 1));
@@ -180,7 +178,11 @@ inline Loss loss_named(const std::string& name) {
         return true;
     };
     const auto any = [&]<class... L>(std::type_identity<std::variant<L...>>) {
-        return (match(std::type_identity<L>{}) || ...);
+        if ((match(std::type_identity<L>{}) || ...)) return true;
+        ((known +=
+          (known.empty() ? "" : ", ") + std::string(L::name) + (std::is_empty_v<L> ? "" : "(power)")),
+         ...);
+        return false;
     };
     if (!any(std::type_identity<Loss>{}))
         throw std::invalid_argument("unknown loss '" + name + "': choose one of " + known);

@@ -226,7 +226,8 @@ class Attached:
         named = [request.edit(data, self.problem.encode) for request in requests]
         touched = data.finish()
         if touched.rows.any and self.problem.needs_targets:
-            self.problem.check_enough(*data.register.of(data.register.live())[1:])
+            _, y, s = zip(*data.blocks(), strict=True)
+            self.problem.check_enough(np.concatenate(y), np.concatenate(s))
         survives: NDArray[np.bool_] | slice = slice(None)
         dropped = revoked_rows = _NONE
         if touched.revoked:

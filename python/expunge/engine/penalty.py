@@ -25,8 +25,9 @@ def penalised(
     Lambda' - Lambda joins H_a, and times theta it joins gradients. A rollback restores the problem.
     """
     old, theta = engine.problem, engine.state.theta
-    problem = old.weighing(engine.data.weight)
-    engine.data.undone_with(engine, "problem")
+    data = engine.data
+    problem = old.weighing(data.weight if data.weighted else float(data.weighted_rows))
+    data.undone_with(engine, "problem")
     engine.problem = problem
     penalty = problem.penalty(theta.size - problem.fit_intercept)
     pull = penalty * theta - old.penalty(theta.size - problem.fit_intercept) * theta
