@@ -125,7 +125,11 @@ class Fuzzer:
         return self.pick([None, 2, "yes"]) if self.odd(0.03) else self.pick([False, True])
 
     def loss(self):
-        return self.pick(["", "hinge", None, 3]) if self.odd(0.03) else self.pick(["squared", "logistic"])
+        return (
+            self.pick(["", "hinge", None, 3])
+            if self.odd(0.03)
+            else self.pick(["squared", "logistic", "fractional", "poisson", "tweedie(1.5)", "tweedie(2)"])
+        )
 
     # --- arrays
 
@@ -690,6 +694,7 @@ ENTRIES = {
     "AnchoredStatistics.fold": lambda f, _: (),
     "AnchoredStatistics.round_up": lambda f, _: (),
     "AnchoredStatistics.move_to": lambda f, S: (f.array(S.penalty.size),),
+    "AnchoredStatistics.penalise": lambda f, S: (f.array(S.penalty.size),),
     "AnchoredStatistics.measure": lambda f, S: (f.array(S.penalty.size), f.any("Evaluation"), f.number(1.0)),
     "AnchoredStatistics.measure_beside": lambda f, S: (f.any("Objective"), f.array(S.penalty.size)),
     "AnchoredStatistics.measure_rows": lambda f, _: (f.any("Objective"),),

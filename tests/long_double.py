@@ -5,11 +5,22 @@ from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 
 
+def slopes(loss, y, eta):
+    """d1 and d2 of each row."""
+    if loss == "squared":
+        return eta - y, np.ones_like(eta)
+    if loss in ("logistic", "fractional"):
+        p = 1 / (1 + np.exp(-eta))
+        return p - y, p * (1 - p)
+    power = 1 if loss == "poisson" else np.longdouble(loss.removeprefix("tweedie(").removesuffix(")"))
+    up, down = np.exp((2 - power) * eta), y * np.exp((1 - power) * eta)
+    return up - down, (2 - power) * up + (power - 1) * down
+
+
 def parts(loss, X, y, s, theta, alpha, fit_intercept):
     """Gradient, Hessian and squares at theta, of whatever precision theta has."""
     eta = X @ theta
-    p = 1 / (1 + np.exp(-eta))
-    r, w = (eta - y, np.ones_like(eta)) if loss == "squared" else (p - y, p * (1 - p))
+    r, w = slopes(loss, y, eta)
     penalty = np.zeros(theta.size, dtype=theta.dtype)
     penalty[: theta.size - fit_intercept] = alpha
     return X.T @ (s * r) + penalty * theta, (X.T * (s * w)) @ X + np.diag(penalty), float((s * r * r).sum())
@@ -92,10 +103,7 @@ class Rows:
         """d1 of each row, and what d1 moves by with its predictor."""
         d = self.X.shape[1]
         eta = self.X @ theta[:d] + theta[d:].sum()
-        if self.loss == "squared":
-            return eta - self.y, np.ones_like(eta)
-        p = 1 / (1 + np.exp(-eta))
-        return p - self.y, p * (1 - p)
+        return slopes(self.loss, self.y, eta)
 
     def gradient(self, theta):
         """In long double."""

@@ -60,13 +60,33 @@ BUGS = r"""
 - entries["class_weight"] = problem.class_weights
 + pass
 
+# Losses with means e^eta, and penalties that move
+= E34: a first step as if the curvature stayed  [losses]
+- return float(np.log1p(reach / L)) / reach if reach > 0.0 else 1.0 / L
++ return 1.0 / L
+= E34: who is left without a best intercept is not asked  [losses]
+- if touched.rows.any and self.problem.needs_targets:
++ if touched.rows.any and self.problem.needs_targets and self.data is None:
+= E6: a Hessian without targets  [objective reference]
+- without = curvature and not chosen.curvature_of_targets
++ without = curvature
+= E35: the penalty of before  [mean_penalty]
+- return self if self.per_weight is None else replace(self, alpha=self.per_weight * weight)
++ return self if self.per_weight is None else replace(self, alpha=self.per_weight * 120.0)
+= E35: the penalty's pull left out of E3  [mean_penalty]
+- difference = _core.Evaluation(value, difference.gradient + pull)
++ difference = _core.Evaluation(value, difference.gradient)
+= E35: a failed request keeps its penalty  [mean_penalty]
+- data.undone_with(engine, "problem")
++ pass
+
 # How theta is chosen
 = the longest row as the data came  [data]
 - self.largest_norm = max(self.largest_norm, norm)
 + self.largest_norm = max(self.largest_norm, 0.0 * norm)
 = the ball of the data as they came  [data]
-- self.ball, norm = _around(self.ball, X, shift)
-+ _, norm = _around(self.ball, X, shift)
+- self.ball, norm = _around(self.ball, X, shift, self.stored_columns(self.kept))
++ _, norm = _around(self.ball, X, shift, self.stored_columns(self.kept))
 = a distance is not looked at  [distance]
 - if distance <= within:
 + if distance < inf:
@@ -400,6 +420,15 @@ CPP_BUGS = r"""
 = rows of a request that was rolled back stay in the overlay  [memory bad_input]
 - overlay_.truncate(to.overlay);
 + ;
+= E34: c left out of the bound  [losses]
+- end.nonlinear = c * R * psi_ratio(c * R * length) * q;  // E10, E34
++ end.nonlinear = R * psi_ratio(R * length) * q;
+= E34: c too small  [losses]
+- double remainder() const { return std::max(a(), b()); }
++ double remainder() const { return std::min(a(), b()); }
+= E35: the penalty's pull left out of the statistics  [mean_penalty]
+- s.gradient += pull;
++ s.gradient += 0.0 * pull;
 = bound without its nonlinear term  [statistics streams]
 - const double bound = nonlinear + gradient.e;  // E10
 + const double bound = gradient.e;
@@ -407,7 +436,7 @@ CPP_BUGS = r"""
 - w = rho * psi_ratio(rho) * std::sqrt(q);
 + w = 0.0;
 = distance as if H did not change from the anchor on  [distance two_anchors]
-- far = std::exp(0.5 * rho);
+- far = std::exp(0.5 * rho) / std::sqrt(1.0 - share);
 + far = 1.0;
 = the longest row from before the edit  [two_anchors long_streams]
 - s.tallies.largest_norm = std::max(s.tallies.largest_norm, fold ? norm_above(norm) : norm);

@@ -13,11 +13,16 @@ import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score
 
 from expunge.datasets import Dataset, load_adult, load_drebin
+from expunge.losses import LOSSES
 
 Array = NDArray[np.float64]
+
+CLASSIC = ("squared", "logistic")  # what tests cross with everything; engine/test_losses.py has the others
+MEANS = ("poisson", "tweedie(1.5)", "tweedie(2.0)")  # with means e^eta
 
 
 # Parameters
@@ -96,6 +101,11 @@ class Problem:
         }
 
     @property
+    def curvature(self) -> dict:
+        """The same with targets, for hessian and hvp: d2 may depend on them."""
+        return self.objective | {"y": self.y}
+
+    @property
     def design(self) -> Array:
         """X, extended by a column of ones when there is an intercept: (n, p)."""
         return np.column_stack([self.X, np.ones(len(self.X))]) if self.fit_intercept else self.X
@@ -112,11 +122,11 @@ class Problem:
 
     @property
     def has_minimiser(self) -> bool:
-        """Whether J has exactly one: a free intercept needs weight, in both classes if logistic."""
+        """Whether J has exactly one: a free intercept needs weight, on either side if logistic."""
         if not self.fit_intercept:
             return True
-        kept = self.y[self.weights > 0]
-        return len(kept) > 0 and (self.loss != "logistic" or len(np.unique(kept)) == 2)
+        kept, (low, high) = self.y[self.weights > 0], LOSSES[self.loss].between
+        return len(kept) > 0 and bool(kept.max() > low and kept.min() < high)
 
 
 def float32_values(values) -> Array:
@@ -145,7 +155,8 @@ def make_problem(shape: str, loss: str, fit_intercept: bool) -> Problem:
     if shape.startswith("sparse"):
         X = sparse_values(rng, n, d)
     if shape == "margins_800":
-        X[:, 0] = float32_values(np.linspace(-800.0, 800.0, n))
+        most = 300.0 if loss in MEANS else 800.0  # e^800 is infinite
+        X[:, 0] = float32_values(np.linspace(-most, most, n))
         theta[0] = 1.0
     if shape == "weights_with_zeros":
         sample_weight = float32_values(rng.uniform(0.0, 3.0, n))
@@ -156,6 +167,8 @@ def make_problem(shape: str, loss: str, fit_intercept: bool) -> Problem:
     eta = X @ rng.standard_normal(d) / np.sqrt(d)
     if loss == "squared":
         y = float32_values(eta + 0.5 * rng.standard_normal(n))
+    elif loss not in CLASSIC:
+        y = targets_of(loss, eta, rng)
     elif shape == "separable":
         y = (eta > 0).astype(np.float64)
         alpha = 2.0**-10
@@ -172,6 +185,23 @@ def make_problem(shape: str, loss: str, fit_intercept: bool) -> Problem:
         fit_intercept,
         loss,
     )
+
+
+def targets_of(loss, eta, rng) -> Array:
+    """Targets (n,) of a loss that are neither classes nor of any sign."""
+    if loss == "fractional":
+        return float32_values(rng.beta(1.0, np.exp(-eta).clip(0.1, 10.0)))
+    mean = np.exp(eta.clip(-3.0, 3.0))
+    counts = rng.poisson(mean).astype(np.float64)
+    counts[:1] += 1.0  # one of them is above 0
+    if loss == "poisson":
+        return counts
+    return float32_values(rng.gamma(2.0, (counts if loss == "tweedie(1.5)" else mean) / 2.0 + 0.0))
+
+
+def other_targets(loss, y) -> Array:
+    """Labels that correct y: other ones of the loss's domain."""
+    return y + 0.5 if loss in MEANS else 1.0 - y
 
 
 SHAPES = {
@@ -193,7 +223,7 @@ SHAPES = {
 PROBLEMS = [
     make_problem(shape, loss, fit_intercept)
     for shape in SHAPES
-    for loss in ("squared", "logistic")
+    for loss in LOSSES
     for fit_intercept in (False, True)
 ]
 
@@ -388,7 +418,7 @@ def assert_finite_differences(module, problem: Problem):
     """Gradient and Hessian, of the kernels or of their twins, are the differences of value and gradient."""
     X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
     J, g = module.loss_and_gradient(X, y, theta, **objective)
-    H = module.hessian(X, theta, **objective)
+    H = module.hessian(X, theta, **problem.curvature)
     step = 1e-3 / max(1.0, np.abs(X).max())
 
     def loss_at(t):
@@ -403,6 +433,22 @@ def assert_finite_differences(module, problem: Problem):
     assert_allclose(H, jacobian(gradient_at, theta, step), rtol=0, atol=1e-8 * scale)
 
 
+def exact_loss(mpmath, loss, y, eta):
+    """value, d1, d2 of one loss at one point, as mpmath numbers."""
+    y, eta = mpmath.mpf(y), mpmath.mpf(eta)
+    if loss == "squared":
+        return (eta - y) ** 2 / 2, eta - y, mpmath.mpf(1)
+    if loss == "poisson":
+        return mpmath.exp(eta) - y * eta, mpmath.exp(eta) - y, mpmath.exp(eta)
+    if loss == "tweedie(2.0)":
+        return eta + y * mpmath.exp(-eta), 1 - y * mpmath.exp(-eta), y * mpmath.exp(-eta)
+    if loss == "tweedie(1.5)":
+        up, down = mpmath.exp(eta / 2), y * mpmath.exp(-eta / 2)
+        return 2 * (up + down), up - down, (up + down) / 2
+    sigma = 1 / (1 + mpmath.exp(-eta))
+    return mpmath.log(1 + mpmath.exp(eta)) - y * eta, sigma - y, sigma * (1 - sigma)
+
+
 @cache
 def exact_gradient(name: str):
     """The gradient of the problem of that name as mpmath numbers: (p,), right to some 60 digits."""
@@ -411,9 +457,10 @@ def exact_gradient(name: str):
     with mpmath.workdps(60):
         mpf = np.vectorize(mpmath.mpf, otypes=[object])
         A, theta, y, s = map(mpf, (problem.design, problem.theta, problem.y, problem.weights))
-        eta = A @ theta
-        sigma = np.array([1 / (1 + mpmath.exp(-e)) for e in eta])
-        d1 = (eta if problem.loss == "squared" else sigma) - y
+        d1 = np.array(
+            [exact_loss(mpmath, problem.loss, t, e)[1] for t, e in zip(y, A @ theta, strict=True)],
+            dtype=object,
+        )
         return A.T @ (s * d1) + mpf(problem.penalty) * theta
 
 
@@ -439,6 +486,11 @@ def exact_sums(X, y, s, theta, loss, fit_intercept, alpha):
         eta = A @ mpf(theta)
         if loss == "squared":
             d1, d2 = eta - mpf(y), np.ones(len(A))
+        elif loss not in CLASSIC:
+            at = [
+                exact_loss(mpmath, loss, t, e) for t, e in zip(y, np.clip(eta, -(10**4), 10**4), strict=True)
+            ]
+            d1, d2 = (np.array([e[k] for e in at], dtype=object) for k in (1, 2))
         else:
             mistake = (1 - 2 * mpf(y)) * np.clip(eta, -(10**4), 10**4)  # e^-10000 is nothing to any bound
             sigma = np.array([1 / (1 + mpmath.exp(-z)) for z in mistake])
@@ -454,6 +506,20 @@ def exact_distance(a, b):
         return mpmath.sqrt(
             sum((mpmath.mpf(x) - y) ** 2 for x, y in zip(np.ravel(a), np.ravel(b), strict=True))
         )
+
+
+def by_mean(loss, y, eta):
+    """value, d1, d2 of the losses with means e^eta, from derivatives in the mean."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mu = np.exp(eta)
+        if loss == "poisson":
+            return mu - y * eta, mu - y, mu
+        if loss == "tweedie(2.0)":
+            return eta + y / mu, (mu - y) / mu, y / mu
+        p = float(loss.removeprefix("tweedie(").removesuffix(")"))
+        value = mu ** (2 - p) / (2 - p) + y * mu ** (1 - p) / (p - 1)
+        d1 = (mu - y) * mu ** (1 - p)
+        return value, d1, mu ** (2 - p) + (1 - p) * d1
 
 
 def retrain(
@@ -475,6 +541,11 @@ def retrain(
         eta = A @ theta
         if loss == "squared":
             value, d1, d2 = 0.5 * (eta - y) ** 2, eta - y, np.ones_like(eta)
+        elif loss == "poisson" or loss.startswith("tweedie"):
+            value, d1, d2 = by_mean(loss, y, eta)
+        elif loss == "fractional":
+            p = expit(eta)
+            value, d1, d2 = np.logaddexp(0.0, eta) - y * eta, p - y, p * expit(-eta)
         else:
             p0, p1 = np.exp(-np.logaddexp(0.0, eta)), np.exp(-np.logaddexp(0.0, -eta))
             value = np.where(y == 1, np.logaddexp(0.0, -eta), np.logaddexp(0.0, eta))

@@ -34,7 +34,7 @@ from expunge import (
     reference,
     updates,
 )
-from expunge.losses import LOSSES
+from expunge.losses import LOSSES, get_loss
 
 PUBLIC_MODULES = (  # what users import from
     expunge,
@@ -468,11 +468,27 @@ def test_the_core_and_python_know_the_same_losses():
     with pytest.raises(ValueError) as raised:
         _core.Objective([], "hinge", np.zeros(1), False)
     known = re.fullmatch(r"unknown loss 'hinge': choose one of (.*)", str(raised.value))[1]
-    assert known.split(", ") == list(LOSSES)
+    assert known.split(", ") == [*(loss for loss in LOSSES if LOSSES[loss].power is None), "tweedie(power)"]
+    for name in (
+        "tweedie(1)",
+        "tweedie(1.0)",
+        "tweedie(2.5)",
+        "tweedie(nan)",
+        "tweedie(1.5",
+        "tweedie(1.5)x",
+        "tweedie",
+    ):
+        with pytest.raises(ValueError, match="unknown loss"):
+            _core.Objective([], name, np.zeros(1), False)
+        with pytest.raises(ValueError, match="unknown loss"):
+            get_loss(name)
+    for name in ("tweedie(2)", "tweedie(1.7)", "tweedie(1.0000000000000002)"):
+        _core.Objective([], name, np.zeros(1), False)
+        assert get_loss(get_loss(name).name) is get_loss(name)
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if np.isfinite(LOSSES[loss].max_d2)])
 def test_max_d2_and_max_d3_are_those_of_the_compiled_loss(loss):
     eta = np.linspace(-8.0, 8.0, 2001)
     h = eta[1] - eta[0]
@@ -491,13 +507,18 @@ def test_max_d2_and_max_d3_are_those_of_the_compiled_loss(loss):
 def test_the_constants_of_a_loss_are_written_alike_in_both_languages():
     source = without_comments((REPOSITORY / "cpp/include/expunge/losses.hpp").read_text())
     found = re.findall(
-        r'name = "(\w+)";\s*static constexpr double max_d2 = ([\d.e-]+), max_d3 = ([\d.e-]+);', source
+        r'name = "(\w+)";\s*static constexpr double max_d2 = ([^,]+), max_d3 = ([\w.:-]+)', source
     )
-    assert [name for name, *_ in found] == list(LOSSES)
-    for name, max_d2, max_d3 in found:
-        assert_allclose(
-            [float(max_d2), float(max_d3)], [LOSSES[name].max_d2, LOSSES[name].max_d3], rtol=1e-15
-        )
+    names = dict.fromkeys(name.partition("(")[0] for name in LOSSES)
+    assert [name for name, *_ in found] == list(names)
+    numbers = {"std::numeric_limits<double>::infinity()": np.inf}
+    for name, *written in found:
+        loss = next(loss for loss in LOSSES.values() if loss.name.partition("(")[0] == name)
+        for key, text, value in zip(("d2", "d3"), written, (loss.max_d2, loss.max_d3), strict=True):
+            numbers[f"max_{key}"] = (
+                numbers.get(text) or numbers.get(text.removeprefix("Logistic::")) or float(text)
+            )
+            assert_allclose(numbers[f"max_{key}"], value, rtol=1e-15)
 
 
 # Documentation

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from problems import in_pairs
+from problems import CLASSIC, in_pairs
 from scipy import sparse
 from starting import each_start
 
@@ -163,7 +163,7 @@ SIZES = {"rows": {"n": 6000, "d": 40}, "columns": {"n": 300, "d": 1024}}  # thre
 
 @pytest.mark.slow
 @pytest.mark.isa
-@in_pairs(form=FORMS, loss=list(LOSSES), size=SIZES)
+@in_pairs(form=FORMS, loss=CLASSIC, size=SIZES)
 def test_kernels_that_share_rows_equal_their_twins_for_any_number_of_threads(monkeypatch, form, loss, size):
     X, twin, y, s, theta, v = problem(loss, form, **size)
     assert (X.nnz if sparse.issparse(X) else X.size) > 2e5
@@ -201,7 +201,7 @@ def test_kernels_that_share_rows_equal_their_twins_for_any_number_of_threads(mon
 
 @pytest.mark.slow
 @pytest.mark.isa
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CLASSIC)
 def test_products_of_a_wide_matrix_equal_their_twins_for_any_number_of_threads(monkeypatch, loss):
     """Entries in 300 of the columns: the twins take these, and the others have nothing but a penalty."""
     narrow, twin, y, s, theta, v = problem(loss, sparse.csr_array, n=24_000, d=300)

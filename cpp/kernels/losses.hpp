@@ -1,6 +1,7 @@
 #pragma once
 // Losses of the rows of a panel, from the scalar functions of expunge/losses.hpp.
 #include <cmath>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -23,46 +24,52 @@ bool all_of(Index n, const double* values, Inside&& inside) {
     return found == n;
 }
 
-// The functions of the table, for a loss L; their arguments are those of Kernels.
+// The functions of the table, for a loss; their arguments are those of Kernels.
 template <class L>
 struct PanelLoss {
-    EXPUNGE_LOOP static bool are_targets(Index n, const double* y) {
-        return all_of(n, y, [](double t) { return L::contains(t); });
+    L loss;
+
+    EXPUNGE_LOOP bool are_targets(Index n, const double* y) const {
+        return all_of(n, y, [l = loss](double t) { return l.contains(t); });
     }
 
-    EXPUNGE_LOOP static void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y,
-                                           const double* __restrict s, double* __restrict value,
-                                           double* __restrict r, double* __restrict w) {
+    EXPUNGE_LOOP void weighted_loss(Index m, const double* __restrict eta, const double* __restrict y,
+                                    const double* __restrict s, double* __restrict value,
+                                    double* __restrict r, double* __restrict w) const {
+        const L l = loss;
         for (Index i = 0; i < m; ++i) {
-            value[i] = s[i] * L::value(y[i], eta[i]);
-            r[i] = s[i] * L::d1(y[i], eta[i]);
-            w[i] = s[i] * L::d2(y[i], eta[i]);
+            value[i] = s[i] * l.value(y[i], eta[i]);
+            r[i] = s[i] * l.d1(y[i], eta[i]);
+            w[i] = s[i] * l.d2(y[i], eta[i]);
         }
     }
 
-    EXPUNGE_LOOP static void weighted_d1(Index m, const double* __restrict eta, const double* __restrict y,
-                                         const double* __restrict s, bool weighted, double* __restrict r) {
-        for (Index i = 0; i < m; ++i) r[i] = s[i] * L::d1(y[i], eta[i]);
+    EXPUNGE_LOOP void weighted_d1(Index m, const double* __restrict eta, const double* __restrict y,
+                                  const double* __restrict s, bool weighted, double* __restrict r) const {
+        const L l = loss;
+        for (Index i = 0; i < m; ++i) r[i] = s[i] * l.d1(y[i], eta[i]);
         leave_out(m, s, weighted, r);
     }
 
-    EXPUNGE_LOOP static void weighted_d2(Index m, const double* __restrict eta, const double* __restrict y,
-                                         const double* __restrict s, bool weighted, double* __restrict w) {
-        for (Index i = 0; i < m; ++i) w[i] = s[i] * L::d2(y[i], eta[i]);
+    EXPUNGE_LOOP void weighted_d2(Index m, const double* __restrict eta, const double* __restrict y,
+                                  const double* __restrict s, bool weighted, double* __restrict w) const {
+        const L l = loss;
+        for (Index i = 0; i < m; ++i) w[i] = s[i] * l.d2(y[i], eta[i]);
         leave_out(m, s, weighted, w);
     }
 
-    EXPUNGE_LOOP static void rounding_of(Index m, const double* __restrict r, const double* __restrict y,
-                                         const double* __restrict s, double additions,
-                                         const double* __restrict eta_rounding, double* __restrict rounding) {
+    EXPUNGE_LOOP void rounding_of(Index m, const double* __restrict r, const double* __restrict y,
+                                  const double* __restrict s, double additions,
+                                  const double* __restrict eta_rounding, double* __restrict rounding) const {
+        const L l = loss;
         for (Index i = 0; i < m; ++i) {
             const double d1 = r[i] / (s[i] > 0.0 ? s[i] : 1.0);
-            rounding[i] = s[i] * (additions * std::abs(d1) + L::d1_rounding(d1, eta_rounding[i], y[i]));
+            rounding[i] = s[i] * (additions * std::abs(d1) + l.d1_rounding(d1, eta_rounding[i], y[i]));
         }
     }
 
-    static double sum_of_rounding(Index m, const double* r, const double* y, const double* s,
-                                  double additions, double for_each_norm, double one, double* norm2) {
+    double sum_of_rounding(Index m, const double* r, const double* y, const double* s, double additions,
+                           double for_each_norm, double one, double* norm2) const {
         alignas(64) double eta_rounding[max_panel_rows], rounding[max_panel_rows];
         auto norm = vector(norm2, m);
         norm = (norm.array() + one).sqrt();
@@ -71,12 +78,13 @@ struct PanelLoss {
         return norm.dot(vector(rounding, m));
     }
 
-    EXPUNGE_LOOP static void slope_and_rounding(Index m, const double* __restrict d1,
-                                                const double* __restrict y, const double* __restrict s,
-                                                bool weighted, const double* __restrict eta_rounding,
-                                                double* __restrict slope, double* __restrict rounding) {
+    EXPUNGE_LOOP void slope_and_rounding(Index m, const double* __restrict d1, const double* __restrict y,
+                                         const double* __restrict s, bool weighted,
+                                         const double* __restrict eta_rounding, double* __restrict slope,
+                                         double* __restrict rounding) const {
+        const L l = loss;
         for (Index i = 0; i < m; ++i) {
-            rounding[i] = s[i] * L::d1_rounding(d1[i], eta_rounding[i], y[i]);
+            rounding[i] = s[i] * l.d1_rounding(d1[i], eta_rounding[i], y[i]);
             slope[i] = s[i] * std::abs(d1[i]);
         }
         leave_out(m, s, weighted, slope);
@@ -84,12 +92,16 @@ struct PanelLoss {
     }
 };
 
-// Calls f(PanelLoss<L>()) for the loss at this place in Loss.
+// Calls f(PanelLoss<L>) for this loss.
 template <std::size_t place = 0, class F>
-decltype(auto) with_loss(std::size_t loss, F&& f) {
+decltype(auto) with_loss(LossKey loss, F&& f) {
     if constexpr (place + 1 < std::variant_size_v<Loss>)
-        if (loss != place) return with_loss<place + 1>(loss, std::forward<F>(f));
-    return f(PanelLoss<std::variant_alternative_t<place, Loss>>());
+        if (loss.place != place) return with_loss<place + 1>(loss, std::forward<F>(f));
+    using L = std::variant_alternative_t<place, Loss>;
+    if constexpr (std::is_empty_v<L>)
+        return f(PanelLoss<L>{});
+    else
+        return f(PanelLoss<L>{L{loss.power}});
 }
 
 inline double weigh(Index m, const double* __restrict w, double offset, double* __restrict x) {

@@ -163,8 +163,8 @@ Status csr_gram(const Storage& X, Index n, const Run* runs, Index run_count, con
     });
 }
 
-bool are_targets(std::size_t loss, Index n, const double* y) {
-    return with_loss(loss, [&](auto L) { return L.are_targets(n, y); });
+bool are_targets(LossKey loss, Index n, const double* y) {
+    return with_loss(loss, [&](const auto& L) { return L.are_targets(n, y); });
 }
 
 bool are_weights(Index n, const double* s) {
@@ -172,37 +172,39 @@ bool are_weights(Index n, const double* s) {
     return all_of(n, s, [](double w) { return (w >= 0.0) & (w <= most); });
 }
 
-double weighted_loss(std::size_t loss, Index m, const double* eta, const double* y, const double* s,
+double weighted_loss(LossKey loss, Index m, const double* eta, const double* y, const double* s,
                      double* value, double* r, double* w) {
-    with_loss(loss, [&](auto L) { L.weighted_loss(m, eta, y, s, value, r, w); });
+    with_loss(loss, [&](const auto& L) { L.weighted_loss(m, eta, y, s, value, r, w); });
     return vector(value, m).sum();
 }
 
-void weighted_d1(std::size_t loss, Index m, const double* eta, const double* y, const double* s,
-                 bool weighted, double* r) {
-    with_loss(loss, [&](auto L) { L.weighted_d1(m, eta, y, s, weighted, r); });
+void weighted_d1(LossKey loss, Index m, const double* eta, const double* y, const double* s, bool weighted,
+                 double* r) {
+    with_loss(loss, [&](const auto& L) { L.weighted_d1(m, eta, y, s, weighted, r); });
 }
 
-void weighted_d2(std::size_t loss, Index m, const double* eta, const double* y, const double* s,
-                 bool weighted, double* w) {
-    with_loss(loss, [&](auto L) { L.weighted_d2(m, eta, y, s, weighted, w); });
+void weighted_d2(LossKey loss, Index m, const double* eta, const double* y, const double* s, bool weighted,
+                 double* w) {
+    with_loss(loss, [&](const auto& L) { L.weighted_d2(m, eta, y, s, weighted, w); });
 }
 
-void rounding_of(std::size_t loss, Index m, const double* r, const double* y, const double* s,
-                 double additions, const double* eta_rounding, double* rounding) {
-    with_loss(loss, [&](auto L) { L.rounding_of(m, r, y, s, additions, eta_rounding, rounding); });
+void rounding_of(LossKey loss, Index m, const double* r, const double* y, const double* s, double additions,
+                 const double* eta_rounding, double* rounding) {
+    with_loss(loss, [&](const auto& L) { L.rounding_of(m, r, y, s, additions, eta_rounding, rounding); });
 }
 
-double sum_of_rounding(std::size_t loss, Index m, const double* r, const double* y, const double* s,
+double sum_of_rounding(LossKey loss, Index m, const double* r, const double* y, const double* s,
                        double additions, double for_each_norm, double one, double* norm2) {
-    return with_loss(
-        loss, [&](auto L) { return L.sum_of_rounding(m, r, y, s, additions, for_each_norm, one, norm2); });
+    return with_loss(loss, [&](const auto& L) {
+        return L.sum_of_rounding(m, r, y, s, additions, for_each_norm, one, norm2);
+    });
 }
 
-void slope_and_rounding(std::size_t loss, Index m, const double* d1, const double* y, const double* s,
+void slope_and_rounding(LossKey loss, Index m, const double* d1, const double* y, const double* s,
                         bool weighted, const double* eta_rounding, double* slope, double* rounding) {
-    with_loss(loss,
-              [&](auto L) { L.slope_and_rounding(m, d1, y, s, weighted, eta_rounding, slope, rounding); });
+    with_loss(loss, [&](const auto& L) {
+        L.slope_and_rounding(m, d1, y, s, weighted, eta_rounding, slope, rounding);
+    });
 }
 
 double summed_softmax_loss(Index m, Index K, const double* eta, const double* y, const double* s,

@@ -363,6 +363,16 @@ std::shared_ptr<const Anchor> Anchor::edit(const std::vector<Change::Rows>& rows
     return folded;
 }
 
+std::shared_ptr<const Anchor> Anchor::penalised(const VectorRef& more) const {
+    require_complete();
+    require_size("the penalty", more.size(), size());
+    Matrix H = hessian();
+    H.diagonal() += more;
+    auto moved = std::make_shared<Anchor>(theta_, std::move(H));
+    moved->largest_ = largest_.cwiseMax(moved->diagonal_);
+    return moved;
+}
+
 // The factor of H_0 plus these rows, or nothing where rotations cannot give it (E22).
 std::optional<CholeskyFactor> Anchor::rotated(const std::vector<Change::Rows>& rows) const {
     CholeskyFactor factor = held_->factor();

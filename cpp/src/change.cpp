@@ -39,8 +39,7 @@ double Objective::rounding_floor(const VectorRef& theta) const {
     for_each_panel(
         theta, Read::entry, Walk::by_threads, 0,
         [&](const Here& here, const double* eta, Sums&) {
-            kernels().weighted_d1(loss_.index(), here.m, eta, here.y, ones.data(), false,
-                                  d1.data() + here.row);
+            kernels().weighted_d1(key(loss_), here.m, eta, here.y, ones.data(), false, d1.data() + here.row);
         },
         nothing);
     // |X|^T |s d1|, and |X|^T of what rounding in eta leaves in s d1
@@ -53,8 +52,8 @@ double Objective::rounding_floor(const VectorRef& theta) const {
             const Index m = here.m, width = here.rows.width();
             here.rows.count_stored(here.panel, as_vector(stored, m));
             for (Index i = 0; i < m; ++i) x_theta[i] *= stored[i] + more;
-            kernels().slope_and_rounding(loss_.index(), m, d1.data() + here.row, here.y, here.s,
-                                         here.weighted(), x_theta, slope.data(), rounding.data());
+            kernels().slope_and_rounding(key(loss_), m, d1.data() + here.row, here.y, here.s, here.weighted(),
+                                         x_theta, slope.data(), rounding.data());
             here.panel.add_transposed(as_vector(slope, m), of.columns.head(width));
             here.panel.add_transposed(as_vector(rounding, m), of.columns.tail(width));
             of.intercept += kernels().sum(m, slope.data());
@@ -106,17 +105,20 @@ void Objective::add_change(const VectorRef& theta, double sign, const Objective*
                           double* r, Tally& tally) {
         total.value += side_sign * weighted_loss(loss_, m, eta, y, s, value.data(), r, w.data());
         if (!tallied) return;
-        kernels().rounding_of(loss_.index(), m, r, y, s, additions, predictor.data(), rounding.data());
+        kernels().rounding_of(key(loss_), m, r, y, s, additions, predictor.data(), rounding.data());
         const auto [max_d2, max_d3] = std::visit([](auto l) { return std::pair(l.max_d2, l.max_d3); }, loss_);
+        const double of_d2 =
+            std::isfinite(max_d2) ? 0.0 : 8.0;  // its own rounding, where it is a sum of others
         for (Index i = 0; i < m; ++i) {
             if (!(s[i] > 0.0)) continue;
             const double x2 = norm2[i] + one, x = std::sqrt(x2), off = predictor[i];
             tally.largest_norm = std::max(tally.largest_norm, x);
             tally.gradient_rounding += x * rounding[i];
             const double in_d2 = max_d3 > 0.0 ? moved(w[i] / s[i], max_d3, max_d2, predictor[i]) : 0.0;
-            tally.hessian_rounding += x2 * (additions * w[i] + s[i] * in_d2);
-            tally.value_rounding += (static_cast<double>(m) + 8.0) * value[i] +
-                                    off * (std::abs(r[i]) + roundoff * s[i] * max_d2 * off);
+            tally.hessian_rounding += x2 * ((additions + of_d2) * w[i] + s[i] * in_d2);
+            if (std::isfinite(max_d2))  // it is asked for of a squared loss
+                tally.value_rounding += (static_cast<double>(m) + 8.0) * value[i] +
+                                        off * (std::abs(r[i]) + roundoff * s[i] * max_d2 * off);
         }
         tally.gradient_rounding = known(tally.gradient_rounding);
         tally.hessian_rounding = known(tally.hessian_rounding);
@@ -173,12 +175,12 @@ void Objective::add_slopes(const VectorRef& theta, double sign, const Objective*
         theta, Read::entry, Walk::by_threads, sign, g,
         [&](const Here& here, const double* eta, double* r, Sums&) {
             const Index m = here.m;
-            kernels().weighted_d1(loss_.index(), m, eta, here.y, here.s, here.weighted(), r);
+            kernels().weighted_d1(key(loss_), m, eta, here.y, here.s, here.weighted(), r);
             if (!old) return;
             const Block& was = old->blocks_[0];
             const double* s = weights(was, here.row);
             alignas(64) Panel old_r;
-            kernels().weighted_d1(loss_.index(), m, eta, targets(was, here.row), s, s != ones.data(),
+            kernels().weighted_d1(key(loss_), m, eta, targets(was, here.row), s, s != ones.data(),
                                   old_r.data());
             as_vector(r, m) -= as_vector(old_r, m);
         },

@@ -282,7 +282,7 @@ double distance_by_penalty(const Objective& J, double longest, const VectorRef& 
         nu = pulled_by_penalty(J, at.gradient, h, lambda, ball);
     nu += floor * norms.any;
     const bool quadratic = is_quadratic(J);
-    const double distance = standard_errors(nu, quadratic ? 0.0 : row);
+    const double distance = standard_errors(nu, quadratic ? 0.0 : remainder(J.loss()) * row);
     if (!quadratic) return distance;
     const double penalty = theta.dot(J.penalty().cwiseProduct(theta)), weight = curvature * (1.0 + 1e-9),
                  error = value_error(at.value, static_cast<double>(J.rows()), weight, R * theta.norm(),

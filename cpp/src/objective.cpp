@@ -308,7 +308,7 @@ Evaluation Objective::evaluate(const VectorRef& theta, double& largest_norm, Mat
             else
                 as_vector(norms, here.m).setConstant(largest_norm2);
             sums.rounding +=
-                kernels().sum_of_rounding(loss_.index(), here.m, r, here.y, here.s, most_additions_ + 3.0,
+                kernels().sum_of_rounding(key(loss_), here.m, r, here.y, here.s, most_additions_ + 3.0,
                                           for_each_norm, one, norms.data());
         },
         [&](const Sums& sums) {
@@ -354,7 +354,7 @@ void Objective::find_curvature(const VectorRef& theta, Vector& curvature, const 
     for_each_panel(
         theta, Read::entry, Walk::by_threads, 0,
         [&](const Here& here, const double* eta, Sums&) {
-            kernels().weighted_d2(loss_.index(), here.m, eta, here.y, here.s, here.weighted(),
+            kernels().weighted_d2(key(loss_), here.m, eta, here.y, here.s, here.weighted(),
                                   curvature.data() + here.row);
         },
         nothing, gram);
@@ -455,7 +455,7 @@ Vector Objective::hvp_at(const VectorRef& theta, const VectorRef& v) const {
              alignas(64) Panel eta, x_v, w;
              const Index m = here.m;
              here.panel.multiply(both, as_vector(eta, m), as_vector(x_v, m), intercept, offset);
-             kernels().weighted_d2(loss_.index(), m, eta.data(), here.y, here.s, here.weighted(), w.data());
+             kernels().weighted_d2(key(loss_), m, eta.data(), here.y, here.s, here.weighted(), w.data());
              const double sum = kernels().weigh(m, w.data(), 0.0, x_v.data());
              if (apart) {
                  r.segment(here.row, m) = as_vector(x_v, m);

@@ -17,13 +17,14 @@ void add_moved(const Loss& loss, Index m, const double* eta_a, const double* eta
                const double* s, CurvatureChange& moved) {
     constexpr double least = 0x1p-900;
     alignas(64) Panel d2_a, d2_b;
-    kernels().weighted_d2(loss.index(), m, eta_a, y, ones.data(), false, d2_a.data());
-    kernels().weighted_d2(loss.index(), m, eta_b, y, ones.data(), false, d2_b.data());
+    kernels().weighted_d2(key(loss), m, eta_a, y, ones.data(), false, d2_a.data());
+    kernels().weighted_d2(key(loss), m, eta_b, y, ones.data(), false, d2_b.data());
     for (Index i = 0; i < m; ++i) {
         if (!(s[i] > 0.0)) continue;
         const double a = d2_a[i], b = d2_b[i], share = (b - a) / a;
-        moved.add(a >= least && b >= least ? CurvatureChange{std::abs(share), s[i] * (b - a) * share}
-                                           : CurvatureChange{infinity, infinity});
+        moved.add(a >= least && b >= least
+                      ? CurvatureChange{std::abs(share), s[i] * (b - a) * share, s[i] * a}
+                      : CurvatureChange{infinity, infinity, infinity});
     }
 }
 
@@ -55,9 +56,9 @@ Evaluation Objective::evaluate_beside(const VectorRef& theta, const VectorRef& a
              add_moved(loss_, m, eta_a.data(), eta.data(), here.y, here.s, sums.moved);
              if (bounded) {
                  as_vector(norms, m).setConstant(largest_norm_ * largest_norm_);
-                 sums.rounding += kernels().sum_of_rounding(loss_.index(), m, r.data(), here.y, here.s,
-                                                            most_additions_ + 3.0, for_each_norm,
-                                                            fit_intercept_ ? 1.0 : 0.0, norms.data());
+                 sums.rounding +=
+                     kernels().sum_of_rounding(key(loss_), m, r.data(), here.y, here.s, most_additions_ + 3.0,
+                                               for_each_norm, fit_intercept_ ? 1.0 : 0.0, norms.data());
              }
              if (apart) {
                  r_of_all.segment(here.row, m) = as_vector(r, m);
@@ -123,9 +124,9 @@ SecondAnchor::Bounds SecondAnchor::bounds(const Loss& loss, const VectorRef& anc
         error += t <= 0.5 ? t * (1.0 + t) : infinity;
     }
     const double hidden = 2.0 * (1.0 + moved.largest) * error,
-                 steepest = K > 0.0 ? 0.5 : std::visit([](auto l) { return l.max_d2; }, loss);
-    return {moved.largest * more + hidden,
-            (std::sqrt(moved.squares) + hidden * std::sqrt(std::max(0.0, weight) * steepest)) * more};
+                 steepest = K > 0.0 ? 0.5 : std::visit([](auto l) { return l.max_d2; }, loss),
+                 curvature = std::isfinite(steepest) ? std::max(0.0, weight) * steepest : 2.0 * moved.weight;
+    return {moved.largest * more + hidden, (std::sqrt(moved.squares) + hidden * std::sqrt(curvature)) * more};
 }
 
 }  // namespace expunge

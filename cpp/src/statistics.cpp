@@ -321,6 +321,35 @@ AnchoredStatistics AnchoredStatistics::move_to(Vector theta) const {
     return moved;
 }
 
+AnchoredStatistics AnchoredStatistics::penalise(Vector penalty) const {
+    const Anchor& H = *state_.anchor;
+    require_size("the penalty", penalty.size(), H.size());
+    const Vector more = penalty - state_.penalty, both = penalty + state_.penalty,
+                 pull = more.cwiseProduct(H.theta());
+    AnchoredStatistics moved(state_);
+    moved.floor_ = floor_;
+    moved.rows_ = rows_;
+    moved.curvature_ = curvature_;
+    State& s = moved.state_;
+    s.gradient += pull;
+    s.tallies.value += 0.5 * H.theta().dot(pull);
+    s.tallies.value_rounding +=
+        4.0 * roundoff * (std::abs(s.tallies.value) + H.theta().dot(both.cwiseProduct(H.theta())));
+    s.tallies.gradient_rounding += 4.0 * roundoff * both.cwiseProduct(H.theta()).norm();
+    s.tallies.gradient_norm += s.gradient.norm();
+    s.anchor = H.penalised(more);
+    s.tallies.hessian_rounding += fold_rounding(H) + 4.0 * roundoff * (both.norm() + s.anchor->frobenius());
+    s.penalty = std::move(penalty);
+    if (second_) {
+        auto second = std::make_shared<SecondAnchor>(*second_);
+        second->gradient += more.cwiseProduct(second->theta);
+        second->gradient_rounding += 4.0 * roundoff * both.cwiseProduct(second->theta).norm();
+        second->gradient_norm += second->gradient.norm();
+        moved.second_ = std::move(second);
+    }
+    return moved;
+}
+
 AnchoredStatistics AnchoredStatistics::measure(Vector theta, const Evaluation& at, double floor) const {
     require_size("theta", theta.size(), state_.anchor->size());
     require_size("the gradient", at.gradient.size(), state_.anchor->size());
@@ -470,8 +499,9 @@ InverseNorms AnchoredStatistics::norms_by_penalty() const {
 
 double AnchoredStatistics::standard_errors(const Gradient& here, double squares, double wanted) const {
     const auto bound = [&](const InverseNorms& norms) {
-        const double distance = expunge::standard_errors(here.far * (here.w + here.v + here.e * norms.any),
-                                                         quadratic() ? 0.0 : here.far * norms.row);
+        const double distance =
+            expunge::standard_errors(here.far * (here.w + here.v + here.e * norms.any),
+                                     quadratic() ? 0.0 : here.far * norms.row * remainder(state_.loss));
         return quadratic() ? in_residual_spread(distance, squares, state_.tallies.weight) : distance;
     };
     const double by_penalty = bound(norms_by_penalty());
@@ -490,7 +520,7 @@ double AnchoredStatistics::coefficients(const Gradient& here) const {
     const double e = here.e * std::min(one.any, other.any), nu = here.far * (here.w + here.v + e);
     double far = here.far;  // on all of the way to the minimum
     if (!quadratic()) {
-        const double row = here.far * std::min(one.row, other.row);
+        const double row = here.far * std::min(one.row, other.row) * remainder(state_.loss);
         far *= std::exp(0.5 * row * expunge::standard_errors(nu, row));  // no predictor moves further
     }
     const double mu = std::max(1.0, least / largest / (far * far)),
@@ -506,7 +536,7 @@ AnchoredStatistics::Gradient AnchoredStatistics::measured(const VectorRef& theta
     require_size("the gradient", at.gradient.size(), H.size());
     const Vector x = H.solve(at.gradient), product = H.multiply(x);
     const double share = curvature_.share, q = std::max(0.0, x.dot(product)), off = sums_error();
-    return {.far = std::exp(0.5 * reach(theta - H.theta())) /
+    return {.far = std::exp(0.5 * remainder(state_.loss) * reach(theta - H.theta())) /
                    std::sqrt(1.0 - share),  // H is at least H_a / far^2
             .w = share * (1.0 + share) * std::sqrt(q),
             .v = std::sqrt((1.0 + share) * q + off * x.squaredNorm()),
@@ -531,7 +561,7 @@ AnchoredStatistics::Arrival AnchoredStatistics::arrive() const {
     Arrival end{.theta = (second_ ? second_->theta : H.theta()) - x};  // E9, E26
     const double length = x.norm();
     auto& [far, w, v, e] = end.gradient;
-    const double rho = reach(x);
+    const double c = remainder(state_.loss), rho = c * reach(x);
     const double share = curvature_.share, off = sums_error();
     far = std::exp(0.5 * rho) / std::sqrt(1.0 - share);
     e = residual + step_error(length, end.theta.norm(), off);
@@ -541,7 +571,7 @@ AnchoredStatistics::Arrival AnchoredStatistics::arrive() const {
     const double held = x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)),
                  rounded = static_cast<double>(x.size() + 4) * roundoff * state_.penalty.maxCoeff();
     const double q = std::max(0.0, (1.0 + share) * held + (off + rounded) * length * length);
-    end.nonlinear = R * psi_ratio(R * length) * q;
+    end.nonlinear = c * R * psi_ratio(c * R * length) * q;  // E10, E34
     w = rho * psi_ratio(rho) * std::sqrt(q);
     if (second_) {
         const auto [kappa, root] =

@@ -49,6 +49,7 @@ bool Stream::grant(const RowRequests& requests, Index k, Limit limit) {
             if ((many && !edited.quadratic()) || edited.state().anchor->cancelled()) return false;
             auto [next, bound, distance] = edited.step(limit.distance);
             if (!(bound <= limit.residual && distance <= limit.distance)) return false;
+            if (edited.may_lack_minimiser() && !std::isfinite(distance)) return false;
             statistics = std::move(edited);
             theta = std::move(next);
             difference = std::move(change);

@@ -56,7 +56,7 @@ inline const double* weights(const Block& block, Index first) {
 // its derivatives is.
 inline double weighted_loss(const Loss& loss, Index m, const double* eta, const double* y, const double* s,
                             double* value, double* r, double* w) {
-    const double found = kernels().weighted_loss(loss.index(), m, eta, y, s, value, r, w);
+    const double found = kernels().weighted_loss(key(loss), m, eta, y, s, value, r, w);
     if (std::isfinite(found)) return found;
     for (double* x : {value, r, w}) leave_out(m, s, x);
     return kernels().sum(m, value);

@@ -77,6 +77,17 @@ void for_each_problem(const std::function<void(const Problem&)>& visit) {
 
 Derivatives exact_loss(const Loss& loss, Real y, Real eta) {
     if (std::holds_alternative<Squared>(loss)) return {(eta - y) * (eta - y) / 2, eta - y, 1};
+    if (std::holds_alternative<Poisson>(loss))
+        return {std::exp(eta) - y * eta, std::exp(eta) - y, std::exp(eta)};
+    if (const Tweedie* of = std::get_if<Tweedie>(&loss)) {
+        const Real a = 2 - Real(of->power), b = Real(of->power) - 1, up = std::exp(a * eta),
+                   down = y * std::exp(-b * eta);
+        return {(a > 0 ? up / a : eta) + down / b, up - down, a * up + b * down};
+    }
+    if (std::holds_alternative<Fractional>(loss)) {
+        const Real e = std::exp(-std::abs(eta)), rest = eta > 0 ? 1 - y : -y, sigma = e / (1 + e);
+        return {rest * eta + std::log1p(e), rest - (eta > 0 ? sigma : -sigma), sigma / (1 + e)};
+    }
     const Real z = (1 - 2 * y) * eta;
     return {std::max(z, Real(0)) + std::log1p(std::exp(-std::abs(z))), (1 - 2 * y) / (1 + std::exp(-z)),
             1 / ((1 + std::exp(z)) * (1 + std::exp(-z)))};

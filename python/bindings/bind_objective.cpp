@@ -88,7 +88,7 @@ bool plain_block(const py::tuple& side, const Loss& loss, std::vector<Block>& bl
         data = static_cast<const double*>(array.data());
         return array.size() == n;
     };
-    return plain(y, block.y) && kernels().are_targets(loss.index(), n, block.y) &&
+    return plain(y, block.y) && kernels().are_targets(key(loss), n, block.y) &&
            (s.is_none() || (plain(s, block.s) && kernels().are_weights(n, block.s)));
 }
 
@@ -146,12 +146,10 @@ void bind_objective(py::module_& m) {
                          const std::optional<Array>& noise, bool canonical, const Shift& shift,
                          const std::shared_ptr<Ball>& ball, Index outputs) {
                  const Index p = penalty.size();
-                 const Loss of_row = loss == "softmax" ? Loss(Logistic()) : loss_named(loss);
-                 if ((loss == "softmax") != (outputs > 1))
-                     throw std::invalid_argument("softmax is the loss of more than one output");
                  return std::make_unique<PyObjective>(
-                     blocks, of_row, vector(penalty, "penalty", p), fit_intercept, columns, largest_norm,
-                     noise ? Vector(vector(*noise, "noise", p)) : Vector(), canonical, shift, ball, outputs);
+                     blocks, loss_of(loss, outputs), vector(penalty, "penalty", p), fit_intercept, columns,
+                     largest_norm, noise ? Vector(vector(*noise, "noise", p)) : Vector(), canonical, shift,
+                     ball, outputs);
              }),
              py::arg("blocks"), py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"),
              py::arg("columns").noconvert() = py::none(), py::arg("largest_norm") = py::none(),

@@ -27,7 +27,10 @@ struct RowsAlone {
 };
 
 std::string name_of(const AnchoredStatistics::State& s) {
-    return s.outputs > 1 ? "softmax" : std::visit([](auto l) -> std::string { return l.name; }, s.loss);
+    if (s.outputs > 1) return "softmax";
+    const std::string name = std::visit([](auto l) -> std::string { return l.name; }, s.loss);
+    const double power = key(s.loss).power;
+    return power == 0.0 ? name : name + "(" + std::string(py::repr(py::float_(power))) + ")";
 }
 
 }  // namespace
@@ -126,6 +129,14 @@ void bind_statistics(py::module_& m) {
                 return statistics.move_to(std::move(at));
             },
             py::arg("theta").noconvert())
+        .def(
+            "penalise",
+            [](const AnchoredStatistics& statistics, const Array& penalty) {
+                Vector with = vector(penalty, "penalty", statistics.state().penalty.size());
+                py::gil_scoped_release nogil;
+                return statistics.penalise(std::move(with));
+            },
+            py::arg("penalty").noconvert())
         .def(
             "measure",
             [](const AnchoredStatistics& statistics, const Array& theta, const Evaluation& at, double floor) {

@@ -44,7 +44,7 @@ from .errors import (
     UnknownId,
 )
 from .metrics import distance, residual
-from .models import LogisticRegression, Ridge
+from .models import LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
 from .release import Budget, Certificate
 from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeFeatures
 from .threads import get_num_threads, set_num_threads
@@ -65,6 +65,7 @@ __all__ = [
     "LogisticRegression",
     "NotFittedToThisData",
     "NotPositiveDefiniteError",
+    "PoissonRegressor",
     "RemoveRows",
     "RevokeFeatures",
     "Ridge",
@@ -72,6 +73,7 @@ __all__ = [
     "StreamInterrupted",
     "StreamStopped",
     "ToleranceExceeded",
+    "TweedieRegressor",
     "UnknownId",
     "Unlearner",
     "Update",

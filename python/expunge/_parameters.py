@@ -20,13 +20,15 @@ w : (n,) array
 H : (p, p) array
     Symmetric positive definite; the lower triangle is read.
 y : (n,) array
-    Real for the squared loss, 0 or 1 for the logistic.
+    Real for the squared loss, 0 or 1 for the logistic, from 0 to 1 for the fractional, 0 or above for the
+    others, above 0 for tweedie(2.0).
 theta : (p,) array
     p = d, or d + 1 with the intercept last.
 v : (p,) array
 alpha : float or (d,) array
     Penalty lambda >= 0, on the sum scale.
-loss : {"squared", "logistic"}
+loss : {"squared", "logistic", "fractional", "poisson"}, or "tweedie(p)", 1 < p <= 2
+    "tweedie(2.0)" is gamma regression; the last two have means exp(eta).
 sample_weight : (n,) array, optional
     Weights >= 0; by default 1 for every row.
 fit_intercept : bool
@@ -39,8 +41,9 @@ _Documented = TypeVar("_Documented", bound=Callable[..., Any])
 
 def documented(function: _Documented) -> _Documented:
     """Adds the section Parameters to a docstring, in front of its first section."""
-    names = set(inspect.signature(function).parameters)
-    entries = [entry for entry in re.split(r"\n(?=\w)", _ENTRIES.strip()) if names & set(_names_of(entry))]
+    names = list(inspect.signature(function).parameters)
+    entries = [entry for entry in re.split(r"\n(?=\w)", _ENTRIES.strip()) if {*names} & {*_names_of(entry)}]
+    entries.sort(key=lambda entry: min(names.index(name) for name in _names_of(entry) if name in names))
     section = "\n".join(["Parameters", "----------", *entries])
     docstring = inspect.cleandoc(function.__doc__ or "")  # "" under python -OO
     function.__doc__ = re.sub(

@@ -149,10 +149,11 @@ def hessian(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    y: ArrayLike | None = None,
 ) -> Float:
-    """Hessian of J (E1): ``X.T @ diag(s d2) @ X + diag(alpha)``; it does not depend on y.
+    """Hessian of J (E1): ``X.T @ diag(s d2) @ X + diag(alpha)``.
 
-    Errors as in :func:`loss_and_gradient`.
+    It depends on y for a Tweedie loss alone, which asks for y. Errors as in :func:`loss_and_gradient`.
 
     Returns
     -------
@@ -165,7 +166,7 @@ def hessian(
     array([[2.25]])
     """
     J, theta = as_objective(
-        X, None, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, targets=False
+        X, y, sample_weight, theta, alpha=alpha, loss=loss, fit_intercept=fit_intercept, curvature=True
     )
     return J.hessian(theta)
 
@@ -228,10 +229,11 @@ def hvp(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    y: ArrayLike | None = None,
 ) -> Float:
     """Hessian of J at theta, times v, without forming it (E1).
 
-    Errors as in :func:`loss_and_gradient`.
+    It depends on y for a Tweedie loss alone, which asks for y. Errors as in :func:`loss_and_gradient`.
 
     Returns
     -------
@@ -246,7 +248,7 @@ def hvp(
     def multiply(canonical: bool) -> Float:
         J, at = as_objective(
             X,
-            None,
+            y,
             sample_weight,
             theta,
             alpha=alpha,
@@ -254,7 +256,7 @@ def hvp(
             fit_intercept=fit_intercept,
             finite=False,
             canonical=canonical,
-            targets=False,
+            curvature=True,
         )
         return J.hvp(at, as_vector(v, "v", at.size, match=" to match X"))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import fsum, isfinite, sqrt
+from math import fsum, inf, sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -29,10 +29,17 @@ from ._arrays import (
 from ._frames import is_missing, refuse_lazy
 from ._numbers import as_flag
 from .class_weights import weighed
-from .losses import Loss, get_loss
+from .losses import Loss, get_loss, tweedie
 from .noise import Noise
 
 SCALARS = (bool, int, float, str)
+# Which estimator minimises a loss; that of a Tweedie loss has a power
+KINDS = {
+    "squared": "Ridge",
+    "logistic": "LogisticRegression",
+    "poisson": "PoissonRegressor",
+    "tweedie": "TweedieRegressor",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +48,13 @@ class Problem:
 
     Parameters
     ----------
-    loss : {"squared", "logistic"}
+    loss : str
+        Its name in `LOSSES`.
     alpha : float
         Penalty of every coefficient, on the sum scale.
+    per_weight : float or None
+        Where the loss is a mean, of some models of scikit-learn: alpha over the sum of the weights, with
+        which alpha moves (E35). See :meth:`weighing`.
     fit_intercept : bool
     classes : (2,) array or None
         Labels of targets 0 and 1.
@@ -59,6 +70,7 @@ class Problem:
     classes: NDArray[Any] | None = None
     noise: Noise | None = None
     class_weights: Float | None = None
+    per_weight: float | None = None
 
     # --- properties
 
@@ -72,15 +84,33 @@ class Problem:
         """The loss of one row and its derivatives."""
         return get_loss(self.loss)
 
+    @property
+    def power(self) -> float | None:
+        """Of a Tweedie loss."""
+        return self.row_loss.power
+
+    @property
+    def kind(self) -> str:
+        """The name of the estimator that minimises it."""
+        return KINDS[self.row_loss.name.partition("(")[0]]
+
+    def weighing(self, weight: float) -> Self:
+        """The problem of rows whose weights add up to this: another only where the loss is a mean (E35)."""
+        return self if self.per_weight is None else replace(self, alpha=self.per_weight * weight)
+
     @cached_property
     def described(self) -> dict[str, Any]:
         """The model as receipts describe it: all that does not depend on the data."""
         told = {
-            "kind": "Ridge" if self.classes is None else "LogisticRegression",
-            "alpha": self.alpha,
+            "kind": self.kind,
+            "alpha": self.alpha if self.per_weight is None else self.per_weight,
             "fit_intercept": self.fit_intercept,
             "classes": None if self.classes is None else len(self.classes),
         }
+        if self.per_weight is not None:
+            told["mean"] = True
+        if self.power is not None:
+            told["power"] = self.power
         return told if self.class_weights is None else {**told, "class_weight": self.class_weights.tolist()}
 
     def with_noise(self, noise: Noise | None) -> Self:
@@ -117,7 +147,7 @@ class Problem:
 
     def spread(self, targets: Float, weights: Float | None) -> float:
         """The root mean square of the targets of a squared loss, whose minimiser has their unit; else 1."""
-        if self.classes is not None:
+        if not self.constant_hessian:
             return 1.0
         scale = float(np.abs(targets).max(initial=0.0)) or 1.0  # so that no square overflows
         return scale * sqrt(float(np.average((targets / scale) ** 2, weights=weights)))
@@ -139,7 +169,7 @@ class Problem:
         if n == 1 and isinstance(y, SCALARS):  # fast for streams of single rows
             if y in self._scalar_targets:
                 return self._scalar_targets[y]
-            if self.classes is None and isinstance(y, float) and isfinite(y):
+            if self.classes is None and isinstance(y, float) and self.row_loss.contains(y):
                 return np.array([float(y)])
         if type(y) is not np.ndarray:
             refuse_lazy(y, "y")
@@ -172,12 +202,26 @@ class Problem:
         return weighed(self.class_weights, targets, as_weights(sample_weight, targets.size))
 
     def check_enough(self, targets: Float, weights: Float | None) -> None:
-        """Raises without a row of positive weight, for a classifier of either class: no minimiser exists."""
+        """Raises without a row of positive weight, for a classifier of either class: no minimiser exists.
+
+        Nor does one, with a free intercept, where all targets pull it to one side (E34).
+        """
         counted = targets if weights is None else targets[weights > 0]
         if counted.size == 0:
             raise ValueError("every sample_weight is zero: a row of positive weight is needed")
         if self.classes is not None and counted.min() == counted.max():
             raise ValueError("only one class has rows of positive sample_weight: two are needed")
+        low, high = self.row_loss.between
+        if self.classes is None and self.fit_intercept and not (counted.max() > low and counted.min() < high):
+            raise ValueError(
+                f"every target of positive weight is {counted[0]:g}, so no intercept is the best one: keep a "
+                "row with another target, or fit with fit_intercept=False"
+            )
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether which targets are left decides whether there is a minimiser, beside those of classes."""
+        return self.classes is None and self.fit_intercept and self.row_loss.between != (-inf, inf)
 
     # --- the objective
 
@@ -218,6 +262,14 @@ class Problem:
         return _core.Objective(
             blocks, loss, penalty, self.fit_intercept, stored, largest_norm, b, shift=shift, ball=ball
         )
+
+
+def loss_of_kind(kind: str, power: float | None) -> str:
+    """The loss that an estimator of this name minimises; ValueError where there is none."""
+    loss = next((loss for loss, name in KINDS.items() if name == kind), None)
+    if loss is None or (power is None) == (loss == "tweedie"):
+        raise ValueError(f"unknown model {kind!r}{'' if power is None else f' of power {power}'}")
+    return loss if power is None else tweedie(power).name
 
 
 def split(theta: Float, fit_intercept: bool) -> tuple[Float, Float]:
@@ -265,17 +317,20 @@ def as_objective(
     noise: ArrayLike | None = None,
     finite: bool = True,
     canonical: bool = True,
-    targets: bool = True,
+    curvature: bool = False,
 ) -> tuple[_core.Objective, Float]:
     """E1 over arrays that were not checked yet, and its theta (p,).
 
     `finite` and `canonical` as in :func:`expunge._arrays.as_matrix`; without the second, J is there for one
-    product alone. targets=False: y is not looked at, a Hessian does without (E6).
+    product alone. `curvature`: only the Hessian is asked for, which looks at y where it depends on it (E6).
     """
     chosen, fit_intercept = get_loss(loss), as_flag(fit_intercept, "fit_intercept")
     X = as_matrix(X, finite=finite, canonical=canonical)
     n, d = X.shape
-    block = as_block(X, y, sample_weight, chosen) if targets else (X, None, as_weights(sample_weight, n))
+    if curvature and chosen.curvature_of_targets and y is None:
+        raise ValueError(f"the Hessian of the {loss} loss depends on targets: pass y")
+    without = curvature and not chosen.curvature_of_targets
+    block = (X, None, as_weights(sample_weight, n)) if without else as_block(X, y, sample_weight, chosen)
     penalty = as_penalty(alpha, d, fit_intercept)
     b = as_noise(noise, d, fit_intercept)
     J = _core.Objective([block], loss, penalty, fit_intercept, None, None, b, canonical)

@@ -92,8 +92,11 @@ def hessian(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    y: ArrayLike | None = None,
 ) -> Array:
-    """Hessian of J (E1): the sum of s d2 x x' over the rows, plus Lambda. d2 does not depend on y (E6).
+    """Hessian of J (E1): the sum of s d2 x x' over the rows, plus Lambda.
+
+    d2 depends on y for a Tweedie loss alone.
 
     Returns
     -------
@@ -106,9 +109,9 @@ def hessian(
     """
     A, theta = _design(X, fit_intercept), _float(theta)
     s = _weights(sample_weight, len(A))
-    A, s = A[s > 0.0], s[s > 0.0]  # whatever overflows in the others
-    eta = A @ theta
-    d2 = get_loss(loss).d2(0.0, eta)  # whatever y (E6)
+    target = np.zeros(len(A)) if y is None else _float(y)
+    A, target, s = A[s > 0.0], target[s > 0.0], s[s > 0.0]  # whatever overflows in the others
+    d2 = get_loss(loss).d2(target, A @ theta)
     return gram(A, s * d2) + np.diag(_penalty(alpha, np.shape(X)[1], fit_intercept))
 
 
@@ -210,7 +213,7 @@ def loss_gradient_and_hessian(
     """
     rows = {"alpha": alpha, "loss": loss, "sample_weight": sample_weight, "fit_intercept": fit_intercept}
     value, gradient = loss_and_gradient(X, y, theta, noise=noise, **rows)  # type: ignore[arg-type]
-    return value, gradient, hessian(X, theta, **rows)  # type: ignore[arg-type]
+    return value, gradient, hessian(X, theta, y=y, **rows)  # type: ignore[arg-type]
 
 
 @documented
@@ -223,8 +226,9 @@ def hvp(
     loss: str = "logistic",
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = False,
+    y: ArrayLike | None = None,
 ) -> Array:
-    """Hessian of J, times v (E1).
+    """Hessian of J, times v (E1). It depends on y for a Tweedie loss alone.
 
     Returns
     -------
@@ -237,8 +241,9 @@ def hvp(
     """
     A, theta, v = _design(X, fit_intercept), _float(theta), _float(v)
     s, penalty = _weights(sample_weight, len(A)), _penalty(alpha, np.shape(X)[1], fit_intercept)
-    A, s = A[s > 0.0], s[s > 0.0]  # whatever overflows in the others
-    d2 = get_loss(loss).d2(0.0, A @ theta)  # whatever y (E6)
+    target = np.zeros(len(A)) if y is None else _float(y)
+    A, target, s = A[s > 0.0], target[s > 0.0], s[s > 0.0]  # whatever overflows in the others
+    d2 = get_loss(loss).d2(target, A @ theta)
     product: Array = A.T @ (s * d2 * (A @ v)) + penalty * v
     return product
 
@@ -468,10 +473,11 @@ class AnchoredStatistics:
         if get_loss(self._loss).max_d3 == 0:
             return 0.0
         delta = self.theta() - self.anchor
-        rho = self.longest * float(np.linalg.norm(delta))
+        R = get_loss(self._loss).remainder * self.longest  # E34
+        rho = R * float(np.linalg.norm(delta))
         ratio = _psi_ratio(rho)
         q = float(delta @ (self.hessian @ delta) - delta @ (self.penalty * delta))
-        return float(self.longest * ratio * q)
+        return float(R * ratio * q)
 
 
 def _psi_ratio(rho: float) -> float:
@@ -522,15 +528,18 @@ def chord_step(
     squares = float((s * (d2_b - d2_a) ** 2 / d2_a).sum())
     R = float(np.linalg.norm(A, axis=1).max(initial=0.0)) if of.max_d3 > 0.0 else 0.0
     q, d = max(0.0, float(step @ G @ step)), len(step) - fit_intercept
-    residual = R * (np.sqrt(squares * q) + (1.0 + kappa) * _psi_ratio(R * float(np.linalg.norm(step))) * q)
+    c = of.remainder  # E34
+    ratio = c * _psi_ratio(c * R * float(np.linalg.norm(step)))
+    residual = R * (np.sqrt(squares * q) + (1.0 + kappa) * ratio * q)
     residual += float(np.linalg.norm(left))
     longest = float(np.sqrt(max(0.0, R * R - fit_intercept)))  # without the 1 of the intercept
     rho = longest * float(np.linalg.norm(step[:d])) + float(np.abs(step[d:]).sum()) if R > 0.0 else 0.0
+    rho *= c
     ratio = _psi_ratio(rho)
     if not kappa < 1.0:
         return b + step, residual, np.inf, np.inf
     far = float(np.exp(0.5 * rho) / np.sqrt(1.0 - kappa))  # H is at least H_a / far^2
-    r = far * float(np.sqrt(np.max((A.T * H.solve(A.T)).sum(axis=0), initial=0.0)))
+    r = c * far * float(np.sqrt(np.max((A.T * H.solve(A.T)).sum(axis=0), initial=0.0)))
     w = (kappa + (1.0 + kappa) * rho * ratio) * float(np.sqrt(q))
     v = float(np.sqrt(max(0.0, float(left @ H.solve(left)))))
     nu = far * (w + v)

@@ -20,7 +20,7 @@ from .engine.fitted import Fitted, polished
 from .engine.solver import DEFAULT_TOL
 from .engine.state import Hessian, How, Method, Promise
 from .files.saved import Saved, naming, read, write
-from .models import LogisticRegression, Ridge
+from .models import Estimator
 from .models.adopt import problem_of, rows_of
 from .models.base import fit_again, noise_of, set_theta, theta_of
 from .noise import check_random_state
@@ -292,7 +292,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
         mechanism: Mechanism = "output",
         against: Against | None = None,
         random_state: int | None = None,
-    ) -> Ridge | LogisticRegression:
+    ) -> Estimator:
         """A copy of the model that may be given away, with a certificate; nothing here changes.
 
         Coefficients whose profile residual is verified to be at most a public tolerance, rounding counted,
@@ -527,7 +527,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
 
     # --- how the model stands to its data
 
-    def retrain(self) -> Ridge | LogisticRegression:
+    def retrain(self) -> Estimator:
         """Fits a fresh expunge estimator to the corrected data: what `model` should equal.
 
         With the model's alpha, fit_intercept and noise in the objective. RowsRequired where detached.

@@ -95,6 +95,33 @@ def gram_norm_bound(gram: Float) -> float:
     return float(min(np.linalg.norm(gram), np.abs(gram).sum(axis=0).max(initial=0.0)))
 
 
+def local_tau(gram_norm: float, alpha: ArrayLike, reach: float) -> float:
+    """Step size of E34 where d2 has no bound: the largest with ``tau L (e^a - 1)/a <= 1``, ``a = tau reach``.
+
+    Parameters
+    ----------
+    gram_norm : float
+        Upper bound of the spectral norm of the data's part of the Hessian at theta; L is that and max(alpha).
+    alpha : float or array
+    reach : float
+        At least ``c |x| |g|`` of every row, c the largest |d3| / d2 and x extended by 1 with an intercept.
+
+    Returns
+    -------
+    float
+        With tau at most this, the residual shrinks by ``1 - tau min(alpha)`` or more.
+
+    Examples
+    --------
+    >>> local_tau(3.0, 1.0, 0.0)
+    0.25
+    >>> round(local_tau(3.0, 1.0, 4.0), 6)
+    0.173287
+    """
+    L = float(np.max(alpha)) + gram_norm
+    return float(np.log1p(reach / L)) / reach if reach > 0.0 else 1.0 / L
+
+
 def safe_tau(gram_norm: float, alpha: ArrayLike, loss: Loss) -> float:
     """Step size ``1 / L`` of E4, ``L = max(alpha) + max_d2 |S^1/2 X|^2``.
 

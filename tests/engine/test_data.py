@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from problems import CONVERTED, FAMILIES, INTERCEPT, bits_of, in_pairs, parts_of, read_only
+from problems import CLASSIC, CONVERTED, FAMILIES, INTERCEPT, bits_of, in_pairs, parts_of, read_only
 from scipy import sparse
 from unlearning import (
     ALPHA,
@@ -26,7 +26,6 @@ from unlearning import (
 )
 
 import expunge as ex
-from expunge.losses import LOSSES
 
 # Columns: dropped, zeroed, constant (E12)
 
@@ -99,7 +98,7 @@ def idle_requests(data):
 
 @in_pairs(
     kind=list(idle_requests(make_data("squared"))),
-    loss=list(LOSSES),
+    loss=CLASSIC,
     fit_intercept=INTERCEPT,
     method=METHODS,
     represent=["float64_c", "csr_explicit_zeros"],
@@ -120,7 +119,7 @@ def test_requests_that_change_nothing_leave_theta(kind, loss, fit_intercept, met
 # Rows and columns by number
 
 
-@in_pairs(loss=list(LOSSES), represent=FAMILIES)
+@in_pairs(loss=CLASSIC, represent=FAMILIES)
 def test_the_longest_row_is_looked_for_among_all_that_ever_came(loss, represent):
     """By a bound of it everything is bounded that a row may add (E10, E41)."""
     data = make_data(loss)
@@ -141,7 +140,7 @@ def test_the_longest_row_is_looked_for_among_all_that_ever_came(loss, represent)
             assert now > 2.0 * old or now == old == np.inf
 
 
-@in_pairs(loss=list(LOSSES), represent=FAMILIES)
+@in_pairs(loss=CLASSIC, represent=FAMILIES)
 def test_added_rows_continue_the_count_and_may_be_corrected_and_removed(loss, represent):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, True, represent=represent)
@@ -209,7 +208,7 @@ def test_names_and_positions_name_the_same_columns_after_others_were_revoked():
 
 @in_pairs(
     kind=["remove_rows", "add_rows", "correct_labels", "correct_values", "mixed_rows"],
-    loss=list(LOSSES),
+    loss=CLASSIC,
     method=["corrected", "original", "first_order"],
     represent=["float64_c", "float64_f", "csr_int32"],
 )
@@ -247,7 +246,7 @@ def test_the_step_reads_the_touched_rows_only(kind, loss, method, represent, mon
     assert_array_equal(poisoned, whole)
 
 
-@in_pairs(loss=list(LOSSES), method=METHODS, represent=[*FAMILIES, "csr_matrix", "csr_explicit_zeros"])
+@in_pairs(loss=CLASSIC, method=METHODS, represent=[*FAMILIES, "csr_matrix", "csr_explicit_zeros"])
 def test_X_is_held_by_reference_and_never_modified(loss, method, represent):
     data = make_data(loss)
     X, y = read_only(represent(data.X)), read_only(data.y.copy())
@@ -262,7 +261,7 @@ def test_X_is_held_by_reference_and_never_modified(loss, method, represent):
     assert_array_equal(y, data.y)
 
 
-@in_pairs(loss=list(LOSSES), represent=CONVERTED)
+@in_pairs(loss=CLASSIC, represent=CONVERTED)
 def test_what_is_copied_once_is_not_modified_either(loss, represent):
     data = make_data(loss, zeros=True)
     X = read_only(represent(data.X))

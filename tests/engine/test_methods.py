@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from problems import (
+    CLASSIC,
     DENSE,
     FAMILIES,
     INTERCEPT,
@@ -52,7 +53,7 @@ from expunge.losses import LOSSES
 
 
 @pytest.mark.isa
-@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, weighted=WEIGHTED, represent=FAMILIES)
+@in_pairs(kind=KINDS, loss=CLASSIC, fit_intercept=INTERCEPT, weighted=WEIGHTED, represent=FAMILIES)
 def test_exact_unlearning_equals_retraining(kind, loss, fit_intercept, weighted, represent):
     data, requests = make_data(loss, weighted=weighted, zeros=True), requests_for(loss)[kind]
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -61,7 +62,7 @@ def test_exact_unlearning_equals_retraining(kind, loss, fit_intercept, weighted,
     assert_retrained(un, data.after(*requests))
 
 
-@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, weighted=WEIGHTED)
+@in_pairs(kind=KINDS, loss=CLASSIC, fit_intercept=INTERCEPT, weighted=WEIGHTED)
 def test_exact_unlearning_of_cells_that_are_not_0_equals_retraining(kind, loss, fit_intercept, weighted):
     data, requests = make_data(loss, weighted=weighted), requests_for(loss)[kind]
     un = unlearner(data, loss, fit_intercept)
@@ -70,7 +71,7 @@ def test_exact_unlearning_of_cells_that_are_not_0_equals_retraining(kind, loss, 
 
 
 @pytest.mark.parametrize("fit_intercept", INTERCEPT.values(), ids=INTERCEPT)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CLASSIC)
 def test_the_minimiser_of_an_X_that_became_0_is_0(loss, fit_intercept):
     data = make_data(loss)
     un = unlearner(data, loss, fit_intercept)
@@ -82,7 +83,7 @@ def test_the_minimiser_of_an_X_that_became_0_is_0(loss, fit_intercept):
     assert not retrain(*data.rows[:2], **objective_of(un, data.rows[2]))[:6].any()
 
 
-@in_pairs(loss=list(LOSSES), fit_intercept=INTERCEPT, represent=[*FAMILIES, "csc"])
+@in_pairs(loss=CLASSIC, fit_intercept=INTERCEPT, represent=[*FAMILIES, "csc"])
 def test_a_stream_of_exact_requests_equals_retraining(loss, fit_intercept, represent):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -123,7 +124,7 @@ EACH_REQUEST = ["remove_rows", "add_weighted_rows", "correct_labels", "correct_v
 
 
 @pytest.mark.filterwarnings("ignore:the tolerance")  # all go as far as rounding lets them
-@in_pairs(kind=[*EACH_REQUEST, "revoke_features", "mixed"], loss=list(LOSSES), represent=NATIVE)
+@in_pairs(kind=[*EACH_REQUEST, "revoke_features", "mixed"], loss=CLASSIC, represent=NATIVE)
 def test_every_native_representation_gives_the_same_numbers(kind, loss, represent):
     assert_the_same_numbers(kind, loss, represent)
 
@@ -232,7 +233,7 @@ SECOND_ORDER = ["corrected", "original"]
 
 @in_pairs(
     kind=KINDS,
-    loss=list(LOSSES),
+    loss=CLASSIC,
     fit_intercept=INTERCEPT,
     weighted=WEIGHTED,
     hessian=SECOND_ORDER,
@@ -249,7 +250,7 @@ def test_second_order_is_one_newton_step(kind, loss, fit_intercept, weighted, he
 
 @in_pairs(
     kind=MAIN_KINDS,
-    loss=list(LOSSES),
+    loss=CLASSIC,
     fit_intercept=INTERCEPT,
     earlier=list(METHODS),
     hessian=SECOND_ORDER,
@@ -355,7 +356,7 @@ def assert_safe(un, before, data, theta, update):
     assert update.residual < np.linalg.norm(g)
 
 
-@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT, represent=["float64_c", "csr_float32"])
+@in_pairs(kind=KINDS, loss=CLASSIC, fit_intercept=INTERCEPT, represent=["float64_c", "csr_float32"])
 def test_first_order_with_its_own_tau_reduces_the_residual(kind, loss, fit_intercept, represent):
     data, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)
     un = unlearner(data, loss, fit_intercept, represent=represent)
@@ -390,7 +391,7 @@ def test_the_safe_tau_is_not_needlessly_small(loss):
     assert update.tau >= (1.0 - 1e-12) / (ALPHA + LOSSES[loss].max_d2 * frobenius)
 
 
-@in_pairs(kind=KINDS, loss=list(LOSSES), fit_intercept=INTERCEPT)
+@in_pairs(kind=KINDS, loss=CLASSIC, fit_intercept=INTERCEPT)
 def test_first_order_with_a_given_tau_is_one_gradient_step(kind, loss, fit_intercept):
     before, requests, tau = make_data(loss), requests_for(loss)[kind], 1e-3
     un = unlearner(before, loss, fit_intercept)
@@ -407,7 +408,7 @@ def test_first_order_with_a_given_tau_is_one_gradient_step(kind, loss, fit_inter
 # Methods in any order
 
 
-@in_pairs(loss=list(LOSSES), first=list(METHODS), second=list(METHODS), third=list(METHODS))
+@in_pairs(loss=CLASSIC, first=list(METHODS), second=list(METHODS), third=list(METHODS))
 def test_after_any_methods_an_exact_request_reaches_retraining(loss, first, second, third):
     methods = first, second, third
     data, requests = make_data(loss), requests_for(loss)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from problems import REPRESENTATIONS, csr, in_pairs
+from problems import CLASSIC, REPRESENTATIONS, csr, in_pairs
 from unlearning import (
     ALPHA,
     MAIN_KINDS,
@@ -27,7 +27,6 @@ from unlearning import (
 
 import expunge as ex
 from expunge import _core, reference
-from expunge.losses import LOSSES
 
 ESTIMATORS = {"squared": ex.Ridge, "logistic": ex.LogisticRegression}
 pytestmark = pytest.mark.usefixtures("nothing_densified")
@@ -49,7 +48,7 @@ def linear_system(un, before, data, theta, hessian):
     return g, reference.hessian(X, theta[lasting], **objective_of(un, s)), floor
 
 
-@in_pairs(kind=MAIN_KINDS, loss=list(LOSSES), block=BLOCKS, form=["float64_c", "csr_int32"])
+@in_pairs(kind=MAIN_KINDS, loss=CLASSIC, block=BLOCKS, form=["float64_c", "csr_int32"])
 def test_conjugate_gradients_keep_what_every_method_promises(kind, loss, block, form):
     fit_intercept, limit = block
     before, requests = make_data(loss, weighted=True, zeros=True), requests_for(loss)[kind]
@@ -95,7 +94,7 @@ def test_conjugate_gradients_and_cholesky_fit_the_same_model(loss, fit_intercept
         assert_retrained(by_cholesky, data)
 
 
-@in_pairs(loss=list(LOSSES), method=METHODS, limit=[0, 1000], form=["float64_c", "csr_int32"])
+@in_pairs(loss=CLASSIC, method=METHODS, limit=[0, 1000], form=["float64_c", "csr_int32"])
 def test_above_the_memory_limit_auto_never_holds_a_whole_hessian(loss, method, limit, form):
     data = make_data(loss, zeros=True)
     un = unlearner(data, loss, True, represent=REPRESENTATIONS[form], memory_limit=limit)

@@ -2,7 +2,7 @@
 
 import pickle
 import warnings
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -37,7 +37,16 @@ from expunge import reference
 # No fit stops short of its tolerance unless a test says so.
 pytestmark = pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
 
-FITTABLE = [p for p in PROBLEMS if np.ndim(p.alpha) == 0 and (p.loss == "squared" or len(p.X) > 1)]
+FITS = ESTIMATORS | {
+    "poisson": ex.PoissonRegressor,
+    "tweedie(1.5)": partial(ex.TweedieRegressor, power=1.5),
+    "tweedie(2.0)": partial(ex.TweedieRegressor, power=2.0),
+}
+FITTABLE = [
+    p
+    for p in PROBLEMS
+    if np.ndim(p.alpha) == 0 and p.loss in FITS and (p.loss != "logistic" or len(p.X) > 1) and p.has_minimiser
+]
 each_problem = pytest.mark.parametrize("problem", some_of(FITTABLE), ids=lambda problem: problem.name)
 in_families = each_problem_in(FAMILIES, FITTABLE)
 with_and_without_intercept = pytest.mark.parametrize("fit_intercept", [False, True])
@@ -67,7 +76,7 @@ ROUNDING = ".* lies below the rounding floor|.* what rounding may hide is larger
 
 def fit_problem(problem, represent=np.array, **parameters):
     """Fits without the warning that rounding ended some problems' iterations, the only one allowed."""
-    model = ESTIMATORS[problem.loss](problem.alpha, fit_intercept=problem.fit_intercept, **parameters)
+    model = FITS[problem.loss](problem.alpha, fit_intercept=problem.fit_intercept, **parameters)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=ROUNDING, category=ConvergenceWarning)
         return model.fit(represent(problem.X), problem.y, sample_weight=problem.sample_weight)
@@ -86,7 +95,10 @@ def broken_checks(estimator):
     return {}
 
 
-@parametrize_with_checks([ex.Ridge(), ex.LogisticRegression()], expected_failed_checks=broken_checks)
+@parametrize_with_checks(
+    [ex.Ridge(), ex.LogisticRegression(), ex.PoissonRegressor(), ex.TweedieRegressor()],
+    expected_failed_checks=broken_checks,
+)
 def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)
 
@@ -192,6 +204,15 @@ def test_fit_equals_scikit_learns(problem):
     model = fit_problem(problem, tol=1e-10)
     if problem.loss == "squared":
         rival = sklearn.linear_model.Ridge(problem.alpha, fit_intercept=problem.fit_intercept, solver="svd")
+    elif problem.loss != "logistic":
+        rival = sklearn.linear_model.TweedieRegressor(
+            power={"poisson": 1.0, "tweedie(1.5)": 1.5}.get(problem.loss, 2.0),
+            alpha=problem.alpha / problem.weights.sum(),
+            fit_intercept=problem.fit_intercept,
+            solver="newton-cholesky",
+            tol=1e-13,
+            max_iter=1000,
+        )
     else:
         rival = sklearn.linear_model.LogisticRegression(
             C=1.0 / problem.alpha,

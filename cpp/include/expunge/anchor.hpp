@@ -74,6 +74,9 @@ public:
     // Without the coordinates in `dropped` (ascending). A large factor is shared, not made anew.
     std::shared_ptr<const Anchor> drop(const std::vector<Index>& dropped) const;
 
+    // Complete, with a penalty that is more by so much (p,): another factor.
+    std::shared_ptr<const Anchor> penalised(const VectorRef& more) const;
+
     // The same Hessian at another theta, where it does not depend on theta.
     std::shared_ptr<const Anchor> move_to(Vector theta) const {
         require_size("theta", theta.size(), theta_.size());

@@ -40,6 +40,12 @@ inline double exp_nonpositive(double x) {
     return p * power_of_two(k - far) * power_of_two(far);
 }
 
+// e^x, infinite above 709.8.
+inline double exp_any(double x) {
+    const double e = exp_nonpositive(x > 0.0 ? -x : x);
+    return x > 0.0 ? 1.0 / e : e;
+}
+
 // log(1 + t) for t in [0, 1]: 2 atanh(s), s = t / (2 + t) <= 1/3, by its series.
 inline double log1p_unit(double t) {
     const double s = t / (2.0 + t), z = s * s;

@@ -84,6 +84,12 @@ struct Ahead {
     Index size = 0;  // in bytes
 };
 
+// A loss: its place in Loss, and the power of one that has any.
+struct LossKey {
+    std::size_t place = 0;
+    double power = 0.0;
+};
+
 struct Kernels {
     std::size_t size;        // of this struct; it differs in a table of another version
     const char *isa, *simd;  // the instruction set, and the SIMD instructions that Eigen uses
@@ -123,26 +129,26 @@ struct Kernels {
     Status (*csr_gram)(const Storage& X, Index n, const Run* runs, Index run_count, const double* w,
                        double* H, Index stride, bool by_columns);
 
-    // ---- Losses, of m rows; `loss` is its place in Loss; `weighted`: whether some s may be 0 ----
+    // ---- Losses, of m rows; `weighted`: whether some s may be 0 ----
     // Whether the loss takes every y, and whether every s is finite and not negative
-    bool (*are_targets)(std::size_t loss, Index n, const double* y);
+    bool (*are_targets)(LossKey loss, Index n, const double* y);
     bool (*are_weights)(Index n, const double* s);
     // value = s loss, r = s d1, w = s d2; returns the sum of values
-    double (*weighted_loss)(std::size_t loss, Index m, const double* eta, const double* y, const double* s,
+    double (*weighted_loss)(LossKey loss, Index m, const double* eta, const double* y, const double* s,
                             double* value, double* r, double* w);
-    void (*weighted_d1)(std::size_t loss, Index m, const double* eta, const double* y, const double* s,
+    void (*weighted_d1)(LossKey loss, Index m, const double* eta, const double* y, const double* s,
                         bool weighted, double* r);
-    void (*weighted_d2)(std::size_t loss, Index m, const double* eta, const double* y, const double* s,
+    void (*weighted_d2)(LossKey loss, Index m, const double* eta, const double* y, const double* s,
                         bool weighted, double* w);
     // E19, in units of u |x_i|: the rounding error of r = s d1 after so many additions
-    void (*rounding_of)(std::size_t loss, Index m, const double* r, const double* y, const double* s,
+    void (*rounding_of)(LossKey loss, Index m, const double* r, const double* y, const double* s,
                         double additions, const double* eta_rounding, double* rounding);
     // The sum of |x_i| times that, where the rounding error of eta is |x_i| `for_each_norm`. norm2 (m,)
     // becomes |x_i|
-    double (*sum_of_rounding)(std::size_t loss, Index m, const double* r, const double* y, const double* s,
+    double (*sum_of_rounding)(LossKey loss, Index m, const double* r, const double* y, const double* s,
                               double additions, double for_each_norm, double one, double* norm2);
     // slope = s |d1|; rounding = s times the error of d1 at an eta that is off by eta_rounding
-    void (*slope_and_rounding)(std::size_t loss, Index m, const double* d1, const double* y, const double* s,
+    void (*slope_and_rounding)(LossKey loss, Index m, const double* d1, const double* y, const double* s,
                                bool weighted, const double* eta_rounding, double* slope, double* rounding);
     // x = w (x + offset), and 0 where w is 0; returns the sum
     double (*weigh)(Index m, const double* w, double offset, double* x);

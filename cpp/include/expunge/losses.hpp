@@ -1,11 +1,16 @@
 #pragma once
-// A loss is three scalar functions of (y, eta), the domain of y, and two constants (E1). To add one, write
-// its struct and name it in `Loss`: every kernel then has it. Python needs one entry in losses.py.
+// A loss is three scalar functions of (y, eta), the domain of y, and three constants (E1): the largest d2 and
+// |d3|, and `remainder`, the largest |d3| / d2, which is at most 1 (E34). To add one, write its struct and
+// name it in `Loss`: every kernel then has it. Python needs one entry in losses.py.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <locale>
+#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -30,7 +35,7 @@ inline double moved(double slope, double steepest, double range, double eta_roun
 
 struct Squared {
     static constexpr const char* name = "squared";
-    static constexpr double max_d2 = 1.0, max_d3 = 0.0;
+    static constexpr double max_d2 = 1.0, max_d3 = 0.0, remainder = 0.0;
     static bool contains(double y) { return std::abs(y) <= std::numeric_limits<double>::max(); }
     static double value(double y, double eta) { return 0.5 * (eta - y) * (eta - y); }
     static double d1(double y, double eta) { return eta - y; }
@@ -43,7 +48,8 @@ struct Squared {
 struct Logistic {
     static constexpr const char* name = "logistic";
     static constexpr double max_d2 = 0.25, max_d3 = 0.09622504486493764;  // 1 / (6 sqrt 3)
-    static bool contains(double y) { return (y == 0.0) != (y == 1.0); }   // no branch on what is random
+    static constexpr double remainder = 1.0;
+    static bool contains(double y) { return (y == 0.0) != (y == 1.0); }  // no branch on what is random
     static double value(double y, double eta) {
         const double z = (1.0 - 2.0 * y) * eta;
         return (z > 0.0 ? z : 0.0) + log1p_unit(exp_nonpositive(-std::abs(z)));
@@ -63,17 +69,122 @@ struct Logistic {
     }
 };
 
-using Loss = std::variant<Squared, Logistic>;
+// The same for y in [0, 1]. With e = e^-|eta|, d1 = sigma(eta) - y over the denominator 1 + e.
+struct Fractional {
+    static constexpr const char* name = "fractional";
+    static constexpr double max_d2 = Logistic::max_d2, max_d3 = Logistic::max_d3, remainder = 1.0;
+    static bool contains(double y) { return (y >= 0.0) & (y <= 1.0); }
+    static double value(double y, double eta) {
+        return (eta > 0.0 ? (1.0 - y) * eta : -(y * eta)) + log1p_unit(exp_nonpositive(-std::abs(eta)));
+    }
+    static double d1(double y, double eta) {
+        const double e = exp_nonpositive(-std::abs(eta)), above = eta > 0.0 ? 1.0 : e,
+                     below = eta > 0.0 ? e : 1.0;
+        return ((1.0 - y) * above - y * below) / (1.0 + e);
+    }
+    static double d2(double, double eta) { return Logistic::d2(0.0, eta); }
+    static double d1_rounding(double r, double eta_rounding, double y) {
+        const double most =
+            std::abs(r) + std::min(y, 1.0 - y);  // sigma or 1 - sigma, and so d2, is at most that
+        return moved(most, max_d2, 1.0, eta_rounding) + 12.0 * most;
+    }
+};
 
+// y >= 0, mean e^eta.
+struct Poisson {
+    static constexpr const char* name = "poisson";
+    static constexpr double max_d2 = std::numeric_limits<double>::infinity(), max_d3 = max_d2,
+                            remainder = 1.0;
+    static bool contains(double y) { return (y >= 0.0) & (y <= std::numeric_limits<double>::max()); }
+    static double value(double y, double eta) { return exp_any(eta) - y * eta; }
+    static double d1(double y, double eta) { return exp_any(eta) - y; }
+    static double d2(double, double eta) { return exp_any(eta); }
+    static double d1_rounding(double r, double eta_rounding, double y) {
+        const double most = std::abs(r) + y;  // d2
+        return moved(most, max_d2, max_d2, eta_rounding) + 4.0 * most;
+    }
+};
+
+// Mean e^eta and variance a power p of it, 1 < p <= 2, y >= 0; p = 2 is gamma regression, y > 0. With
+// a = 2 - p and b = p - 1, A = e^(a eta) and B = y e^(-b eta): value A/a + B/b, d1 = A - B, d2 = aA + bB.
+struct Tweedie {
+    double power;
+
+    static constexpr const char* name = "tweedie";
+    static constexpr double max_d2 = std::numeric_limits<double>::infinity(), max_d3 = max_d2;
+    double a() const { return 2.0 - power; }
+    double b() const { return power - 1.0; }
+    double remainder() const { return std::max(a(), b()); }
+    bool contains(double y) const {
+        return ((power < 2.0 ? y >= 0.0 : y > 0.0)) & (y <= std::numeric_limits<double>::max());
+    }
+    double rising(double eta) const { return exp_any(a() * eta); }
+    double falling(double y, double eta) const { return y > 0.0 ? y * exp_any(-(b() * eta)) : 0.0; }
+    double value(double y, double eta) const {
+        return (power < 2.0 ? rising(eta) / a() : eta) + falling(y, eta) / b();
+    }
+    double d1(double y, double eta) const { return rising(eta) - falling(y, eta); }
+    double d2(double y, double eta) const { return a() * rising(eta) + b() * falling(y, eta); }
+    // A^b B^a = y^a, which is at most b + ay: so the smaller of A and B is, and the larger at most |d1| more.
+    // What rounds in a eta and b eta is no more than what rounds in eta.
+    double d1_rounding(double r, double eta_rounding, double y) const {
+        const double least = b() + a() * y, most = std::abs(r) + least;
+        return moved(most, max_d2, max_d2, 2.0 * eta_rounding) + 8.0 * (most + least);
+    }
+};
+
+using Loss = std::variant<Squared, Logistic, Fractional, Poisson, Tweedie>;
+
+inline LossKey key(const Loss& loss) {
+    return {loss.index(), std::visit(
+                              []<class L>(const L& l) {
+                                  if constexpr (std::is_empty_v<L>)
+                                      return 0.0;
+                                  else
+                                      return l.power;
+                              },
+                              loss)};
+}
+
+// E34: at most that many times d2 is |d3|.
+inline double remainder(const Loss& loss) {
+    return std::visit(
+        []<class L>(const L& l) {
+            if constexpr (std::is_empty_v<L>)
+                return L::remainder;
+            else
+                return l.remainder();
+        },
+        loss);
+}
+
+// "name", or "name(power)".
 inline Loss loss_named(const std::string& name) {
     Loss found;
     std::string known;
-    const auto match = [&]<std::size_t... I>(std::index_sequence<I...>) {
-        return ((known += (I ? ", " : "") + std::string(std::variant_alternative_t<I, Loss>::name),
-                 name == std::variant_alternative_t<I, Loss>::name && (found.emplace<I>(), true)) ||
-                ...);
+    const auto match = [&]<class L>(std::type_identity<L>) {
+        if constexpr (std::is_empty_v<L>) {
+            if (name != L::name) return false;
+            found = L{};
+        } else {
+            const std::string before = std::string(L::name) + "(";
+            if (!name.starts_with(before) || name.back() != ')') return false;
+            std::istringstream number(name.substr(before.size(), name.size() - before.size() - 1));
+            number.imbue(std::locale::classic());
+            double power = 0.0;
+            if (!(number >> power) || !number.eof() || !(power > 1.0 && power <= 2.0)) return false;
+            found = L{power};
+        }
+        return true;
     };
-    if (!match(std::make_index_sequence<std::variant_size_v<Loss>>{}))
+    const auto any = [&]<class... L>(std::type_identity<std::variant<L...>>) {
+        if ((match(std::type_identity<L>{}) || ...)) return true;
+        ((known +=
+          (known.empty() ? "" : ", ") + std::string(L::name) + (std::is_empty_v<L> ? "" : "(power)")),
+         ...);
+        return false;
+    };
+    if (!any(std::type_identity<Loss>{}))
         throw std::invalid_argument("unknown loss '" + name + "': choose one of " + known);
     return found;
 }

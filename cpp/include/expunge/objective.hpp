@@ -47,10 +47,12 @@ struct Tally {
 struct CurvatureChange {
     double largest = 0.0;  // kappa: |d2_b / d2_a - 1| of one row, infinite where it cannot be told
     double squares = 0.0;  // Q: sum of s (d2_b - d2_a)^2 / d2_a
+    double weight = 0.0;   // sum of s d2_a
 
     void add(const CurvatureChange& other) {
         largest = largest < other.largest ? other.largest : largest;
         squares += other.squares;
+        weight += other.weight;
     }
 };
 

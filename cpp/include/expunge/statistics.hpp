@@ -80,6 +80,10 @@ public:
     // longer tells of rows that have left.
     AnchoredStatistics move_to(Vector theta) const;
 
+    // Another penalty (p,) in place of that of now (E35): it moves with the weights of the rows, where a
+    // loss is a mean.
+    AnchoredStatistics penalise(Vector penalty) const;
+
     // Takes J and its gradient at the anchor, or where the Hessian does not depend on it at any theta, as
     // they were measured, with what rounding may hide in them: what edits have rounded since is forgotten.
     AnchoredStatistics measure(Vector theta, const Evaluation& at, double floor) const;
@@ -110,7 +114,12 @@ public:
     double coefficient_distance() const;
     double coefficient_distance(const VectorRef& theta, const Evaluation& at, double floor) const;
 
-    bool quadratic() const;         // whether the Hessian does not depend on theta
+    bool quadratic() const;  // whether the Hessian does not depend on theta
+    // Whether targets decide if there is a minimiser, and nobody counts them as classes are counted: a finite
+    // distance proves that there is one.
+    bool may_lack_minimiser() const {
+        return state_.fit_intercept && !quadratic() && !std::holds_alternative<Logistic>(state_.loss);
+    }
     double gradient_error() const;  // e_g: at least the rounding error of g_a
 
 private:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from .. import _core
 from .._arrays import Blocks, Float, Index
 from .._numbers import as_number
+from ..engine.original import original_hessian
 from ..engine.products import Products
 from ..engine.state import How, Staged
 from ..errors import NotPositiveDefiniteError
@@ -168,7 +169,7 @@ class _ByOriginal(Strategy):
     def _stepped(self, staged: Staged, step: Callable[[_core.Anchor | Products], Float]) -> Solution:
         """The old theta and a step, which it counts the passes of."""
         engine = self._engine
-        H, known = engine.original_hessian(staged), staged.original is engine.state.anchor
+        H, known = original_hessian(engine, staged), staged.original is engine.state.anchor
         theta = engine.state.theta + step(H)
         return Solution(theta, 0 if known else passes_of(H))
 

@@ -25,6 +25,8 @@ from .detached import Detached
 from .entry import Judge, OnEntry, check_belong, distance
 from .methods import BY_NAME
 from .near import distance_at, nearest, residual_within
+from .original import hessian_here
+from .penalty import penalised, require_own_penalty
 from .products import Products
 from .shift import same_shift
 from .solver import (
@@ -219,10 +221,13 @@ class Attached:
         data = self.data
         data.compact()
         passes = self._measured_before(requests)
-        original = self._hessian_here() if how.hessian == "original" else None
+        original = hessian_here(self) if how.hessian == "original" else None
         data.begin()
         named = [request.edit(data, self.problem.encode) for request in requests]
         touched = data.finish()
+        if touched.rows.any and self.problem.needs_targets:
+            _, y, s = zip(*data.blocks(), strict=True)
+            self.problem.check_enough(np.concatenate(y), np.concatenate(s))
         survives: NDArray[np.bool_] | slice = slice(None)
         dropped = revoked_rows = _NONE
         if touched.revoked:
@@ -230,7 +235,10 @@ class Attached:
             dropped = np.flatnonzero(~survives)
             revoked_rows = _union(touched.revoked_rows, data.n_rows)
             revoked_rows = revoked_rows[data.register.of(revoked_rows)[0] >= 0]
-        difference, statistics, anchor, current = self._edited(touched, how)
+        edited = self._edited(touched, how)
+        if touched.rows.any and self.problem.per_weight is not None:
+            edited = penalised(self, *edited)
+        difference, statistics, anchor, current = edited
         return Staged(
             how,
             named,
@@ -382,33 +390,6 @@ class Attached:
         """Whether the anchor's Hessian is the one at theta."""
         return self.problem.constant_hessian or np.array_equal(anchor.theta, theta)
 
-    def _hessian_here(self) -> _core.Anchor | Float:
-        """H of the data before the request, at the model's theta: factored, or the curvature of its rows."""
-        theta, anchor = self.state.theta, self.state.anchor
-        objective = self.objective()
-        if self.block(objective, theta.size) is not None:
-            return objective.curvature(theta)
-        if anchor is not None and self.state.hessian_is_current and self.is_hessian_at(theta, anchor):
-            return anchor
-        return _core.Anchor(objective, theta)
-
-    def original_hessian(self, staged: Staged) -> _core.Anchor | Products:
-        """The Hessian before the request, from what :meth:`stage` kept of it, in a form that solves."""
-        original, data, theta = staged.original, self.data, self.state.theta
-        if isinstance(original, _core.Anchor):
-            return original
-        assert original is not None
-        stored, blocks = data.stored_columns(staged.columns), data.blocks()
-        objective = self.problem.objective(
-            blocks, staged.columns, stored=stored, noisy=False, shift=data.stored_shift
-        )
-        rows = sum(X.shape[0] for X, _, _ in blocks)
-        curvature = np.append(original, np.zeros(rows - original.size))  # rows that the request added
-        anchor = self.state.anchor
-        if anchor is None:
-            anchor = _core.Anchor(objective, theta, self.block(objective, theta.size))
-        return self.products(objective, curvature, anchor)
-
     def products(self, objective: _core.Objective, curvature: Float, anchor: _core.Anchor) -> Products:
         """A Hessian that is not factored as a whole."""
         return Products(objective, curvature, anchor, self.tolerance, exact=self.problem.constant_hessian)
@@ -487,6 +468,7 @@ class Attached:
 
     def detached(self, budget: Budget | NoBudget) -> Detached:
         """The engine without the rows."""
+        require_own_penalty(self.problem, "detached")
         now = self.as_now()
         if now is not self:
             return now.detached(budget)

@@ -146,6 +146,10 @@ class Data:
         """Notes these attributes, which are about to change, for `rollback`."""
         self._touched.undo.extend([(self, name, getattr(self, name)) for name in names])
 
+    def undone_with(self, owner: Any, name: str) -> None:
+        """Notes an attribute of another, which is about to change with the data, for `rollback`."""
+        self._touched.undo.append((owner, name, getattr(owner, name)))
+
     def begin(self) -> None:
         """A request begins: edits made from here on are undone by `rollback`, unless they are committed."""
         self._touched = Touched(self)

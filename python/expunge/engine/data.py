@@ -532,6 +532,14 @@ class CorrectedData(Data):
         self.__dict__.update(changed)  # at once: an interrupt finds the data either before or after
 
 
+def with_ball(data: CorrectedData) -> CorrectedData:
+    """The same data: distances are bounded about a point amid the rows, as those of classes are."""
+    shift, columns = data.stored_shift, data.stored_columns(data.kept)
+    if (centre := centre_of(data.X, shift)) is not None and columns is None:
+        data.ball, data.largest_norm = _around(_core.Ball(centre), data.X, shift)
+    return data
+
+
 def _around(
     ball: _core.Ball | None, X: Any, shift: Float | None, columns: NDArray[np.bool_] | None = None
 ) -> tuple[_core.Ball | None, float]:

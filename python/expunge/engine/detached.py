@@ -111,6 +111,11 @@ class Detached:
             if self.promise.within is not None:
                 raise ToleranceExceeded(distance, within, "distance in standard errors")
             raise ToleranceExceeded(bound, most)
+        if self.problem.needs_targets and not isfinite(distance):
+            raise RowsRequired(
+                "whether the targets that are left have a best intercept cannot be told without the rows: "
+                "attach the current ones first"
+            )
         effort = Effort(old.effort.requests + 1)
         hessian = "corrected" if method == "second_order" else None
         return State(theta, None, statistics.anchor, True, statistics, effort), Outcome(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from .._arrays import Float
 from ..atomic import assign_all
 from ..errors import RowsRequired, StreamInterrupted, StreamStopped
-from ..models import LogisticRegression, Ridge
+from ..models import ESTIMATORS, Estimator, Ridge
 from ..models.adopt import chosen_on_data, estimator_for, parameters_of, rows_of
 from ..models.base import fitted_attributes, set_theta, theta_of
 from ..problem import Problem
@@ -242,10 +242,10 @@ class Fitted:
         """Of the surviving columns, where the model has names."""
         return self.engine.data.surviving_names() if hasattr(self.model, "feature_names_in_") else None
 
-    def fresh(self) -> Ridge | LogisticRegression:
+    def fresh(self) -> Estimator:
         """An estimator of ours for the same objective, not fitted."""
         engine, most = self.engine, Ridge().max_iter
-        if isinstance(self.model, Ridge | LogisticRegression):
+        if isinstance(self.model, ESTIMATORS):
             most = max(most, self.model.max_iter)
         return estimator_for(
             engine.problem,
@@ -255,7 +255,7 @@ class Fitted:
             memory_limit=engine.memory_limit,
         )
 
-    def given_away(self, theta: Float, certificate: Certificate) -> Ridge | LogisticRegression:
+    def given_away(self, theta: Float, certificate: Certificate) -> Estimator:
         """A model to release, with its certificate."""
         model, noise = self.fresh(), self.engine.problem.noise
         hidden = noise and replace(noise.lost(), draws=0)  # how many draws tells of requests
@@ -283,7 +283,7 @@ def polished(
     """
     if key is not None:
         check_key(key)
-    ours = isinstance(model, Ridge | LogisticRegression)
+    ours = isinstance(model, ESTIMATORS)
     solver = getattr(model, "solver", "auto") if ours else "auto"
     memory_limit = getattr(model, "memory_limit", None)
     check_solver(solver, memory_limit)
@@ -292,7 +292,7 @@ def polished(
         raise ValueError("the model's coefficients contain NaN or infinity: refit it")
     names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].size
     data = rows_of(X, y, sample_weight, problem, width, names, column_index, ids, key)
-    engine = Attached(problem, data, promise, solver, memory_limit)
+    engine = Attached(problem.weighing(data.weight), data, promise, solver, memory_limit)
     theta = problem.moved(theta, None, data.surviving_shift())
     on_entry = engine.begin_at(theta, None if refit else partial(check_fitted, model))
     if (chosen := chosen_on_data(model)) is not None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import _core
-from .._arrays import Float
+from .._arrays import Blocks, Float
 from ..errors import NotPositiveDefiniteError
-from ..updates import first_order_update, gram_norm_bound, safe_tau, second_order_update
+from ..release import norm_factor
+from ..updates import first_order_update, gram_norm_bound, local_tau, safe_tau, second_order_update
 from .chord import by_chords, start_after
 from .near import distance_at, minimum_near
+from .original import original_hessian
 from .products import Products
 from .state import Effort, GramBound, Outcome, Staged, State, without_curvature
 
@@ -63,16 +66,20 @@ def second_order(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
 def first_order(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
     """``theta - tau g`` (E4)."""
     start, tau, gram = engine.start(staged), staged.how.tau, staged.gram
-    if tau is None:
+    shift, g = engine.data.surviving_shift(), start.at.gradient
+    over_x = g if shift is None else engine.problem.gradient_over_x(g, shift)
+    if tau is None and not isfinite(engine.problem.row_loss.max_d2):
+        tau = _local_tau(engine, start, float(np.linalg.norm(over_x)))
+        start = start._replace(passes=start.passes + 2)
+    elif tau is None:
         if gram.found is None or gram.added > gram.found:
             gram = GramBound(_gram_norm(engine, start.block))
             start = start._replace(gram=gram, passes=start.passes + 1)
         tau = safe_tau(gram.total, engine.problem.alpha, engine.problem.row_loss)
-    shift, g = engine.data.surviving_shift(), start.at.gradient
     if shift is None:
         theta = first_order_update(start.theta, g, tau)
     else:  # it depends on where columns have their zero: as they came
-        step = first_order_update(np.zeros_like(g), engine.problem.gradient_over_x(g, shift), tau)
+        step = first_order_update(np.zeros_like(g), over_x, tau)
         theta = start.theta + engine.problem.moved(step, None, shift)
     return _by_update(engine, staged, start, theta, tau=tau)
 
@@ -95,6 +102,28 @@ def _gram_norm(engine: Attached, block: int | None) -> float:
     if block is not None:
         return squared.gram_norm_bound()
     return gram_norm_bound(squared.hessian(np.zeros(engine.problem.parameters(data.n_columns))))
+
+
+def _local_tau(engine: Attached, start: Start, residual: float) -> float:
+    """The safe step of E34, over X as it is; `residual`: of its gradient."""
+    data, problem = engine.data, engine.problem
+    blocks = data.blocks()
+    ends = np.cumsum([X.shape[0] for X, _, _ in blocks])[:-1]
+    curvature = np.split(start.objective.curvature(start.theta), ends)
+    of_rows: Blocks = [(X, y, w.copy()) for (X, y, _), w in zip(blocks, curvature, strict=True)]
+    squared = problem.objective(
+        of_rows,
+        data.kept,
+        stored=data.stored_columns(data.kept),
+        loss="squared",
+        penalised=False,
+        noisy=False,
+    )
+    longest = data.largest_norm
+    if data.shift is not None:
+        longest = max(_core.largest_norm(X) for X, _, _ in data.panels())
+    reach = problem.row_loss.remainder * norm_factor(longest, problem.fit_intercept) * residual
+    return local_tau(squared.gram_norm_bound(), problem.alpha, reach)
 
 
 def _step(engine: Attached, staged: Staged) -> tuple[Float, float, float] | None:
@@ -188,7 +217,7 @@ def _by_original_hessian(engine: Attached, staged: Staged, start: Start) -> tupl
     g[staged.survives] = start.at.gradient
     pull = engine.problem.alpha * old.theta + engine.problem.noise_on(staged.columns)
     g[staged.dropped] = pull[staged.dropped]  # their data are gone (E12)
-    H = engine.original_hessian(staged)
+    H = original_hessian(engine, staged)
     theta = second_order_update(old.theta, g, H)[staged.survives]
     made = H.passes if isinstance(H, Products) else int(H is not old.anchor)
     start = start._replace(passes=start.passes + made)

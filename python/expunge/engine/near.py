@@ -11,7 +11,6 @@ import numpy as np
 from .. import _core
 from .._arrays import Float, Index
 from ..errors import ConvergenceError, NotPositiveDefiniteError
-from ..losses import get_loss
 from .solver import DEFAULT_TOL, FIT_WITHIN, UNSEEN, check_converged, has_room, warn, warn_of_distance
 
 if TYPE_CHECKING:
@@ -96,7 +95,9 @@ def _of_written_intercept(engine: Attached, at: _core.Evaluation) -> float:
         return 0.0
     coef, problem, weight = theta[:-1], engine.problem, engine.data.weight
     size = abs(float(theta[-1])) + (coef.size + 3) * float(np.abs(shift) @ np.abs(coef))
-    error = 2.0 * ROUNDOFF * size * sqrt(get_loss(problem.loss).max_d2 * weight)
+    steepest = problem.row_loss.max_d2
+    curvature = steepest * weight if isfinite(steepest) else engine.objective().curvature(theta).sum()
+    error = 2.0 * ROUNDOFF * size * sqrt(curvature)
     if not problem.constant_hessian:
         return error
     squares = 2.0 * at.value - problem.alpha * float(coef @ coef)

@@ -34,7 +34,7 @@ def stream(
     if not isinstance(engine, Attached):
         return None
     old, data, encode = engine.state, engine.data, engine.problem.encode
-    if old.statistics is None or old.gram.found is not None:
+    if old.statistics is None or old.gram.found is not None or engine.problem.per_weight is not None:
         return None
     # Where the last request needed passes, this one may as well, and is staged once. A step is all that least
     # squares need, unless rounding alone is more than promised.

@@ -23,20 +23,21 @@ from .._numbers import as_number, power_of_two_above
 from ..class_weights import as_class_weights, as_parameter
 from ..engine.attached import Attached
 from ..engine.by_value import DetachedData
-from ..engine.data import CorrectedData
+from ..engine.data import CorrectedData, with_ball
 from ..engine.detached import Detached
 from ..engine.entry import OnEntry, check_belong, check_counts
+from ..engine.penalty import require_own_penalty
 from ..engine.rows import StreamedCsr
 from ..engine.shift import spread
 from ..engine.solver import check_solver, quarter_of_memory, warn
 from ..engine.state import WITHIN, Effort, Promise, State, without_curvature
 from ..errors import NotPositiveDefiniteError
 from ..losses import get_loss
-from ..models import LogisticRegression, Ridge
+from ..models import ESTIMATORS, Estimator, Ridge
 from ..models.adopt import estimator_for
 from ..models.base import theta_of
 from ..noise import Noise, check_random_state
-from ..problem import Problem
+from ..problem import Problem, loss_of_kind
 from ..release import Budget, check_theta_bound
 from ..statistics import TALLIES
 from . import archive
@@ -46,7 +47,6 @@ from .names import SavedNames, as_json, from_json
 KIND, VERSION = "unlearner", 4
 READABLE = (1, 2, 3, 4)
 OF_J = 1e-9  # how exact J is taken to be where a file does not tell
-_MODELS = {"Ridge": "squared", "LogisticRegression": "logistic"}
 _OPTIONAL = {"within": "fit.within", "tol": "tol", "memory_limit": "memory_limit"}  # parameters of a model
 
 
@@ -106,13 +106,14 @@ class Saved:
 
         ValueError where there is no such file: see :meth:`expunge.Unlearner.save`.
         """
+        require_own_penalty(engine.problem, "saved")
         engine = engine.as_now()
         data, state, problem = engine.data, engine.state, engine.problem
         shift, rows, row_names = data.surviving_shift(), None, SavedNames()
         if include_rows:
             data = data.numbered("save(include_rows=True)")
             rows, row_names = (*data.streamed(), data.n_rows), SavedNames.of(data)
-        ours = isinstance(model, Ridge | LogisticRegression)
+        ours = isinstance(model, ESTIMATORS)
         residual = model.residual_ if ours else state.residual
         if residual is not None and residual > engine.tolerance:  # it has digits of the rows of a request
             residual = power_of_two_above(residual)
@@ -148,7 +149,7 @@ class Saved:
             row_names=row_names,
         )
 
-    def model(self) -> Ridge | LogisticRegression:
+    def model(self) -> Estimator:
         """The estimator, not fitted yet."""
         model = estimator_for(self.problem.with_noise(self.noise), **self.parameters)
         if self.n_iter is not None:
@@ -195,6 +196,8 @@ class Saved:
             row_names=self.row_names.row_names(numbered[0], n_rows, key),
             library=self.row_names.library,
         )
+        if not problem.constant_hessian and not classes:
+            with_ball(data)
         engine = Attached(problem, data, *how)
         check_counts(engine, self.counts)
         if statistics is not None:
@@ -235,7 +238,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
     """
     problem, parameters, promise = saved.problem, saved.parameters, saved.promise
     entries: dict[str, Any] = {
-        "model": next(name for name, loss in _MODELS.items() if loss == problem.loss),
+        "model": problem.kind,
         "alpha": problem.alpha,
         "fit_intercept": problem.fit_intercept,
         "max_iter": int(parameters["max_iter"]),
@@ -271,6 +274,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             entries["names"] = _text(saved.names, "a column name")
         else:
             entries["names.labels"] = as_json(saved.names, "labels of columns")
+    if problem.power is not None:
+        entries["power"] = problem.power
     if problem.classes is not None:
         entries["classes"], entries["classes.object"] = _labels(problem.classes)
     if problem.class_weights is not None:
@@ -430,15 +435,14 @@ def _on_entry(entries: Entries) -> OnEntry:
 
 def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
     model = entries.value("model", "U")
-    if model not in _MODELS:
-        raise ValueError(f"unknown model {model!r}")
+    loss = loss_of_kind(model, entries.optional("power", "f"))
     classes = _classes(entries) if model == "LogisticRegression" else None
     weights = None
     if classes is not None and "class_weight" in entries:
         weights = entries.floats("class_weight", 2)
         weights = as_class_weights(as_parameter(weights, classes), classes)
     problem = Problem(
-        _MODELS[model],
+        loss,
         as_number(entries.value("alpha", "f"), "alpha", above=0.0),
         entries.value("fit_intercept", "b"),
         classes,

@@ -15,7 +15,7 @@ from .._frames import match_columns
 from ..engine.attached import Attached
 from ..engine.near import distance_now
 from ..engine.state import Promise, State
-from ..models import LogisticRegression, Ridge
+from ..models import ESTIMATORS
 from ..models.adopt import problem_of, rows_of
 from ..models.base import noise_of, theta_of
 
@@ -189,9 +189,9 @@ def _engine(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -
     problem, theta = problem_of(model).with_noise(noise_of(model)), theta_of(model)
     width, names = problem.split(theta)[0].size, getattr(model, "feature_names_in_", None)
     data = rows_of(X, y, sample_weight, problem, width, names, False, None, None)
-    ours = isinstance(model, Ridge | LogisticRegression)
+    ours = isinstance(model, ESTIMATORS)
     how = (model.solver, model.memory_limit) if ours else ("auto", None)
-    engine = Attached(problem, data, Promise(0.0, None), *how)
+    engine = Attached(problem.weighing(data.weight), data, Promise(0.0, None), *how)
     theta = problem.moved(theta, None, data.surviving_shift())
     engine.state = State(theta, None, None, False)
     return engine

@@ -6,6 +6,7 @@ Public attributes and parameters only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,20 @@ from .._frames import column_labels, index_of, library_of, match_columns, requir
 from .._numbers import as_flag, as_number
 from ..class_weights import as_class_weights, as_parameter
 from ..engine.columns import Data
-from ..engine.data import CorrectedData
+from ..engine.data import CorrectedData, with_ball
 from ..engine.row_names import RowNames, names_given
 from ..engine.shift import shift_of
+from ..losses import loss_of_power
 from ..problem import Problem
+from . import Estimator
 from .instead import instead_of
+from .log_link import PoissonRegressor, TweedieRegressor
 from .logistic import LogisticRegression
 from .ridge import Ridge
 
 __all__ = ["chosen_on_data", "estimator_for", "parameters_of", "problem_of", "rows_of"]
+
+_MEANS = (linear_model.PoissonRegressor, linear_model.GammaRegressor, linear_model.TweedieRegressor)
 
 # Parameters that choose the objective, of whichever model has them.
 _CHOOSE = (
@@ -40,6 +46,8 @@ _CHOOSE = (
     "class_weight",
     "multi_class",
     "positive",
+    "power",
+    "link",
 )
 
 
@@ -48,13 +56,15 @@ def problem_of(model: Any) -> Problem:
 
     Parameters
     ----------
-    model : Ridge or LogisticRegression, of expunge or of scikit-learn; RidgeCV or LogisticRegressionCV
-        These minimise E1 with the penalty that they chose.
+    model : Ridge, LogisticRegression, PoissonRegressor, TweedieRegressor, of expunge or of scikit-learn
+        Also GammaRegressor, RidgeCV and LogisticRegressionCV. The last two minimise E1 with the penalty that
+        they chose.
 
     Returns
     -------
     Problem
-        Without the noise of an objective.
+        Without the noise of an objective. Where scikit-learn's loss is a mean, its penalty is that of a
+        weight of 1: see :meth:`Problem.weighing`.
 
     Raises
     ------
@@ -77,6 +87,8 @@ def problem_of(model: Any) -> Problem:
     for kind, read in (
         ((Ridge, linear_model.Ridge, linear_model.RidgeCV), _ridge),
         ((LogisticRegression, linear_model.LogisticRegression), _logistic),
+        ((PoissonRegressor, TweedieRegressor), _log_link),
+        (_MEANS, _of_mean),
     ):
         if isinstance(model, kind):
             check_is_fitted(model)
@@ -84,8 +96,8 @@ def problem_of(model: Any) -> Problem:
                 raise ValueError("coef_ is sparse: call model.densify() first")
             return read(model)
     raise TypeError(
-        f"{type(model).__name__} is not supported: pass a fitted Ridge or LogisticRegression of expunge or "
-        "scikit-learn"
+        f"{type(model).__name__} is not supported: pass a fitted Ridge, LogisticRegression, PoissonRegressor "
+        "or TweedieRegressor of expunge or scikit-learn"
     )
 
 
@@ -117,11 +129,14 @@ def parameters_of(model: Any) -> tuple[str, ...]:
     return tuple(name for name in _CHOOSE if hasattr(model, name))
 
 
-def estimator_for(problem: Problem, **parameters: Any) -> Ridge | LogisticRegression:
+def estimator_for(problem: Problem, **parameters: Any) -> Estimator:
     """An estimator of ours that minimises it, not fitted; with a classifier's classes."""
     parameters["fit_intercept"] = problem.fit_intercept
+    if problem.row_loss.power is not None:
+        return TweedieRegressor(problem.alpha, power=problem.row_loss.power, **parameters)
     if problem.classes is None:
-        return Ridge(problem.alpha, **parameters)
+        regressor = Ridge if problem.constant_hessian else PoissonRegressor
+        return regressor(problem.alpha, **parameters)
     parameters["class_weight"] = as_parameter(problem.class_weights, problem.classes)
     if problem.noise is not None:
         parameters |= {"noise": problem.noise.sigma, "random_state": problem.noise.random_state}
@@ -149,6 +164,32 @@ def _ridge(model: Any) -> Problem:
     if alpha.size != 1:
         raise ValueError("Ridge with one alpha for each output is not supported: fit one model for each")
     return Problem("squared", as_number(float(alpha[0]), "alpha", above=0.0), _intercept(model), None)
+
+
+def _log_link(model: Any) -> Problem:
+    loss = loss_of_power(getattr(model, "power", 1.0))
+    return Problem(loss, as_number(model.alpha, "alpha", above=0.0), _intercept(model))
+
+
+def _of_mean(model: Any) -> Problem:
+    """Of scikit-learn's generalised linear models: their loss is a mean of half deviances (E35)."""
+    power = {linear_model.PoissonRegressor: 1.0, linear_model.GammaRegressor: 2.0}.get(type(model))
+    link = "log"
+    if power is None:
+        power, link = as_number(model.power, "power", above=-inf), model.link
+        if link == "auto":
+            link = "identity" if power <= 0.0 else "log"
+    if link == "identity" and power != 0.0:
+        raise ValueError(
+            "link='identity' with power above 0 takes means below 0 at some theta: refit with link='log'"
+        )
+    if link == "log" and power == 0.0:
+        raise ValueError("power=0 with link='log' is not convex: refit with link='identity'")
+    loss = "squared" if power == 0.0 else loss_of_power(power)
+    if not model.alpha > 0.0:
+        raise ValueError("without a penalty (alpha=0) the minimiser need not exist: refit with a small alpha")
+    alpha = as_number(model.alpha, "alpha", above=0.0)
+    return Problem(loss, alpha, _intercept(model), per_weight=alpha)
 
 
 def _logistic(model: Any) -> Problem:
@@ -226,7 +267,7 @@ def rows_of(
         shift = like.surviving_shift()
     elif problem.fit_intercept:
         shift = shift_of(matrix)
-    return CorrectedData(
+    data = CorrectedData(
         matrix,
         targets,
         weights,
@@ -238,3 +279,4 @@ def rows_of(
         row_names=RowNames.over(None if ids is None else names_given(ids, "ids", n), index, key),
         library=library_of(X),
     )
+    return data if problem.constant_hessian or problem.classes is not None else with_ball(data)

@@ -9,7 +9,6 @@ _L1 = "its l1 penalty is not differentiable: fit Ridge, or LogisticRegression wi
 _SEARCH = "pass what it found, model.best_estimator_"
 _CLASSIFY = "LogisticRegression(C=1 / (model.alpha * len(X))).fit(X, y)"
 _REGRESS = "Ridge(alpha=model.alpha * len(X)).fit(X, y)"
-_MEAN = "its loss is a mean, and squared for power=0 alone: pass"
 _WITHIN = "pass the models in it, each in an Unlearner of its own: model.estimators_"
 _LABEL = "pass binary models, one for each class: LogisticRegression().fit(X, y == label)"
 _CLASSIFIER = "its loss is another: fit LogisticRegression"
@@ -59,7 +58,6 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         "OrthogonalMatchingPursuit": _COLUMNS,
         "OrthogonalMatchingPursuitCV": _COLUMNS,
         "LinearRegression": "without a penalty the minimiser need not exist: fit Ridge with a small alpha",
-        "_GeneralizedLinearRegressor": f"{_MEAN} {_REGRESS}",
         "VotingClassifier": _WITHIN,
         "VotingRegressor": _WITHIN,
         "StackingClassifier": f"{_WITHIN}; and fit its final estimator anew",

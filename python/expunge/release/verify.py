@@ -91,7 +91,10 @@ def measure(
             size, entries = abs(_less(X[rows].astype(np.float64), shift)), _entries(A) + problem.fit_intercept
             d1 = loss.d1(y[rows], _times(A, coef) + intercept.sum())
             spread = _times(size, np.float64(abs(coef))) + float(abs(intercept).sum())
-            error = loss.max_d2 * (entries + 5) * spread + 8.0 * np.float64(abs(d1))
+            if isfinite(loss.max_d2):
+                error = loss.max_d2 * (entries + 5) * spread + 8.0 * np.float64(abs(d1))
+            else:
+                error = loss.d1_rounding(d1.astype(np.float64), (entries + 5) * spread, y[rows])
             terms = s[rows] * d1
             weights = terms, np.float64(abs(terms)), s[rows] * error
             for total, M, v in zip(sums, (A, size, size), weights, strict=True):
