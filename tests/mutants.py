@@ -65,8 +65,8 @@ BUGS = r"""
 - self.largest_norm = max(self.largest_norm, norm)
 + self.largest_norm = max(self.largest_norm, 0.0 * norm)
 = the ball of the data as they came  [data]
-- self.ball, norm = _around(self.ball, X, shift)
-+ _, norm = _around(self.ball, X, shift)
+- self.ball, norm = _around(self.ball, X, shift, self.stored_columns(self.kept))
++ _, norm = _around(self.ball, X, shift, self.stored_columns(self.kept))
 = a distance is not looked at  [distance]
 - if distance <= within:
 + if distance < inf:
@@ -97,6 +97,9 @@ BUGS = r"""
 = default tolerance of a few rows  [measure]
 - additions = rows / TOGETHER + TOGETHER + 4.0 * parameters + 64.0
 + additions = 64.0
+= attached rows keep the Hessian of the sums  [row_norms]
+- state = attached._anchored_at(start.objective, here, start.block)
++ state = engine.state
 = a file forgets the tolerance beside a distance  [forged]
 - return Promise.checked(tolerance, None if within == np.inf else within)
 + return Promise.checked(tolerance if within == np.inf else None, None if within == np.inf else within)
@@ -407,7 +410,7 @@ CPP_BUGS = r"""
 - w = rho * psi_ratio(rho) * std::sqrt(q);
 + w = 0.0;
 = distance as if H did not change from the anchor on  [distance two_anchors]
-- far = std::exp(0.5 * rho);
+- far = std::exp(0.5 * rho) / std::sqrt(1.0 - share);
 + far = 1.0;
 = the longest row from before the edit  [two_anchors long_streams]
 - s.tallies.largest_norm = std::max(s.tallies.largest_norm, fold ? norm_above(norm) : norm);
@@ -425,17 +428,32 @@ CPP_BUGS = r"""
 - least = std::max(smallest, digits * rounding() * std::max(before, v2));
 + least = smallest + 0.0 * digits * std::max(before, v2);
 = rows that join leave the longest as it was  [row_norms]
-- if (!(longest <= longest_)) all.longest_ = longest;
+- if (!(longest <= longest_[k])) all.longest_[k] = longest;
 + (void)longest;
 = the least eigenvalue is guessed, not proven  [row_norms]
 - if (!factor_in_place(less)) return std::max(0.0, share * guess - rounding);
 + return 3.0 * guess - rounding;
 = rows are measured from their mean, and a step is not  [row_norms]
-- std::abs(change(d) + m_.dot(of_columns))
+- std::abs(change(d) + norms_->m.dot(of_columns))
 + std::abs(change(d))
 = rows about a centre, as if that were their mean  [row_norms]
-- row = longest_ + (m_ - intercept.head(d) / intercept(d)).norm();
-+ row = longest_;
+- row = longest_[0] + (norms_->m - intercept.head(d) / intercept(d)).norm();
++ row = longest_[0];
+= rows are as long in one norm as in another  [row_norms]
+- least = std::min(least, of->longest_[j] * stretched);
++ least = std::min(least, of->longest_[j] + 0.0 * stretched);
+= rows are as long about one centre as about another  [row_norms]
+- least += std::sqrt(gap.dot(inverse.cwiseProduct(gap)));
++ (void)gap;
+= of merged rows, those of one are measured  [row_norms]
+- for (const RowNorms* of : {this, &other}) {
++ for (const RowNorms* of : {this, this}) {
+= a pickle tells how long a row was that left  [row_norms]
+- for (double& length : longest) length = norm_above(length);
++ ;
+= an anchor forgets what it went through  [row_norms]
+- roundoff * (2.0 * J.additions() + 5.0) * ever + past.rounding;
++ roundoff * (2.0 * J.additions() + 5.0) * trace;
 = a ball's mean is its centre, for gradients  [row_norms]
 - .norm() + std::abs(g(d)) * ball.radius;
 + .norm();

@@ -22,30 +22,12 @@ double psi_ratio(double rho) {
     return sum;
 }
 
-// The least power of two that is not below the value.
-double power_of_two_above(double value) {
-    if (!(value > 0.0) || !std::isfinite(value)) return value;
-    int exponent = 0;
-    return std::frexp(value, &exponent) == 0.5 ? value : std::ldexp(1.0, exponent);
-}
-
-// The same for a norm, times 1 + 2^-30: a norm of 1 stays about 1 in spite of its rounding error.
-double norm_above(double norm) {
-    constexpr double more = 1.0 + 0x1p-30;
-    return power_of_two_above(norm / more) * more;
-}
-
 double max_d3(const Loss& loss) {
     return std::visit([](auto l) { return l.max_d3; }, loss);
 }
 
 double max_d2(const Loss& loss) {
     return std::visit([](auto l) { return l.max_d2; }, loss);
-}
-
-// The rounding error of adding the columns of A into H_0.
-double fold_rounding(const Anchor& H) {
-    return H.edits() == 0 ? 0.0 : (static_cast<double>(H.edits()) + 3.0) * roundoff * H.frobenius();
 }
 
 // Throws unless all parts have the same coordinates.
@@ -80,18 +62,22 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
         rounded_up(std::sqrt(largest_norm * largest_norm + (J.fit_intercept() ? 1.0 : 0.0)), p);
     // H_a - Lambda is a sum of s d2 x x^T, whose norm is at most its trace. d2 is taken at an eta that is off
     // by t: up to t = 1 its relative error is at most e^t - 1 <= t (1 + t) (E19). Above, only bounds are
-    // known.
+    // known. Of rows that came or went since H_a was assembled, both times count.
     state_.tallies.value_rounding = value_error(at.value, state_.anchor->theta());
-    const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum();
-    state_.tallies.hessian_rounding = roundoff * (2.0 * J.additions() + 5.0) * trace;
+    const Anchor::Past& past = state_.anchor->past();
+    const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum(),
+                 ever = trace + 2.0 * past.trace;
+    state_.tallies.hessian_rounding = roundoff * (2.0 * J.additions() + 5.0) * ever + past.rounding;
     if (!quadratic() && J.fit_intercept() && J.ball()) rows_ = std::make_shared<const RowNorms>(*J.ball());
     if (max_d3(J.loss()) == 0.0) return;
     const double R = state_.tallies.largest_norm,
                  t = roundoff * static_cast<double>(p + 3) * R * state_.anchor->theta().norm();
     if (t <= 0.25) curvature_ = {t * (1.0 + t), t * (1.0 + t) * trace};
     state_.tallies.hessian_rounding +=
-        t <= 1.0 ? t * (1.0 + t) * trace
-                 : (1.0 + 0x1p-20) * count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
+        t <= 1.0 ? t * (1.0 + t) * ever
+        : past.trace == 0.0
+            ? (1.0 + 0x1p-20) * count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()))
+            : std::numeric_limits<double>::infinity();
 }
 
 AnchoredStatistics::AnchoredStatistics(State state) : state_(std::move(state)) { require_fit(state_); }
@@ -172,7 +158,7 @@ AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fol
     s.anchor = old.edit(change.rows, fold);
     const Anchor& H = *s.anchor;
     if (!H.same_factor(old))  // H + Gram of the rows, rounded
-        s.tallies.hessian_rounding += kept(fold_rounding(old) + 3.0 * roundoff * H.frobenius());
+        s.tallies.hessian_rounding += kept(old.fold_rounding() + 3.0 * roundoff * H.frobenius());
     return edited;
 }
 
@@ -247,7 +233,7 @@ AnchoredStatistics AnchoredStatistics::fold() const {
     AnchoredStatistics folded(state_);
     folded.state_.anchor = H.edit(std::vector<Change::Rows>(), true);
     if (folded.state_.anchor.get() == &H) return second_ ? folded : *this;
-    folded.state_.tallies.hessian_rounding += power_of_two_above(fold_rounding(H));
+    folded.state_.tallies.hessian_rounding += power_of_two_above(H.fold_rounding());
     return folded;
 }
 
@@ -258,7 +244,19 @@ AnchoredStatistics AnchoredStatistics::round_up() const {
     for (double* kept : {&s.tallies.gradient_rounding, &s.tallies.gradient_norm, &s.tallies.hessian_rounding,
                          &s.tallies.value_rounding})
         *kept = power_of_two_above(*kept);
-    return rounded;
+    if (!rows_ || rows_->about_ball()) return rounded;  // the centre is that of rows that may have left
+    RowNorms rows = rows_->move_to(*s.anchor, s.penalty, s.fit_intercept, *rows_);
+    std::vector<double> longest = rows.longest();
+    for (double& length : longest) length = norm_above(length);
+    return rounded.know_rows(longest);
+}
+
+AnchoredStatistics AnchoredStatistics::know_rows(std::vector<double> longest) const {
+    AnchoredStatistics known(*this);
+    if (!longest.empty())
+        known.rows_ = std::make_shared<const RowNorms>(*state_.anchor, state_.penalty, state_.fit_intercept,
+                                                       std::move(longest));
+    return known;
 }
 
 AnchoredStatistics AnchoredStatistics::move_to(Vector theta) const {
@@ -336,6 +334,9 @@ AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) co
     s.tallies.hessian_rounding +=
         t.tallies.hessian_rounding + 3.0 * roundoff * (s.anchor->frobenius() + t.anchor->frobenius());
     s.tallies.edits += t.tallies.edits;
+    if (rows_ && other.rows_ && !rows_->about_ball() && !other.rows_->about_ball())
+        merged.rows_ = std::make_shared<const RowNorms>(
+            rows_->move_to(*s.anchor, s.penalty, s.fit_intercept, *other.rows_));
     return merged;
 }
 
@@ -358,7 +359,7 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     s.tallies.gradient_norm += power_of_two_above(s.gradient.norm());
     s.penalty = state_.penalty(kept);
     s.anchor = H.drop(dropped);
-    if (s.anchor->edits() == 0) s.tallies.hessian_rounding += power_of_two_above(fold_rounding(H));
+    if (s.anchor->edits() == 0) s.tallies.hessian_rounding += power_of_two_above(H.fold_rounding());
     return smaller;
 }
 
@@ -409,7 +410,7 @@ InverseNorms AnchoredStatistics::norms_by_penalty() const {
     const double R = state_.tallies.largest_norm;
     return InverseNorms::by_penalty(d > 0 ? state_.penalty.head(d).minCoeff() : infinity,
                                     intercept ? state_.anchor->diagonal()(d) - sums_error() : infinity, R,
-                                    rows_ ? rows_->radius().value_or(R) : R);
+                                    rows_ && rows_->about_ball() ? rows_->longest()[0] : R);
 }
 
 double AnchoredStatistics::standard_errors(const Gradient& here, double squares, double wanted) const {
@@ -421,7 +422,7 @@ double AnchoredStatistics::standard_errors(const Gradient& here, double squares,
     const double by_penalty = bound(norms_by_penalty());
     if (by_penalty <= wanted) return by_penalty;
     const double by_inverse = bound(norms_by_inverse());  // sharper, and dearer
-    const bool measured = rows_ && !rows_->radius();
+    const bool measured = rows_ && !rows_->about_ball();
     return measured && std::isfinite(by_inverse) ? by_inverse : std::min(by_penalty, by_inverse);
 }
 

@@ -72,16 +72,19 @@ void bind_statistics(py::module_& m) {
         .def_static(
             "restore",
             [](const Array& theta, const Array& hessian, const Array& gradient, const std::string& loss,
-               const Array& penalty, bool fit_intercept, const Tallies& tallies) {
+               const Array& penalty, bool fit_intercept, const Tallies& tallies,
+               const std::vector<double>& row_lengths) {
                 const Index p = theta.size();
                 const auto H = square(hessian, "hessian");
                 auto anchor = std::make_shared<const Anchor>(vector(theta, "theta", p), Matrix(H));
                 return AnchoredStatistics(
-                    AnchoredStatistics::State{anchor, loss_named(loss), vector(penalty, "penalty", p),
-                                              fit_intercept, vector(gradient, "gradient", p), tallies});
+                           AnchoredStatistics::State{anchor, loss_named(loss), vector(penalty, "penalty", p),
+                                                     fit_intercept, vector(gradient, "gradient", p), tallies})
+                    .know_rows(row_lengths);
             },
             py::arg("theta").noconvert(), py::arg("hessian").noconvert(), py::arg("gradient").noconvert(),
-            py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("tallies"))
+            py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("tallies"),
+            py::arg("row_lengths") = std::vector<double>())
         .def(
             "edit",
             [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
@@ -149,6 +152,7 @@ void bind_statistics(py::module_& m) {
                 return statistics.measure_rows(J.core());
             },
             py::arg("objective"))
+        .def_property_readonly("row_lengths", &AnchoredStatistics::row_lengths)
         .def(
             "merge",
             [](const AnchoredStatistics& statistics, const AnchoredStatistics& other) {

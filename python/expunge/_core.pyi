@@ -214,6 +214,7 @@ class AnchoredStatistics:
         penalty: Float,
         fit_intercept: bool,
         tallies: Tallies,
+        row_lengths: list[float] = [],
     ) -> AnchoredStatistics: ...
     def edit(
         self,
@@ -258,6 +259,8 @@ class AnchoredStatistics:
     def edits(self) -> float: ...
     @property
     def tallies(self) -> Tallies: ...
+    @property
+    def row_lengths(self) -> list[float]: ...
 
 class Minimum:
     @property
