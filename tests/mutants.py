@@ -117,6 +117,9 @@ BUGS = r"""
 = default tolerance of a few rows  [measure]
 - additions = rows / TOGETHER + TOGETHER + 4.0 * parameters + 64.0
 + additions = 64.0
+= attached rows keep the Hessian of the sums  [row_norms]
+- state = attached._anchored_at(start.objective, here, start.block)
++ state = engine.state
 = a file forgets the tolerance beside a distance  [forged]
 - return Promise.checked(tolerance, None if within == np.inf else within)
 + return Promise.checked(tolerance if within == np.inf else None, None if within == np.inf else within)
@@ -454,17 +457,32 @@ CPP_BUGS = r"""
 - least = std::max(smallest, digits * rounding() * std::max(before, v2));
 + least = smallest + 0.0 * digits * std::max(before, v2);
 = rows that join leave the longest as it was  [row_norms]
-- if (!(longest <= longest_)) all.longest_ = longest;
+- if (!(longest <= longest_[k])) all.longest_[k] = longest;
 + (void)longest;
 = the least eigenvalue is guessed, not proven  [row_norms]
 - if (!factor_in_place(less)) return std::max(0.0, share * guess - rounding);
 + return 3.0 * guess - rounding;
 = rows are measured from their mean, and a step is not  [row_norms]
-- std::abs(change(d) + m_.dot(of_columns))
+- std::abs(change(d) + norms_->m.dot(of_columns))
 + std::abs(change(d))
 = rows about a centre, as if that were their mean  [row_norms]
-- row = longest_ + (m_ - intercept.head(d) / intercept(d)).norm();
-+ row = longest_;
+- row = longest_[0] + (norms_->m - intercept.head(d) / intercept(d)).norm();
++ row = longest_[0];
+= rows are as long in one norm as in another  [row_norms]
+- least = std::min(least, of->longest_[j] * stretched);
++ least = std::min(least, of->longest_[j] + 0.0 * stretched);
+= rows are as long about one centre as about another  [row_norms]
+- least += std::sqrt(gap.dot(inverse.cwiseProduct(gap)));
++ (void)gap;
+= of merged rows, those of one are measured  [row_norms]
+- for (const RowNorms* of : {this, &other}) {
++ for (const RowNorms* of : {this, this}) {
+= a pickle tells how long a row was that left  [row_norms]
+- for (double& length : longest) length = norm_above(length);
++ ;
+= an anchor forgets what it went through  [row_norms]
+- roundoff * (2.0 * J.additions() + 5.0) * ever + past.rounding;
++ roundoff * (2.0 * J.additions() + 5.0) * trace;
 = a ball's mean is its centre, for gradients  [row_norms]
 - .norm() + std::abs(g(d)) * ball.radius;
 + .norm();

@@ -182,6 +182,16 @@ double Anchor::rounding() const {
 
 double Anchor::frobenius() const { return held_->norm + edited_; }
 
+double Anchor::fold_rounding() const {
+    return edits_ == 0 ? 0.0 : (static_cast<double>(edits_) + 3.0) * roundoff * frobenius();
+}
+
+// A term is a product of three, of which d2 takes some roundings, and one of so many that are added.
+void Anchor::add_to_past(double trace, Index terms) {
+    past_.trace += trace;
+    past_.rounding += (static_cast<double>(terms) + 16.0) * roundoff * trace;
+}
+
 std::pair<double, double> Anchor::inverse_trace(bool columns) const {
     require_complete();
     const Vector& diagonal = held_->inverse_diagonal.get([&] { return held_->factor().inverse_diagonal(); });
@@ -329,6 +339,7 @@ bool Anchor::append(const std::vector<Change::Rows>& changes, Index count) {
         inverse_moved_ += std::abs(v2 / E.pivots(k));
         diagonal_ += E.signs(k) * squares;
         edited_ += squares.sum();
+        add_to_past(squares.sum(), count);
     }
     edits_ += count;
     largest_ = largest_.cwiseMax(diagonal_);
@@ -356,9 +367,13 @@ std::shared_ptr<const Anchor> Anchor::edit(const std::vector<Change::Rows>& rows
     Matrix H = hessian();
     for (const Change::Rows& change : rows) change.rows->add_gram(change.curvature, H);
     auto folded = std::make_shared<Anchor>(theta_, std::move(H));
-    if (!fold)
-        folded->largest_ =
-            largest_.cwiseMax(folded->diagonal_);  // otherwise digits of rows that left would stay
+    if (!fold) {  // otherwise digits of rows that left would stay
+        folded->largest_ = largest_.cwiseMax(folded->diagonal_);
+        folded->past_ = past_;
+        for (const Change::Rows& change : rows)
+            folded->add_to_past(change.rows->gram_diagonal(change.curvature.cwiseAbs()).sum(), count);
+        folded->past_.rounding += fold_rounding() + 3.0 * roundoff * folded->frobenius();
+    }
     if (fold && few && whole && factored()) folded->held_->factored.set(rotated(rows));
     return folded;
 }
@@ -370,6 +385,8 @@ std::shared_ptr<const Anchor> Anchor::penalised(const VectorRef& more) const {
     H.diagonal() += more;
     auto moved = std::make_shared<Anchor>(theta_, std::move(H));
     moved->largest_ = largest_.cwiseMax(moved->diagonal_);
+    moved->past_ = past_;
+    moved->past_.rounding += fold_rounding() + 3.0 * roundoff * moved->frobenius();
     return moved;
 }
 
@@ -410,6 +427,7 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
     if (complete()) smaller->theta_ = theta_(survive);
     smaller->diagonal_ = diagonal_(survive);
     if (complete()) smaller->largest_ = largest_(survive);
+    smaller->past_ = past_;
     smaller->gone_ = gone_;
     for (std::size_t k = 0; k < block_.size(); ++k) {
         const auto at = std::lower_bound(survive.begin(), survive.end(), block_[k]);
@@ -426,6 +444,7 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
     if (m <= small || 8 * k > m) {
         const std::vector<Index> kept = smaller->kept_;
         smaller->hold(held_hessian()(kept, kept));
+        smaller->past_.rounding += fold_rounding();
         return smaller;
     }
     smaller->held_ = held_;

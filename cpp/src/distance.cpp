@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -136,102 +138,148 @@ InverseNorms InverseNorms::by_penalty(double lambda, double intercepts, double R
             std::sqrt(row * row / lambda + 2.0 / intercepts)};
 }
 
-RowNorm::RowNorm(const Ball& ball) : m_(ball.centre), longest_(ball.radius) {}
+RowNorms::RowNorms(const Ball& ball)
+    : norms_(std::make_shared<const Norms>(Norms{ball.centre, {}, {Vector::Ones(ball.centre.size())}})),
+      longest_{ball.radius} {}
 
-RowNorm::RowNorm(const Objective& J, Vector m, Vector e)
-    : m_(std::move(m)), e_(std::move(e)), longest_(longest_of(J)) {}
-
-double RowNorm::longest_of(const Objective& rows) const {
-    const Index d = m_.size();
-    const Vector w = e_.size() > 0 ? Vector(e_.head(d).cwiseInverse()) : Vector::Ones(d);
-    return std::sqrt(rows.largest_norm2(w, m_)) * (1.0 + 1e-12);
-}
-
-RowNorm RowNorm::join(const Objective& rows) const {
-    RowNorm all(*this);
-    const double longest = longest_of(rows);
-    if (!(longest <= longest_)) all.longest_ = longest;
-    return all;
-}
-
-// x^T change = (x - m)^T change_c + (change_0 + m^T change_c), by Cauchy and Schwarz.
-double RowNorm::reach(const VectorRef& change) const {
-    const Index d = m_.size();
-    const auto of_columns = change.head(d);
-    const double at_m = change.size() > d ? std::abs(change(d) + m_.dot(of_columns)) : 0.0,
-                 length = e_.size() > 0 ? std::sqrt(of_columns.dot(e_.head(d).cwiseProduct(of_columns)))
-                                        : of_columns.norm();
-    return (longest_ * length + at_m) * (1.0 + 1e-12);
-}
-
-// |x - m_H| <= |x - m| + |m - m_H|, m_H the mean of rows by curvature, in the inverse of what is left of H
-// without the intercept.
-double RowNorm::by_trace(const Anchor& H, double lost) const {
-    const Index d = m_.size();
-    const Vector intercept = H.last_column();
-    const double h = intercept(d) * (1.0 - lost), least = H.least_eigenvalue_of_columns() * (1.0 - lost),
-                 row = longest_ + (m_ - intercept.head(d) / intercept(d)).norm();
-    return least > 0.0 && h > 0.0 ? std::sqrt(row * row / least + 1.0 / h) * (1.0 + 1e-9) : none;
-}
-
-// |z|^2 in H^-1 is at most |e^-1/2 z|^2 / least(e^-1/2 H e^-1/2), both in x less m.
-double RowNorm::in_inverse(const Anchor& H, double lost) const {
-    if (e_.size() == 0) return by_trace(H, lost);
-    const Index d = m_.size();
-    Matrix C = H.hessian();
-    if (C.cols() > d) {  // theta_0 is what it is at m
-        const double h = C(d, d);
-        const Vector h_0 = C.row(d).head(d).transpose() - 0.5 * h * m_;
-        C.topLeftCorner(d, d) -= m_ * h_0.transpose() + h_0 * m_.transpose();
-        C.row(d).head(d) -= h * m_.transpose();
-    }
-    const Vector inverse = e_.cwiseSqrt().cwiseInverse();
-    C = inverse.asDiagonal() * C * inverse.asDiagonal();
-    const double least = least_eigenvalue(C) * (1.0 - lost);
-    const double longest2 = longest_ * longest_ + (e_.size() > d ? 1.0 / e_(d) : 0.0);
-    return least > 0.0 ? std::sqrt(longest2 / least) : none;
-}
-
-RowNorms::RowNorms(const Objective& J, const Anchor& H) {
+RowNorms::Norms RowNorms::norms_of(const Anchor& H, Vector penalty, bool fit_intercept) {
     H.require_complete();
-    require_size("H", H.size(), J.parameters());
-    const Index d = J.parameters() - (J.fit_intercept() ? 1 : 0);
-    Vector m = Vector::Zero(d), e = H.diagonal(), penalty = J.penalty();
-    if (J.fit_intercept()) {
-        Vector one = Vector::Zero(d + 1);
-        one(d) = 1.0;
-        m = H.multiply(one).head(d) / e(d);
-        e.head(d) -= e(d) * m.cwiseAbs2();
+    require_size("H", H.size(), penalty.size());
+    const Index d = penalty.size() - (fit_intercept ? 1 : 0);
+    Norms norms{Vector::Zero(d), {}, {}};
+    Vector e = H.diagonal();
+    if (fit_intercept) {
+        norms.m = H.last_column().head(d) / e(d);
+        e.head(d) -= e(d) * norms.m.cwiseAbs2();
         e = e.cwiseMax(1e-12 * H.diagonal());
         penalty(d) = e(d);
     }
-    norms_.emplace_back(J, m, e.cwiseMax(penalty));
-    if (e.size() > 0 && penalty.minCoeff() > 0.0) norms_.emplace_back(J, m, penalty);
+    norms.e.push_back(e.cwiseMax(penalty));
+    if (e.size() > 0 && penalty.minCoeff() > 0.0) norms.e.push_back(std::move(penalty));
+    for (const Vector& of : norms.e) norms.inverse.emplace_back(of.head(d).cwiseInverse());
+    return norms;
+}
+
+RowNorms::RowNorms(const Objective& J, const Anchor& H)
+    : norms_(std::make_shared<const Norms>(norms_of(H, J.penalty(), J.fit_intercept()))) {
+    for (std::size_t k = 0; k < norms_->inverse.size(); ++k) longest_.push_back(longest_of(J, k));
+}
+
+RowNorms::RowNorms(const Anchor& H, const Vector& penalty, bool fit_intercept, std::vector<double> longest)
+    : norms_(std::make_shared<const Norms>(norms_of(H, penalty, fit_intercept))),
+      longest_(std::move(longest)) {
+    if (longest_.size() != norms_->inverse.size())
+        throw std::invalid_argument("rows have " + std::to_string(norms_->inverse.size()) + " lengths, not " +
+                                    std::to_string(longest_.size()));
+}
+
+double RowNorms::longest_of(const Objective& rows, std::size_t norm) const {
+    return std::sqrt(rows.largest_norm2(norms_->inverse[norm], norms_->m)) * (1.0 + 1e-12);
 }
 
 RowNorms RowNorms::join(const Objective& rows) const {
-    RowNorms all;
-    all.about_ball_ = about_ball_;
-    for (const RowNorm& norm : norms_) all.norms_.push_back(norm.join(rows));
+    RowNorms all(*this);
+    for (std::size_t k = 0; k < longest_.size(); ++k) {
+        const double longest = longest_of(rows, k);
+        if (!(longest <= longest_[k])) all.longest_[k] = longest;
+    }
     return all;
 }
 
-std::optional<double> RowNorms::radius() const {
-    return about_ball_ ? std::optional(norms_.front().longest()) : std::nullopt;
+// |x - m'| <= |x - m| + |m - m'| in the new norm, in which what has the length 1 in the old one has at most
+// the root of the largest e_j / e'_j.
+RowNorms RowNorms::move_to(const Anchor& H, const Vector& penalty, bool fit_intercept,
+                           const RowNorms& other) const {
+    const Index d = norms_->m.size();
+    Norms norms = norms_of(H, penalty, fit_intercept);
+    RowNorms moved(*this);
+    for (std::size_t k = 0; k < norms.inverse.size(); ++k) {
+        const Vector& inverse = norms.inverse[k];
+        double& all = moved.longest_[k] = 0.0;
+        for (const RowNorms* of : {this, &other}) {
+            const Norms& old = *of->norms_;
+            const Vector gap = old.m - norms.m;
+            double least = none;
+            for (std::size_t j = 0; j < old.e.size(); ++j) {
+                const double stretched =
+                    d > 0 ? std::sqrt(old.e[j].head(d).cwiseProduct(inverse).maxCoeff()) : 0.0;
+                least = std::min(least, of->longest_[j] * stretched);
+            }
+            least += std::sqrt(gap.dot(inverse.cwiseProduct(gap)));
+            all = std::max(all, least * (1.0 + 1e-12));
+        }
+    }
+    moved.norms_ = std::make_shared<const Norms>(std::move(norms));
+    return moved;
 }
 
+// x^T change = (x - m)^T change_c + (change_0 + m^T change_c), by Cauchy and Schwarz; the last sum may
+// cancel.
 double RowNorms::reach(const VectorRef& change) const {
-    double least = none;
-    for (const RowNorm& norm : norms_) least = std::min(least, norm.reach(change));
+    const Index d = norms_->m.size();
+    const auto of_columns = change.head(d);
+    double at_m = 0.0, least = none;
+    if (change.size() > d) {
+        const double sizes = std::abs(change(d)) + norms_->m.cwiseAbs().dot(of_columns.cwiseAbs());
+        at_m = std::abs(change(d) + norms_->m.dot(of_columns)) +
+               2.0 * roundoff * static_cast<double>(d + 2) * sizes;
+    }
+    for (std::size_t k = 0; k < longest_.size(); ++k) {
+        const double length =
+            about_ball() ? of_columns.norm() : std::sqrt(of_columns.cwiseAbs2().dot(norms_->e[k].head(d)));
+        least = std::min(least, (longest_[k] * length + at_m) * (1.0 + 1e-12));
+    }
     return least;
 }
 
 double RowNorms::in_inverse(const Anchor& H, double error) const {
-    const double lost = error / H.least_eigenvalue();
+    const double lost = error / H.least_eigenvalue();  // H is at least 1 - lost of what is given
     double least = none;
-    if (lost < 1.0)
-        for (const RowNorm& norm : norms_) least = std::min(least, norm.in_inverse(H, lost));
+    if (!(lost < 1.0)) return least;
+    if (about_ball()) return by_trace(H, lost);
+    for (std::size_t k = 0; k < longest_.size(); ++k) least = std::min(least, by_diagonal(H, lost, k));
     return least;
+}
+
+// |x - m_H| <= |x - m| + |m - m_H|, m_H the mean of rows by curvature, in the inverse of what is left of H
+// without the intercept.
+double RowNorms::by_trace(const Anchor& H, double lost) const {
+    const Index d = norms_->m.size();
+    const Vector intercept = H.last_column();
+    const double h = intercept(d) * (1.0 - lost), least = H.least_eigenvalue_of_columns() * (1.0 - lost),
+                 row = longest_[0] + (norms_->m - intercept.head(d) / intercept(d)).norm();
+    return least > 0.0 && h > 0.0 ? std::sqrt(row * row / least + 1.0 / h) * (1.0 + 1e-9) : none;
+}
+
+// |z|^2 in H^-1 is at most |e^-1/2 z|^2 / least(e^-1/2 H e^-1/2), both in x less m, which may cancel digits.
+double RowNorms::by_diagonal(const Anchor& H, double lost, std::size_t norm) const {
+    const Vector &m = norms_->m, &e = norms_->e[norm], inverse = e.cwiseSqrt().cwiseInverse();
+    const Index d = m.size();
+    Matrix C = H.hessian();
+    double cancelled = 0.0;
+    if (C.cols() > d) {  // theta_0 is what it is at m
+        const double h = C(d, d);
+        const Vector h_0 = C.row(d).head(d).transpose() - 0.5 * h * m,
+                     sizes = C.diagonal().head(d) + 2.0 * h * m.cwiseAbs2();
+        cancelled = 8.0 * roundoff * sizes.dot(inverse.head(d).cwiseAbs2());
+        C.topLeftCorner(d, d) -= m * h_0.transpose() + h_0 * m.transpose();
+        C.row(d).head(d) -= h * m.transpose();
+    }
+    C = inverse.asDiagonal() * C * inverse.asDiagonal();
+    const double least = (least_eigenvalue(C) - cancelled) * (1.0 - lost);
+    const double longest2 = longest_[norm] * longest_[norm] + (e.size() > d ? 1.0 / e(d) : 0.0);
+    return least > 0.0 ? std::sqrt(longest2 / least) : none;
+}
+
+double power_of_two_above(double value) {
+    if (!(value > 0.0) || !std::isfinite(value)) return value;
+    int exponent = 0;
+    return std::frexp(value, &exponent) == 0.5 ? value : std::ldexp(1.0, exponent);
+}
+
+double norm_above(double norm) {
+    constexpr double more = 1.0 + 0x1p-30;
+    return power_of_two_above(norm / more) * more;
 }
 
 double standard_errors(double nu, double row) {

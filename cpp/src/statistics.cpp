@@ -11,41 +11,12 @@ namespace expunge {
 
 namespace {
 
-// psi(rho) / rho^2, psi(rho) = e^rho - 1 - rho. It is 1/2 at 0 and grows.
-double psi_ratio(double rho) {
-    if (rho > 1.0) return (std::expm1(rho) - rho) / (rho * rho);
-    double sum = 0.0, term = 0.5;  // sum of rho^k / (k + 2)!
-    for (int k = 3; term > 0x1p-60; ++k) {
-        sum += term;
-        term *= rho / k;
-    }
-    return sum;
-}
-
-// The least power of two that is not below the value.
-double power_of_two_above(double value) {
-    if (!(value > 0.0) || !std::isfinite(value)) return value;
-    int exponent = 0;
-    return std::frexp(value, &exponent) == 0.5 ? value : std::ldexp(1.0, exponent);
-}
-
-// The same for a norm, times 1 + 2^-30: a norm of 1 stays about 1 in spite of its rounding error.
-double norm_above(double norm) {
-    constexpr double more = 1.0 + 0x1p-30;
-    return power_of_two_above(norm / more) * more;
-}
-
 double max_d3(const Loss& loss) {
     return std::visit([](auto l) { return l.max_d3; }, loss);
 }
 
 double max_d2(const Loss& loss) {
     return std::visit([](auto l) { return l.max_d2; }, loss);
-}
-
-// The rounding error of adding the columns of A into H_0.
-double fold_rounding(const Anchor& H) {
-    return H.edits() == 0 ? 0.0 : (static_cast<double>(H.edits()) + 3.0) * roundoff * H.frobenius();
 }
 
 // Throws unless all parts have the same coordinates.
@@ -65,30 +36,6 @@ void require_fit(const AnchoredStatistics::State& s) {
 double predictor_rounding(Index p, Index outputs) {
     const auto d = static_cast<double>(p + 3);
     return outputs > 1 ? 4.0 * d : d;
-}
-
-// The largest |step_k - step_l| of two classes.
-double widest(const Vector& step, Index K) {
-    const Index p = step.size() / K;
-    double widest = 0.0;
-    for (Index k = 0; k < K; ++k)
-        for (Index l = 0; l < k; ++l)
-            widest = std::max(widest, (step.segment(k * p, p) - step.segment(l * p, p)).norm());
-    return widest * (1.0 + 1e-12);
-}
-
-// A lower bound of the least eigenvalue of the intercepts' part of H, but for the constant.
-double intercepts_of(const Anchor& H, Index K) {
-    const Index p = H.size() / K;
-    Matrix h(K, K);
-    Vector one = Vector::Zero(H.size());
-    for (Index k = 0; k < K; ++k) {
-        one((k + 1) * p - 1) = 1.0;
-        const Vector column = H.multiply(one);
-        one((k + 1) * p - 1) = 0.0;
-        for (Index l = 0; l < K; ++l) h(l, k) = column((l + 1) * p - 1);
-    }
-    return least_eigenvalue(h);
 }
 
 // A norm that was computed from p numbers, rounded up.
@@ -115,19 +62,24 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
         rounded_up(std::sqrt(largest_norm * largest_norm + (J.fit_intercept() ? 1.0 : 0.0)), p);
     // H_a - Lambda is a sum of s d2 x x^T, whose norm is at most its trace. d2 is taken at an eta that is off
     // by t: up to t = 1 its relative error is at most e^t - 1 <= t (1 + t) (E19). Above, only bounds are
-    // known.
+    // known. Of rows that came or went since H_a was assembled, both times count.
     state_.tallies.value_rounding = value_error(at.value, state_.anchor->theta());
-    const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum();
-    const double of_pairs = J.outputs() > 1 ? 3.0 * static_cast<double>(J.outputs()) + 20.0 : 0.0;
-    state_.tallies.hessian_rounding = roundoff * (2.0 * (J.additions() + of_pairs) + 5.0) * trace;
+    const Anchor::Past& past = state_.anchor->past();
+    const double trace = (state_.anchor->diagonal() - J.penalty()).cwiseAbs().sum(),
+                 ever = trace + 2.0 * past.trace,
+                 of_pairs = J.outputs() > 1 ? 3.0 * static_cast<double>(J.outputs()) + 20.0 : 0.0;
+    state_.tallies.hessian_rounding =
+        roundoff * (2.0 * (J.additions() + of_pairs) + 5.0) * ever + past.rounding;
     if (!quadratic() && J.fit_intercept() && J.ball()) rows_ = std::make_shared<const RowNorms>(*J.ball());
     if (max_d3(J.loss()) == 0.0) return;
     const double R = row_norm(),
                  t = roundoff * predictor_rounding(p, J.outputs()) * R * state_.anchor->theta().norm();
     if (t <= 0.25) curvature_ = {t * (1.0 + t), t * (1.0 + t) * trace};
     state_.tallies.hessian_rounding +=
-        t <= 1.0 ? t * (1.0 + t) * trace
-                 : (1.0 + 0x1p-20) * count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()));
+        t <= 1.0 ? t * (1.0 + t) * ever
+        : past.trace == 0.0
+            ? (1.0 + 0x1p-20) * count.weight * R * R * std::min(max_d3(J.loss()) * t, max_d2(J.loss()))
+            : std::numeric_limits<double>::infinity();
 }
 
 AnchoredStatistics::AnchoredStatistics(State state) : state_(std::move(state)) { require_fit(state_); }
@@ -209,7 +161,7 @@ AnchoredStatistics AnchoredStatistics::edit_first(const Change& change, bool fol
     s.anchor = old.edit(change.rows, fold);
     const Anchor& H = *s.anchor;
     if (!H.same_factor(old))  // H + Gram of the rows, rounded
-        s.tallies.hessian_rounding += kept(fold_rounding(old) + 3.0 * roundoff * H.frobenius());
+        s.tallies.hessian_rounding += kept(old.fold_rounding() + 3.0 * roundoff * H.frobenius());
     return edited;
 }
 
@@ -285,7 +237,7 @@ AnchoredStatistics AnchoredStatistics::fold() const {
     AnchoredStatistics folded(state_);
     folded.state_.anchor = H.edit(std::vector<Change::Rows>(), true);
     if (folded.state_.anchor.get() == &H) return second_ ? folded : *this;
-    folded.state_.tallies.hessian_rounding += power_of_two_above(fold_rounding(H));
+    folded.state_.tallies.hessian_rounding += power_of_two_above(H.fold_rounding());
     return folded;
 }
 
@@ -296,7 +248,19 @@ AnchoredStatistics AnchoredStatistics::round_up() const {
     for (double* kept : {&s.tallies.gradient_rounding, &s.tallies.gradient_norm, &s.tallies.hessian_rounding,
                          &s.tallies.value_rounding})
         *kept = power_of_two_above(*kept);
-    return rounded;
+    if (!rows_ || rows_->about_ball()) return rounded;  // the centre is that of rows that may have left
+    RowNorms rows = rows_->move_to(*s.anchor, s.penalty, s.fit_intercept, *rows_);
+    std::vector<double> longest = rows.longest();
+    for (double& length : longest) length = norm_above(length);
+    return rounded.know_rows(longest);
+}
+
+AnchoredStatistics AnchoredStatistics::know_rows(std::vector<double> longest) const {
+    AnchoredStatistics known(*this);
+    if (!longest.empty())
+        known.rows_ = std::make_shared<const RowNorms>(*state_.anchor, state_.penalty, state_.fit_intercept,
+                                                       std::move(longest));
+    return known;
 }
 
 AnchoredStatistics AnchoredStatistics::move_to(Vector theta) const {
@@ -338,7 +302,7 @@ AnchoredStatistics AnchoredStatistics::penalise(Vector penalty) const {
     s.tallies.gradient_rounding += 4.0 * roundoff * both.cwiseProduct(H.theta()).norm();
     s.tallies.gradient_norm += s.gradient.norm();
     s.anchor = H.penalised(more);
-    s.tallies.hessian_rounding += fold_rounding(H) + 4.0 * roundoff * (both.norm() + s.anchor->frobenius());
+    s.tallies.hessian_rounding += H.fold_rounding() + 4.0 * roundoff * (both.norm() + s.anchor->frobenius());
     s.penalty = std::move(penalty);
     if (second_) {
         auto second = std::make_shared<SecondAnchor>(*second_);
@@ -404,6 +368,9 @@ AnchoredStatistics AnchoredStatistics::merge(const AnchoredStatistics& other) co
     s.tallies.hessian_rounding +=
         t.tallies.hessian_rounding + 3.0 * roundoff * (s.anchor->frobenius() + t.anchor->frobenius());
     s.tallies.edits += t.tallies.edits;
+    if (rows_ && other.rows_ && !rows_->about_ball() && !other.rows_->about_ball())
+        merged.rows_ = std::make_shared<const RowNorms>(
+            rows_->move_to(*s.anchor, s.penalty, s.fit_intercept, *other.rows_));
     return merged;
 }
 
@@ -426,183 +393,8 @@ AnchoredStatistics AnchoredStatistics::drop(const std::vector<Index>& dropped) c
     s.tallies.gradient_norm += power_of_two_above(s.gradient.norm());
     s.penalty = state_.penalty(kept);
     s.anchor = H.drop(dropped);
-    if (s.anchor->edits() == 0) s.tallies.hessian_rounding += power_of_two_above(fold_rounding(H));
+    if (s.anchor->edits() == 0) s.tallies.hessian_rounding += power_of_two_above(H.fold_rounding());
     return smaller;
-}
-
-double AnchoredStatistics::step_error(double length, double theta_norm, double hessian) const {
-    const double H = state_.anchor->frobenius();
-    const auto p = static_cast<double>(gradient().size());
-    return step_gradient_error() + hessian * length + roundoff * H * theta_norm +
-           p * roundoff * gradient().norm();
-}
-
-AnchoredStatistics::Solution AnchoredStatistics::solve() const {
-    const Anchor& H = *state_.anchor;
-    const Vector &g = gradient(), &from = second_ ? second_->theta : H.theta();
-    const auto measured = [&](Vector x) {
-        Vector product = H.multiply(x);
-        const double residual = (g - product).norm();
-        return Solution{std::move(x), std::move(product), residual};
-    };
-    Solution solution = measured(start_ ? *start_ : H.solve(g));
-    if (solution.residual > 0.5 * step_error(solution.x.norm(), (from - solution.x).norm(), sums_error())) {
-        // one step of refinement
-        Solution refined = measured(solution.x + H.solve(g - solution.product));
-        if (refined.residual < solution.residual) return refined;
-    }
-    return solution;
-}
-
-double AnchoredStatistics::reach(const Vector& step) const {
-    if (quadratic() || step.size() == 0) return 0.0;
-    if (rows_) return rows_->reach(step);
-    const double R = state_.tallies.largest_norm;
-    if (state_.outputs > 1) return R * widest(step, state_.outputs);
-    if (!state_.fit_intercept) return R * step.norm();
-    const Index d = step.size() - 1;
-    return std::sqrt(std::max(0.0, R * R - 1.0)) * step.head(d).norm() + std::abs(step(d));
-}
-
-std::pair<double, double> AnchoredStatistics::penalties() const {
-    const Index p = state_.penalty.size() / state_.outputs, d = p - (state_.fit_intercept ? 1 : 0);
-    double least = std::numeric_limits<double>::infinity(), largest = 0.0;
-    for (Index k = 0; d > 0 && k < state_.outputs; ++k) {
-        least = std::min(least, state_.penalty.segment(k * p, d).minCoeff());
-        largest = std::max(largest, state_.penalty.segment(k * p, d).maxCoeff());
-    }
-    return {least, largest};
-}
-
-double AnchoredStatistics::row_norm() const {
-    const double R = state_.tallies.largest_norm;
-    return state_.outputs > 1 ? std::sqrt(2.0) * (1.0 + 0x1p-50) * R : R;
-}
-
-InverseNorms AnchoredStatistics::norms_by_inverse() const {
-    InverseNorms norms =
-        InverseNorms::by_eigenvalue(state_.anchor->least_eigenvalue() - sums_error(), row_norm());
-    if (rows_) norms.row = rows_->in_inverse(*state_.anchor, sums_error());
-    return norms;
-}
-
-InverseNorms AnchoredStatistics::norms_by_penalty() const {
-    constexpr double infinity = std::numeric_limits<double>::infinity();
-    const double lambda = penalties().first, R = state_.tallies.largest_norm;
-    const Index K = state_.outputs, p = state_.penalty.size() / K;
-    if (!state_.fit_intercept) return InverseNorms::by_penalty(lambda, infinity, row_norm(), 0.0);
-    if (K == 1)
-        return InverseNorms::by_penalty(lambda, state_.anchor->diagonal()(p - 1) - sums_error(), R,
-                                        rows_ ? rows_->radius().value_or(R) : R);
-    return InverseNorms::by_penalty(lambda, intercepts_of(*state_.anchor, K) - sums_error(), R, K);
-}
-
-double AnchoredStatistics::standard_errors(const Gradient& here, double squares, double wanted) const {
-    const auto bound = [&](const InverseNorms& norms) {
-        const double distance =
-            expunge::standard_errors(here.far * (here.w + here.v + here.e * norms.any),
-                                     quadratic() ? 0.0 : here.far * norms.row * remainder(state_.loss));
-        return quadratic() ? in_residual_spread(distance, squares, state_.tallies.weight) : distance;
-    };
-    const double by_penalty = bound(norms_by_penalty());
-    if (by_penalty <= wanted) return by_penalty;
-    const double by_inverse = bound(norms_by_inverse());  // sharper, and dearer
-    const bool measured = rows_ && !rows_->radius();
-    return measured && std::isfinite(by_inverse) ? by_inverse : std::min(by_penalty, by_inverse);
-}
-
-double AnchoredStatistics::coefficients(const Gradient& here) const {
-    constexpr double infinity = std::numeric_limits<double>::infinity();
-    const auto [lambda, largest] = penalties();
-    if (!(largest > 0.0) && std::isinf(lambda)) return 0.0;
-    const double least = state_.anchor->least_eigenvalue() - sums_error();
-    const InverseNorms one = norms_by_penalty(), other = norms_by_inverse();
-    const double e = here.e * std::min(one.any, other.any), nu = here.far * (here.w + here.v + e);
-    double far = here.far;  // on all of the way to the minimum
-    if (!quadratic()) {
-        const double row = here.far * std::min(one.row, other.row) * remainder(state_.loss);
-        far *= std::exp(0.5 * row * expunge::standard_errors(nu, row));  // no predictor moves further
-    }
-    const double mu = std::max(1.0, least / largest / (far * far)),
-                 of_rows = mu < 2.0 ? 0.5 : std::sqrt((1.0 - 1.0 / mu) / mu);
-    const double bound = std::sqrt(lambda) * far * (of_rows * here.w + (here.v + e) / std::sqrt(mu));
-    return std::isnan(bound) || !(lambda > 0.0) ? infinity : bound;
-}
-
-AnchoredStatistics::Gradient AnchoredStatistics::measured(const VectorRef& theta, const Evaluation& at,
-                                                          double floor) const {
-    const Anchor& H = *state_.anchor;
-    require_size("theta", theta.size(), H.size());
-    require_size("the gradient", at.gradient.size(), H.size());
-    const Vector x = H.solve(at.gradient), product = H.multiply(x);
-    const double share = curvature_.share, q = std::max(0.0, x.dot(product)), off = sums_error();
-    return {.far = std::exp(0.5 * remainder(state_.loss) * reach(theta - H.theta())) /
-                   std::sqrt(1.0 - share),  // H is at least H_a / far^2
-            .w = share * (1.0 + share) * std::sqrt(q),
-            .v = std::sqrt((1.0 + share) * q + off * x.squaredNorm()),
-            .e = (at.gradient - product).norm() + floor + step_error(x.norm(), theta.norm(), off) -
-                 gradient_error()};
-}
-
-double AnchoredStatistics::distance(const VectorRef& theta, const Evaluation& at, double floor) const {
-    const Gradient here = measured(theta, at, floor);
-    const double penalty = theta.dot(state_.penalty.cwiseProduct(theta));
-    return standard_errors(here, squares_in(at.value, penalty, value_error(at.value, theta)), 0.0);
-}
-
-double AnchoredStatistics::coefficient_distance(const VectorRef& theta, const Evaluation& at,
-                                                double floor) const {
-    return coefficients(measured(theta, at, floor));
-}
-
-AnchoredStatistics::Arrival AnchoredStatistics::arrive() const {
-    const Anchor& H = *state_.anchor;
-    const auto& [x, product, residual] = solution_->get([&] { return solve(); });
-    Arrival end{.theta = (second_ ? second_->theta : H.theta()) - x};  // E9, E26
-    const double length = x.norm();
-    auto& [far, w, v, e] = end.gradient;
-    const double c = remainder(state_.loss), rho = c * reach(x);
-    const double share = curvature_.share, off = sums_error();
-    far = std::exp(0.5 * rho) / std::sqrt(1.0 - share);
-    e = residual + step_error(length, end.theta.norm(), off);
-    if (quadratic() || x.size() == 0) return end;
-    const double R = row_norm();
-    // Delta^T (H_a - Lambda) Delta, plus its rounding error
-    const double held = x.dot(product) - x.dot(state_.penalty.cwiseProduct(x)),
-                 rounded = static_cast<double>(x.size() + 4) * roundoff * state_.penalty.maxCoeff();
-    const double q = std::max(0.0, (1.0 + share) * held + (off + rounded) * length * length);
-    end.nonlinear = c * R * psi_ratio(c * R * length) * q;  // E10, E34
-    w = rho * psi_ratio(rho) * std::sqrt(q);
-    if (second_) {
-        const auto [kappa, root] =
-            second_->bounds(state_.loss, H.theta(), R, state_.tallies.weight, state_.outputs);
-        end.nonlinear = R * root * std::sqrt(q) + (1.0 + kappa) * end.nonlinear;
-        w = kappa * std::sqrt(q) + (1.0 + kappa) * w;
-        far /= std::sqrt(std::max(0.0, 1.0 - kappa));
-    }
-    end.nonlinear += curvature_.norm * length;
-    w += share * (1.0 + share) * std::sqrt(q);
-    return end;
-}
-
-double AnchoredStatistics::coefficient_distance() const { return coefficients(arrive().gradient); }
-
-AnchoredStatistics::Step AnchoredStatistics::step(double wanted) const {
-    auto [theta, gradient, nonlinear] = arrive();
-    double squares = 0.0;
-    if (quadratic()) {  // J at theta is J_a - g^T x / 2
-        const auto& [x, product, residual] = *solution_->peek();
-        const double length = x.norm(), along = state_.gradient.dot(x), at_anchor = state_.tallies.value,
-                     p = static_cast<double>(x.size()),
-                     lost = state_.tallies.value_rounding +
-                            length * (residual + step_error(length, theta.norm(), hessian_error())) +
-                            (p + 4.0) * roundoff * (std::abs(at_anchor) + length * state_.gradient.norm());
-        squares = squares_in(at_anchor - 0.5 * along, theta.dot(state_.penalty.cwiseProduct(theta)), lost);
-    }
-    const double bound = nonlinear + gradient.e;  // E10
-    const double distance = standard_errors(gradient, squares, wanted);
-    // NaN, from an overflow, bounds nothing
-    return {std::move(theta), std::isnan(bound) ? std::numeric_limits<double>::infinity() : bound, distance};
 }
 
 }  // namespace expunge

@@ -75,17 +75,20 @@ void bind_statistics(py::module_& m) {
         .def_static(
             "restore",
             [](const Array& theta, const Array& hessian, const Array& gradient, const std::string& loss,
-               const Array& penalty, bool fit_intercept, const Tallies& tallies, Index outputs) {
+               const Array& penalty, bool fit_intercept, const Tallies& tallies,
+               const std::vector<double>& row_lengths, Index outputs) {
                 const Index p = theta.size();
                 const auto H = square(hessian, "hessian");
                 auto anchor = std::make_shared<const Anchor>(vector(theta, "theta", p), Matrix(H));
-                return AnchoredStatistics(AnchoredStatistics::State{
-                    anchor, loss_of(loss, outputs), vector(penalty, "penalty", p), fit_intercept,
-                    vector(gradient, "gradient", p), tallies, outputs});
+                return AnchoredStatistics(
+                           AnchoredStatistics::State{anchor, loss_of(loss, outputs),
+                                                     vector(penalty, "penalty", p), fit_intercept,
+                                                     vector(gradient, "gradient", p), tallies, outputs})
+                    .know_rows(row_lengths);
             },
             py::arg("theta").noconvert(), py::arg("hessian").noconvert(), py::arg("gradient").noconvert(),
             py::arg("loss"), py::arg("penalty").noconvert(), py::arg("fit_intercept"), py::arg("tallies"),
-            py::arg("outputs") = 1)
+            py::arg("row_lengths") = std::vector<double>(), py::arg("outputs") = 1)
         .def(
             "edit",
             [](const AnchoredStatistics& statistics, const Blocks& before, const Blocks& after,
@@ -161,6 +164,7 @@ void bind_statistics(py::module_& m) {
                 return statistics.measure_rows(J.core());
             },
             py::arg("objective"))
+        .def_property_readonly("row_lengths", &AnchoredStatistics::row_lengths)
         .def(
             "merge",
             [](const AnchoredStatistics& statistics, const AnchoredStatistics& other) {

@@ -220,6 +220,7 @@ class AnchoredStatistics:
         penalty: Float,
         fit_intercept: bool,
         tallies: Tallies,
+        row_lengths: list[float] = [],
         outputs: int = 1,
     ) -> AnchoredStatistics: ...
     def edit(
@@ -268,6 +269,8 @@ class AnchoredStatistics:
     def edits(self) -> float: ...
     @property
     def tallies(self) -> Tallies: ...
+    @property
+    def row_lengths(self) -> list[float]: ...
 
 class Minimum:
     @property

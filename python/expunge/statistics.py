@@ -104,6 +104,7 @@ class AnchoredStatistics:
             "penalty": kept.penalty,
             "fit_intercept": kept.fit_intercept,
             "tallies": [getattr(kept.tallies, name) for name in TALLIES],
+            "row_lengths": kept.row_lengths,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -170,7 +171,10 @@ class AnchoredStatistics:
     def distance_bound(self) -> float:
         """At most this far is ``theta()`` from the current data's minimum, in standard errors (E41).
 
-        It takes some factors of H (p, p), as much as `theta` after many rows.
+        It takes some factors of H (p, p), as much as `theta` after many rows. It is the same in any units of
+        columns, penalties in them, while sizes of columns are alike; what rounding may hide is bounded in
+        length, and where they are a thousand times apart nothing is proven. Multiply columns by powers of two
+        before, which rounds nothing.
         """
         return self._step(0.0)[2]
 

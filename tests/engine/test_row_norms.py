@@ -1,5 +1,7 @@
 """Distances (E41) where rows are measured, beside the Hessian or about a centre: they hold, in any units."""
 
+import pickle
+
 import numpy as np
 import pytest
 from long_double import distance_to_minimum
@@ -228,3 +230,142 @@ def test_rows_that_join_are_as_long_as_they_are():
         return sums.distance_bound()
 
     assert bound(30.0) > 3.0 * bound(1.0) > 0.0
+
+
+# What outlives an edit
+
+
+@each_intercept
+@pytest.mark.parametrize("size", [1e6, 4e6, 1e7])
+def test_a_hessian_that_was_edited_is_off_by_what_large_rows_left_in_it(fit_intercept, size):
+    """Also where its statistics are gone, and others are made of it."""
+    found = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        X, y, s = rng.standard_normal((12, 3)), rng.standard_normal(12), np.ones(12)
+        X[9:] *= size
+        norm, free = float(np.sqrt((X**2).sum(axis=1).max())), np.zeros(3 + fit_intercept)
+        penalty = np.append(np.full(3, 0.01), [0.0] * fit_intercept)
+
+        def over(rows, penalty, parts=(X, y, s), norm=norm):
+            block = tuple(np.ascontiguousarray(part[rows]) for part in parts)
+            return _core.Objective([block], "squared", penalty, fit_intercept, largest_norm=norm)
+
+        J, gone = over(slice(9), penalty), over(slice(9, None), free)
+        best = _core.minimize(J, free, 1e-9, 200, None, None, None).theta
+        anchor = _core.Anchor(over(slice(None), penalty), best).edit(gone, None)
+        theta = best + 1e-3 * rng.standard_normal(best.size)
+        at, floor = J.evaluate(theta), J.rounding_floor(theta)
+        try:
+            statistics = _core.AnchoredStatistics(J, anchor, at, floor, norm)
+            bound = statistics.distance(theta, at, floor)
+        except NotPositiveDefiniteError:
+            continue
+        if bound < np.inf:
+            true = distance_to_minimum("squared", X[:9], y[:9], s[:9], theta, penalty[:3], fit_intercept)
+            assert true <= bound * (1 + 1e-6) + ROUNDED, seed
+            found += 1
+    assert found >= {1e6: 25, 4e6: 10, 1e7: 0}[size]
+
+
+@each_intercept
+@pytest.mark.parametrize("request_", [ex.RevokeFeatures([1]), ex.CorrectLabels([3], 0.5)])
+def test_attached_rows_do_not_bring_back_what_left_while_they_were_away(fit_intercept, request_):
+    """The Hessian of the sums holds the rounding of a large row that left them."""
+    found = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        X, y = rng.standard_normal((12, 4)), rng.standard_normal(12)
+        X[-1] *= 10.0 ** rng.uniform(6, 8)
+        model = ex.Ridge(1e-2, fit_intercept=fit_intercept).fit(X, y)
+        try:
+            un = ex.Unlearner(model, X, y, within=1e6).detach()
+            un.apply(ex.Edit(before=(X[-1:], y[-1:])), method="second_order")
+        except NotPositiveDefiniteError:
+            continue
+        un.attach(X[:-1], y[:-1])
+        update = un.apply(request_, method="second_order")
+        left, targets, _ = un.corrected_data()
+        theta = np.append(model.coef_, [model.intercept_] * fit_intercept)
+        true = distance_to_minimum("squared", left, targets, None, theta, 1e-2, fit_intercept)
+        assert true <= update.distance * (1 + 1e-6) + ROUNDED, seed
+        assert update.distance < 1e-3  # the step is Newton's, of a Hessian of these rows
+        found += 1
+    assert found >= 20
+
+
+def lengths_of(X, statistics):
+    """Of these rows, in the norms that the statistics' Hessian gives."""
+    H, penalty = statistics.hessian, statistics._statistics.penalty
+    d = X.shape[1]
+    m, e = np.zeros(d), np.diag(H).copy()
+    if len(H) > d:
+        m = H[d, :d] / e[d]
+        e[:d] = np.maximum(e[:d] - e[d] * m**2, 1e-12 * e[:d])
+    e = np.maximum(e[:d], penalty[:d])
+    return [float(np.sqrt(((X - m) ** 2 / norm).sum(axis=1).max())) for norm in (e, penalty[:d])]
+
+
+def shards(seed, fit_intercept, scale=1.0, shift=0.0):
+    """Statistics of two shards, from one of which rows leave that held a column; and what is left."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((400, 3))
+    X[190:200, 1] *= 8.0
+    y = (X[:, 0] + rng.logistic(size=400) > 0) * 1.0
+    theta, left = np.zeros(3 + fit_intercept), np.r_[0:190, 200:400]
+    for _ in range(6):  # Newton's method
+        theta = kernels.AnchoredStatistics(
+            X[left], y[left], theta, alpha=1.0, fit_intercept=fit_intercept
+        ).theta()
+    theta += 0.003 * rng.standard_normal(theta.size)
+    theta[:3] /= scale
+    theta[3:] -= np.sum(shift * theta[:3])
+    X, alpha = X * scale + shift, np.ones(3) * scale**2
+    options = {"alpha": alpha, "fit_intercept": fit_intercept}
+    one = kernels.AnchoredStatistics(X[:200], y[:200], theta, **options)
+    other = kernels.AnchoredStatistics(X[200:300], y[200:300], theta, **options)
+    one.subtract(X[190:200], y[190:200])
+    other.add(X[300:], y[300:])
+    return one, other, (X[left], y[left], alpha)
+
+
+@each_intercept
+@pytest.mark.parametrize("seed", range(5))
+def test_merged_and_pickled_statistics_know_how_long_rows_are(fit_intercept, seed):
+    one, other, (X, y, alpha) = shards(seed, fit_intercept)
+    kept, merged = pickle.loads(pickle.dumps(one)), one.merge(other)
+    for statistics, rows, most in [
+        (merged, X, 8.0),  # rows that left are as long as they were
+        (kept, X[:190], 16.0),
+        (pickle.loads(pickle.dumps(merged)), X, 16.0),
+        (kept.merge(pickle.loads(pickle.dumps(other))), X, 16.0),
+    ]:
+        known, true = statistics._statistics.row_lengths, lengths_of(rows, statistics)
+        assert len(known) == 2
+        for bound, length in zip(known, true, strict=True):
+            assert length <= bound * (1 + 1e-9)
+            assert bound <= most * length
+        if statistics is kept:  # its own minimum is far away
+            continue
+        bound = statistics.distance_bound()
+        true = distance_to_minimum("logistic", X, y, None, statistics.theta(), alpha, fit_intercept)
+        assert true <= bound * (1 + 1e-6) + ROUNDED
+        assert bound < 0.1
+    powers = np.array(kept._statistics.row_lengths) / (1.0 + 2.0**-30)
+    np.testing.assert_array_equal(np.exp2(np.rint(np.log2(powers))), powers)  # no digit of what left
+
+
+@each_intercept
+def test_merged_and_pickled_statistics_bound_the_same_in_other_units(fit_intercept):
+    def bounds(scale, shift):
+        one, other, _ = shards(7, fit_intercept, scale, shift)
+        here = one.merge(other)
+        there = pickle.loads(pickle.dumps(one)).merge(pickle.loads(pickle.dumps(other)))
+        return [s.distance_bound() for s in (here, pickle.loads(pickle.dumps(here)), there)]
+
+    found = bounds(1.0, 0.0)
+    assert 1e-4 < min(found) <= max(found) < 0.1
+    scale, shift = scales(np.zeros((1, 3)))
+    assert bounds(scale, 0.0) == pytest.approx(found, rel=1e-6)
+    if fit_intercept:
+        assert bounds(1.0, shift) == pytest.approx(found, rel=1e-6)

@@ -109,6 +109,13 @@ public:
     Vector last_column() const;  // of H (p,)
     double frobenius() const;    // an upper bound of the norms of H_0 and of all rows that came and went
     Index edits() const { return edits_; }  // columns of A
+    // What H went through since it was assembled: bounds of what editing it rounded, in norm, and of the
+    // trace of all Gram matrices that came and went.
+    struct Past {
+        double rounding = 0.0, trace = 0.0;
+    };
+    const Past& past() const { return past_; }
+    double fold_rounding() const;  // the rounding error of adding the columns of A into H_0
     bool eliminated() const { return !gone_.empty(); }
 
     bool same_factor(const Anchor& other) const { return held_ == other.held_; }
@@ -156,7 +163,8 @@ private:
     double inverse_gain_ = 0.0;   // by how much the edits changed the trace of the inverse
     double inverse_last_ = 0.0;   // of that, at the last coordinate
     double inverse_moved_ = 0.0;  // the first, added up without signs
-    double rounding() const;      // of H as it is factored and edited, in norm, at most
+    void add_to_past(double trace, Index terms);
+    double rounding() const;  // of H as it is factored and edited, in norm, at most
     // Of the inverse as H is held, without the last coordinate if `columns`; and what rounding makes of it.
     std::pair<double, double> inverse_trace(bool columns) const;
     void hold(Matrix H);
@@ -177,6 +185,7 @@ private:
     std::shared_ptr<Edits> A_;
     Index edits_ = 0;
     double edited_ = 0.0;             // sum of squared norms of the columns of A
+    Past past_;                       // nothing of it stays where edits fold
     std::vector<Index> kept_, gone_;  // positions in `held_` of the block, and of coordinates dropped since
     // H_JJ^-1 b = (H^-1 b)_J - W_J (W_K)^-1 (H^-1 b)_K for K gone, J kept, b zero on K, W = H^-1 E_K.
     Matrix W_;

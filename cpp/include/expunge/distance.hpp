@@ -1,6 +1,6 @@
 #pragma once
 // The distance to the minimum in standard errors (E41).
-#include <optional>
+#include <memory>
 #include <vector>
 
 #include "expunge/anchor.hpp"
@@ -25,47 +25,48 @@ struct InverseNorms {
 // A lower bound of the least eigenvalue of C (p, p), its lower triangle, or 0.
 double least_eigenvalue(const Matrix& C);
 
-// The longest row x, |(x - m)_j / sqrt(e_j)|, without what an intercept extends it by.
-class RowNorm {
-public:
-    explicit RowNorm(const Ball& ball);  // e = 1
-    // Of rows of J, with m (d,) and e (p,).
-    RowNorm(const Objective& J, Vector m, Vector e);
-    // With more rows.
-    RowNorm join(const Objective& rows) const;
-
-    // No predictor changes by more, where theta does by `change`.
-    double reach(const VectorRef& change) const;
-    // Of every row in the norm of H^-1; infinite where there is no bound. `lost`: H is at least 1 - lost of
-    // what is given, which is factored twice or more where e is not 1.
-    double in_inverse(const Anchor& H, double lost) const;
-    double longest() const { return longest_; }
-
-private:
-    double longest_of(const Objective& rows) const;
-    double by_trace(const Anchor& H, double lost) const;
-
-    Vector m_, e_;  // e_ is empty for 1
-    double longest_;
-};
-
-// The same, about a ball's centre; or in the norms of the diagonal of H and of the penalty, x less its mean
-// by curvature. With an intercept neither depends on where columns have their zero, and the latter do not on
+// How long rows x are in norms |(x - m)_j / sqrt(e_j)|, without what an intercept extends them by: about the
+// centre m of a ball, e = 1; or with e the diagonal of H and the penalty, both in x less its mean m by
+// curvature. With an intercept neither depends on where columns have their zero, and the latter two do not on
 // their units, penalties in them.
 class RowNorms {
 public:
-    explicit RowNorms(const Ball& ball) : norms_{RowNorm(ball)}, about_ball_(true) {}
+    explicit RowNorms(const Ball& ball);
     RowNorms(const Objective& J, const Anchor& H);  // passes over the rows of J, of which H is
-    RowNorms join(const Objective& rows) const;
+    // Of an H and a penalty (p,), in whose norms no row is longer.
+    RowNorms(const Anchor& H, const Vector& penalty, bool fit_intercept, std::vector<double> longest);
+
+    RowNorms join(const Objective& rows) const;  // more rows
+    // The same rows, and those of `other`, in the norms of another H. They are not looked at again.
+    RowNorms move_to(const Anchor& H, const Vector& penalty, bool fit_intercept, const RowNorms& other) const;
+
+    // No predictor changes by more, where theta does by `change`.
     double reach(const VectorRef& change) const;
-    double in_inverse(const Anchor& H, double error) const;  // `error`: of H, in norm
-    std::optional<double> radius() const;                    // of the ball
+    // Of every row in the norm of H^-1; infinite where there is no bound. `error`: of H, in norm. H is
+    // factored twice or more where e is not 1.
+    double in_inverse(const Anchor& H, double error) const;
+
+    const std::vector<double>& longest() const { return longest_; }  // in each norm
+    bool about_ball() const { return norms_->e.empty(); }
 
 private:
-    RowNorms() = default;
-    std::vector<RowNorm> norms_;
-    bool about_ball_ = false;
+    struct Norms {
+        Vector m;               // (d,)
+        std::vector<Vector> e;  // (p,) each, that of H first; none for 1
+        std::vector<Vector> inverse;
+    };
+    static Norms norms_of(const Anchor& H, Vector penalty, bool fit_intercept);
+    double longest_of(const Objective& rows, std::size_t norm) const;
+    double by_trace(const Anchor& H, double lost) const;
+    double by_diagonal(const Anchor& H, double lost, std::size_t norm) const;
+
+    std::shared_ptr<const Norms> norms_;
+    std::vector<double> longest_;
 };
+
+// No less than the norm, and a power of two but for 2^-30 of it: a norm of 1 stays about 1.
+double norm_above(double norm);
+double power_of_two_above(double value);  // the least that is not below
 
 // E41: a bound of |theta - theta*|_H where the Newton decrement is at most nu; infinite where there is none.
 double standard_errors(double nu, double row);

@@ -66,8 +66,14 @@ public:
     std::pair<AnchoredStatistics, Evaluation> measure_beside(const Objective& J, Vector theta) const;
 
     // The same statistics, knowing how long the rows of J, which they are of, are beside H_a: bounds of
-    // distances then do not depend on units. Edits and measurements take that along; nothing else does.
+    // distances then do not depend on units. Edits, measurements and merges take that along, and `round_up`
+    // does, in powers of two; nothing else.
     AnchoredStatistics measure_rows(const Objective& J) const;
+    // How long they are in the norms of H_a, at most, or nothing where that is not known; for a file.
+    std::vector<double> row_lengths() const {
+        return rows_ && !rows_->about_ball() ? rows_->longest() : std::vector<double>();
+    }
+    AnchoredStatistics know_rows(std::vector<double> longest) const;  // the reverse
 
     // Adds the rows that the factor holds one by one into H_a.
     AnchoredStatistics fold() const;

@@ -95,9 +95,13 @@ class Attached:
         attached = cls(problem, data, engine.promise, engine.solver, engine.memory_limit)
         statistics = engine.state.statistics
         assert statistics is not None
-        at, floor = check_belong(attached, engine.data.counts, statistics)
-        data.changed = True  # rows that left are still in the bounds of the statistics
-        attached.state = _measured(engine.state, statistics.anchor.theta, at, floor)
+        check_belong(attached, engine.data.counts, statistics)
+        data.changed = True  # rows that left had a part in the shift
+        start = attached._start_anew(attached.objective(), engine.state.theta)
+        here = attached.minimize(start, start.at.residual)  # where it is
+        # H anew: that of the sums holds what rows that left have rounded.
+        state = attached._anchored_at(start.objective, here, start.block)
+        attached.state = state._replace(profile=engine.state.profile)
         return attached
 
     def begin_at(self, theta: Float, judge: Judge | None) -> OnEntry:

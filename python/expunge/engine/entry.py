@@ -14,7 +14,6 @@ from .._arrays import Float
 from .._numbers import power_of_two_above
 from ..errors import NotFittedToThisData
 from .solver import warn
-from .state import without_curvature
 
 if TYPE_CHECKING:
     from .attached import Attached
@@ -116,10 +115,8 @@ def _ends_relatively(model: Any) -> str:
     )
 
 
-def check_belong(
-    engine: Attached, counts: NDArray[np.int64], statistics: _core.AnchoredStatistics
-) -> tuple[_core.Evaluation, float]:
-    """J at the anchor and its floor; raises unless these are the rows that the statistics are of."""
+def check_belong(engine: Attached, counts: NDArray[np.int64], statistics: _core.AnchoredStatistics) -> None:
+    """Raises unless these are the rows that the statistics are of."""
     check_counts(engine, counts)
     objective, theta = engine.objective(), statistics.anchor.theta
     at, floor = objective.evaluate(theta), objective.rounding_floor(theta)
@@ -131,7 +128,6 @@ def check_belong(
             f"{difference:.3g}, of which rounding explains {explained:.3g}: pass the current rows, after "
             "all corrections, in the values and weights that went in"
         )
-    return without_curvature(at), floor
 
 
 def check_counts(engine: Attached, counts: NDArray[np.int64]) -> None:
