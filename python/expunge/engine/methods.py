@@ -94,7 +94,7 @@ def _gram_norm(engine: Attached, block: int | None) -> float:
     )
     if block is not None:
         return squared.gram_norm_bound()
-    return gram_norm_bound(squared.hessian(np.zeros(engine.problem.parameters(data.n_columns))))
+    return gram_norm_bound(squared.hessian(np.zeros(data.n_columns + engine.problem.fit_intercept)))
 
 
 def _step(engine: Attached, staged: Staged) -> tuple[Float, float, float] | None:
