@@ -638,6 +638,7 @@ ENTRIES = {
     "RowRegister.stream": stream,
     "RowRegister.touched": lambda f, _: (),
     "RowRegister.compacted": lambda f, _: (),
+    "RowRegister.without_class": lambda f, _: (f.pick([-1, 0, 1, 2, 5]),),
     "RowRegister.live": lambda f, _: (),
     "RowRegister.of": lambda f, L: (f.rows(L.row_count),),
     **{

@@ -154,8 +154,7 @@ void RowRegister::remove(RowNumbers rows) {
     notes_.reserve(notes_.size() + rows.size());
     for (const Index row : rows) {
         note(row);
-        leave(place(row));
-        place_[static_cast<std::size_t>(row)] = -1;
+        remove(row);
     }
 }
 
@@ -284,6 +283,29 @@ std::pair<RowRegister, std::vector<Index>> RowRegister::compacted() const {
     smaller.overlay_.append(were.y, were.s);
     smaller.begin();
     return {std::move(smaller), std::move(were.places)};
+}
+
+RowRegister RowRegister::without_class(Index k) const {
+    if (classes_ < 3 || k < 0 || k >= classes_)
+        throw std::invalid_argument("class " + std::to_string(k) + " of " + std::to_string(classes_) +
+                                    " cannot leave: two have to stay");
+    const auto copied = [](const WeightedTargets& part) {
+        return WeightedTargets(Eigen::Map<const Vector>(part.targets().get(), part.size()),
+                               Eigen::Map<const Vector>(part.weights().get(), part.size()));
+    };
+    RowRegister fewer(*this);
+    fewer.notes_.clear();
+    fewer.base_ = copied(base_);
+    fewer.overlay_ = copied(overlay_);
+    const auto number = static_cast<double>(k), last = static_cast<double>(classes_ - 1);
+    for (const Index row : live())
+        if (y(place(row)) == number) fewer.remove(row);
+    for (Index at = 0; at < base_.size() + overlay_.size(); ++at)
+        if (double& target = fewer.y(at); target > number || target == last) target -= 1.0;
+    fewer.counts_.erase(fewer.counts_.begin() + static_cast<std::ptrdiff_t>(k));
+    fewer.classes_ -= 1;
+    fewer.begin();
+    return fewer;
 }
 
 }  // namespace expunge

@@ -70,7 +70,8 @@ AnchoredStatistics::AnchoredStatistics(const Objective& J, std::shared_ptr<const
                  of_pairs = J.outputs() > 1 ? 3.0 * static_cast<double>(J.outputs()) + 20.0 : 0.0;
     state_.tallies.hessian_rounding =
         roundoff * (2.0 * (J.additions() + of_pairs) + 5.0) * ever + past.rounding;
-    if (!quadratic() && J.fit_intercept() && J.ball()) rows_ = std::make_shared<const RowNorms>(*J.ball());
+    if (!quadratic() && J.fit_intercept() && J.ball() && J.outputs() == 1)
+        rows_ = std::make_shared<const RowNorms>(*J.ball());
     if (max_d3(J.loss()) == 0.0) return;
     const double R = row_norm(),
                  t = roundoff * predictor_rounding(p, J.outputs()) * R * state_.anchor->theta().norm();

@@ -195,6 +195,35 @@ TEST("rows that are restored keep their numbers") {
     CHECK(row_register.counts() == std::vector<Index>{1, 1});
 }
 
+TEST("a class that leaves takes its rows along, and the classes above it move down") {
+    const Vector y = (Vector(6) << 0.0, 1.0, 2.0, 3.0, 1.0, 3.0).finished();
+    RowRegister row_register(y, Vector::Ones(6), 4);
+    const std::vector<Index> moved = {1, 2}, left = {5};
+    row_register.relocate(moved);
+    row_register.remove(left);
+    row_register.add((Vector(2) << 1.0, 3.0).finished(), Vector::Ones(2));
+    row_register.change();
+    row_register.begin();
+    const Expected before = rows_in(row_register);
+    for (const Index k : {0, 1, 3}) {
+        const RowRegister fewer = row_register.without_class(k);
+        const Expected rest = rows_in(fewer);
+        const auto number = static_cast<double>(k);
+        for (std::size_t row = 0; row < before.size(); ++row) {
+            const Row& was = before[row];
+            CHECK(rest[row].live == (was.live && was.y != number));
+            if (rest[row].live) CHECK(rest[row] == (Row{true, was.values, was.y - (was.y > number), was.s}));
+        }
+        CHECK(fewer.counts().size() == 3 &&
+              total_weight(fewer) == static_cast<double>(fewer.weighted_rows()));
+        for (const WeightedTargets* part : {&fewer.base(), &fewer.overlay()})
+            for (Index i = 0; i < part->size(); ++i) CHECK(part->targets()[i] < 3.0);
+        CHECK(rows_in(row_register) == before);
+    }
+    CHECK(thrown<std::invalid_argument>([&] { row_register.without_class(4); }) ==
+          "class 4 of 4 cannot leave: two have to stay");
+}
+
 TEST("memory that was handed out stays what it was when the overlay grows") {
     RowRegister row_register(one(1.0), one(1.0), 0);
     row_register.add(one(2.0), one(0.5));

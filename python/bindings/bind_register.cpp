@@ -274,6 +274,7 @@ void bind_register(py::module_& m) {
                  auto [smaller, places] = row_register.compacted();
                  return py::make_tuple(std::move(smaller), to_numpy(places));
              })
+        .def("without_class", &RowRegister::without_class, py::arg("number"))
         .def("live", [](const RowRegister& row_register) { return to_numpy(row_register.live()); })
         .def(
             "of",

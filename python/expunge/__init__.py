@@ -13,7 +13,8 @@ Two rows leave a fitted model, which then is within a hundredth of a standard er
 >>> bool((abs(model.coef_ - retrained.coef_) < 0.01 * un.standard_errors()[:-1]).all())
 True
 
-The other requests are `AddRows`, `CorrectLabels`, `CorrectValues`, `RevokeFeatures` and `Edit`.
+The other requests are `AddRows`, `CorrectLabels`, `CorrectValues`, `RevokeFeatures`, `RevokeClass`
+and `Edit`.
 :meth:`Unlearner.release` gives a certified copy away, and ``expunge demo`` on the command line shows all of
 this on real data.
 """
@@ -46,7 +47,7 @@ from .errors import (
 from .metrics import distance, residual
 from .models import LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
 from .release import Budget, Certificate
-from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeFeatures
+from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeClass, RevokeFeatures
 from .threads import get_num_threads, set_num_threads
 from .unlearner import Unlearner, Update, Updates
 
@@ -67,6 +68,7 @@ __all__ = [
     "NotPositiveDefiniteError",
     "PoissonRegressor",
     "RemoveRows",
+    "RevokeClass",
     "RevokeFeatures",
     "Ridge",
     "RowsRequired",

@@ -13,7 +13,7 @@ from ._numbers import as_number
 
 
 def as_class_weights(class_weight: Any, classes: NDArray[Any] | None) -> Float | None:
-    """Weights of the two classes (2,) from a model's class_weight; None where there is none.
+    """Weights of the classes (K,) from a model's class_weight; None where there is none.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def weighed(class_weights: Float | None, targets: Float, sample_weight: Float | 
     """
     if class_weights is None:
         return sample_weight
-    by_class: Float = np.where(targets == 1.0, class_weights[1], class_weights[0])
+    by_class: Float = class_weights[np.nan_to_num(targets).astype(np.intp)]  # NaN: of a row that leaves
     if sample_weight is None:
         return by_class
     if not np.isfinite(float(sample_weight.max(initial=0.0)) * float(class_weights.max())):

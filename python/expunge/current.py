@@ -127,7 +127,7 @@ class CurrentData:
 
         Returns
         -------
-        (p,) array, or one for each of the columns
+        (p,) array, or one for each of the columns; of K > 2 classes a row for each
 
         Raises
         ------

@@ -18,6 +18,7 @@ from ._arrays import (
     Block,
     Blocks,
     Float,
+    Index,
     as_matrix,
     as_noise,
     as_penalty,
@@ -30,6 +31,7 @@ from ._frames import is_missing, refuse_lazy
 from ._numbers import as_flag
 from .class_weights import weighed
 from .losses import Loss, get_loss, tweedie
+from .multinomial import SOFTMAX
 from .noise import Noise
 
 SCALARS = (bool, int, float, str)
@@ -37,6 +39,7 @@ SCALARS = (bool, int, float, str)
 KINDS = {
     "squared": "Ridge",
     "logistic": "LogisticRegression",
+    "softmax": "LogisticRegression",
     "poisson": "PoissonRegressor",
     "tweedie": "TweedieRegressor",
 }
@@ -46,22 +49,25 @@ KINDS = {
 class Problem:
     """E1 of a fitted model; theta (p,) is coef (d,), then the intercept if there is one.
 
+    Of K > 2 classes (E28) theta (K p,) holds that of each class, one after the other. All functions of theta
+    here are over such a table, which has one row elsewhere.
+
     Parameters
     ----------
     loss : str
-        Its name in `LOSSES`.
+        Its name in `LOSSES`, or "softmax" of more than two classes.
     alpha : float
         Penalty of every coefficient, on the sum scale.
     per_weight : float or None
         Where the loss is a mean, of some models of scikit-learn: alpha over the sum of the weights, with
         which alpha moves (E35). See :meth:`weighing`.
     fit_intercept : bool
-    classes : (2,) array or None
-        Labels of targets 0 and 1.
+    classes : (K,) array or None
+        Labels of targets 0, 1, ...
     noise : Noise or None
         The b of E1, over all columns of the X that was handed over.
-    class_weights : (2,) array or None
-        What rows of either class count, times their own weight.
+    class_weights : (K,) array or None
+        What rows of each class count, times their own weight.
     """
 
     loss: str
@@ -74,6 +80,13 @@ class Problem:
 
     # --- properties
 
+    def require_one_output(self, what: str) -> None:
+        """ValueError where theta is of more than two classes."""
+        if self.outputs > 1:
+            raise ValueError(
+                f"{what} is for models of numbers or two classes, and this one has {self.n_classes} classes"
+            )
+
     @cached_property
     def constant_hessian(self) -> bool:
         """Whether the Hessian does not depend on theta."""
@@ -82,7 +95,17 @@ class Problem:
     @cached_property
     def row_loss(self) -> Loss:
         """The loss of one row and its derivatives."""
-        return get_loss(self.loss)
+        return SOFTMAX if self.outputs > 1 else get_loss(self.loss)
+
+    @cached_property
+    def outputs(self) -> int:
+        """How many predictors a row has: the classes of a softmax, else 1."""
+        return outputs_of(self.n_classes)
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are; 0: targets are none."""
+        return 0 if self.classes is None else len(self.classes)
 
     @property
     def power(self) -> float | None:
@@ -121,27 +144,41 @@ class Problem:
 
     def parameters(self, d: int) -> int:
         """How many numbers theta has for d columns."""
-        return d + int(self.fit_intercept)
+        return self.outputs * (d + int(self.fit_intercept))
 
     def split(self, theta: Float) -> tuple[Float, Float]:
-        """Coef (d,) and intercept, (1,) or (0,)."""
-        return split(theta, self.fit_intercept)
+        """Coef (d,) and intercept, (1,) or (0,); of K classes (K, d) and (K,)."""
+        return split(theta, self.fit_intercept, self.outputs)
 
-    def joined(self, coef: Float, intercept: float) -> Float:
+    def joined(self, coef: Float, intercept: ArrayLike) -> Float:
         """The reverse of :meth:`split`; without an intercept coef alone."""
         return joined(coef, intercept, self.fit_intercept)
 
     def survives(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which coordinates of theta stay if these columns do."""
-        return np.append(kept, np.ones(int(self.fit_intercept), dtype=bool))
+        return np.tile(np.append(kept, np.ones(int(self.fit_intercept), dtype=bool)), self.outputs)
+
+    def coordinates(self, columns: Index, d: int) -> Index:
+        """Those of theta, (K m,) class after class, of m columns of d."""
+        blocks = np.arange(self.outputs)[:, None] * (d + int(self.fit_intercept))
+        return (blocks + columns).ravel()
 
     def moved(self, theta: Float, old: Float | None, new: Float | None) -> Float:
-        """Theta over x - new from that over x - old; the intercept alone differs (E43)."""
-        return moved(theta, old, new) if self.fit_intercept else theta
+        """Theta over x - new from that over x - old; the intercept alone differs (E43).
+
+        Intercepts of classes add up to 0: a constant for all of them changes nothing (E28).
+        """
+        if not self.fit_intercept or old is new:
+            return theta
+        if self.outputs == 1:
+            return moved(theta, old, new)
+        rows = np.array([moved(row, old, new) for row in theta.reshape(self.outputs, -1)])
+        return centred(rows.ravel(), self.outputs)
 
     def gradient_over_x(self, g: Float, shift: Float) -> Float:
         """Of the objective over x, from that over x - shift."""
-        return np.append(g[:-1] + shift * g[-1], g[-1])
+        coef, intercept = self.split(g)
+        return self.joined(coef + np.multiply.outer(intercept, shift).reshape(coef.shape), intercept)
 
     # --- targets
 
@@ -154,9 +191,9 @@ class Problem:
 
     @cached_property
     def _scalar_targets(self) -> dict[Any, Float]:
-        """The two labels' targets, (1,) each."""
+        """The labels' targets, (1,) each."""
         labels = [] if self.classes is None else self.classes.tolist()
-        return {label: np.array([target]) for target, label in zip((0.0, 1.0), labels, strict=False)}
+        return {label: np.array([float(target)]) for target, label in enumerate(labels)}
 
     def encode(self, y: ArrayLike, n: int) -> Float:
         """Targets (n,) of the loss from targets in the user's form, (n,) or a scalar.
@@ -164,7 +201,7 @@ class Problem:
         Raises
         ------
         ValueError
-            Another shape, NaN or infinity, a label that is not one of the two classes.
+            Another shape, NaN or infinity, a label that is not one of the classes.
         """
         if n == 1 and isinstance(y, SCALARS):  # fast for streams of single rows
             if y in self._scalar_targets:
@@ -182,16 +219,19 @@ class Problem:
             labels = np.full(n, labels)
         if labels.shape != (n,):
             raise ValueError(f"y has shape {labels.shape}, expected ({n},) to match X")
+        targets = np.zeros(n)
         try:
-            first = np.asarray(labels == self.classes[0], dtype=bool)
-            second = np.asarray(labels == self.classes[1], dtype=bool)
-            unseen = ~(first | second)
+            unseen = np.ones(n, dtype=bool)
+            for target, label in enumerate(self.classes):
+                found = np.asarray(labels == label, dtype=bool)
+                targets[found] = target
+                unseen &= ~found
         except TypeError:  # pandas.NA is equal to nothing, and not unequal
             unseen = np.array([is_missing(label) for label in labels])
         if unseen.any():
             unknown = labels[unseen][:1].tolist()[0]
             raise ValueError(f"label {unknown!r} is not one of the classes {self.classes.tolist()}")
-        return np.asarray(second, dtype=np.float64)
+        return targets
 
     def decode(self, targets: Float) -> NDArray[Any]:
         """Targets of the loss in the user's form."""
@@ -202,17 +242,26 @@ class Problem:
         return weighed(self.class_weights, targets, as_weights(sample_weight, targets.size))
 
     def check_enough(self, targets: Float, weights: Float | None) -> None:
-        """Raises without a row of positive weight, for a classifier of either class: no minimiser exists.
+        """Raises without a row of positive weight, for a classifier of each class: no minimiser exists.
 
         Nor does one, with a free intercept, where all targets pull it to one side (E34).
         """
         counted = targets if weights is None else targets[weights > 0]
         if counted.size == 0:
             raise ValueError("every sample_weight is zero: a row of positive weight is needed")
-        if self.classes is not None and counted.min() == counted.max():
+        if self.classes is None:
+            self._check_between(counted)
+        elif counted.min() == counted.max():
             raise ValueError("only one class has rows of positive sample_weight: two are needed")
+        elif (empty := np.bincount(counted.astype(np.intp), minlength=len(self.classes)) == 0).any():
+            raise ValueError(
+                f"class {self.classes[empty].tolist()[0]!r} has no rows of positive sample_weight: fit "
+                "without it, or take it out of a model by RevokeClass"
+            )
+
+    def _check_between(self, counted: Float) -> None:
         low, high = self.row_loss.between
-        if self.classes is None and self.fit_intercept and not (counted.max() > low and counted.min() < high):
+        if self.fit_intercept and not (counted.max() > low and counted.min() < high):
             raise ValueError(
                 f"every target of positive weight is {counted[0]:g}, so no intercept is the best one: keep a "
                 "row with another target, or fit with fit_intercept=False"
@@ -227,12 +276,13 @@ class Problem:
 
     def penalty(self, d: int) -> Float:
         """Diagonal of Lambda (p,) for d columns."""
-        return as_penalty(self.alpha, d, self.fit_intercept)
+        return np.tile(as_penalty(self.alpha, d, self.fit_intercept), self.outputs)
 
     def noise_on(self, columns: NDArray[np.bool_]) -> Float:
         """B (p,) over a mask of all columns, 0 at the intercept; zeros where there is none."""
-        b = np.zeros(int(np.count_nonzero(columns)))
-        return self.joined(b if self.noise is None else self.noise.values[columns], 0.0)
+        if self.noise is None:
+            return np.zeros(self.parameters(int(np.count_nonzero(columns))))
+        return self.joined(self.noise.values[columns], 0.0)
 
     def objective(
         self,
@@ -256,12 +306,14 @@ class Problem:
         d = int(np.count_nonzero(columns))
         penalty = self.penalty(d) if penalised else np.zeros(self.parameters(d))
         b = None
-        if noisy and self.noise is not None:
+        if noisy and self.noise is not None:  # of one output
             b = as_noise(self.noise.values[columns], d, self.fit_intercept)
+        outputs = self.outputs if loss is None else 1
         loss = self.loss if loss is None else loss
-        return _core.Objective(
-            blocks, loss, penalty, self.fit_intercept, stored, largest_norm, b, shift=shift, ball=ball
-        )
+        if outputs != self.outputs:
+            penalty = penalty[: penalty.size // self.outputs]
+        how: dict[str, Any] = {"shift": shift, "ball": ball, "outputs": outputs}
+        return _core.Objective(blocks, loss, penalty, self.fit_intercept, stored, largest_norm, b, **how)
 
 
 def loss_of_kind(kind: str, power: float | None) -> str:
@@ -272,15 +324,33 @@ def loss_of_kind(kind: str, power: float | None) -> str:
     return loss if power is None else tweedie(power).name
 
 
-def split(theta: Float, fit_intercept: bool) -> tuple[Float, Float]:
+def outputs_of(classes: int) -> int:
+    """How many predictors a row of a model has: one for each class, where there are more than two."""
+    return classes if classes > 2 else 1
+
+
+def split(theta: Float, fit_intercept: bool, outputs: int = 1) -> tuple[Float, Float]:
     """See :meth:`Problem.split`; views."""
+    if outputs > 1:
+        rows = theta.reshape(outputs, -1)
+        d = rows.shape[1] - bool(fit_intercept)
+        return rows[:, :d], rows[:, d:].ravel()
     d = theta.size - bool(fit_intercept)
     return theta[:d], theta[d:]
 
 
 def joined(coef: Float, intercept: ArrayLike, fit_intercept: bool) -> Float:
     """See :meth:`Problem.joined`."""
+    if coef.ndim == 2:
+        return np.column_stack([coef, intercept] if fit_intercept else [coef]).ravel()
     return np.append(coef, intercept) if fit_intercept else coef
+
+
+def centred(theta: Float, outputs: int) -> Float:
+    """A theta with intercepts of several classes, their mean taken off (E28)."""
+    rows = theta.reshape(outputs, -1).copy()
+    rows[:, -1] -= fsum(rows[:, -1]) / outputs
+    return rows.ravel()
 
 
 def moved(theta: Float, old: Float | None, new: Float | None) -> Float:

@@ -27,6 +27,7 @@ from ._numbers import power_of_two_above
 from .engine.row_names import canonical, names_given
 from .models.adopt import problem_of
 from .models.base import theta_of
+from .problem import outputs_of
 from .requests import Named
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Record(NamedTuple):
     promise: Any  # engine.state.Promise
     attached: bool
     versions: Mapping[str, str]
+    model_before: Mapping[str, Any] | None = None  # None: as after
 
 
 @cache
@@ -105,7 +107,7 @@ def issue(
         "since_anchor": update["since_anchor"],
         "passes": update["passes"],
         "state": {
-            "before": _state(record.model, record.before, key),
+            "before": _state(record.model_before or record.model, record.before, key),
             "after": _state(record.model, record.after, key),
         },
         "certificate": None if certificate is None else _plain(certificate),
@@ -288,7 +290,8 @@ def _request(named: Named, key: bytes | None) -> dict[str, Any]:
 
 
 def _described(model: Mapping[str, Any], theta: Float) -> dict[str, Any]:
-    return {**model, "n_features": theta.size - int(model["fit_intercept"])}
+    outputs = outputs_of(model["classes"] or 0)
+    return {**model, "n_features": theta.size // outputs - int(model["fit_intercept"])}
 
 
 def _state(model: Mapping[str, Any], theta: Float, key: bytes | None) -> str:

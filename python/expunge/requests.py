@@ -34,7 +34,16 @@ from .engine.row_names import Selection, labels_of, names_given
 from .engine.selection import cells_in_order, rows_in_order
 from .problem import SCALARS
 
-__all__ = ["AddRows", "CorrectLabels", "CorrectValues", "Edit", "RemoveRows", "Request", "RevokeFeatures"]
+__all__ = [
+    "AddRows",
+    "CorrectLabels",
+    "CorrectValues",
+    "Edit",
+    "RemoveRows",
+    "Request",
+    "RevokeClass",
+    "RevokeFeatures",
+]
 
 AnyData = CorrectedData | DetachedData
 Encode = Callable[[ArrayLike, int], Float]  # labels and their number -> targets
@@ -349,6 +358,30 @@ class RevokeFeatures(Request):
         columns = data.surviving_columns(self.columns)
         data.revoke(columns)
         return {"kind": "RevokeFeatures", **_columns(data, columns)}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RevokeClass(Request):
+    """All rows of a class leave, and the model loses its output: classes_ shrinks.
+
+    The model is then that of the other classes, as if the class had never been there. Where two are left it
+    is a binary one, with one row of coefficients.
+
+    Parameters
+    ----------
+    label : one of the model's classes
+        Of three or more (ValueError). It is applied by itself, not in a list with others.
+
+    Examples
+    --------
+    >>> import expunge as ex
+    >>> X, y = [[0.0], [1.0], [2.0], [3.0], [5.0]], ["a", "b", "b", "c", "a"]
+    >>> un = ex.Unlearner(ex.LogisticRegression().fit(X, y), X, y)
+    >>> un.apply(ex.RevokeClass("b")).rows_touched, un.model.classes_.tolist(), un.model.coef_.shape
+    (2, ['a', 'c'], (1, 1))
+    """
+
+    label: Any
 
 
 @dataclass(frozen=True, eq=False, repr=False)

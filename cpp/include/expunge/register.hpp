@@ -92,6 +92,9 @@ public:
     // the overlay they were.
     std::pair<RowRegister, std::vector<Index>> compacted() const;
 
+    // The register without a class: its rows have left, and the classes above it have the number below.
+    RowRegister without_class(Index k) const;
+
 private:
     struct Note {  // what a row was
         Index row, place;
@@ -115,6 +118,10 @@ private:
     std::vector<std::size_t> first_notes() const;
     void note(Index row);
     void leave(Index place);
+    void remove(Index row) {
+        leave(place(row));
+        place_[static_cast<std::size_t>(row)] = -1;
+    }
     void count(const Side& side, Index sign);
 
     std::vector<Index> place_;

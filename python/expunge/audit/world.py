@@ -61,6 +61,7 @@ class Rows:
     @classmethod
     def of(cls, data: Data, spec: Problem) -> Self:
         """The corrected data, for that objective."""
+        spec.require_one_output("audit_certificate")
         X, labels, sample_weight = data
         y = spec.encode(labels, X.shape[0])
         weights = spec.weights(y, sample_weight)
@@ -94,7 +95,9 @@ class Rows:
 
     def intercept(self, coef: Float) -> float:
         """The best one beside these coefficients."""
-        return best_intercept(self.panels(COPIED_TOGETHER), coef, self.loss) if self.fit_intercept else 0.0
+        if not self.fit_intercept:
+            return 0.0
+        return float(best_intercept(self.panels(COPIED_TOGETHER), coef, self.loss))
 
     def gradients(self, coefs: Float, intercepts: Float) -> tuple[Float, Float]:
         """Of J (E1) at k parameters (k, d) and (k,): (k, d + 1), and the rounding of each number at most.

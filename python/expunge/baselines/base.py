@@ -77,6 +77,7 @@ class Strategy(CurrentData, TakesTurns):
         promise: Promise | None = None,
     ) -> None:
         problem = problem_of(model).with_noise(noise_of(model))
+        problem.require_one_output(type(self).__name__)
         self._begin(problem)
         promise = promise or Promise.checked(None, None)
         engine, _ = polished(model, problem, promise, X, y, sample_weight, False, False, None, None)

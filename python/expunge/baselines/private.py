@@ -231,6 +231,7 @@ def rows_counted(staged: Staged) -> int:
 
 
 def _require_logistic(problem: Problem) -> None:
+    problem.require_one_output("PrivateTraining")
     if problem.classes is None:
         raise ValueError(
             "the gradient of a squared loss has no bound, so that no noise hides a row: pass a "

@@ -190,6 +190,7 @@ class Sisa(Strategy):
         random_state: int | None = None,
     ) -> None:
         problem, width = problem_of(model), theta_of(model).size
+        problem.require_one_output("SISA")
         if noise_of(model) is not None:
             raise ValueError("noise in the objective is for one theta: fit the model without it")
         if aggregate not in get_args(Aggregate):

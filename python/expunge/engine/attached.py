@@ -289,7 +289,7 @@ class Attached:
             if how.method in ("auto", "second_order") or edited.size <= SMALL or edited.factored:
                 return difference, statistics, edited, True
             return difference, statistics, anchor, False  # an old large factor is good enough to precondition
-        was, now = rows.objectives(problem.loss, problem.fit_intercept)
+        was, now = rows.objectives(problem.loss, problem.fit_intercept, problem.outputs)
         difference = _core.difference(was, now, state.theta)
         # A large factor is edited only for a step that uses it. Otherwise the old one preconditions.
         lag = anchor is not None and anchor.size > SMALL and not (how.method == "second_order" and current)
@@ -426,12 +426,13 @@ class Attached:
 
     def profile(self, state: State, bound: float, problem: Problem) -> float:
         """A bound of the profile residual (E10), rounding included; `bound` is that of the whole gradient."""
-        norm, fit_intercept = self.data.largest_norm, problem.fit_intercept
-        factor = norm_factor(norm, fit_intercept)
+        norm = self.data.largest_norm
+        factor = norm_factor(norm, problem.fit_intercept, problem.outputs)
         if state.at is None:
             return factor * bound
         floor = self.objective(problem).rounding_floor(state.theta)
-        return profile_residual(state.at.gradient, norm, fit_intercept) + factor * floor
+        at = state.at.gradient, norm, problem.fit_intercept, problem.outputs
+        return profile_residual(*at) + factor * floor
 
     def retrained(self, staged: Staged, outcome: Outcome, problem: Problem) -> tuple[State, Outcome]:
         """Trains from 0 with the noise of this problem; the result replaces `outcome`."""

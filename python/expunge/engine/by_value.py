@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._arrays import Blocks, Float, Index, stack
 from ..class_weights import weighed
-from .columns import Data
+from .columns import Data, counted
 from .rows import equal
 
 
@@ -24,15 +24,15 @@ class DetachedData(Data):
     kept : (width,) bool array
         Which columns of the X that was handed over survive.
     names : their names, or None
-    counts : (2,) array
-        Rows of positive weight: of class 0 and 1, or all of them in the first place.
+    counts : (K,) array
+        Rows of positive weight: of each class, or of two places all of them in the first.
     dtype : float32 or float64
     is_sparse : bool
-    classes : bool
-        Whether targets are classes 0 and 1, both of which must keep weight.
+    classes : int
+        How many classes targets are numbers of, each of which must keep weight; 0: they are none.
     weighted : bool
         Whether weights were ever given.
-    class_weights : (2,) array or None
+    class_weights : (K,) array or None
     shift : (width,) array or None
         What is taken off the columns.
     """
@@ -45,7 +45,7 @@ class DetachedData(Data):
         *,
         dtype: np.dtype[Any],
         is_sparse: bool,
-        classes: bool,
+        classes: int,
         weighted: bool,
         class_weights: Float | None = None,
         shift: Float | None = None,
@@ -150,19 +150,21 @@ class DetachedData(Data):
         self._drop(columns)
 
     def _count(self, y: Float, s: Float) -> NDArray[np.int64]:
-        """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
+        """Rows of positive weight: of each class, or all of them in the first place."""
+        counts = np.zeros_like(self.counts)
         if s.size == 1:
-            counts = [int(s[0] > 0.0), 0]
-            return np.array(counts[::-1] if self.classes and y[0] == 1.0 else counts)
-        weight = s > 0
-        ones = int(np.count_nonzero(weight & (y == 1.0))) if self.classes else 0
-        return np.array([np.count_nonzero(weight) - ones, ones])
+            counts[int(y[0]) if self.classes else 0] = s[0] > 0.0
+            return counts
+        here = y[s > 0] if self.classes else np.zeros(int(np.count_nonzero(s > 0)))
+        return np.bincount(here.astype(np.intp), minlength=counts.size)
 
     def _check_enough(self, counts: NDArray[np.int64]) -> None:
         if counts.sum() == 0:
             raise ValueError("no row of positive weight would be left")
         if self.classes and counts.min() == 0:
-            raise ValueError("no row of positive weight would be left of one of the two classes")
+            raise ValueError(
+                f"no row of positive weight would be left of one of the {counted(self.classes)} classes"
+            )
 
     def finish(self) -> tuple[Blocks | None, Blocks | None]:
         """Rows of the request before and after, over the columns at its start, sharing one X.
@@ -178,7 +180,7 @@ class DetachedData(Data):
         if counts.min() < 0:
             raise ValueError(
                 "more rows would leave than there are"
-                + (" of one of the two classes" if self.classes else "")
+                + (f" of one of the {counted(self.classes)} classes" if self.classes else "")
                 + f" ({self.counts[np.argmin(counts)]}): were all of them in the data?"
             )
         self._check_enough(counts)

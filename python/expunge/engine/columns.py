@@ -40,10 +40,10 @@ class Data:
     width : int
         Columns of the X that was handed over.
     names : their labels, or None; None also for one that is not kept
-    classes : bool
-        Whether targets are classes 0 and 1, both of which must keep weight.
-    class_weights : (2,) array or None
-        What rows of either class count, times their own weight.
+    classes : int
+        How many classes targets are numbers of, each of which must keep weight; 0: they are none.
+    class_weights : (K,) array or None
+        What rows of each class count, times their own weight.
     """
 
     row_names: RowNames | None = None  # where there are rows, and they have ids or labels
@@ -53,7 +53,7 @@ class Data:
         width: int,
         names: Sequence[Any] | None,
         *,
-        classes: bool,
+        classes: int,
         class_weights: Float | None = None,
     ) -> None:
         self.changed = True  # since X was handed over
@@ -175,3 +175,8 @@ class Data:
     def committed(self) -> list[tuple[Data, str, Any]]:
         """The assignments that keep the edits, to be made together with all else that a request changes."""
         return [(self, "_touched", NO_REQUEST)]
+
+
+def counted(classes: int) -> str:
+    """A number of classes as messages say it."""
+    return "two" if classes == 2 else str(classes)

@@ -49,10 +49,10 @@ class CorrectedData(Data):
     s : (n,) array or None
         Weights of the rows' own.
     names : column names, or None
-    classes : bool
-        Whether y holds classes 0 and 1, both of which must keep weight.
-    class_weights : (2,) array or None
-        What rows of either class count, times their own weight.
+    classes : int
+        How many classes y holds numbers of, each of which must keep weight; 0: it holds none.
+    class_weights : (K,) array or None
+        What rows of each class count, times their own weight.
     column_index : bool
         Whether to keep, for a sparse X, which rows each column has entries in.
     shift : (width,) array or None
@@ -70,7 +70,7 @@ class CorrectedData(Data):
         s: Float | None,
         names: Sequence[Any] | None,
         *,
-        classes: bool,
+        classes: int,
         class_weights: Float | None = None,
         column_index: bool = False,
         shift: Float | None = None,
@@ -84,7 +84,7 @@ class CorrectedData(Data):
         self.row_names = row_names
         self.library = library
         counted = weighed(class_weights, y, s)
-        self.register = _core.RowRegister(y, np.ones(n) if counted is None else counted, 2 if classes else 0)
+        self.register = _core.RowRegister(y, np.ones(n) if counted is None else counted, classes)
         self.weighted = s is not None
         # Of each row number, where the register's weights are others; None: 1 each. Replaced, never changed.
         self.own = None if class_weights is None or s is None else s.copy()
@@ -104,7 +104,7 @@ class CorrectedData(Data):
         kept: NDArray[np.bool_],
         names: Sequence[Any] | None,
         *,
-        classes: bool,
+        classes: int,
         weighted: bool,
         class_weights: Float | None = None,
         column_index: bool = False,
@@ -120,7 +120,7 @@ class CorrectedData(Data):
         how: dict[str, Any] = {"column_index": column_index, "row_names": row_names, "library": library}
         data = cls(X, y, s, None, classes=classes, class_weights=class_weights, shift=shift, **how)
         data.shift = spread(shift, kept)
-        data.register = _core.RowRegister(y, data.register.base[1], 2 if classes else 0, numbers, n_rows)
+        data.register = _core.RowRegister(y, data.register.base[1], classes, numbers, n_rows)
         data.own = None
         if class_weights is not None and weighted:
             data.own = np.zeros(n_rows)
@@ -255,8 +255,8 @@ class CorrectedData(Data):
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Rows of positive weight: of class 0 and 1, or all of them in the first place."""
-        return np.array(self.register.counts)
+        """Rows of positive weight: of each class, or of two places all of them in the first."""
+        return self.register.counts
 
     def streamed(self) -> tuple[Index, Streamed | StreamedCsr, Streamed, Streamed]:
         """Of all rows: numbers (m,), ascending, X (m, surviving columns), y (m,), s (m,) of their own.
@@ -538,6 +538,15 @@ def with_ball(data: CorrectedData) -> CorrectedData:
     if (centre := centre_of(data.X, shift)) is not None and columns is None:
         data.ball, data.largest_norm = _around(_core.Ball(centre), data.X, shift)
     return data
+
+
+def without_class(data: CorrectedData, number: int) -> CorrectedData:
+    """The data without the rows of a class; `data` stay as they are. Classes above it move down by one."""
+    rest = copy(data)
+    rest.register, rest.classes = data.register.without_class(number), data.classes - 1
+    rest.class_weights = None if data.class_weights is None else np.delete(data.class_weights, number)
+    rest.changed = rest._loose = True
+    return rest
 
 
 def _around(

@@ -14,17 +14,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._arrays import Float
-from ..atomic import assign_all
+from ..atomic import Change, assign_all
+from ..class_weights import as_parameter
 from ..errors import RowsRequired, StreamInterrupted, StreamStopped
 from ..models import ESTIMATORS, Estimator, Ridge
 from ..models.adopt import chosen_on_data, estimator_for, parameters_of, rows_of
 from ..models.base import fitted_attributes, set_theta, theta_of
-from ..problem import Problem
+from ..problem import Problem, centred
 from ..receipts import check_key, versions
 from ..release import Budget, Certificate, NoBudget
 from ..requests import Named, Request
 from ..update import Update, Updates
 from .attached import Attached
+from .classes import stage
+from .data import CorrectedData
 from .detached import Detached
 from .entry import OnEntry, check_fitted
 from .log import Log, Part, single, streamed
@@ -54,10 +57,10 @@ class Fitted:
         # What was written to the model: its theta, and `_fitted` of one of ours, which is replaced whole.
         self._published: tuple[Any, Float] = None, self._over_x(engine.state.theta)
 
-    def _over_x(self, theta: Float) -> Float:
-        """Theta of a model from that of the engine."""
+    def _over_x(self, theta: Float, problem: Problem | None = None) -> Float:
+        """Theta of a model from that of the engine, or of one of another problem."""
         engine = self.engine
-        return engine.problem.moved(theta, engine.data.surviving_shift(), None)
+        return (problem or engine.problem).moved(theta, engine.data.surviving_shift(), None)
 
     def write(
         self, residual: float | None, names: list[str] | None = None, theta: Float | None = None
@@ -106,27 +109,29 @@ class Fitted:
                 granted = stream(engine, requests)
                 if granted is not None:
                     return self._granted(granted, started)
-            staged = engine.stage(requests, how)
-            state, outcome = engine.choose(staged)
-            state, problem, outcome = budget.within(engine, staged, state, outcome)
+            then, staged = stage(engine, requests, how)
+            state, outcome = then.choose(staged)
+            state, problem, outcome = budget.within(then, staged, state, outcome)
             theta, before = state.theta, self._published[1]
             if engine.data.shift is not None:
-                theta = self._over_x(theta)
-                outcome = outcome._replace(step=theta - staged.left_of(before))
+                theta = self._over_x(theta, problem)
+                left = before if then is engine else self._over_x(then.state.theta, problem)
+                outcome = outcome._replace(step=theta - staged.left_of(left))
             record = self._record(staged.named, before, theta, problem)
             touched, revoked = staged.rows_touched, staged.features_revoked
             update = Update.from_outcome(outcome, touched, revoked, record, started)
             part = None if log is None else single(update, thetas=log.keeps_thetas)
-            self._publish(state, theta, problem, revoked=revoked > 0, log=log, part=part)
+            self._publish(state, theta, problem, revoked=revoked > 0, log=log, part=part, then=then)
         except BaseException:
             engine.data.rollback()
             raise
-        engine.data.forget()
+        self.engine.data.forget()
         return update
 
     def _record(self, named: list[Named], before: Float, after: Float, problem: Problem) -> tuple[Any, ...]:
         engine = self.engine
-        return named, before, after, problem.described, engine.promise, engine.attached, versions()
+        described, was = problem.described, engine.problem.described
+        return named, before, after, described, engine.promise, engine.attached, versions(), was
 
     def _granted(self, granted: Granted, started: float) -> Update:
         """The last act of a request that a step from the anchor proves."""
@@ -200,25 +205,46 @@ class Fitted:
         revoked: bool,
         log: Log | None = None,
         part: Part | None = None,
+        then: Attached | Detached | None = None,
     ) -> None:
         """The last act of a request; theta is the model's.
 
-        `revoked`: whether the names of its columns may have changed. The log gets the part.
+        `revoked`: whether the names of its columns may have changed. The log gets the part. `then`: the
+        engine from here on.
         """
-        engine, own = self.engine, None
+        engine, own, fewer = self.engine if then is None else then, None, None
+        if engine is not self.engine:
+            fewer = problem.classes
         names = self.names() if revoked else None
         if problem.noise is not None:  # dropped features drop their entries (E12)
             problem = problem.with_noise(problem.noise.without(~engine.data.kept))
             own = problem.noise and problem.noise.of(engine.data.kept)
-        changes = fitted_attributes(self.model, theta, state.residual, names, own)
+        changes = fitted_attributes(self.model, theta, state.residual, names, own, fewer)
         _, name, value = changes[0]
         published = (value if name == "_fitted" else None), theta
         changes += (self, "_published", published), (engine, "state", state), *engine.data.committed()
         if problem is not engine.problem:
             changes.append((engine, "problem", problem))
+        if engine is not self.engine:
+            changes += self._without_class(engine)
         if log is not None and part is not None:
             changes += log.with_part(part)
         assign_all(changes)
+
+    def _without_class(self, then: Attached | Detached) -> list[Change]:
+        """What else changes as a class leaves: the engine, its weight, and names of its rows."""
+        changes: list[Change] = [(self, "engine", then)]
+        if then.problem.class_weights is not None:
+            weights = as_parameter(then.problem.class_weights, then.problem.classes)
+            read = zip(self._names, self._parameters, strict=True)
+            known = tuple(weights if name == "class_weight" else value for name, value in read)
+            changes += (self.model, "class_weight", weights), (self, "_parameters", known)
+        old, names = self.engine.data, then.data.row_names
+        if isinstance(old, CorrectedData) and isinstance(then.data, CorrectedData) and names is not None:
+            live = old.register.live()
+            left = live[then.data.register.of(live)[0] < 0]
+            changes.append((names, "left", [*names.left, left]))
+        return changes
 
     def rows(self) -> Attached:
         """The engine with its rows, or RowsRequired."""
@@ -290,7 +316,9 @@ def polished(
     theta = theta_of(model)
     if not np.isfinite(theta).all():
         raise ValueError("the model's coefficients contain NaN or infinity: refit it")
-    names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].size
+    if problem.outputs > 1 and problem.fit_intercept:  # a constant for all classes changes nothing (E28)
+        theta = centred(theta, problem.outputs)
+    names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].shape[-1]
     data = rows_of(X, y, sample_weight, problem, width, names, column_index, ids, key)
     engine = Attached(problem.weighing(data.weight), data, promise, solver, memory_limit)
     theta = problem.moved(theta, None, data.surviving_shift())

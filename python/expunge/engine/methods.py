@@ -101,7 +101,7 @@ def _gram_norm(engine: Attached, block: int | None) -> float:
     )
     if block is not None:
         return squared.gram_norm_bound()
-    return gram_norm_bound(squared.hessian(np.zeros(engine.problem.parameters(data.n_columns))))
+    return gram_norm_bound(squared.hessian(np.zeros(data.n_columns + engine.problem.fit_intercept)))
 
 
 def _local_tau(engine: Attached, start: Start, residual: float) -> float:

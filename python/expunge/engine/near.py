@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf, isfinite, sqrt
+from math import hypot, inf, isfinite, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from .. import _core
 from .._arrays import Float, Index
 from ..errors import ConvergenceError, NotPositiveDefiniteError
+from ..problem import Problem
 from .solver import DEFAULT_TOL, FIT_WITHIN, UNSEEN, check_converged, has_room, warn, warn_of_distance
 
 if TYPE_CHECKING:
@@ -93,11 +94,12 @@ def _of_written_intercept(engine: Attached, at: _core.Evaluation) -> float:
     shift, theta = engine.data.surviving_shift(), engine.state.theta
     if shift is None:
         return 0.0
-    coef, problem, weight = theta[:-1], engine.problem, engine.data.weight
-    size = abs(float(theta[-1])) + (coef.size + 3) * float(np.abs(shift) @ np.abs(coef))
+    problem, weight = engine.problem, engine.data.weight
+    coef, intercept = problem.split(theta)
+    size = np.abs(intercept) + (shift.size + 3) * (np.abs(coef) @ np.abs(shift))
     steepest = problem.row_loss.max_d2
     curvature = steepest * weight if isfinite(steepest) else engine.objective().curvature(theta).sum()
-    error = 2.0 * ROUNDOFF * size * sqrt(curvature)
+    error = 2.0 * ROUNDOFF * hypot(*size) * sqrt(curvature)
     if not problem.constant_hessian:
         return error
     squares = 2.0 * at.value - problem.alpha * float(coef @ coef)
@@ -111,11 +113,9 @@ def standard_errors(engine: Attached, columns: Index | None) -> Float:
     """
     objective, theta, problem = engine.objective(), engine.state.theta, engine.problem
     at, d = objective.evaluate(theta), engine.data.n_columns
-    wanted = np.eye(theta.size)
+    wanted = _functionals(problem, d, engine.data.surviving_shift())
     if columns is not None:
-        wanted = np.ascontiguousarray(wanted[:, columns])
-    if (shift := engine.data.surviving_shift()) is not None and columns is None:
-        wanted[:d, -1] = -shift  # the intercept over x
+        wanted = np.ascontiguousarray(wanted[:, problem.coordinates(columns, d)])
     if not engine.keeps_statistics():
         if columns is None or problem.constant_hessian:
             raise ValueError(
@@ -123,7 +123,11 @@ def standard_errors(engine: Attached, columns: Index | None) -> Float:
                 "which this solver does not keep: name some columns of a logistic model, or use a model of "
                 "solver='cholesky'"
             )
-        return _by_products(engine, objective, at, wanted)
+        return _by_class(problem, _by_products(engine, objective, at, wanted))
+    if problem.outputs > 1:
+        anchor = _core.Anchor(objective, theta, None, at)
+        solved = np.column_stack([anchor.solve(np.ascontiguousarray(w)) for w in wanted.T])
+        return _by_class(problem, np.sqrt(np.einsum("ij,ij->j", wanted, solved)))
     factor = _core.CholeskyFactor(objective.hessian(theta))
     errors: Float = np.sqrt(np.einsum("ij,ij->j", wanted, factor.solve(wanted)))
     if not problem.constant_hessian:
@@ -138,6 +142,25 @@ def standard_errors(engine: Attached, columns: Index | None) -> Float:
             "nothing is left to tell the spread of residuals. Strengthen alpha, or let weights count rows"
         )
     return errors * sqrt(max(0.0, squares)) / sqrt(weight - fitted)
+
+
+def _functionals(problem: Problem, d: int, shift: Float | None) -> Float:
+    """Columns (p, p) that take theta of the engine to that over x, intercepts of classes with a sum of 0."""
+    wanted = np.eye(problem.parameters(d))
+    if not problem.fit_intercept:
+        return wanted
+    last = problem.coordinates(np.array([d]), d)
+    if shift is not None:
+        for at in last:
+            wanted[at - d : at, at] = -shift
+    if problem.outputs > 1:
+        wanted[:, last] -= wanted[:, last].mean(axis=1, keepdims=True)
+    return wanted
+
+
+def _by_class(problem: Problem, errors: Float) -> Float:
+    """Of K classes (K, p), else as they are."""
+    return errors.reshape(problem.outputs, -1) if problem.outputs > 1 else errors
 
 
 def _by_products(engine: Attached, objective: _core.Objective, at: _core.Evaluation, wanted: Float) -> Float:

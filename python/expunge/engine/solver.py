@@ -92,14 +92,16 @@ def has_room(limit: float | None, p: int) -> bool:
 
 
 def in_low_dimension(objective: _core.Objective, p: int) -> bool:
-    """Whether a few vectors of p numbers are small beside X."""
-    return ENTRIES_PER_PARAMETER * p <= objective.entries
+    """Whether a few vectors of p numbers are small beside X, which is read for each output."""
+    return ENTRIES_PER_PARAMETER * p <= objective.outputs * objective.entries
 
 
 def choose_block(
     solver: str, memory_limit: float | None, objective: _core.Objective, p: int, *, requests: bool = False
 ) -> int | None:
     """How many coordinates of the Hessian to factor: None, all of them, for Cholesky; else CG's block (E20).
+
+    A block of several outputs is of the coordinates of one, and serves all (E33).
 
     `requests`: the factor is for many requests to come, and may cost more than one for a single fit.
 
@@ -115,7 +117,8 @@ def choose_block(
             f"solver='cholesky' needs {needed:.3g} bytes for {p} parameters, above the memory limit of "
             f"{limit:.3g}: raise memory_limit or use solver='cg'"
         )
-    in_proportion = math.isqrt(int(NUMBERS_PER_ENTRY * objective.entries) + SMALL_FACTOR)
+    read = objective.outputs * objective.entries  # by a pass
+    in_proportion = math.isqrt(int(NUMBERS_PER_ENTRY * read) + SMALL_FACTOR)
     if objective.quadratic:  # the first factor is the last
         pays = objective.anchor_cost <= (
             FOREVER_PASSES if requests else max(LASTING_PASSES, _by_condition(objective.rows, p))
@@ -124,8 +127,9 @@ def choose_block(
         pays = objective.anchor_cost <= (LASTING_PASSES if requests else FIT_PASSES) and p <= in_proportion
     if solver == "cholesky" or (solver == "auto" and needed <= limit and pays):
         return None
-    block = SMALL_BLOCK
-    if requests and in_low_dimension(objective, p):
+    block, few = SMALL_BLOCK, in_low_dimension(objective, p)
+    p //= objective.outputs
+    if requests and few:
         block = min(in_proportion, LARGE_BLOCK)
     elif not requests and p > SMALL_BLOCK:
         block = min(SMALL_BLOCK, max(LEAST_BLOCK, objective.rows // ROWS_PER_COORDINATE))

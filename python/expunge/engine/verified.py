@@ -68,7 +68,7 @@ def _settled(
     limit: float,
 ) -> Measured:
     """What iterations lead to, or what was found before if that is better."""
-    factor = norm_factor(found.largest_norm, engine.problem.fit_intercept)
+    factor = norm_factor(found.largest_norm, engine.problem.fit_intercept, engine.problem.outputs)
     goal = max(0.0, limit - found.floor) / (2.0 * factor)
     block = engine.block(objective, theta.size)
     try:

@@ -14,10 +14,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from .. import _core
-from .._arrays import Float, as_matrix, as_targets, as_weights
+from .._arrays import Float
 from .._frames import are_names
 from .._numbers import as_number, power_of_two_above
 from ..class_weights import as_class_weights, as_parameter
@@ -27,22 +26,21 @@ from ..engine.data import CorrectedData, with_ball
 from ..engine.detached import Detached
 from ..engine.entry import OnEntry, check_belong, check_counts
 from ..engine.penalty import require_own_penalty
-from ..engine.rows import StreamedCsr
 from ..engine.shift import spread
-from ..engine.solver import check_solver, quarter_of_memory, warn
+from ..engine.solver import check_solver, warn
 from ..engine.state import WITHIN, Effort, Promise, State, without_curvature
 from ..errors import NotPositiveDefiniteError
-from ..losses import get_loss
 from ..models import ESTIMATORS, Estimator, Ridge
 from ..models.adopt import estimator_for
 from ..models.base import theta_of
 from ..noise import Noise, check_random_state
-from ..problem import Problem, loss_of_kind
+from ..problem import Problem, loss_of_kind, outputs_of
 from ..release import Budget, check_theta_bound
 from ..statistics import TALLIES
 from . import archive
 from .entries import MOST, Entries
 from .names import SavedNames, as_json, from_json
+from .rows import entries_of, read_rows
 
 KIND, VERSION = "unlearner", 4
 READABLE = (1, 2, 3, 4)
@@ -61,7 +59,9 @@ class Saved:
     problem: Problem  # without noise
     parameters: Mapping[str, Any]  # of the model, beside alpha and fit_intercept
     theta: Float  # of the model
-    shift: tuple[Float, float] | None  # what is taken off the surviving columns, and the intercept beside
+    shift: (
+        tuple[Float, float | Float] | None
+    )  # what is taken off the surviving columns, and the intercept beside
     residual: float | None
     n_iter: int | None
     named: bool  # whether the model has feature_names_in_
@@ -127,7 +127,7 @@ class Saved:
                 "memory_limit": engine.memory_limit,
             },
             theta=theta_of(model),
-            shift=None if shift is None else (shift, float(state.theta[-1])),
+            shift=None if shift is None else (shift, _intercept(problem, state.theta)),
             residual=residual,
             n_iter=getattr(model, "n_iter_", None) if ours else None,  # of an adopted one unknown
             named=hasattr(model, "feature_names_in_"),
@@ -159,12 +159,12 @@ class Saved:
     def engine(self, key: bytes | None) -> Attached | Detached:
         """The engine; ValueError where the rows are not those of the statistics."""
         problem = self.problem.with_noise(self.noise and self.noise.spread(self.kept))
-        statistics, classes = self.statistics, problem.classes is not None
+        statistics, classes = self.statistics, problem.n_classes
         anchor = None if statistics is None else statistics.anchor
         theta, shift = self.theta, None
         if self.shift is not None:
             shift, intercept = self.shift
-            theta = np.append(theta[:-1], intercept)
+            theta = problem.joined(problem.split(theta)[0], intercept)
         state = State(theta, None, anchor, anchor is not None, statistics, Effort(self.since_anchor))
         if self.budget is not None:
             state = state._replace(profile=self.budget.spent)
@@ -291,7 +291,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
                 f"{name} left the range of floating point: scale the columns of X, and fit again"
             )
     if saved.rows is not None:
-        entries |= _of_rows(*saved.rows) | saved.row_names.entries()
+        entries |= entries_of(*saved.rows) | saved.row_names.entries()
     archive.write(path, KIND, VERSION, entries)
 
 
@@ -308,16 +308,6 @@ def _promised(saved: Saved) -> dict[str, Any]:
         entries["budget"] = np.array([held.epsilon, held.delta, held.spent])
         entries["budget.on_exhausted"] = held.on_exhausted
     return entries
-
-
-def _of_rows(numbers: NDArray[np.int64], X: Any, y: Any, s: Any, n_rows: int) -> dict[str, Any]:
-    """The rows that are left, and how many numbers were given out."""
-    entries: dict[str, Any] = {"rows.count": n_rows, "rows.numbers": numbers}
-    if isinstance(X, StreamedCsr):
-        entries |= {f"rows.X.{part}": getattr(X, part) for part in ("data", "indices", "indptr")}
-    else:
-        entries["rows.X"] = X
-    return entries | {"rows.y": y, "rows.s": s}
 
 
 def _text(values: list[str], what: str) -> NDArray[np.str_]:
@@ -368,8 +358,7 @@ def _interpreted(entries: Entries) -> Saved:
         raise ValueError(f"unknown dtype {dtype!r}")
     is_sparse = entries.value("sparse", "b")
     weighted = entries.value("weighted", "b")
-    p = d + problem.fit_intercept
-    rows = _rows(entries, problem, d, np.dtype(dtype), is_sparse) if "rows.count" in entries else None
+    rows = read_rows(entries, problem, d, np.dtype(dtype), is_sparse) if "rows.count" in entries else None
     if rows is not None and not weighted and (rows[3] != 1.0).any():
         raise ValueError("rows.s are not 1, but weights were never given")
     needed = rows is None or "statistics.theta" in entries
@@ -380,7 +369,7 @@ def _interpreted(entries: Entries) -> Saved:
     residual, on_entry = entries.optional("residual", "f"), _on_entry(entries)
     if residual is not None and residual < 0:
         raise ValueError("residual is negative")
-    theta = entries.floats("theta", p)
+    theta = entries.floats("theta", problem.parameters(d))
     named = entries.value("named", "b")
     if named and not are_names(names):
         raise ValueError("names is missing")
@@ -439,10 +428,10 @@ def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
     classes = _classes(entries) if model == "LogisticRegression" else None
     weights = None
     if classes is not None and "class_weight" in entries:
-        weights = entries.floats("class_weight", 2)
+        weights = entries.floats("class_weight", len(classes))
         weights = as_class_weights(as_parameter(weights, classes), classes)
     problem = Problem(
-        loss,
+        "softmax" if classes is not None and outputs_of(len(classes)) > 1 else loss,
         as_number(entries.value("alpha", "f"), "alpha", above=0.0),
         entries.value("fit_intercept", "b"),
         classes,
@@ -472,7 +461,7 @@ def _kept(
         names = from_json(entries, "names.labels", d)
     if names is not None and len(set(names)) < d:
         raise ValueError("names has one name twice")
-    counts = entries.array("counts", "i", 2).astype(np.int64)
+    counts = entries.array("counts", "i", max(2, problem.n_classes)).astype(np.int64)
     if counts.max() > MOST:
         raise ValueError(f"counts are above {MOST}")
     least = counts.sum() if problem.classes is None else counts.min()
@@ -485,7 +474,7 @@ def _noise(entries: Entries, problem: Problem, d: int) -> Noise | None:
     if "noise.sigma" not in entries:
         return None
     sigma, draws = entries.value("noise.sigma", "f"), entries.count("noise.draws")
-    if not sigma > 0 or problem.classes is None:
+    if not sigma > 0 or problem.n_classes != 2:
         raise ValueError("noise.sigma cannot be that of a model")
     told = entries.optional("noise.random_state", "U")
     seed = None if told is None else check_random_state(int(told))
@@ -494,15 +483,26 @@ def _noise(entries: Entries, problem: Problem, d: int) -> Noise | None:
     return Noise(sigma, seed, draws, entries.floats("noise.b", d) if "noise.b" in entries else None)
 
 
-def _shift(entries: Entries, problem: Problem, theta: Float) -> tuple[Float, float] | None:
+def _shift(entries: Entries, problem: Problem, theta: Float) -> tuple[Float, float | Float] | None:
     if "shift" not in entries:
         return None
-    shift, intercept = entries.floats("shift", theta.size - 1), entries.value("shift.intercept", "f")
-    raw = problem.moved(np.append(theta[:-1], intercept), shift, None)[-1]
-    size = np.abs(shift * theta[:-1]).sum() + abs(intercept)
-    if not problem.fit_intercept or not abs(raw - theta[-1]) <= 2.0**-48 * size:
+    coef, over_x = problem.split(theta)
+    shift = entries.floats("shift", coef.shape[-1])
+    if problem.outputs > 1:
+        intercept: float | Float = entries.floats("shift.intercept", problem.outputs)
+    else:
+        intercept = entries.value("shift.intercept", "f")
+    raw = problem.split(problem.moved(problem.joined(coef, intercept), shift, None))[1]
+    size = (np.abs(shift * coef).sum(axis=-1) + np.abs(intercept)).max()
+    if not problem.fit_intercept or not (np.abs(raw - over_x) <= 2.0**-48 * size).all():
         raise ValueError("shift and theta do not belong together")
     return shift, intercept
+
+
+def _intercept(problem: Problem, theta: Float) -> float | Float:
+    """Of one output a number, of K classes (K,)."""
+    intercept = problem.split(theta)[1]
+    return intercept if problem.outputs > 1 else float(intercept[0])
 
 
 def _budget(entries: Entries, noise: Noise | None) -> Budget | None:
@@ -516,10 +516,12 @@ def _budget(entries: Entries, noise: Noise | None) -> Budget | None:
 
 
 def _classes(entries: Entries) -> NDArray[Any]:
-    classes, objects = entries.array("classes", "biufU", 2), entries.value("classes.object", "b")
-    if classes[0] == classes[1]:
-        raise ValueError("the two classes are one")
-    if not classes[0] < classes[1] or (objects and classes.dtype.kind != "U"):
+    classes, objects = entries.array("classes", "biufU", None), entries.value("classes.object", "b")
+    if classes.size < 2 or (classes[1:] == classes[:-1]).any():
+        raise ValueError(
+            "the two classes are one" if classes.size == 2 else "classes are fewer than they say"
+        )
+    if not (classes[:-1] < classes[1:]).all() or (objects and classes.dtype.kind != "U"):
         raise ValueError("classes cannot be those of a model")
     return classes.astype(object) if objects else classes
 
@@ -527,7 +529,7 @@ def _classes(entries: Entries) -> NDArray[Any]:
 def _statistics(
     entries: Entries, problem: Problem, d: int, counts: NDArray[np.int64]
 ) -> _core.AnchoredStatistics:
-    p = d + problem.fit_intercept
+    p = problem.parameters(d)
     theta = entries.floats("statistics.theta", p)
     hessian = entries.floats("statistics.hessian", p, p)
     gradient = entries.floats("statistics.gradient", p)
@@ -551,44 +553,7 @@ def _statistics(
         problem.penalty(d),
         problem.fit_intercept,
         _core.Tallies(**tallies),
+        outputs=problem.outputs,
     )
     statistics.anchor.solve(np.zeros(p))  # raises unless the Hessian is positive definite
     return statistics
-
-
-def _rows(
-    entries: Entries, problem: Problem, d: int, dtype: np.dtype[Any], is_sparse: bool
-) -> tuple[NDArray[np.int64], Any, Float, Float, int]:
-    count = entries.count("rows.count")
-    numbers = entries.array("rows.numbers", "i", None).astype(np.int64, copy=False)
-    n = numbers.size
-    if n and (numbers[0] < 0 or numbers[-1] >= count or (numbers[1:] <= numbers[:-1]).any()):
-        raise ValueError("rows.numbers do not ascend below rows.count")
-    if 8 * (count - n) > quarter_of_memory():  # rows that are gone have a place too
-        raise ValueError(f"rows.count is {count}, of which {n} rows are left: more than fit into memory")
-    X: Any = _csr(entries, n, d) if is_sparse else entries.array("rows.X", "f", n, d, finite=False)
-    if X.dtype != dtype:
-        raise ValueError(f"rows.X has dtype {X.dtype}, expected {dtype}")
-    X = as_matrix(X, "rows.X")
-    y = as_targets(entries.floats("rows.y", n), get_loss(problem.loss), n)
-    s = as_weights(entries.floats("rows.s", n), n)
-    assert s is not None
-    return numbers, X, y, s, count
-
-
-def _csr(entries: Entries, n: int, d: int) -> Any:
-    """A canonical CSR matrix; its indices are checked here."""
-    indptr = entries.array("rows.X.indptr", "i", n + 1)
-    size = int(indptr[-1])
-    if indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
-        raise ValueError("rows.X.indptr does not ascend from 0")
-    indices = entries.array("rows.X.indices", "i", size)
-    data = entries.array("rows.X.data", "f", size, finite=False)
-    if not {indices.dtype, indptr.dtype} <= {np.dtype(np.int32), np.dtype(np.int64)}:
-        raise ValueError(f"rows.X.indices has dtype {indices.dtype}, rows.X.indptr {indptr.dtype}")
-    if size and (indices.min() < 0 or indices.max() >= d):
-        raise ValueError(f"rows.X.indices are not all from 0 to {d - 1}")
-    X = sparse.csr_array((data, indices, indptr), shape=(n, d))
-    if not _core.is_canonical(X):
-        raise ValueError("rows.X.indices do not ascend in each row")
-    return X

@@ -54,7 +54,7 @@ def residual(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None =
     """
     model = copy.copy(model)  # which another thread may be changing
     problem, theta = problem_of(model).with_noise(noise_of(model)), theta_of(model)
-    d = problem.split(theta)[0].size
+    d = problem.split(theta)[0].shape[-1]
     X = as_matrix(match_columns(X, getattr(model, "feature_names_in_", None)), columns=d)
     targets = problem.encode(y, X.shape[0])
     block = X, targets, problem.weights(targets, sample_weight)
@@ -187,7 +187,7 @@ def _engine(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -
     """The model's theta and these rows, without a step; the state knows nothing else."""
     model = copy.copy(model)  # which another thread may be changing
     problem, theta = problem_of(model).with_noise(noise_of(model)), theta_of(model)
-    width, names = problem.split(theta)[0].size, getattr(model, "feature_names_in_", None)
+    width, names = problem.split(theta)[0].shape[-1], getattr(model, "feature_names_in_", None)
     data = rows_of(X, y, sample_weight, problem, width, names, False, None, None)
     ours = isinstance(model, ESTIMATORS)
     how = (model.solver, model.memory_limit) if ours else ("auto", None)

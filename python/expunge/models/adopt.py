@@ -24,7 +24,7 @@ from ..engine.data import CorrectedData, with_ball
 from ..engine.row_names import RowNames, names_given
 from ..engine.shift import shift_of
 from ..losses import loss_of_power
-from ..problem import Problem
+from ..problem import Problem, outputs_of
 from . import Estimator
 from .instead import instead_of
 from .log_link import PoissonRegressor, TweedieRegressor
@@ -193,15 +193,31 @@ def _of_mean(model: Any) -> Problem:
 
 
 def _logistic(model: Any) -> Problem:
-    if len(model.classes_) != 2:
-        raise ValueError(
-            f"the model has {len(model.classes_)} classes: fit one binary model for each class instead"
-        )
     ours = isinstance(model, LogisticRegression)
+    outputs = outputs_of(len(model.classes_))
+    if np.shape(model.coef_)[0] != outputs:
+        raise ValueError(
+            f"classes_ are {len(model.classes_)}, but coef_ has {np.shape(model.coef_)[0]} rows: fit the "
+            "model again"
+        )
+    if not ours and outputs > 1:
+        _require_multinomial(model)
     alpha = as_number(model.alpha, "alpha", above=0.0) if ours else 1.0 / _C(model)
     classes = np.asarray(model.classes_)
     weights = as_class_weights(model.class_weight, classes)
-    return Problem("logistic", alpha, _intercept(model), classes, class_weights=weights)
+    loss = "logistic" if outputs == 1 else "softmax"
+    return Problem(loss, alpha, _intercept(model), classes, class_weights=weights)
+
+
+def _require_multinomial(model: Any) -> None:
+    """Raises for one model for each class against the rest, as scikit-learn < 1.8 fits too."""
+    parameters = model.get_params(deep=False)
+    if parameters.get("multi_class") == "ovr" or parameters["solver"] == "liblinear":
+        raise ValueError(
+            "multi_class='ovr', as that of liblinear, fits a binary model for each class against the rest: "
+            "refit with solver='lbfgs' or 'newton-cholesky' and without multi_class, or pass binary models, "
+            "LogisticRegression().fit(X, y == label)"
+        )
 
 
 def _C(model: Any) -> float:
@@ -219,8 +235,8 @@ def _C(model: Any) -> float:
         raise ValueError("without an l2 penalty (C=inf) the minimiser need not exist: refit with a finite C")
     if penalty == "l1" or (penalty in ("elasticnet", "deprecated") and l1_ratio):
         raise ValueError("an l1 or elastic-net penalty is not differentiable: refit with the l2 penalty")
-    if parameters.get("multi_class") == "multinomial":  # scikit-learn < 1.8
-        raise ValueError("multi_class='multinomial' fits another objective: refit without it")
+    if parameters.get("multi_class") == "multinomial" and len(model.classes_) == 2:  # scikit-learn < 1.8
+        raise ValueError("multi_class='multinomial' of two classes fits another objective: refit without it")
     if parameters["solver"] == "liblinear" and parameters["fit_intercept"]:
         raise ValueError("liblinear penalises the intercept: refit with solver='lbfgs' or 'newton-cholesky'")
     return float(C)
@@ -272,7 +288,7 @@ def rows_of(
         targets,
         weights,
         labels if names is None else names,
-        classes=problem.classes is not None,
+        classes=problem.n_classes,
         class_weights=problem.class_weights,
         column_index=column_index,
         shift=shift,

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, assert_all_finite
@@ -45,7 +45,7 @@ from ..engine.solver import (
 )
 from ..errors import ConvergenceError, NotPositiveDefiniteError
 from ..noise import Noise
-from ..problem import Problem, joined, split
+from ..problem import Problem, joined, outputs_of, split
 
 # How a fit takes X; whether it is finite, the largest norm tells.
 ON_FIT: dict[str, Any] = {
@@ -83,8 +83,15 @@ def _entry(name: str) -> property:
     return property(read, write, delete, f"The fitted attribute {name}.")
 
 
-_NO_INTERCEPT = np.zeros(1)
-_NO_INTERCEPT.flags.writeable = False
+def count_of(classes: NDArray[Any] | None) -> int:
+    """How many classes there are; 0: it is no classifier."""
+    return 0 if classes is None else len(classes)
+
+
+def _zeros(size: int) -> Float:
+    zeros = np.zeros(size)
+    zeros.flags.writeable = False
+    return zeros
 
 
 class _LinearModel(BaseEstimator):  # type: ignore[misc]
@@ -142,14 +149,23 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         return "coef_" in self._fitted
 
     def _fitted_to(
-        self, theta: Float, residual: float | None, names: Sequence[str] | None, noise: Noise | None
+        self,
+        theta: Float,
+        residual: float | None,
+        names: Sequence[str] | None,
+        noise: Noise | None,
+        classes: NDArray[Any] | None,
     ) -> dict[str, Any]:
         theta.setflags(write=False)  # and so are views from here on
-        coef, last = split(theta, self.fit_intercept)
         fitted: dict[str, Any] = dict(self._fitted)
-        fitted["n_features_in_"], fitted["residual_"] = coef.size, residual
+        if classes is not None:
+            fitted["classes_"] = classes
+        outputs = outputs_of(count_of(fitted.get("classes_")))
+        coef, last = split(theta, self.fit_intercept, outputs)
+        fitted["n_features_in_"], fitted["residual_"] = coef.shape[-1], residual
         if "classes_" in fitted:
-            fitted["coef_"], fitted["intercept_"] = coef[None], last if self.fit_intercept else _NO_INTERCEPT
+            fitted["coef_"] = coef.reshape(outputs, -1)
+            fitted["intercept_"] = last if self.fit_intercept else _zeros(outputs)
         else:
             fitted["coef_"], fitted["intercept_"] = coef, last.item() if self.fit_intercept else 0.0
         if names is not None:
@@ -181,7 +197,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         n, d = X.shape
         classes = fresh.classes_ if hasattr(fresh, "classes_") else None
         problem = Problem(
-            self._loss,
+            self._loss if outputs_of(count_of(classes)) == 1 else "softmax",
             as_number(self.alpha, "alpha", above=0.0),
             as_flag(self.fit_intercept, "fit_intercept"),
             classes,
@@ -198,7 +214,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         problem = problem.with_noise(self._draw(d))
         shift = shift_of(X) if problem.fit_intercept else None
         objective = problem.objective([(X, targets, weights)], np.ones(d, dtype=bool), shift=shift)
-        zero = np.zeros(problem.parameters(d))
+        zero = np.zeros(problem.parameters(d))  # its intercepts add up to 0, and so they stay (E28)
         block = choose_block(self.solver, self.memory_limit, objective, zero.size)
         dual = self.solver != "cg" and DUAL_COPIES * 8.0 * n * n <= most_memory(self.memory_limit)
 
@@ -235,7 +251,11 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         X = as_layout(X)
         if sparse.issparse(X):
             X = with_own_indices(X)
-        eta: Float = X @ np.ravel(model.coef_) + np.ravel(model.intercept_)[0]
+        coef = np.atleast_2d(model.coef_)
+        if coef.shape[0] > 1:
+            many: Float = X @ coef.T + np.ravel(model.intercept_)
+            return many
+        eta: Float = X @ np.ravel(coef) + np.ravel(model.intercept_)[0]
         return eta
 
     def __sklearn_tags__(self) -> Tags:
@@ -245,8 +265,10 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
 
 
 def theta_of(model: Any) -> Float:
-    """coef_ and intercept_ of a fitted linear model with one output, as theta (p,)."""
-    coef, intercept = np.ravel(model.coef_), np.ravel(model.intercept_)
+    """coef_ and intercept_ of a fitted linear model, as theta (p,), or of K classes (K p,)."""
+    coef, intercept = np.atleast_2d(model.coef_), np.ravel(model.intercept_)
+    if coef.shape[0] == 1:
+        coef = coef[0]
     return joined(coef, intercept, model.fit_intercept).astype(np.float64)
 
 
@@ -282,18 +304,30 @@ def set_theta(
 
 
 def fitted_attributes(
-    model: Any, theta: Float, residual: float | None, names: Sequence[str] | None, noise: Noise | None
+    model: Any,
+    theta: Float,
+    residual: float | None,
+    names: Sequence[str] | None,
+    noise: Noise | None,
+    classes: NDArray[Any] | None = None,
 ) -> list[tuple[Any, str, Any]]:
-    """What :func:`set_theta` sets, for :func:`assign_all`."""
+    """What :func:`set_theta` sets, for :func:`assign_all`; with `classes` these as well."""
     if isinstance(model, _LinearModel):
-        return [(model, "_fitted", model._fitted_to(theta, residual, names, noise))]
-    coef, last = split(theta, model.fit_intercept)
-    intercept = np.full(np.shape(model.intercept_), last[0] if last.size else 0.0)
+        return [(model, "_fitted", model._fitted_to(theta, residual, names, noise, classes))]
+    outputs = outputs_of(count_of(getattr(model, "classes_", None) if classes is None else classes))
+    coef, last = split(theta, model.fit_intercept, outputs)
+    one = outputs == 1 and classes is None
+    shape = np.shape(model.coef_)[:-1] if one else (outputs,)
+    intercept = np.zeros(np.shape(model.intercept_) if one else outputs)
+    if last.size:
+        intercept[...] = last if last.size > 1 else last[0]
     fitted: dict[str, Any] = {
-        "coef_": coef.reshape(*np.shape(model.coef_)[:-1], coef.size).copy(),
+        "coef_": coef.reshape(*shape, coef.shape[-1]).copy(),
         "intercept_": intercept if intercept.ndim else float(intercept),
-        "n_features_in_": coef.size,
+        "n_features_in_": coef.shape[-1],
     }
+    if classes is not None:
+        fitted["classes_"] = classes.copy()
     if names is not None:
         fitted["feature_names_in_"] = np.asarray(names, dtype=object)
     return [(model, name, value) for name, value in fitted.items()]

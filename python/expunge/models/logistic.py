@@ -1,4 +1,4 @@
-"""Binary logistic regression as a scikit-learn estimator."""
+"""Logistic regression as a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, log_softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .._arrays import Float, inside, require_unmasked
 from .._numbers import as_number
 from ..engine.solver import FIT_WITHIN
+from ..multinomial import probabilities
 from ..noise import Noise, check_random_state
 from .base import ON_FIT, _LinearModel
 from .renamed import AsksForAlpha
@@ -24,10 +24,11 @@ __all__ = ["LogisticRegression"]
 
 
 class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: ignore[misc]
-    """Binary logistic regression with an l2 penalty, solved to a stated distance from its minimiser.
+    """Logistic regression with an l2 penalty, solved to a stated distance from its minimiser.
 
-    Minimises ``sum_i s_i log(1 + exp(-m_i)) + alpha/2 |coef|^2``, m_i the margin of row i (E1): the
-    objective of scikit-learn's LogisticRegression with C = 1/alpha.
+    Minimises ``sum_i s_i log(1 + exp(-m_i)) + alpha/2 |coef|^2``, m_i the margin of row i (E1), or of more
+    than two classes the multinomial loss ``sum_i s_i (logsumexp(eta_i) - eta_iy) + alpha/2 |coef|^2`` (E28):
+    the objectives of scikit-learn's LogisticRegression with C = 1/alpha.
 
     Parameters
     ----------
@@ -64,10 +65,11 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
 
     Attributes
     ----------
-    classes_ : (2,) array
-        Sorted class labels; coef_ points to the second.
-    coef_ : (1, n_features) array, read-only
-    intercept_ : (1,) array, read-only
+    classes_ : (K,) array
+        Sorted class labels. coef_ of two points to the second.
+    coef_ : (1, n_features) array, of K > 2 classes (K, n_features), read-only
+    intercept_ : (1,) array, or (K,), read-only
+        Those of K classes add up to 0.
     n_iter_ : int
     residual_ : float or None
         Norm of the gradient at the solution; None where a proven bound vouches instead, see Unlearner.
@@ -87,6 +89,8 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
     >>> model = ex.LogisticRegression(alpha=1.0).fit([[0.0], [1.0], [2.0], [3.0]], ["no", "no", "yes", "yes"])
     >>> model.predict([[0.5], [2.5]])
     array(['no', 'yes'], dtype='<U3')
+    >>> model.fit([[0.0], [1.0], [2.0], [3.0]], ["no", "maybe", "maybe", "yes"]).coef_.shape
+    (3, 1)
     """
 
     _loss = "logistic"
@@ -129,51 +133,51 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
         return Noise.drawn(sigma, d, seed) if sigma else None
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Fits to rows X (n, d), labels y (n,) of two classes and weights (n,) or a scalar.
+        """Fits to rows X (n, d), labels y (n,) of two classes or more and weights (n,) or a scalar.
 
         Raises
         ------
         ValueError
             NaN or infinity, shapes that do not match, alpha <= 0, negative weights, weights of classes that
-            are not above 0 or of no class, one class or more than two.
+            are not above 0 or of no class, one class; noise in the objective of more than two.
         """
         fresh = copy.copy(self)
         require_unmasked(y, "y")
         X, y = validate_data(fresh, inside(X), y, **ON_FIT)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
-        if classes.size > 2:
-            raise ValueError(
-                "Only binary classification is supported. The type of the target is "
-                f"{type_of_target(y)}: fit one model for each class."
-            )
         if classes.size < 2:
             raise ValueError(f"y holds one class, {classes[0]!r}: two classes are needed")
+        if classes.size > 2 and (self._drawn is not None or as_number(self.noise, "noise")):
+            raise ValueError(
+                f"noise in the objective is of models of two classes, and y holds {classes.size}: fit with "
+                "noise=0, and release with mechanism='output'"
+            )
         fresh.classes_ = classes
         return self._fit(fresh, X, codes.astype(np.float64), sample_weight)
 
     def decision_function(self, X: Any) -> Float:
-        """Linear predictor eta (n,): positive where classes_[1] is predicted."""
+        """Linear predictor eta (n,), positive where classes_[1] is predicted; of K > 2 classes (n, K)."""
         return self._eta(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Class labels (n,) for X (n, n_features) or a frame that holds the features."""
         model = copy.copy(self)  # its classes_ go with its coef_
-        above = model.decision_function(X) > 0
-        labels: NDArray[Any] = model.classes_[above.astype(np.intp)]
+        eta = model.decision_function(X)
+        chosen = eta.argmax(axis=1) if eta.ndim == 2 else (eta > 0).astype(np.intp)
+        labels: NDArray[Any] = model.classes_[chosen]
         return labels
 
     def predict_proba(self, X: Any) -> Float:
-        """Probabilities (n, 2) of classes_."""
+        """Probabilities (n, K) of classes_."""
         eta = self.decision_function(X)
+        if eta.ndim == 2:
+            return probabilities(eta)
         return np.column_stack([expit(-eta), expit(eta)])
 
     def predict_log_proba(self, X: Any) -> Float:
-        """Logarithms (n, 2) of the probabilities, without underflow."""
+        """Logarithms (n, K) of the probabilities, without underflow."""
         eta = self.decision_function(X)
+        if eta.ndim == 2:
+            return np.asarray(log_softmax(eta, axis=1))
         return np.column_stack([log_expit(-eta), log_expit(eta)])
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags

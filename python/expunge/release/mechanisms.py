@@ -199,8 +199,10 @@ def release(
     )
     by_distance = terms.mechanism != "objective"  # whose noise hides a residual (E15)
     found = engine.verify(terms.tolerance, by_distance=by_distance)
-    coef, scale = terms.apply(problem.split(found.theta)[0], random_state)
-    theta = coef
+    exact = problem.split(found.theta)[0]
+    coef, scale = terms.apply(exact.ravel(), random_state)
+    coef = coef.reshape(exact.shape)
+    theta = coef.ravel()
     if problem.fit_intercept:
         panels = engine.data.panels()
         theta = problem.joined(coef, best_intercept(panels, coef, problem.row_loss))
