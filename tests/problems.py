@@ -424,7 +424,9 @@ def assert_finite_differences(module, problem: Problem):
     J, g = module.loss_and_gradient(X, y, theta, **objective)
     step = 1e-3 / max(1.0, np.abs(X).max())
     if problem.loss == "squared_hinge":  # without rows whose margin becomes 1 on the way
-        kept = np.abs(1.0 - (2.0 * y - 1.0) * (problem.design @ theta)) > 2.5 * step * np.abs(problem.design).max(axis=1)
+        kept = np.abs(1.0 - (2.0 * y - 1.0) * (problem.design @ theta)) > 2.5 * step * np.abs(
+            problem.design
+        ).max(axis=1)
         weights = None if problem.sample_weight is None else problem.sample_weight[kept]
         problem = replace(problem, X=X[kept], y=y[kept], sample_weight=weights)
         X, y, objective = problem.X, problem.y, problem.objective

@@ -17,7 +17,8 @@ double ulps(double computed, Real exact) {
     return static_cast<double>(std::abs(computed - exact) / std::scalbn(Real(1), exponent));
 }
 
-const std::vector<Loss> losses{Squared{}, Logistic{}, Fractional{}, Poisson{}, Tweedie{1.5}, Tweedie{2.0}, SquaredHinge{}};
+const std::vector<Loss> losses{Squared{},    Logistic{},   Fractional{},  Poisson{},
+                               Tweedie{1.5}, Tweedie{2.0}, SquaredHinge{}};
 
 // Whether value, d1 and d2 keep their relative accuracy: no two terms cancel.
 template <class L>
@@ -221,7 +222,8 @@ TEST("a loss is found by its name, and an unknown name is answered with the know
     CHECK(std::holds_alternative<Squared>(loss_named("squared")));
     CHECK(std::holds_alternative<Logistic>(loss_named("logistic")));
     CHECK(thrown<std::invalid_argument>([] { loss_named("hinge"); }) ==
-          "unknown loss 'hinge': choose one of squared, logistic, fractional, poisson, tweedie(power), squared_hinge");
+          "unknown loss 'hinge': choose one of squared, logistic, fractional, poisson, tweedie(power), "
+          "squared_hinge");
     CHECK(key(loss_named("tweedie(1.3)")).power == 1.3);
     CHECK(key(loss_named("tweedie(2)")).power == 2.0);
     for (const char* name :
