@@ -668,6 +668,7 @@ ENTRIES = {
     "Objective.hvp": lambda f, J: own(f, J, f.array(f.parameters(J))),
     "Objective.curvature": own,
     "Objective.gram_norm_bound": lambda f, _: (),
+    "Objective.kink_gap": own,
     "Objective.lengths": lambda f, _: (),
     "Objective.rounding_floor": own,
     "Objective.distance": lambda f, J: (

@@ -70,6 +70,12 @@ BUGS = r"""
 = E6: a Hessian without targets  [objective reference]
 - without = curvature and not chosen.curvature_of_targets
 + without = curvature
+= E36: a penalised intercept that is free  [linear_svc]
+- penalty[d] = self.alpha / self.intercept_scaling**2
++ penalty[d] = self.alpha
+= E36: columns moved beside a penalised intercept  [linear_svc]
+- return self.fit_intercept and self.intercept_scaling is None
++ return self.fit_intercept
 = E35: the penalty of before  [mean_penalty]
 - return self if self.per_weight is None else replace(self, alpha=self.per_weight * weight)
 + return self if self.per_weight is None else replace(self, alpha=self.per_weight * 120.0)
@@ -426,6 +432,9 @@ CPP_BUGS = r"""
 = E34: c left out of the bound  [losses]
 - end.nonlinear = c * R * psi_ratio(c * R * length) * q;  // E10, E34
 + end.nonlinear = R * psi_ratio(R * length) * q;
+= E36: kinks are not looked at  [linear_svc]
+- return nu / std::sqrt(least) < J.kink_gap(theta) ? nu : none;
++ return nu;
 = E34: c too small  [losses]
 - double remainder() const { return std::max(a(), b()); }
 + double remainder() const { return std::min(a(), b()); }

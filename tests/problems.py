@@ -125,6 +125,8 @@ class Problem:
         """Whether J has exactly one: a free intercept needs weight, on either side if logistic."""
         if not self.fit_intercept:
             return True
+        if self.loss == "squared_hinge":
+            return False  # where no margin is short of 1 there is a choice of intercepts
         kept, (low, high) = self.y[self.weights > 0], LOSSES[self.loss].between
         return len(kept) > 0 and bool(kept.max() > low and kept.min() < high)
 
@@ -189,6 +191,8 @@ def make_problem(shape: str, loss: str, fit_intercept: bool) -> Problem:
 
 def targets_of(loss, eta, rng) -> Array:
     """Targets (n,) of a loss that are neither classes nor of any sign."""
+    if loss == "squared_hinge":
+        return np.where(np.arange(len(eta)) < 2, np.arange(len(eta)) % 2, eta > 0.5).astype(np.float64)
     if loss == "fractional":
         return float32_values(rng.beta(1.0, np.exp(-eta).clip(0.1, 10.0)))
     mean = np.exp(eta.clip(-3.0, 3.0))
@@ -418,8 +422,16 @@ def assert_finite_differences(module, problem: Problem):
     """Gradient and Hessian, of the kernels or of their twins, are the differences of value and gradient."""
     X, y, theta, objective = problem.X, problem.y, problem.theta, problem.objective
     J, g = module.loss_and_gradient(X, y, theta, **objective)
-    H = module.hessian(X, theta, **problem.curvature)
     step = 1e-3 / max(1.0, np.abs(X).max())
+    if problem.loss == "squared_hinge":  # without rows whose margin becomes 1 on the way
+        kept = np.abs(1.0 - (2.0 * y - 1.0) * (problem.design @ theta)) > 2.5 * step * np.abs(
+            problem.design
+        ).max(axis=1)
+        weights = None if problem.sample_weight is None else problem.sample_weight[kept]
+        problem = replace(problem, X=X[kept], y=y[kept], sample_weight=weights)
+        X, y, objective = problem.X, problem.y, problem.objective
+        J, g = module.loss_and_gradient(X, y, theta, **objective)
+    H = module.hessian(X, theta, **problem.curvature)
 
     def loss_at(t):
         return module.loss_and_gradient(X, y, t, **objective)[0]
@@ -445,6 +457,10 @@ def exact_loss(mpmath, loss, y, eta):
     if loss == "tweedie(1.5)":
         up, down = mpmath.exp(eta / 2), y * mpmath.exp(-eta / 2)
         return 2 * (up + down), up - down, (up + down) / 2
+    if loss == "squared_hinge":
+        sign = 2 * y - 1
+        short = max(1 - sign * eta, mpmath.mpf(0))
+        return short**2, -2 * sign * short, mpmath.mpf(2 if short > 0 else 0)
     sigma = 1 / (1 + mpmath.exp(-eta))
     return mpmath.log(1 + mpmath.exp(eta)) - y * eta, sigma - y, sigma * (1 - sigma)
 
@@ -543,6 +559,10 @@ def retrain(
             value, d1, d2 = 0.5 * (eta - y) ** 2, eta - y, np.ones_like(eta)
         elif loss == "poisson" or loss.startswith("tweedie"):
             value, d1, d2 = by_mean(loss, y, eta)
+        elif loss == "squared_hinge":
+            sign = 2.0 * y - 1.0
+            short = np.maximum(0.0, 1.0 - sign * eta)
+            value, d1, d2 = short**2, -2.0 * sign * short, 2.0 * (short > 0.0)
         elif loss == "fractional":
             p = expit(eta)
             value, d1, d2 = np.logaddexp(0.0, eta) - y * eta, p - y, p * expit(-eta)

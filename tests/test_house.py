@@ -468,7 +468,8 @@ def test_the_core_and_python_know_the_same_losses():
     with pytest.raises(ValueError) as raised:
         _core.Objective([], "hinge", np.zeros(1), False)
     known = re.fullmatch(r"unknown loss 'hinge': choose one of (.*)", str(raised.value))[1]
-    assert known.split(", ") == [*(loss for loss in LOSSES if LOSSES[loss].power is None), "tweedie(power)"]
+    names = (name if loss.power is None else "tweedie(power)" for name, loss in LOSSES.items())
+    assert known.split(", ") == list(dict.fromkeys(names))
     for name in (
         "tweedie(1)",
         "tweedie(1.0)",
@@ -488,7 +489,7 @@ def test_the_core_and_python_know_the_same_losses():
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if np.isfinite(LOSSES[loss].max_d2)])
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if np.isfinite(LOSSES[loss].max_d3)])
 def test_max_d2_and_max_d3_are_those_of_the_compiled_loss(loss):
     eta = np.linspace(-8.0, 8.0, 2001)
     h = eta[1] - eta[0]
@@ -507,7 +508,7 @@ def test_max_d2_and_max_d3_are_those_of_the_compiled_loss(loss):
 def test_the_constants_of_a_loss_are_written_alike_in_both_languages():
     source = without_comments((REPOSITORY / "cpp/include/expunge/losses.hpp").read_text())
     found = re.findall(
-        r'name = "(\w+)";\s*static constexpr double max_d2 = ([^,]+), max_d3 = ([\w.:-]+)', source
+        r'name = "(\w+)";\s*static constexpr double max_d2 = ([^,]+), max_d3 = ([^,;]+)', source
     )
     names = dict.fromkeys(name.partition("(")[0] for name in LOSSES)
     assert [name for name, *_ in found] == list(names)

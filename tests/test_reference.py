@@ -32,6 +32,7 @@ TARGETS = {
     "poisson": (0.0, 0.5, 3.0),
     "tweedie(1.5)": (0.0, 0.5, 30.0),
     "tweedie(2.0)": (0.5, 3.0),
+    "squared_hinge": (0.0, 1.0),
 }
 ETA = np.concatenate(
     [[0.0], *((m, -m) for m in (1e-9, 0.1, 1.317, 5.0, 36.0, 37.0, 300.0, 709.5, 745.0, 800.0))]
@@ -75,7 +76,7 @@ def test_losses_keep_relative_accuracy_at_every_margin(loss):
 @each_loss
 def test_losses_raise_no_floating_point_flag(loss):
     eta = np.array([-1e300, -1e4, -800.0, 800.0, 1e4, 1e100])
-    if loss == "squared":
+    if loss in ("squared", "squared_hinge"):
         eta = eta[1:]  # the square of 1e300 does overflow
     if loss in MEANS:
         eta = np.array([-700.0, 700.0])
@@ -119,6 +120,9 @@ def test_max_d2_and_max_d3_are_bounds_and_attained(loss):
     if loss in MEANS:  # there are none
         assert LOSSES[loss].max_d2 == LOSSES[loss].max_d3 == np.inf
         assert d2(1.0, np.array([-700.0, 700.0])).max() > 1e100
+        return
+    if loss == "squared_hinge":
+        assert set(np.ravel(d2(1.0, eta))) == {0.0, LOSSES[loss].max_d2}
         return
     d3 = central_difference(lambda t: d2(0.0, eta + t), 1e-3)
     assert_allclose(np.max(d2(0.0, eta)), LOSSES[loss].max_d2, rtol=1e-15)

@@ -81,6 +81,8 @@ def problem(name, loss, n, d=5):
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_the_third_derivative_of_a_loss_is_at_most_the_second(loss):
     """What the bound rests on (E10): at most `remainder` times the second, which is reached (E34)."""
+    if not np.isfinite(loss.remainder):
+        pytest.skip("d2 jumps, and bounds do without (E36)")
     eta, most = np.linspace(-40.0, 40.0, 4001), 0.0
     for y in (0.0, 1.0):
         if not loss.contains(y):

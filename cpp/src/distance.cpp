@@ -47,6 +47,16 @@ double pulled_by_penalty(const Objective& J, const Vector& g, double h, double l
     return std::sqrt(pulled * pulled / lambda + g(d) * g(d) / h);
 }
 
+// E36. H is at least the least penalty, the intercept's among them. If no curvature jumps within the Newton
+// step, that ends at the minimum.
+double distance_between_kinks(const Objective& J, const VectorRef& theta, const Evaluation& at,
+                              double floor) {
+    const double least = J.penalty().size() > 0 ? J.penalty().minCoeff() : 1.0;
+    if (!(least > 0.0)) return none;
+    const double nu = (at.gradient.norm() * (1.0 + 0x1p-30) + floor) / std::sqrt(least);
+    return nu / std::sqrt(least) < J.kink_gap(theta) ? nu : none;
+}
+
 // The least eigenvalue of the intercepts' part of H, but for the constant, from the weights of its pairs.
 double intercepts_of(const Objective& J, const VectorRef& curvature) {
     const Index K = J.outputs(), n = J.rows();
@@ -317,6 +327,7 @@ double distance_by_penalty(const Objective& J, double longest, const VectorRef& 
         const auto [nu, norms] = of_outputs(J, at.gradient, at.curvature, R);
         return standard_errors(nu + floor * norms.any, norms.row);
     }
+    if (std::holds_alternative<SquaredHinge>(J.loss())) return distance_between_kinks(J, theta, at, floor);
     const Index d = J.parameters() - (J.fit_intercept() ? 1 : 0);
     const double lambda = d > 0 ? J.penalty().head(d).minCoeff() : none, curvature = at.curvature.sum(),
                  h = J.fit_intercept() ? curvature * (1.0 - 1e-9) : none,

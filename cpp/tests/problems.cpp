@@ -84,6 +84,10 @@ Derivatives exact_loss(const Loss& loss, Real y, Real eta) {
                    down = y * std::exp(-b * eta);
         return {(a > 0 ? up / a : eta) + down / b, up - down, a * up + b * down};
     }
+    if (std::holds_alternative<SquaredHinge>(loss)) {
+        const Real sign = 2 * y - 1, off = std::max(1 - sign * eta, Real(0));
+        return {off * off, -2 * sign * off, Real(off > 0 ? 2 : 0)};
+    }
     if (std::holds_alternative<Fractional>(loss)) {
         const Real e = std::exp(-std::abs(eta)), rest = eta > 0 ? 1 - y : -y, sigma = e / (1 + e);
         return {rest * eta + std::log1p(e), rest - (eta > 0 ? sigma : -sigma), sigma / (1 + e)};

@@ -214,6 +214,14 @@ void bind_objective(py::module_& m) {
                 return to_numpy(curvature);
             },
             py::arg("theta").noconvert())
+        .def(
+            "kink_gap",
+            [](const PyObjective& J, const Array& theta) {
+                const Vector at = J.parameter(theta, "theta");
+                py::gil_scoped_release nogil;
+                return J.core().kink_gap(at);
+            },
+            py::arg("theta").noconvert())
         .def("gram_norm_bound",
              [](const PyObjective& J) {
                  py::gil_scoped_release nogil;

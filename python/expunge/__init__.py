@@ -45,7 +45,7 @@ from .errors import (
     UnknownId,
 )
 from .metrics import distance, residual
-from .models import LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
+from .models import LinearSVC, LogisticRegression, PoissonRegressor, Ridge, TweedieRegressor
 from .release import Budget, Certificate
 from .requests import AddRows, CorrectLabels, CorrectValues, Edit, RemoveRows, RevokeClass, RevokeFeatures
 from .threads import get_num_threads, set_num_threads
@@ -63,6 +63,7 @@ __all__ = [
     "CorrectLabels",
     "CorrectValues",
     "Edit",
+    "LinearSVC",
     "LogisticRegression",
     "NotFittedToThisData",
     "NotPositiveDefiniteError",

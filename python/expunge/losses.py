@@ -38,7 +38,7 @@ class Loss:
     max_d2, max_d3 : float
         The largest d2, and the largest absolute third derivative, over all eta.
     remainder : float
-        The largest |d3| / d2, at most 1: bounds rest on it (E34).
+        The largest |d3| / d2, at most 1: bounds rest on it (E34). Infinite where d2 jumps (E36).
     curvature_of_targets : bool
         Whether d2 depends on y. Then a corrected label changes the Hessian, too, and none is formed without
         targets; else labels leave it as it is (E6).
@@ -186,6 +186,12 @@ def _fractional_d1(y: ArrayLike, eta: ArrayLike) -> Array:
 def _fractional_rounding(r: Array, eta_rounding: Array, y: Array) -> Array:
     most = np.abs(r) + np.minimum(y, 1.0 - y)  # sigma or 1 - sigma, and so d2, is at most that
     return moved(most, 0.25, 1.0, eta_rounding) + 12.0 * most
+
+
+def _short_of(y: ArrayLike, eta: ArrayLike) -> Array:
+    """By how much a margin is short of 1."""
+    short: Array = np.maximum(1.0 + np.multiply(_sign(y), eta), 0.0)
+    return short
 
 
 def _exp(eta: ArrayLike) -> Array:
@@ -339,6 +345,21 @@ LOSSES: dict[str, Loss] = {
         ),
         tweedie(1.5),
         tweedie(2.0),
+        Loss(
+            name="squared_hinge",
+            target_domain="{0, 1}",
+            remedy="encode the two classes as 0 and 1",
+            contains=lambda y: (y == 0.0) | (y == 1.0),
+            value=lambda y, eta: np.square(_short_of(y, eta)),
+            d1=lambda y, eta: 2.0 * _sign(y) * _short_of(y, eta),
+            d2=lambda y, eta: np.where(_short_of(y, eta) > 0.0, 2.0, 0.0),
+            max_d2=2.0,
+            max_d3=inf,
+            d1_rounding=lambda r, eta_rounding, y: 2.0 * eta_rounding + 2.0 * np.abs(r),
+            remainder=inf,
+            curvature_of_targets=True,
+            between=(0.0, 1.0),
+        ),
     )
 }
 _TWEEDIE = re.compile(r"tweedie\((1\.\d+|2|2\.0)\)")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import fsum, inf, sqrt
+from math import fsum, inf, isfinite, sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -42,6 +42,7 @@ KINDS = {
     "softmax": "LogisticRegression",
     "poisson": "PoissonRegressor",
     "tweedie": "TweedieRegressor",
+    "squared_hinge": "LinearSVC",
 }
 
 
@@ -64,6 +65,8 @@ class Problem:
     fit_intercept : bool
     classes : (K,) array or None
         Labels of targets 0, 1, ...
+    intercept_scaling : float or None
+        Where the intercept is penalised: what it is divided by there. None: it is free.
     noise : Noise or None
         The b of E1, over all columns of the X that was handed over.
     class_weights : (K,) array or None
@@ -77,6 +80,7 @@ class Problem:
     noise: Noise | None = None
     class_weights: Float | None = None
     per_weight: float | None = None
+    intercept_scaling: float | None = None
 
     # --- properties
 
@@ -132,9 +136,21 @@ class Problem:
         }
         if self.per_weight is not None:
             told["mean"] = True
+        if self.intercept_scaling is not None:
+            told["intercept_scaling"] = self.intercept_scaling
         if self.power is not None:
             told["power"] = self.power
         return told if self.class_weights is None else {**told, "class_weight": self.class_weights.tolist()}
+
+    @property
+    def free_intercept(self) -> bool:
+        """Whether there is an intercept that is not penalised: columns may then be moved (E43)."""
+        return self.fit_intercept and self.intercept_scaling is None
+
+    @property
+    def has_kinks(self) -> bool:
+        """Whether curvatures jump, so that sums over rows tell of no other theta (E36)."""
+        return not isfinite(self.row_loss.remainder)
 
     def with_noise(self, noise: Noise | None) -> Self:
         """The problem with another b."""
@@ -276,7 +292,10 @@ class Problem:
 
     def penalty(self, d: int) -> Float:
         """Diagonal of Lambda (p,) for d columns."""
-        return np.tile(as_penalty(self.alpha, d, self.fit_intercept), self.outputs)
+        penalty = as_penalty(self.alpha, d, self.fit_intercept)
+        if self.fit_intercept and self.intercept_scaling is not None:
+            penalty[d] = self.alpha / self.intercept_scaling**2
+        return np.tile(penalty, self.outputs) if self.outputs > 1 else penalty
 
     def noise_on(self, columns: NDArray[np.bool_]) -> Float:
         """B (p,) over a mask of all columns, 0 at the intercept; zeros where there is none."""

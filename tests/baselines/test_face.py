@@ -177,6 +177,16 @@ def test_models_of_scikit_learn_are_taken(name, loss):
     assert (strategy.model is model) == (name not in ("sisa", "private"))
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name not in OURS])
+def test_models_that_no_paper_is_about_are_refused(name):
+    X = np.random.default_rng(0).standard_normal((40, 3))
+    y = np.arange(40) % 2.0
+    others = ex.PoissonRegressor(), ex.LinearSVC(), linear_model.TweedieRegressor(power=0)
+    for model in others:
+        with pytest.raises(TypeError, match="baselines are of Ridge and LogisticRegression"):
+            CASES[name].kind(model.fit(X, y), X, y)
+
+
 @each_strategy
 def test_data_that_the_model_was_not_fitted_to_are_refused(name):
     X, y, _ = make_data("logistic", n=200).rows

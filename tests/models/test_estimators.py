@@ -96,7 +96,7 @@ def broken_checks(estimator):
 
 
 @parametrize_with_checks(
-    [ex.Ridge(), ex.LogisticRegression(), ex.PoissonRegressor(), ex.TweedieRegressor()],
+    [ex.Ridge(), ex.LogisticRegression(), ex.PoissonRegressor(), ex.TweedieRegressor(), ex.LinearSVC()],
     expected_failed_checks=broken_checks,
 )
 def test_scikit_learns_checks_pass(estimator, check):

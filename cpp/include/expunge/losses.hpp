@@ -1,7 +1,7 @@
 #pragma once
 // A loss is three scalar functions of (y, eta), the domain of y, and three constants (E1): the largest d2 and
-// |d3|, and `remainder`, the largest |d3| / d2, which is at most 1 (E34). To add one, write its struct and
-// name it in `Loss`: every kernel then has it. Python needs one entry in losses.py.
+// |d3|, and `remainder`, the largest |d3| / d2, which is at most 1 (E34), or infinite. To add one, write its
+// struct and name it in `Loss`: every kernel then has it. Python needs one entry in losses.py.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -133,7 +133,27 @@ struct Tweedie {
     }
 };
 
-using Loss = std::variant<Squared, Logistic, Fractional, Poisson, Tweedie>;
+// y in {0, 1}: the square of what the margin is short of 1. d2 jumps there, so no multiple of it bounds d3:
+// distances go by how far rows are from there (E36).
+struct SquaredHinge {
+    static constexpr const char* name = "squared_hinge";
+    static constexpr double max_d2 = 2.0, max_d3 = std::numeric_limits<double>::infinity(),
+                            remainder = max_d3;
+    static bool contains(double y) { return Logistic::contains(y); }
+    static double to_kink(double y, double eta) { return 1.0 + (1.0 - 2.0 * y) * eta; }
+    static double short_of(double y, double eta) {
+        const double z = to_kink(y, eta);
+        return z < 0.0 ? 0.0 : z;  // NaN passes
+    }
+    static double value(double y, double eta) { return short_of(y, eta) * short_of(y, eta); }
+    static double d1(double y, double eta) { return 2.0 * (1.0 - 2.0 * y) * short_of(y, eta); }
+    static double d2(double y, double eta) { return to_kink(y, eta) <= 0.0 ? 0.0 : 2.0; }
+    static double d1_rounding(double r, double eta_rounding, double) {
+        return 2.0 * eta_rounding + 2.0 * std::abs(r);
+    }
+};
+
+using Loss = std::variant<Squared, Logistic, Fractional, Poisson, Tweedie, SquaredHinge>;
 
 inline LossKey key(const Loss& loss) {
     return {loss.index(), std::visit(

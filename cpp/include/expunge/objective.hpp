@@ -165,6 +165,9 @@ public:
     // And of w_j x_j^2.
     std::pair<double, double> largest_norms2(const VectorRef& w, const VectorRef& m) const;
 
+    // E36, of a squared hinge: how far theta may move, at least, before the curvature of a row jumps.
+    double kink_gap(const VectorRef& theta) const;
+
     // An upper bound of |S^1/2 X|^2, X extended by 1: the largest sum of a row of |X|^T S |X| (E4).
     double gram_norm_bound() const;
 

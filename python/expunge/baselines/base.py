@@ -76,8 +76,7 @@ class Strategy(CurrentData, TakesTurns):
         *,
         promise: Promise | None = None,
     ) -> None:
-        problem = problem_of(model).with_noise(noise_of(model))
-        problem.require_one_output(type(self).__name__)
+        problem = problem_to_compare(model).with_noise(noise_of(model))
         self._begin(problem)
         promise = promise or Promise.checked(None, None)
         engine, _ = polished(model, problem, promise, X, y, sample_weight, False, False, None, None)
@@ -341,3 +340,15 @@ class Memory(Generic[Kept]):
     def put(self, before: Float, theta: Float, value: Kept) -> None:
         """Remembers it with theta, another array than `before`, which the state may still go back to."""
         self._known = [(before, self.at(before)), (theta, value)]
+
+
+def problem_to_compare(model: Any) -> Problem:
+    """What a model minimises; TypeError unless that is Ridge's or LogisticRegression's, as in the papers."""
+    problem = problem_of(model)
+    problem.require_one_output("a baseline")
+    if problem.loss not in ("squared", "logistic") or problem.per_weight is not None:
+        raise TypeError(
+            f"{type(model).__name__} cannot be compared: baselines are of Ridge and LogisticRegression. "
+            "Unlearner takes it"
+        )
+    return problem

@@ -19,11 +19,11 @@ from ..engine.detached import Detached
 from ..engine.solver import FIT_WITHIN
 from ..engine.state import Outcome, Promise, Staged, State
 from ..models import LogisticRegression
-from ..models.adopt import estimator_for, problem_of
+from ..models.adopt import estimator_for
 from ..problem import Problem
 from ..release import NoBudget
 from ..release.budget import check_epsilon_delta
-from .base import Engine, Memory, Solution, Strategy
+from .base import Engine, Memory, Solution, Strategy, problem_to_compare
 
 CURVED = 0.5  # of epsilon: what the penalty may take of it at most
 MAX_D2 = 0.25  # of the logistic loss
@@ -154,7 +154,7 @@ class PrivateTraining(Strategy):
         row_norm: float = 1.0,
         random_state: int | None = None,
     ) -> None:
-        problem = problem_of(model)
+        problem = problem_to_compare(model)
         _require_logistic(problem)
         epsilon, delta = check_epsilon_delta(as_number(epsilon, "epsilon", above=0.0), delta)
         self._row_norm = as_number(row_norm, "row_norm", above=0.0)
@@ -231,7 +231,6 @@ def rows_counted(staged: Staged) -> int:
 
 
 def _require_logistic(problem: Problem) -> None:
-    problem.require_one_output("PrivateTraining")
     if problem.classes is None:
         raise ValueError(
             "the gradient of a squared loss has no bound, so that no noise hides a row: pass a "

@@ -19,12 +19,12 @@ from ..atomic import assign_all
 from ..engine.attached import Attached
 from ..engine.fitted import Fitted
 from ..engine.state import WITHIN, How, Promise
-from ..models.adopt import problem_of, rows_of
+from ..models.adopt import rows_of
 from ..models.base import noise_of, theta_of
 from ..noise import check_random_state
 from ..requests import Request
 from ..update import Update
-from .base import Strategy, first_goal, trained
+from .base import Strategy, first_goal, problem_to_compare, trained
 
 Aggregate = Literal["mean", "majority"]
 Checkpoints = list[list[Float | None]]  # of each shard, theta after each slice; None: too few rows so far
@@ -189,8 +189,7 @@ class Sisa(Strategy):
         within: float = WITHIN,
         random_state: int | None = None,
     ) -> None:
-        problem, width = problem_of(model), theta_of(model).size
-        problem.require_one_output("SISA")
+        problem, width = problem_to_compare(model), theta_of(model).size
         if noise_of(model) is not None:
             raise ValueError("noise in the objective is for one theta: fit the model without it")
         if aggregate not in get_args(Aggregate):

@@ -26,7 +26,7 @@ from .entry import Judge, OnEntry, check_belong, distance
 from .methods import BY_NAME
 from .near import distance_at, nearest, residual_within
 from .original import hessian_here
-from .penalty import penalised, require_own_penalty
+from .penalty import penalised, require_own_penalty, require_sums
 from .products import Products
 from .shift import same_shift
 from .solver import (
@@ -463,7 +463,7 @@ class Attached:
 
     def current_shift(self) -> Float | None:
         """What would be taken off the columns, were it chosen from the data of now."""
-        return self.data.current_shift() if self.problem.fit_intercept else None
+        return self.data.current_shift() if self.problem.free_intercept else None
 
     def verify(self, limit: float, *, by_distance: bool) -> Measured:
         """Parameters that a release may rest on; see :func:`verified`."""
@@ -474,6 +474,7 @@ class Attached:
     def detached(self, budget: Budget | NoBudget) -> Detached:
         """The engine without the rows."""
         require_own_penalty(self.problem, "detached")
+        require_sums(self.problem)
         now = self.as_now()
         if now is not self:
             return now.detached(budget)

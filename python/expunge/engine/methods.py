@@ -33,7 +33,8 @@ def auto(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
         return _by_step(engine, staged, *step)
     farther = old.at is not None and old.effort.passes > 0
     rounding = 0.0 if staged.statistics is None else staged.statistics.gradient_error
-    if step is None or engine.problem.constant_hessian or engine.promise.is_below(rounding):
+    alone = engine.problem.constant_hessian or engine.problem.has_kinks  # chords prove nothing
+    if step is None or alone or engine.promise.is_below(rounding):
         return _settled(engine, staged, None if farther or step is None else engine.start_at(step[0], staged))
     return _by_chords(engine, staged, None if farther else step[0])
 
@@ -75,7 +76,7 @@ def first_order(engine: Attached, staged: Staged) -> tuple[State, Outcome]:
         if gram.found is None or gram.added > gram.found:
             gram = GramBound(_gram_norm(engine, start.block))
             start = start._replace(gram=gram, passes=start.passes + 1)
-        tau = safe_tau(gram.total, engine.problem.alpha, engine.problem.row_loss)
+        tau = safe_tau(gram.total, engine.problem.penalty(1), engine.problem.row_loss)
     if shift is None:
         theta = first_order_update(start.theta, g, tau)
     else:  # it depends on where columns have their zero: as they came

@@ -40,6 +40,15 @@ def penalised(
     return difference, statistics, statistics.anchor if current else anchor, current
 
 
+def require_sums(problem: Problem) -> None:
+    """ValueError where sums over rows do not tell enough to do without these."""
+    if problem.has_kinks:
+        raise ValueError(
+            f"the curvature of {problem.kind} jumps where a margin is 1, and sums do not tell which rows are "
+            "near: keep the rows, or fit LogisticRegression"
+        )
+
+
 def require_own_penalty(problem: Problem, what: str) -> None:
     """ValueError where the penalty moves with the rows, and something has to do without them."""
     if problem.per_weight is not None:

@@ -36,6 +36,8 @@ def stream(
     old, data, encode = engine.state, engine.data, engine.problem.encode
     if old.statistics is None or old.gram.found is not None or engine.problem.per_weight is not None:
         return None
+    if engine.problem.has_kinks:  # no step is proven
+        return None
     # Where the last request needed passes, this one may as well, and is staged once. A step is all that least
     # squares need, unless rounding alone is more than promised.
     needed_passes = old.at is not None or (old.effort.passes > 0 and not old.effort.served)

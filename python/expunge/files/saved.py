@@ -25,7 +25,7 @@ from ..engine.by_value import DetachedData
 from ..engine.data import CorrectedData, with_ball
 from ..engine.detached import Detached
 from ..engine.entry import OnEntry, check_belong, check_counts
-from ..engine.penalty import require_own_penalty
+from ..engine.penalty import require_own_penalty, require_sums
 from ..engine.shift import spread
 from ..engine.solver import check_solver, warn
 from ..engine.state import WITHIN, Effort, Promise, State, without_curvature
@@ -39,6 +39,7 @@ from ..release import Budget, check_theta_bound
 from ..statistics import TALLIES
 from . import archive
 from .entries import MOST, Entries
+from .labels import as_text, classes_of, labels_kept
 from .names import SavedNames, as_json, from_json
 from .rows import entries_of, read_rows
 
@@ -107,6 +108,8 @@ class Saved:
         ValueError where there is no such file: see :meth:`expunge.Unlearner.save`.
         """
         require_own_penalty(engine.problem, "saved")
+        if not include_rows:
+            require_sums(engine.problem)
         engine = engine.as_now()
         data, state, problem = engine.data, engine.state, engine.problem
         shift, rows, row_names = data.surviving_shift(), None, SavedNames()
@@ -271,13 +274,15 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             entries[name] = getattr(saved, name)
     if saved.names is not None:
         if are_names(saved.names):
-            entries["names"] = _text(saved.names, "a column name")
+            entries["names"] = as_text(saved.names, "a column name")
         else:
             entries["names.labels"] = as_json(saved.names, "labels of columns")
+    if problem.intercept_scaling is not None:
+        entries["intercept_scaling"] = problem.intercept_scaling
     if problem.power is not None:
         entries["power"] = problem.power
     if problem.classes is not None:
-        entries["classes"], entries["classes.object"] = _labels(problem.classes)
+        entries["classes"], entries["classes.object"] = labels_kept(problem.classes)
     if problem.class_weights is not None:
         entries["class_weight"] = problem.class_weights
     if (statistics := saved.statistics) is not None:
@@ -308,26 +313,6 @@ def _promised(saved: Saved) -> dict[str, Any]:
         entries["budget"] = np.array([held.epsilon, held.delta, held.spent])
         entries["budget.on_exhausted"] = held.on_exhausted
     return entries
-
-
-def _text(values: list[str], what: str) -> NDArray[np.str_]:
-    array = np.array(values, dtype=np.str_)
-    if array.tolist() != values:  # NumPy drops zeros at the end
-        raise TypeError(f"{what} ends in a zero character, which cannot be stored")
-    return array
-
-
-def _labels(classes: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-    """Class labels without Python objects; whether they were such."""
-    if classes.dtype.kind in "biuf":
-        return classes, False
-    labels = classes.tolist()
-    if classes.dtype.kind not in "OU" or not all(isinstance(label, str) for label in labels):
-        raise TypeError(
-            f"class labels {labels} of dtype {classes.dtype} cannot be stored: bool, integers, floats and "
-            "text can"
-        )
-    return _text(labels, "a class label"), classes.dtype.kind == "O"
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
@@ -425,7 +410,9 @@ def _on_entry(entries: Entries) -> OnEntry:
 def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
     model = entries.value("model", "U")
     loss = loss_of_kind(model, entries.optional("power", "f"))
-    classes = _classes(entries) if model == "LogisticRegression" else None
+    classes = classes_of(entries) if "classes" in entries else None
+    if (classes is None) == (model in ("LogisticRegression", "LinearSVC")):
+        raise ValueError(f"classes and model {model!r} do not belong together")
     weights = None
     if classes is not None and "class_weight" in entries:
         weights = entries.floats("class_weight", len(classes))
@@ -436,6 +423,7 @@ def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
         entries.value("fit_intercept", "b"),
         classes,
         class_weights=weights,
+        intercept_scaling=_scaling(entries, model),
     )
     parameters = {
         "max_iter": entries.count("max_iter", 2**63 - 1),
@@ -448,6 +436,12 @@ def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
         parameters["within"] = as_number(within, "fit.within", above=0.0)
     check_solver(parameters["solver"], parameters["memory_limit"])
     return problem, parameters
+
+
+def _scaling(entries: Entries, model: str) -> float | None:
+    if model != "LinearSVC":
+        return None
+    return as_number(entries.value("intercept_scaling", "f"), "intercept_scaling", above=0.0)
 
 
 def _kept(
@@ -513,17 +507,6 @@ def _budget(entries: Entries, noise: Noise | None) -> Budget | None:
     if promised is not None and spent < 0:
         raise ValueError("budget has spent less than nothing")
     return promised and replace(promised, spent=spent)
-
-
-def _classes(entries: Entries) -> NDArray[Any]:
-    classes, objects = entries.array("classes", "biufU", None), entries.value("classes.object", "b")
-    if classes.size < 2 or (classes[1:] == classes[:-1]).any():
-        raise ValueError(
-            "the two classes are one" if classes.size == 2 else "classes are fewer than they say"
-        )
-    if not (classes[:-1] < classes[1:]).all() or (objects and classes.dtype.kind != "U"):
-        raise ValueError("classes cannot be those of a model")
-    return classes.astype(object) if objects else classes
 
 
 def _statistics(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn import linear_model
+from sklearn import linear_model, svm
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import as_matrix, as_weights
@@ -27,6 +27,7 @@ from ..losses import loss_of_power
 from ..problem import Problem, outputs_of
 from . import Estimator
 from .instead import instead_of
+from .linear_svc import LinearSVC
 from .log_link import PoissonRegressor, TweedieRegressor
 from .logistic import LogisticRegression
 from .ridge import Ridge
@@ -49,6 +50,7 @@ _CHOOSE = (
     "power",
     "link",
 )
+_CHOOSE_SVC = (*_CHOOSE, "loss", "intercept_scaling")
 
 
 def problem_of(model: Any) -> Problem:
@@ -89,6 +91,7 @@ def problem_of(model: Any) -> Problem:
         ((LogisticRegression, linear_model.LogisticRegression), _logistic),
         ((PoissonRegressor, TweedieRegressor), _log_link),
         (_MEANS, _of_mean),
+        ((LinearSVC, svm.LinearSVC), _svc),
     ):
         if isinstance(model, kind):
             check_is_fitted(model)
@@ -96,8 +99,8 @@ def problem_of(model: Any) -> Problem:
                 raise ValueError("coef_ is sparse: call model.densify() first")
             return read(model)
     raise TypeError(
-        f"{type(model).__name__} is not supported: pass a fitted Ridge, LogisticRegression, PoissonRegressor "
-        "or TweedieRegressor of expunge or scikit-learn"
+        f"{type(model).__name__} is not supported: pass a fitted Ridge, LogisticRegression, LinearSVC, "
+        "PoissonRegressor or TweedieRegressor of expunge or scikit-learn"
     )
 
 
@@ -126,7 +129,8 @@ def parameters_of(model: Any) -> tuple[str, ...]:
     >>> parameters_of(Ridge())
     ('alpha', 'fit_intercept', 'positive')
     """
-    return tuple(name for name in _CHOOSE if hasattr(model, name))
+    choose = _CHOOSE_SVC if isinstance(model, (LinearSVC, svm.LinearSVC)) else _CHOOSE
+    return tuple(name for name in choose if hasattr(model, name))
 
 
 def estimator_for(problem: Problem, **parameters: Any) -> Estimator:
@@ -138,6 +142,10 @@ def estimator_for(problem: Problem, **parameters: Any) -> Estimator:
         regressor = Ridge if problem.constant_hessian else PoissonRegressor
         return regressor(problem.alpha, **parameters)
     parameters["class_weight"] = as_parameter(problem.class_weights, problem.classes)
+    if problem.intercept_scaling is not None:
+        svc = LinearSVC(problem.alpha, intercept_scaling=problem.intercept_scaling, **parameters)
+        svc.classes_ = problem.classes
+        return svc
     if problem.noise is not None:
         parameters |= {"noise": problem.noise.sigma, "random_state": problem.noise.random_state}
     model = LogisticRegression(problem.alpha, **parameters)
@@ -220,6 +228,29 @@ def _require_multinomial(model: Any) -> None:
         )
 
 
+def _svc(model: Any) -> Problem:
+    if len(model.classes_) != 2:
+        raise ValueError(
+            f"the model has {len(model.classes_)} classes, each against the rest: fit one binary LinearSVC "
+            "for each class instead"
+        )
+    classes = np.asarray(model.classes_)
+    weights = as_class_weights(model.class_weight, classes)
+    if isinstance(model, LinearSVC):
+        alpha = as_number(model.alpha, "alpha", above=0.0)
+    elif model.loss != "squared_hinge" or model.penalty != "l2":
+        raise ValueError(
+            f"loss={model.loss!r} with penalty={model.penalty!r} is not differentiable: refit with "
+            "loss='squared_hinge' and penalty='l2', or fit LogisticRegression"
+        )
+    else:
+        alpha = 1.0 / as_number(model.C, "C", above=0.0)
+    intercept, scaling = _intercept(model), as_number(model.intercept_scaling, "intercept_scaling", above=0.0)
+    return Problem(
+        "squared_hinge", alpha, intercept, classes, class_weights=weights, intercept_scaling=scaling
+    )
+
+
 def _C(model: Any) -> float:
     parameters = model.get_params(deep=False)
     penalty = parameters.get("penalty", "deprecated")  # scikit-learn >= 1.8 says all by l1_ratio and C
@@ -281,7 +312,7 @@ def rows_of(
     shift = None
     if like is not None:
         shift = like.surviving_shift()
-    elif problem.fit_intercept:
+    elif problem.free_intercept:
         shift = shift_of(matrix)
     data = CorrectedData(
         matrix,

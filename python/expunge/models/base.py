@@ -202,6 +202,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
             as_flag(self.fit_intercept, "fit_intercept"),
             classes,
             class_weights=as_class_weights(getattr(self, "class_weight", None), classes),
+            intercept_scaling=scaling_of(self),
         )
         weights = problem.weights(targets, sample_weight)
         problem.check_enough(targets, weights)
@@ -212,7 +213,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         check_solver(self.solver, self.memory_limit)
         X = as_layout(X)
         problem = problem.with_noise(self._draw(d))
-        shift = shift_of(X) if problem.fit_intercept else None
+        shift = shift_of(X) if problem.free_intercept else None
         objective = problem.objective([(X, targets, weights)], np.ones(d, dtype=bool), shift=shift)
         zero = np.zeros(problem.parameters(d))  # its intercepts add up to 0, and so they stay (E28)
         block = choose_block(self.solver, self.memory_limit, objective, zero.size)
@@ -262,6 +263,12 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def scaling_of(model: Any) -> float | None:
+    """The intercept_scaling of an estimator of ours whose intercept is penalised; None of another."""
+    scaling = getattr(model, "intercept_scaling", None)
+    return None if scaling is None else as_number(scaling, "intercept_scaling", above=0.0)
 
 
 def theta_of(model: Any) -> Float:

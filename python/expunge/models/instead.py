@@ -39,7 +39,6 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         "SGDClassifier": f"its loss is a mean, and seldom at its minimum: pass {_CLASSIFY}",
         "SGDRegressor": f"its loss is a mean, and seldom at its minimum: pass {_REGRESS}",
         "BaseSGD": "its steps end at no minimum: fit LogisticRegression or Ridge",
-        "LinearSVC": _CLASSIFIER,
         "BaseSVC": _CLASSIFIER,
         "LinearSVR": _REGRESSOR,
         "BaseLibSVM": _REGRESSOR,

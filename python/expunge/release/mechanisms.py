@@ -187,6 +187,10 @@ def release(
 ) -> tuple[Float, Certificate]:
     """Theta that may be given away, and its certificate; CertificateError where none may."""
     problem = engine.problem
+    if problem.fit_intercept and not problem.free_intercept:
+        raise CertificateError(
+            f"{problem.kind}, whose intercept is penalised, is not released: fit LogisticRegression"
+        )
     terms = Terms.checked(
         mechanism,
         epsilon,
