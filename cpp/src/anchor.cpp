@@ -209,6 +209,14 @@ double Anchor::least_eigenvalue() const {
     return std::isfinite(least) ? std::max(0.0, least) : 0.0;
 }
 
+double Anchor::least_eigenvalue_beside(double inverses) const {
+    const auto [trace, lost] = inverse_trace(false);
+    const double share = rounding() * (trace + lost),
+                 rest = (trace + lost) * (1.0 + 1e-9) / (1.0 - share) - inverses;
+    const double least = share < 0.5 && rest > 0.0 ? slack / rest - rounding() : 0.0;
+    return std::max(least_eigenvalue(), least);
+}
+
 // Where H is off by a share, so is what is left of it.
 double Anchor::least_eigenvalue_of_columns() const {
     if (size() <= 1) return std::numeric_limits<double>::infinity();

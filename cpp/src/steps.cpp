@@ -96,9 +96,27 @@ double AnchoredStatistics::row_norm() const {
     return state_.outputs > 1 ? std::sqrt(2.0) * (1.0 + 0x1p-50) * R : R;
 }
 
+// On vectors that are the same for all classes H is their penalty, and a multiple for intercepts.
+double AnchoredStatistics::inverses_of_constants() const {
+    const Index K = state_.outputs, p = state_.penalty.size() / K, d = p - (state_.fit_intercept ? 1 : 0);
+    for (Index k = 1; k < K; ++k)
+        if (state_.penalty.segment(k * p, p) != state_.penalty.head(p)) return 0.0;
+    double inverses = state_.penalty.head(d).cwiseInverse().sum();
+    if (state_.fit_intercept) {
+        Vector one = Vector::Zero(K * p);
+        for (Index k = 0; k < K; ++k) one((k + 1) * p - 1) = 1.0;
+        inverses += static_cast<double>(K) / one.dot(state_.anchor->multiply(one));
+    }
+    return std::isfinite(inverses) ? inverses * (1.0 - 1e-9) : 0.0;
+}
+
 InverseNorms AnchoredStatistics::norms_by_inverse() const {
     InverseNorms norms =
         InverseNorms::by_eigenvalue(state_.anchor->least_eigenvalue() - sums_error(), row_norm());
+    if (state_.outputs > 1 && !state_.anchor->eliminated()) {  // (e_k - e_l) x has no part in these
+        const double least = state_.anchor->least_eigenvalue_beside(inverses_of_constants()) - sums_error();
+        norms.row = InverseNorms::by_eigenvalue(least, row_norm()).row;
+    }
     if (rows_) norms.row = rows_->in_inverse(*state_.anchor, sums_error());
     return norms;
 }

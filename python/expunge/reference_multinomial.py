@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .multinomial import probabilities, residuals, values
 from .reference import _design, _float, _norm, _penalty, _weights
 
 __all__ = [
@@ -38,16 +39,8 @@ def slopes(y: ArrayLike, eta: ArrayLike) -> tuple[Array, Array, Array]:
     >>> value.round(6).tolist(), r.tolist(), p.tolist()
     ([0.693147], [[-0.5, 0.5]], [[0.5, 0.5]])
     """
-    eta, y = _float(eta), np.asarray(y, dtype=np.intp)
-    rows, largest = np.arange(len(y)), eta.argmax(axis=1)
-    top = eta[rows, largest]
-    e = np.exp(eta - top[:, None])
-    others = np.where(np.arange(eta.shape[1]) == largest[:, None], 0.0, e).sum(axis=1)
-    p: Array = e / (1.0 + others)[:, None]
-    r = p.copy()
-    r[rows, y] = 0.0
-    r[rows, y] = -r.sum(axis=1)
-    return top - eta[rows, y] + np.log1p(others), r, p
+    eta = _float(eta)
+    return values(y, eta), residuals(y, eta), probabilities(eta)
 
 
 def pairs(p: Array) -> Array:

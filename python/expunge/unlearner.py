@@ -47,7 +47,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
     Parameters
     ----------
     model : fitted Ridge or LogisticRegression
-        Of expunge, or of scikit-learn (L2 penalty, binary, intercept not penalised; alpha or 1/C is lambda).
+        Of expunge, or of scikit-learn (L2 penalty, intercept not penalised; alpha or 1/C is lambda).
         It is updated in place, after a request has succeeded. Construction polishes it.
     X : (n, d) array, sparse matrix or frame
         What the model was fitted to. A NumPy array of float32 or float64 in C or F order, or a SciPy CSR
@@ -106,6 +106,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
     See Also
     --------
     expunge.RemoveRows, expunge.AddRows, expunge.CorrectLabels, expunge.CorrectValues, expunge.RevokeFeatures
+    expunge.RevokeClass
     expunge.Edit : for an Unlearner that was detached from its rows
 
     Examples

@@ -211,7 +211,7 @@ INCONSISTENT = {
     "solver": ("statistics", {"solver": "lu"}, "unknown solver"),
     "memory_limit": ("statistics", {"memory_limit": -1.0}, "memory_limit must be"),
     "classes": ("statistics", {"classes": np.array([1, 1])}, "the two classes are one"),
-    "three_classes": ("statistics", {"classes": np.arange(3)}, "classes has dtype"),
+    "three_classes": ("statistics", {"classes": np.arange(3)}, "counts has dtype"),
     "kept": ("statistics", {"kept": np.ones(6, dtype=bool)}, "shape"),
     "kept_none": ("statistics", {"kept": np.zeros(6, dtype=bool)}, "kept or counts"),
     "names": ("statistics", {"names": ["a", "b"]}, "names has dtype"),

@@ -91,7 +91,7 @@ def test_numbered_rows_restore_the_data_they_were_asked_of(weighted, form):
     numbers, X, y, s = numbered(held)
     assert_array_equal(numbers, np.flatnonzero(data.live))
     restored = type(held).from_numbered(
-        (numbers, X, y, s), held.n_rows, held.kept, list("abcdef"), classes=True, weighted=held.weighted
+        (numbers, X, y, s), held.n_rows, held.kept, list("abcdef"), classes=2, weighted=held.weighted
     )
     for value, expected in zip(numbered(restored), (numbers, X, y, s), strict=True):
         if hasattr(value, "toarray"):
@@ -100,7 +100,7 @@ def test_numbered_rows_restore_the_data_they_were_asked_of(weighted, form):
             value, expected = value.data, expected.data
         assert_array_equal(value, expected)
         assert value.dtype == expected.dtype
-    assert (restored.n_rows, restored.weighted, restored.classes) == (held.n_rows, held.weighted, True)
+    assert (restored.n_rows, restored.weighted, restored.classes) == (held.n_rows, held.weighted, 2)
     assert_array_equal(restored.counts, held.counts)
     assert_array_equal(restored.kept, held.kept)
     assert restored.surviving_names() == [

@@ -518,11 +518,17 @@ def test_models_of_another_objective_are_refused_with_reason_and_advice(model, e
     assert_refused(fit(copy.deepcopy(model), X, y), X, y, exception, message)
 
 
-def test_three_classes_are_refused():
+def test_three_classes_one_against_the_rest_are_refused():
     X, _, _ = data("logistic")
     y = np.arange(N) % 3
     model = fit(linear_model.LogisticRegression(), X, y)
-    assert_refused(model, X, y, ValueError, "3 classes: fit one binary model for each class")
+    model.solver = "liblinear"  # as versions before 1.8 allow
+    assert_refused(model, X, y, ValueError, "a binary model for each class against the rest: refit with")
+    model.solver, model.multi_class = "lbfgs", "ovr"
+    if "multi_class" in model.get_params():
+        assert_refused(model, X, y, ValueError, "a binary model for each class against the rest: refit with")
+    model.solver, model.coef_ = "lbfgs", model.coef_[:2]
+    assert_refused(model, X, y, ValueError, "coef_ has 2 rows: fit the model again")
 
 
 def test_several_outputs_are_refused():

@@ -318,7 +318,11 @@ def test_bad_data_are_refused_with_a_reason(change, message):
     [
         (np.zeros(6), None, r"one class, .*0\.0.*: two classes are needed"),
         (["yes"] * 6, None, "one class, .*yes.*: two classes are needed"),
-        (np.arange(6) % 3, None, "Only binary classification is supported"),
+        (
+            np.arange(6) % 3,
+            np.arange(6) % 3,
+            r"class 0 has no rows of positive sample_weight: fit without it",
+        ),
         (np.linspace(0.0, 1.0, 6), None, "Unknown label type: continuous"),
         (np.arange(6) % 2, np.arange(6) % 2, "only one class has rows of positive sample_weight"),
     ],

@@ -104,6 +104,8 @@ public:
     bool cancelled() const;  // whether H is by now mostly rounding errors of rows that have left it
     // A lower bound of the least eigenvalue of H as it is held, or 0: from the trace of its inverse.
     double least_eigenvalue() const;
+    // The same without a space that H maps to itself, `inverses` the sum of 1 / its eigenvalues there.
+    double least_eigenvalue_beside(double inverses) const;
     // The same of what is left of H when its last coordinate is eliminated.
     double least_eigenvalue_of_columns() const;
     Vector last_column() const;  // of H (p,)

@@ -150,6 +150,7 @@ private:
     double row_norm() const;
     InverseNorms norms_by_penalty() const;
     double reach(const Vector& step) const;  // no predictor changes by more
+    double inverses_of_constants() const;
     InverseNorms norms_by_inverse() const;
     double hessian_error() const;  // e_H: at least the rounding error of H_a
     double sums_error() const;     // the same, but for what is a share of each row's curvature

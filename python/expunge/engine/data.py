@@ -542,10 +542,14 @@ def with_ball(data: CorrectedData) -> CorrectedData:
 
 def without_class(data: CorrectedData, number: int) -> CorrectedData:
     """The data without the rows of a class; `data` stay as they are. Classes above it move down by one."""
-    rest = copy(data)
-    rest.register, rest.classes = data.register.without_class(number), data.classes - 1
-    rest.class_weights = None if data.class_weights is None else np.delete(data.class_weights, number)
-    rest.changed = rest._loose = True
+    rest, weights = copy(data), data.class_weights
+    vars(rest).update(
+        register=data.register.without_class(number),
+        classes=data.classes - 1,
+        class_weights=None if weights is None else np.delete(weights, number),
+        changed=True,
+        _loose=True,
+    )
     return rest
 
 
