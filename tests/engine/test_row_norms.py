@@ -307,10 +307,13 @@ def lengths_of(X, statistics):
 
 
 def shards(seed, fit_intercept, scale=1.0, shift=0.0):
-    """Statistics of two shards, from one of which rows leave that held a column; and what is left."""
+    """Statistics of two shards, and what is left: rows leave that held a column, or the shards lie apart."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((400, 3))
-    X[190:200, 1] *= 8.0
+    if seed % 2:
+        X[190:200, 1] *= 8.0
+    else:
+        X[200:, 0] += 6.0
     y = (X[:, 0] + rng.logistic(size=400) > 0) * 1.0
     theta, left = np.zeros(3 + fit_intercept), np.r_[0:190, 200:400]
     for _ in range(6):  # Newton's method
