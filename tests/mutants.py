@@ -123,6 +123,9 @@ BUGS = r"""
 = default tolerance of a few rows  [measure]
 - additions = rows / TOGETHER + TOGETHER + 4.0 * parameters + 64.0
 + additions = 64.0
+= a Hessian without a factor serves on  [row_norms]
+- if anchor is not None and not anchor.has_factor:
++ if False:
 = attached rows keep the Hessian of the sums  [row_norms]
 - state = attached._anchored_at(start.objective, here, start.block)
 + state = engine.state

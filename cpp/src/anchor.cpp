@@ -146,6 +146,15 @@ void Anchor::factor(const Objective& objective, const VectorRef& curvature) cons
     }
 }
 
+bool Anchor::has_factor() const {
+    try {
+        factor();
+        return true;
+    } catch (const NotPositiveDefinite&) {
+        return false;
+    }
+}
+
 Anchor::Anchor(Vector diagonal) : diagonal_(std::move(diagonal)) {
     hold(Matrix(0, 0));
     factor();

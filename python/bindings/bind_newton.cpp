@@ -62,6 +62,8 @@ void bind_newton(py::module_& m) {
             py::arg("theta").noconvert())
         .def_property_readonly("size", &Anchor::size)
         .def_property_readonly("factored", &Anchor::factored)
+        .def_property_readonly(
+            "has_factor", py::cpp_function(&Anchor::has_factor, py::call_guard<py::gil_scoped_release>()))
         .def_property_readonly("factored_from_rows", &Anchor::factored_from_rows)
         .def_property_readonly("cancelled", &Anchor::cancelled)
         .def_property_readonly("complete", &Anchor::complete)

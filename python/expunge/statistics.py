@@ -142,7 +142,8 @@ class AnchoredStatistics:
         except NotPositiveDefiniteError:
             raise NotPositiveDefiniteError(
                 "these rows cannot be part of the statistics: without them the Hessian is not positive "
-                "definite. Check that they were added, in these values"
+                "definite. Check that they were added, in these values; or if they are so much heavier than "
+                "what is left that sums keep no digit of it, make statistics of the rows that are left"
             ) from None
         self._set(edited)
 

@@ -307,10 +307,13 @@ def lengths_of(X, statistics):
 
 
 def shards(seed, fit_intercept, scale=1.0, shift=0.0):
-    """Statistics of two shards, from one of which rows leave that held a column; and what is left."""
+    """Statistics of two shards, and what is left: rows leave that held a column, or the shards lie apart."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((400, 3))
-    X[190:200, 1] *= 8.0
+    if seed % 2:
+        X[190:200, 1] *= 8.0
+    else:
+        X[200:, 0] += 6.0
     y = (X[:, 0] + rng.logistic(size=400) > 0) * 1.0
     theta, left = np.zeros(3 + fit_intercept), np.r_[0:190, 200:400]
     for _ in range(6):  # Newton's method
@@ -369,3 +372,29 @@ def test_merged_and_pickled_statistics_bound_the_same_in_other_units(fit_interce
     assert bounds(scale, 0.0) == pytest.approx(found, rel=1e-6)
     if fit_intercept:
         assert bounds(1.0, shift) == pytest.approx(found, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("method", ["auto", "exact", "first_order", "second_order"])
+def test_where_rounding_leaves_a_hessian_no_factor_it_is_assembled_anew(method):
+    """A row of weight 1e11 stays, one of weight 1 leaves, and with it all but 1e-6 of a direction."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X, y, s = rng.standard_normal((12, 5)), rng.standard_normal(12), np.full(12, 1e-9)
+        s[:5] = 1e11, 1.0, 1.0, 1.0, 1.0
+        model = ex.Ridge(1e-6, fit_intercept=False).fit(X, y, s)
+        un = ex.Unlearner(model, X, y, s)
+        update = un.apply(ex.RemoveRows([4]), method=method)
+        left = np.r_[0:4, 5:12]
+        true = distance_to_minimum("squared", X[left], y[left], s[left], model.coef_, 1e-6, False)
+        assert true <= update.distance
+        assert (update.distance <= un.within) == (update.shortfall is None)
+
+
+def test_statistics_say_what_to_do_where_sums_keep_no_digit_of_what_is_left():
+    rng = np.random.default_rng(2)
+    X, y, s = rng.standard_normal((12, 5)), rng.standard_normal(12), np.full(12, 1e-9)
+    s[:5] = 1e11, 1.0, 1.0, 1.0, 1.0
+    sums = kernels.AnchoredStatistics(X, y, np.zeros(5), alpha=1e-6, loss="squared", sample_weight=s)
+    with pytest.raises(NotPositiveDefiniteError, match="make statistics of the rows that are left"):
+        sums.subtract(X[4:5], y[4:5], s[4:5])

@@ -87,6 +87,7 @@ public:
 
     // Makes the factor now: throws NotPositiveDefinite.
     void factor() const { held_->factor(); }
+    bool has_factor() const;  // whether it does not
     // The same, from the rows of the objective where H itself lost the digits that it takes.
     void factor(const Objective& objective, const VectorRef& curvature) const;
     // Whether that was so: H alone, as saved, has no factor.

@@ -98,8 +98,7 @@ class Attached:
         check_belong(attached, engine.data.counts, statistics)
         data.changed = True  # rows that left had a part in the shift
         start = attached._start_anew(attached.objective(), engine.state.theta)
-        here = attached.minimize(start, start.at.residual)  # where it is
-        # H anew: that of the sums holds what rows that left have rounded.
+        here = attached.minimize(start, start.at.residual)  # H anew: the sums' holds rounding of what left
         state = attached._anchored_at(start.objective, here, start.block)
         attached.state = state._replace(profile=engine.state.profile)
         return attached
@@ -332,6 +331,8 @@ class Attached:
         if staged.dropped.size:
             anchor = anchor and anchor.drop(staged.dropped.tolist())
             current, statistics = current and self.problem.constant_hessian, None
+        if anchor is not None and not anchor.has_factor:  # rounding is left of it: to be assembled anew
+            anchor, current, statistics = None, False, None
         at, passes = self._at_start(staged, objective, theta, block)
         return Start(objective, theta, at, block, anchor, current, statistics, staged.gram, passes)
 
@@ -416,11 +417,8 @@ class Attached:
             return state, 0
         else:
             anchor, made = _core.Anchor(objective, state.theta, None, at), 1
-        statistics = self.statistics_at(objective, anchor, at, floor)
-        return (
-            state._replace(anchor=anchor, hessian_is_current=True, statistics=statistics, effort=Effort()),
-            made,
-        )
+        state = state._replace(anchor=anchor, hessian_is_current=True, effort=Effort())
+        return state._replace(statistics=self.statistics_at(objective, anchor, at, floor)), made
 
     # --- for certificates
 
