@@ -189,16 +189,18 @@ def state(module):
     """All of a module and of the random generators that a failed request must leave as it is, bit for bit."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     bits = {name: value.detach().clone() for name, value in tensors.items()}
-    flags = [part.training for part in module.modules()]
-    momenta = [getattr(part, "momentum", None) for part in module.modules()]
+    own = [dict(vars(part)) for part in module.modules()]  # flags and momenta, and what a part keeps
     asked = [value.requires_grad for value in module.parameters()]
     grads = [None if value.grad is None else value.grad.clone() for value in module.parameters()]
     rng = torch.random.get_rng_state(), str(np.random.get_state()), str(random.getstate())  # noqa: NPY002
-    return {"tensors": bits, "rest": (flags, momenta, asked), "grads": grads, "rng": rng}
+    return {"tensors": bits, "own": own, "asked": asked, "grads": grads, "rng": rng}
 
 
 def same_but_tensors(before, after):
-    assert before["rest"] == after["rest"]
+    assert before["asked"] == after["asked"]
+    for old, new in zip(before["own"], after["own"], strict=True):
+        assert old.keys() == new.keys()
+        assert [name for name, value in old.items() if new[name] is not value] == []
     for old, new in zip(before["grads"], after["grads"], strict=True):
         assert (old is None and new is None) or torch.equal(old, new)
     assert torch.equal(before["rng"][0], after["rng"][0])

@@ -256,3 +256,18 @@ def test_figures_of_a_page_are_those_of_the_results(page, results):
     assert len(quoted) > 40
     for row in quoted:
         assert any(row.items() <= found.items() for found in measured), row
+
+
+def test_figures_in_the_prose_of_networks_are_those_of_the_results():
+    """Two that stand beside each other are medians of one row, or of one column."""
+    page = ROOT / "docs" / "forget_a_number.md"
+    path = page.parent / re.search(r"\]\((\S+results\S+networks\.md)\)", page.read_text("utf-8"))[1]
+    told = section(page, "Other requests")
+    pairs = re.findall(r"\b(\d+(?:\.\d+)?)(?: %| spreads)?(?: on \w+ \w+)?\s+beside (\d+(?:\.\d+)?)", told)
+    assert len(pairs) >= 8
+    for pair in pairs:
+        assert any(
+            set(pair) <= {cell.partition(" (")[0] for cell in cells}
+            for rows in sections(path).values()
+            for cells in [*(row.values() for row in rows), *([row[key] for row in rows] for key in rows[0])]
+        ), pair

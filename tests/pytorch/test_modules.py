@@ -1,7 +1,21 @@
 """What modules hold beside what is trained: buffers, frozen statistics, and other names of parameters."""
 
+import copy
+
 import pytest
-from networks import Case, cross_entropy, make, nn, of_text, same, state, table, torch, trained
+from networks import (
+    Case,
+    cross_entropy,
+    make,
+    nn,
+    of_text,
+    same,
+    same_but_tensors,
+    state,
+    table,
+    torch,
+    trained,
+)
 
 import expunge as ex
 from expunge.errors import ConvergenceError
@@ -58,6 +72,45 @@ def test_a_request_that_fails_leaves_buffers_that_the_module_changes():
     with pytest.raises(ConvergenceError):
         un.apply(ex.RemoveRows([1]), method="fine_tune", lr=10.0)
     same(before, state(case.module))
+
+
+class Keeping(nn.Module):
+    """Keeps what its last forward pass gave."""
+
+    def __init__(self, inside):
+        super().__init__()
+        self.inside, self.passes = inside, 0
+
+    def forward(self, X):
+        self.passes += 1
+        self.last = self.inside(X)
+        return self.last
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("kind", [nn.utils.weight_norm, nn.utils.spectral_norm, Keeping])
+def test_what_a_module_keeps_of_a_forward_pass_is_what_it_kept(kind):
+    """The old weight_norm keeps its weight: one of another theta says what a refused request had tried."""
+    torch.manual_seed(0)
+    X, y = table()
+    module = nn.Sequential(kind(nn.Linear(5, 8)), nn.Tanh(), nn.Linear(8, 3)).eval()
+    with torch.no_grad():
+        module(X)
+    un = Unlearner(module, cross_entropy, X, y, alpha=0.1)
+    before = state(module)
+    with pytest.raises(ConvergenceError):
+        un.apply(ex.RemoveRows([1]), method="fine_tune", lr=1e3)
+    same(before, state(module))
+    for method in ("first_order", "fine_tune"):
+        un.apply(
+            ex.RemoveRows([2, 5]) if method == "first_order" else ex.CorrectLabels([3], 0), method=method
+        )
+        same_but_tensors(before, state(module))
+        copied = copy.deepcopy(module)  # an error where a tensor of a graph is kept
+        assert torch.equal(copied(X), module(X))
+        with torch.no_grad():
+            module(X)
+        before = state(module)
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")

@@ -328,12 +328,11 @@ class Interrupted:
 @pytest.mark.parametrize(("name", "method"), [("batch norm", "second_order"), ("gru", "forget")])
 def test_ctrl_c_at_any_line_leaves_a_request_granted_whole_or_not_at_all(name, method):
     request = ForgetValues(SHOWN, mask_of_secret(), range(6)) if method == "forget" else request_of(name)
-    case = make(name)
-    before, old = state(case.module), list(case.unlearner(batch_size=16).corrected_data())
+    old = list(make(name).unlearner(batch_size=16).corrected_data())
     at, interrupted = 1, 0
     while True:
         case = make(name)
-        un = case.unlearner(batch_size=16)
+        before, un = state(case.module), case.unlearner(batch_size=16)
         try:
             with Interrupted(at):
                 un.apply(request, method=method)

@@ -216,11 +216,16 @@ class Function:
 
 @contextmanager
 def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """Dropout is off, second derivatives exist; flags and the state of random generators come back."""
-    flags = [(part, "training", part.training) for part in module.modules()]
-    scripted = [flag for flag in flags if isinstance(flag[0], torch.jit.ScriptModule)]  # kept in C++
+    """Dropout is off, second derivatives exist; attributes and the state of random generators come back.
+
+    Flags are such, and what a part keeps of a forward pass, as the old ``weight_norm`` its weight.
+    """
+    parts = list(module.modules())
+    own = [vars(part) for part in parts]
+    before = list(zip(own, map(dict, own), strict=True))
+    scripted = [(p, "training", p.training) for p in parts if isinstance(p, torch.jit.ScriptModule)]  # in C++
     with ExitStack() as stack:  # whose callbacks are all called, even if Ctrl-C comes between two
-        stack.callback(deque, starmap(object.__setattr__, flags), maxlen=0)
+        stack.callback(deque, chain(map(dict.clear, own), starmap(dict.update, before)), maxlen=0)
         stack.callback(deque, starmap(setattr, scripted), maxlen=0)
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002, the caller's
@@ -231,7 +236,7 @@ def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[
             # cuDNN has no second derivatives of these
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(torch.enable_grad())
-        for part, _, _ in flags:
+        for part in parts:
             part.training = False  # not eval(), which modules may override
         torch.backends.mha.set_fastpath_enabled(False)
         torch.default_generator.manual_seed(seed)  # not that of GPUs which the module is not on
