@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import sklearn
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
 from ._arrays import Float
 from ._numbers import as_number
 
+Balance = Literal["weights", "rows"]  # what "balanced" counts of a class
+OURS: Balance = "weights"  # as scikit-learn does since 1.7
+THEIRS: Balance = "weights" if tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 7) else "rows"
+
+
+def is_balanced(class_weight: Any) -> bool:
+    """Whether a model's class_weight moves with the rows (E35).
+
+    Examples
+    --------
+    >>> is_balanced("balanced"), is_balanced({"yes": 3.0})
+    (True, False)
+    """
+    return isinstance(class_weight, str) and class_weight == "balanced"
+
+
+def balanced(targets: Float, sample_weight: Float | None, classes: int, counts: Balance) -> Float:
+    """What makes all classes count the same: ``N / (K N_k)`` (K,), N the rows or their weights (E35).
+
+    0 where a class has none.
+
+    Examples
+    --------
+    >>> balanced(np.array([0.0, 0.0, 0.0, 1.0]), None, 2, "rows").round(6).tolist()
+    [0.666667, 2.0]
+    """
+    counted = sample_weight if counts == "weights" else None
+    of_class = np.bincount(targets.astype(np.intp), weights=counted, minlength=classes).astype(np.float64)
+    weights: Float = of_class.sum() / (classes * np.where(of_class > 0.0, of_class, np.inf))
+    return weights
+
 
 def as_class_weights(class_weight: Any, classes: NDArray[Any] | None) -> Float | None:
-    """Weights of the classes (K,) from a model's class_weight; None where there is none.
+    """Weights of the classes (K,) from a model's class_weight; None where there is none, or rows decide.
 
     Raises
     ------
@@ -25,15 +57,12 @@ def as_class_weights(class_weight: Any, classes: NDArray[Any] | None) -> Float |
     >>> as_class_weights({"yes": 3.0}, np.array(["no", "yes"]))
     array([1., 3.])
     """
-    if class_weight is None or classes is None:
+    if class_weight is None or classes is None or is_balanced(class_weight):
         return None
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        raise ValueError(
-            "class_weight='balanced' depends on how many rows each class has, which a request may change: "
-            "refit with LogisticRegression(class_weight={label: weight, ...}), a dict of weights to keep"
-        )
     if not isinstance(class_weight, dict):
-        raise TypeError(f"class_weight must be None or a dict of labels and weights, got {class_weight!r}")
+        raise TypeError(
+            f"class_weight must be None, 'balanced' or a dict of labels and weights, got {class_weight!r}"
+        )
     for label, weight in class_weight.items():
         try:
             as_number(weight, f"class_weight[{label!r}]", above=0.0)

@@ -29,7 +29,7 @@ from ._arrays import (
 )
 from ._frames import is_missing, refuse_lazy
 from ._numbers import as_flag
-from .class_weights import weighed
+from .class_weights import Balance, balanced, weighed
 from .losses import Loss, get_loss, tweedie
 from .multinomial import SOFTMAX
 from .noise import Noise
@@ -71,6 +71,9 @@ class Problem:
         The b of E1, over all columns of the X that was handed over.
     class_weights : (K,) array or None
         What rows of each class count, times their own weight.
+    balance : {"weights", "rows"} or None
+        What these are to even out between classes, so that they move with the rows (E35). See
+        :meth:`balancing`.
     """
 
     loss: str
@@ -81,6 +84,7 @@ class Problem:
     class_weights: Float | None = None
     per_weight: float | None = None
     intercept_scaling: float | None = None
+    balance: Balance | None = None
 
     # --- properties
 
@@ -125,6 +129,13 @@ class Problem:
         """The problem of rows whose weights add up to this: another only where the loss is a mean (E35)."""
         return self if self.per_weight is None else replace(self, alpha=self.per_weight * weight)
 
+    def balancing(self, targets: Float, own_weights: Float | None) -> Self:
+        """The problem of these rows: another only where its class weights move with them (E35)."""
+        if self.balance is None:
+            return self
+        weights = balanced(targets, own_weights, self.n_classes, self.balance)
+        return replace(self, class_weights=weights)
+
     @cached_property
     def described(self) -> dict[str, Any]:
         """The model as receipts describe it: all that does not depend on the data."""
@@ -140,6 +151,8 @@ class Problem:
             told["intercept_scaling"] = self.intercept_scaling
         if self.power is not None:
             told["power"] = self.power
+        if self.balance is not None:
+            return {**told, "class_weight": "balanced"}
         return told if self.class_weights is None else {**told, "class_weight": self.class_weights.tolist()}
 
     @property
@@ -254,8 +267,12 @@ class Problem:
         return targets if self.classes is None else self.classes[targets.astype(np.intp)]
 
     def weights(self, targets: Float, sample_weight: ArrayLike | None) -> Float | None:
-        """What rows of these targets count in E1 (n,): their own weights times their classes'; None: 1."""
-        return weighed(self.class_weights, targets, as_weights(sample_weight, targets.size))
+        """What rows count in E1 (n,): their own weights times those of their classes; None: 1.
+
+        Of all rows, where class weights move with them.
+        """
+        own = as_weights(sample_weight, targets.size)
+        return weighed(self.balancing(targets, own).class_weights, targets, own)
 
     def check_enough(self, targets: Float, weights: Float | None) -> None:
         """Raises without a row of positive weight, for a classifier of each class: no minimiser exists.

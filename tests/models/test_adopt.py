@@ -461,9 +461,9 @@ def refused():
             "liblinear penalises the intercept: refit with solver='lbfgs'",
         ),
         "class weights": (
-            Logistic(class_weight="balanced"),
-            ValueError,
-            "class_weight='balanced' depends on .* refit with .* a dict of weights to keep",
+            Logistic(class_weight="equal"),
+            TypeError,
+            "class_weight must be None, 'balanced' or a dict of labels and weights",
         ),
         "C infinite": (Logistic(C=np.inf), ValueError, "without an l2 penalty .* refit with a finite C"),
         "positive ridge": (

@@ -18,6 +18,7 @@ from ..errors import ConvergenceError, NotPositiveDefiniteError
 from ..problem import Problem
 from ..release import Budget, Measured, NoBudget, measure, norm_factor, profile_residual
 from ..requests import Request, RevokeFeatures
+from .balance import balanced, require_own_weights
 from .by_value import DetachedData
 from .columns import Touched
 from .data import CorrectedData
@@ -238,7 +239,11 @@ class Attached:
             dropped = np.flatnonzero(~survives)
             revoked_rows = _union(touched.revoked_rows, data.n_rows)
             revoked_rows = revoked_rows[data.register.of(revoked_rows)[0] >= 0]
-        edited = self._edited(touched, how)
+        gram = self.state.gram if self.state.gram.found is None else self._gram_after(touched)
+        if touched.rows.any and self.problem.balance is not None:
+            edited, gram, passes = balanced(self, touched.columns), GramBound(), passes + 1
+        else:
+            edited = self._edited(touched, how)
         if touched.rows.any and self.problem.per_weight is not None:
             edited = penalised(self, *edited)
         difference, statistics, anchor, current = edited
@@ -255,7 +260,7 @@ class Attached:
             current,
             touched.columns,
             revoked_rows,
-            self.state.gram if self.state.gram.found is None else self._gram_after(touched),
+            gram,
             original,
             passes,
         )
@@ -472,6 +477,7 @@ class Attached:
     def detached(self, budget: Budget | NoBudget) -> Detached:
         """The engine without the rows."""
         require_own_penalty(self.problem, "detached")
+        require_own_weights(self.problem, "detached")
         require_sums(self.problem)
         now = self.as_now()
         if now is not self:

@@ -15,6 +15,7 @@ from ..errors import RowsRequired
 from ..problem import Problem, outputs_of
 from ..requests import Request, RevokeClass
 from .attached import Attached
+from .balance import reweigh
 from .data import without_class
 from .detached import Detached
 from .state import Effort, GramBound, How, Staged, State
@@ -45,6 +46,8 @@ def _staged(engine: Attached, label: Any, how: How) -> tuple[Attached, Staged]:
     k, rows = rows_of_class(engine, label)
     problem = _problem_without(engine.problem, k)
     then = Attached(problem, without_class(data, k), engine.promise, engine.solver, engine.memory_limit)
+    if problem.balance is not None:
+        reweigh(then)
     theta, objective = theta_without(engine.state.theta, k, engine.problem.n_classes), then.objective()
     at = objective.evaluate(theta)
     # Beside the state of no data that is noted here, all of J is new; statistics are to be anchored at once.

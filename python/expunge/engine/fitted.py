@@ -234,7 +234,7 @@ class Fitted:
     def _without_class(self, then: Attached | Detached) -> list[Change]:
         """What else changes as a class leaves: the engine, its weight, and names of its rows."""
         changes: list[Change] = [(self, "engine", then)]
-        if then.problem.class_weights is not None:
+        if then.problem.class_weights is not None and then.problem.balance is None:
             weights = as_parameter(then.problem.class_weights, then.problem.classes)
             read = zip(self._names, self._parameters, strict=True)
             known = tuple(weights if name == "class_weight" else value for name, value in read)
@@ -320,7 +320,8 @@ def polished(
         theta = centred(theta, problem.outputs)
     names, width = getattr(model, "feature_names_in_", None), problem.split(theta)[0].shape[-1]
     data = rows_of(X, y, sample_weight, problem, width, names, column_index, ids, key)
-    engine = Attached(problem.weighing(data.weight), data, promise, solver, memory_limit)
+    problem = replace(problem.weighing(data.weight), class_weights=data.class_weights)
+    engine = Attached(problem, data, promise, solver, memory_limit)
     theta = problem.moved(theta, None, data.surviving_shift())
     on_entry = engine.begin_at(theta, None if refit else partial(check_fitted, model))
     if (chosen := chosen_on_data(model)) is not None:

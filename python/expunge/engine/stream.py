@@ -36,7 +36,7 @@ def stream(
     old, data, encode = engine.state, engine.data, engine.problem.encode
     if old.statistics is None or old.gram.found is not None or engine.problem.per_weight is not None:
         return None
-    if engine.problem.has_kinks:  # no step is proven
+    if engine.problem.has_kinks or engine.problem.balance is not None:  # no step is proven
         return None
     # Where the last request needed passes, this one may as well, and is staged once. A step is all that least
     # squares need, unless rounding alone is more than promised.

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ from .. import _core
 from .._arrays import Float
 from .._frames import are_names
 from .._numbers import as_number, power_of_two_above
-from ..class_weights import as_class_weights, as_parameter
+from ..class_weights import Balance, as_class_weights, as_parameter
 from ..engine.attached import Attached
+from ..engine.balance import require_own_weights
 from ..engine.by_value import DetachedData
 from ..engine.data import CorrectedData, with_ball
 from ..engine.detached import Detached
@@ -110,6 +111,7 @@ class Saved:
         require_own_penalty(engine.problem, "saved")
         if not include_rows:
             require_sums(engine.problem)
+            require_own_weights(engine.problem, "saved")
         engine = engine.as_now()
         data, state, problem = engine.data, engine.state, engine.problem
         shift, rows, row_names = data.surviving_shift(), None, SavedNames()
@@ -285,6 +287,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         entries["classes"], entries["classes.object"] = labels_kept(problem.classes)
     if problem.class_weights is not None:
         entries["class_weight"] = problem.class_weights
+    if problem.balance is not None:
+        entries["class_weight.balance"] = problem.balance
     if (statistics := saved.statistics) is not None:
         entries["statistics.theta"] = statistics.anchor.theta
         entries["statistics.hessian"] = statistics.anchor.hessian
@@ -424,6 +428,7 @@ def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
         classes,
         class_weights=weights,
         intercept_scaling=_scaling(entries, model),
+        balance=_balance(entries, weights),
     )
     parameters = {
         "max_iter": entries.count("max_iter", 2**63 - 1),
@@ -436,6 +441,13 @@ def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
         parameters["within"] = as_number(within, "fit.within", above=0.0)
     check_solver(parameters["solver"], parameters["memory_limit"])
     return problem, parameters
+
+
+def _balance(entries: Entries, weights: Float | None) -> Balance | None:
+    counts = entries.optional("class_weight.balance", "U")
+    if counts is not None and (counts not in get_args(Balance) or weights is None):
+        raise ValueError(f"class_weight.balance is {counts!r}: no class weights move so")
+    return cast("Balance | None", counts)
 
 
 def _scaling(entries: Entries, model: str) -> float | None:

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn import linear_model, svm
 from sklearn.utils.validation import check_is_fitted
@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._arrays import as_matrix, as_weights
 from .._frames import column_labels, index_of, library_of, match_columns, require_labels, require_order
 from .._numbers import as_flag, as_number
-from ..class_weights import as_class_weights, as_parameter
+from ..class_weights import OURS, THEIRS, as_class_weights, as_parameter, is_balanced, weighed
 from ..engine.columns import Data
 from ..engine.data import CorrectedData, with_ball
 from ..engine.row_names import RowNames, names_given
@@ -141,7 +141,8 @@ def estimator_for(problem: Problem, **parameters: Any) -> Estimator:
     if problem.classes is None:
         regressor = Ridge if problem.constant_hessian else PoissonRegressor
         return regressor(problem.alpha, **parameters)
-    parameters["class_weight"] = as_parameter(problem.class_weights, problem.classes)
+    weights = as_parameter(problem.class_weights, problem.classes)
+    parameters["class_weight"] = weights if problem.balance is None else "balanced"
     if problem.intercept_scaling is not None:
         svc = LinearSVC(problem.alpha, intercept_scaling=problem.intercept_scaling, **parameters)
         svc.classes_ = problem.classes
@@ -212,9 +213,15 @@ def _logistic(model: Any) -> Problem:
         _require_multinomial(model)
     alpha = as_number(model.alpha, "alpha", above=0.0) if ours else 1.0 / _C(model)
     classes = np.asarray(model.classes_)
-    weights = as_class_weights(model.class_weight, classes)
     loss = "logistic" if outputs == 1 else "softmax"
-    return Problem(loss, alpha, _intercept(model), classes, class_weights=weights)
+    return Problem(loss, alpha, _intercept(model), classes, **_class_weights(model, classes))
+
+
+def _class_weights(model: Any, classes: NDArray[Any]) -> dict[str, Any]:
+    """Of a Problem: the weights, or what scikit-learn's rule counts to balance them (E35)."""
+    if is_balanced(model.class_weight):
+        return {"balance": OURS if isinstance(model, LogisticRegression | LinearSVC) else THEIRS}
+    return {"class_weights": as_class_weights(model.class_weight, classes)}
 
 
 def _require_multinomial(model: Any) -> None:
@@ -235,7 +242,6 @@ def _svc(model: Any) -> Problem:
             "for each class instead"
         )
     classes = np.asarray(model.classes_)
-    weights = as_class_weights(model.class_weight, classes)
     if isinstance(model, LinearSVC):
         alpha = as_number(model.alpha, "alpha", above=0.0)
     elif model.loss != "squared_hinge" or model.penalty != "l2":
@@ -247,7 +253,12 @@ def _svc(model: Any) -> Problem:
         alpha = 1.0 / as_number(model.C, "C", above=0.0)
     intercept, scaling = _intercept(model), as_number(model.intercept_scaling, "intercept_scaling", above=0.0)
     return Problem(
-        "squared_hinge", alpha, intercept, classes, class_weights=weights, intercept_scaling=scaling
+        "squared_hinge",
+        alpha,
+        intercept,
+        classes,
+        **_class_weights(model, classes),
+        intercept_scaling=scaling,
     )
 
 
@@ -308,7 +319,8 @@ def rows_of(
     targets, weights = problem.encode(y, n), as_weights(sample_weight, n)
     if n == 0:
         raise ValueError("X has no rows")
-    problem.check_enough(targets, problem.weights(targets, weights))
+    problem = problem.balancing(targets, weights)
+    problem.check_enough(targets, weighed(problem.class_weights, targets, weights))
     shift = None
     if like is not None:
         shift = like.surviving_shift()

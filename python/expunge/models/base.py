@@ -31,7 +31,7 @@ from .._arrays import (
 from .._frames import select_columns
 from .._numbers import as_flag, as_number
 from ..atomic import assign_all
-from ..class_weights import as_class_weights
+from ..class_weights import OURS, as_class_weights, is_balanced
 from ..engine.near import fit_near
 from ..engine.shift import shift_of
 from ..engine.solver import (
@@ -196,13 +196,15 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         """Fits `fresh`, a copy that took what was learnt while checking the data; self follows at the end."""
         n, d = X.shape
         classes = fresh.classes_ if hasattr(fresh, "classes_") else None
+        class_weight = getattr(self, "class_weight", None)
         problem = Problem(
             self._loss if outputs_of(count_of(classes)) == 1 else "softmax",
             as_number(self.alpha, "alpha", above=0.0),
             as_flag(self.fit_intercept, "fit_intercept"),
             classes,
-            class_weights=as_class_weights(getattr(self, "class_weight", None), classes),
+            class_weights=as_class_weights(class_weight, classes),
             intercept_scaling=scaling_of(self),
+            balance=OURS if classes is not None and is_balanced(class_weight) else None,
         )
         weights = problem.weights(targets, sample_weight)
         problem.check_enough(targets, weights)

@@ -33,7 +33,7 @@ class LinearSVC(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: ignore[mi
         Penalty lambda = 1/C > 0, on the sum scale.
     intercept_scaling : float, default=1.0
         How much less the intercept is penalised than a coefficient is.
-    class_weight : dict, optional
+    class_weight : dict or "balanced", optional
         As of :class:`LogisticRegression`.
     fit_intercept, within, tol, max_iter, solver, memory_limit
         As of :class:`LogisticRegression`. A distance is proven where no row's margin is 1 on the way to the
@@ -69,7 +69,7 @@ class LinearSVC(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: ignore[mi
         max_iter: int = 100,
         solver: str = "auto",
         memory_limit: float | None = None,
-        class_weight: dict[Any, float] | None = None,
+        class_weight: dict[Any, float] | str | None = None,
     ) -> None:
         super().__init__(
             alpha,

@@ -53,9 +53,11 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
         model follows the same choice.
     memory_limit : float, optional
         Bytes that p x p matrices may take (six of them); by default a quarter of the machine's memory.
-    class_weight : dict, optional
+    class_weight : dict or "balanced", optional
         What rows of each class count, as label -> weight > 0, times their sample_weight; 1 where a label is
-        not in it. A row whose label is corrected takes the weight of its new class.
+        not in it. A row whose label is corrected takes the weight of its new class. ``balanced``: ``W / (K
+        W_k)``, W the sum of sample_weight and W_k that of class k, so that all classes count the same; every
+        row's weight then moves with each request (E35).
     noise : float, default=0.0
         Standard deviation sigma of b: each fit draws b ~ N(0, sigma^2) anew, one number for each feature and
         none for the intercept, and adds ``b @ coef`` to the objective (E15), so that an Unlearner may release
@@ -105,7 +107,7 @@ class LogisticRegression(ClassifierMixin, _LinearModel, AsksForAlpha):  # type: 
         max_iter: int = 100,
         solver: str = "auto",
         memory_limit: float | None = None,
-        class_weight: dict[Any, float] | None = None,
+        class_weight: dict[Any, float] | str | None = None,
         noise: float = 0.0,
         random_state: int | None = None,
     ) -> None:
