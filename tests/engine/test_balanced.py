@@ -1,5 +1,6 @@
 """class_weight="balanced": every row's weight moves with each request, as in scikit-learn's refit (E35)."""
 
+import json
 import warnings
 
 import numpy as np
@@ -147,7 +148,8 @@ def test_files_keep_the_rule_and_what_needs_no_rows_is_refused(tmp_path):
 def test_receipts_and_releases_say_so():
     X, y, _ = data(2)
     un = ex.Unlearner(ours().fit(X, y), X, y)
-    assert un.apply(ex.RemoveRows([3])).receipt()["model"]["class_weight"] == "balanced"
+    receipt = json.loads(un.apply(ex.RemoveRows([3])).receipt())
+    assert receipt["model"]["class_weight"] == "balanced"
     assert un.release(1.0, 1e-5).class_weight == "balanced"
 
 
