@@ -302,6 +302,8 @@ def test_the_documented_fields_are_those_there_are():
     labels = [0, 1, 0, 1]
     model = ex.LogisticRegression(class_weight={0: 2.0}).fit(frame, labels)
     updates += [ex.Unlearner(model, frame, labels).apply(ex.CorrectLabels(0, 1))]
+    for model in (ex.LinearSVC(), ex.TweedieRegressor(), linear_model.PoissonRegressor()):
+        updates += [ex.Unlearner(model.fit(frame, labels), frame, labels).apply(ex.CorrectLabels(0, 1))]
     found = set()
     for update in updates:
         content = read(update)

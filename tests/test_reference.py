@@ -18,7 +18,7 @@ from problems import (
     targets_of,
 )
 
-from expunge import reference
+from expunge import kernels, reference
 from expunge.errors import NotPositiveDefiniteError
 from expunge.losses import LOSSES, get_loss
 
@@ -205,6 +205,26 @@ def test_logistic_loss_at_zero_is_known():
     assert_allclose(
         reference.hessian(X, np.zeros(4), alpha=1.0), X.T @ X / 4 + np.eye(4), rtol=1e-13, atol=1e-14
     )
+
+
+@pytest.mark.parametrize("module", [kernels, reference])
+def test_losses_of_means_at_zero_and_at_the_mean_are_known(module):
+    X, y, s = data("tweedie(2.0)")
+    zero, common = np.zeros(4), {"alpha": 1.0, "sample_weight": s}
+    known = {  # loss -> its value where eta is 0, and d2
+        "poisson": (np.ones(30), np.ones(30)),
+        "tweedie(1.5)": (2.0 + 2.0 * y, 0.5 + 0.5 * y),
+        "tweedie(2.0)": (y, y),
+    }
+    for loss, (value, d2) in known.items():
+        J, g = module.loss_and_gradient(X, y, zero, loss=loss, **common)
+        assert_allclose(J, s @ value, rtol=1e-14)
+        assert_allclose(g, X.T @ (s * (1.0 - y)), rtol=1e-13, atol=1e-13)
+        H = module.hessian(X, zero, loss=loss, y=y, **common)
+        assert_allclose(H, (X.T * (s * d2)) @ X + np.eye(4), rtol=1e-13, atol=1e-13)
+        best = np.append(zero, np.log(np.average(y, weights=s)))  # without columns that tell more: the mean
+        g = module.gradient(0.0 * X, y, best, loss=loss, fit_intercept=True, **common)
+        assert_allclose(g, 0.0, atol=1e-13 * s.sum() * y.max())
 
 
 @each_loss

@@ -1,6 +1,7 @@
 // Distances where the curvature jumps (E36).
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "expunge/errors.hpp"
 #include "walk.hpp"
@@ -8,6 +9,8 @@
 namespace expunge {
 
 double Objective::kink_gap(const VectorRef& theta) const {
+    if (!std::holds_alternative<SquaredHinge>(loss_))
+        throw std::invalid_argument("only a squared hinge has kinks");
     require_size("theta", theta.size(), parameters());
     thread_local Workspace memory;
     const Vector every = Vector::Ones(d_);

@@ -321,6 +321,26 @@ TEST("some of the coordinates are the objective over those columns") {
     });
 }
 
+TEST("the gap of a squared hinge is how far the nearest kink is, whatever the layout") {  // E36
+    const Problem problem = make_problem("several panels", 600, 6, Logistic{}, true);
+    const Vector& theta = problem.theta;
+    double nearest = std::numeric_limits<double>::infinity();
+    for (Index i = 0; i < problem.X.rows(); ++i) {
+        const double eta = problem.X.row(i).dot(theta.head(6)) + theta(6);
+        if (problem.s(i) > 0.0)
+            nearest = std::min(nearest, std::abs(1.0 - (2.0 * problem.y(i) - 1.0) * eta) /
+                                            std::sqrt(problem.X.row(i).squaredNorm() + 1.0));
+    }
+    for (const Stored& layout : layouts(problem.X)) {
+        about = layout.name;
+        const Objective J({{layout.rows, problem.y.data(), problem.s.data()}}, SquaredHinge{},
+                          problem.penalty, true);
+        const double gap = J.kink_gap(theta);
+        CHECK(gap <= nearest);
+        CHECK_AT_MOST(nearest - gap, 1e-9 * nearest + 1e-12);
+    }
+}
+
 TEST("threads may evaluate one objective at the same time") {
     const Problem problem = make_problem("several panels", 1000, 37, Logistic{}, true);
     for (const Stored& X :

@@ -409,6 +409,28 @@ TEST("coordinates dropped from statistics of a squared loss leave those of the o
           }).starts_with("coordinates drop only"));
 }
 
+TEST("another penalty gives the statistics that it would have had from the start") {  // E35
+    for (const Loss& loss : {Loss(Squared{}), Loss(Logistic{})}) {
+        const Problem problem = make_problem("more rows than columns", 60, 5, loss, true);
+        const Vector theta = minimiser(problem);
+        Problem heavier = problem;
+        heavier.penalty *= 1.75;
+        const AnchoredStatistics moved =
+            subtract(statistics_at(problem, theta), subset(problem, {0, 7})).penalise(heavier.penalty);
+        const AnchoredStatistics expected = subtract(statistics_at(heavier, theta), subset(heavier, {0, 7}));
+        CHECK_AT_MOST((moved.state().gradient - expected.state().gradient).norm(), 1e-12);
+        CHECK_AT_MOST(std::abs(moved.state().tallies.value - expected.state().tallies.value), 1e-11);
+        std::vector<Index> rows = range(1, 60);
+        rows.erase(std::find(rows.begin(), rows.end(), 7));
+        const auto step = moved.step(), other = expected.step();
+        CHECK_AT_MOST((step.theta - other.theta).norm(), 1e-11);
+        CHECK_AT_MOST(exact_residual(subset(heavier, rows), step.theta), step.bound);
+        CHECK_AT_MOST(std::abs(step.bound - other.bound), 1e-9 + 1e-6 * other.bound);
+        CHECK(thrown<std::invalid_argument>([&] { moved.penalise(Vector::Ones(3)); }).find("penalty") !=
+              std::string::npos);
+    }
+}
+
 TEST("rows without curvature in floating point come and go") {
     Problem problem = make_problem("more rows than columns", 50, 4, Logistic{}, false);
     const Vector& theta = problem.theta;

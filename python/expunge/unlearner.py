@@ -46,8 +46,8 @@ class Unlearner(Described, CurrentData, TakesTurns):
 
     Parameters
     ----------
-    model : fitted Ridge or LogisticRegression
-        Of expunge, or of scikit-learn (L2 penalty, intercept not penalised; alpha or 1/C is lambda).
+    model : fitted Ridge, LogisticRegression, LinearSVC, PoissonRegressor or TweedieRegressor
+        Of expunge, or of scikit-learn (L2 penalty; also GammaRegressor): docs/adoption.md lists them.
         It is updated in place, after a request has succeeded. Construction polishes it.
     X : (n, d) array, sparse matrix or frame
         What the model was fitted to. A NumPy array of float32 or float64 in C or F order, or a SciPy CSR
@@ -320,7 +320,7 @@ class Unlearner(Described, CurrentData, TakesTurns):
 
         Returns
         -------
-        Ridge or LogisticRegression
+        estimator
             Of expunge, fitted, with a `certificate_` (:class:`expunge.Certificate`); residual_ is None.
 
         Raises

@@ -158,6 +158,52 @@ def test_bounds_hold_for_random_problems(second):
     assert (found > (0.2 if second else 0.5)).all()
 
 
+def test_bounds_are_those_of_the_reference():
+    compared = 0
+    for seed in range(150):
+        problem = Random(seed)
+        statistics = problem.statistics(second=True)
+        if statistics.second is None:
+            continue
+        theta, bound, distance = statistics.step()
+        expected, residual_bound, sharper, _ = reference.chord_step(
+            problem.X,
+            problem.y,
+            problem.anchor,
+            problem.second,
+            alpha=problem.alpha,
+            loss=problem.loss,
+            sample_weight=problem.s,
+            fit_intercept=problem.fit_intercept,
+        )
+        if not 1e-4 < residual_bound < 1e3:
+            continue
+        assert_allclose(theta, expected, rtol=1e-5, atol=1e-7)
+        assert bound == pytest.approx(residual_bound, rel=1e-2)
+        assert distance >= sharper * (1.0 - 1e-3)  # rows there are bounded by the longest one
+        compared += 1
+    assert compared > 50
+
+
+@each_model
+def test_statistics_are_added_to_subtracted_from_and_merged(loss):
+    X, y, s = data_of(loss, weighted=True)
+    options = {"alpha": 0.5, "loss": loss, "fit_intercept": True}
+    theta, first, rest = 0.1 * np.arange(6.0), slice(40), slice(40, None)
+    twin = reference.AnchoredStatistics(X, y, theta, sample_weight=s, **options)
+    ours = kernels.AnchoredStatistics(X[first], y[first], theta, sample_weight=s[first], **options)
+    other = kernels.AnchoredStatistics(X[rest], y[rest], theta, sample_weight=s[rest], **options)
+    ours = ours.merge(other)
+    for statistics in (ours, twin):
+        statistics.subtract(X[:3], y[:3], s[:3])
+        statistics.add(X[:2], y[:2] + 1.0, s[:2])
+    assert_allclose(ours.theta(), twin.theta(), rtol=1e-9, atol=1e-11)
+    assert ours.residual_bound() == pytest.approx(twin.residual_bound(), rel=1e-6)
+    X, y, s = np.vstack([X[3:], X[:2]]), np.append(y[3:], y[:2] + 1.0), np.append(s[3:], s[:2])
+    g = reference.gradient(X, y, ours.theta(), sample_weight=s, **options)
+    assert np.linalg.norm(g) <= ours.residual_bound()
+
+
 def equal_rows(loss, delta, *, weight=3.0, x=2.0):
     """A step up by `delta` where d2 grows as fast as it may: the residual after it, and its bound."""
     c, y = get_loss(loss).remainder, np.zeros(4)

@@ -417,6 +417,8 @@ def _model(entries: Entries) -> tuple[Problem, dict[str, Any]]:
     classes = classes_of(entries) if "classes" in entries else None
     if (classes is None) == (model in ("LogisticRegression", "LinearSVC")):
         raise ValueError(f"classes and model {model!r} do not belong together")
+    if model == "LinearSVC" and classes is not None and classes.size != 2:
+        raise ValueError("a LinearSVC has two classes")
     weights = None
     if classes is not None and "class_weight" in entries:
         weights = entries.floats("class_weight", len(classes))
