@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from threading import RLock
 from typing import Any, NoReturn
 
 from ._html import table
 from .engine.entry import OnEntry
 from .engine.fitted import Fitted
+from .release import Budget, NoBudget
 
 __all__ = ["Described"]
 
@@ -15,6 +18,8 @@ class Described:
     """What was chosen at construction, and stays: certificates rest on it. And how it looks when printed."""
 
     _fitted: Fitted
+    _lock: RLock
+    _budget: Budget | NoBudget
     _theta_bound: float
     _on_entry: OnEntry
 
@@ -50,6 +55,20 @@ class Described:
 
     def _told(self) -> OnEntry:
         return self._on_entry.rounded() if self._fitted.engine.data.changed else self._on_entry
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the noise in the objective is good for and how much of it is taken; None without a promise.
+
+        See `epsilon`, `delta` and `on_exhausted` at construction.
+        """
+        with self._lock:
+            budget = self._budget
+            return (
+                replace(budget, spent=self._fitted.engine.state.profile)
+                if isinstance(budget, Budget)
+                else None
+            )
 
     @property
     def attached(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
@@ -270,20 +269,6 @@ class Unlearner(Described, CurrentData, TakesTurns):
             return self._fitted.apply_each(asked, how, self._budget, thetas, progress)
 
     # --- certificates
-
-    @property
-    def budget(self) -> Budget | None:
-        """What the noise in the objective is good for and how much of it is taken; None without a promise.
-
-        See `epsilon`, `delta` and `on_exhausted` at construction.
-        """
-        with self._lock:
-            budget = self._budget
-            return (
-                replace(budget, spent=self._fitted.engine.state.profile)
-                if isinstance(budget, Budget)
-                else None
-            )
 
     def release(
         self,
