@@ -284,6 +284,7 @@ def test_values_that_are_no_classes_are_named_and_nothing_changes(method):
     beyond[SHOWN[1], 5] = 8
     for y, alternatives, message in (
         (case.y, range(9), "alternatives contain 8, but the module has 8 classes"),
+        (case.y, [SECRET[1]], "alternatives of row 10 are, for some value, no other than that one"),
         (case.y, each, r"shape \(2, 8, 11\), expected .* \(k, 8, 12\)"),
         (padded, range(6), "the mask of row 10 is True where its target is -100, which is padding"),
         (beyond, range(6), "a masked target is 8, but the module has 8 classes"),

@@ -315,6 +315,12 @@ def test_a_parameter_that_is_gone_is_an_error_before_anything_changes():
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_data_parallel_is_refused_with_what_to_pass():
+    module = nn.DataParallel(nn.Linear(5, 3))
+    with pytest.raises(TypeError, match=r"pass the module that it holds, \.module"):
+        Unlearner(module, cross_entropy, *table())
+
+
 def test_scripted_modules_are_refused_and_a_head_leaves_their_dropout():
     X, y = table()
     inside = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5))

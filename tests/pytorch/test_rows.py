@@ -514,6 +514,7 @@ def test_arguments_are_checked(change, error, message):
         ({"sample": 1.5}, "sample"),
         ({"epochs": -1.0}, "epochs"),
         ({"method": "forget"}, "forget is for ForgetValues"),
+        ({"tau": 0.1}, "tau is no option of auto, but of first_order"),
         ({"method": "first_order", "sample": 9}, "sample is no option of first_order, but of second_order"),
         (
             {"method": "forget", "seconds": 1.0},

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,23 @@ def test_grads_and_flags_of_the_caller_stay():
     before = state(case.module)
     assert any(grad is not None for grad in before["grads"])
     assert holds(case, un, before, lambda: un.apply(request_of("mlp"), method="fine_tune"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, partial(torch.autocast, "cpu")])
+def test_contexts_of_the_caller_change_nothing(around, method):
+    """Autocast would compute in bfloat16, and inference mode has no gradients."""
+    alone, within = make("batch norm"), make("batch norm")
+    alone.unlearner().apply(request_of("mlp"), method=method)
+    un = within.unlearner()
+    with around():
+        un.apply(request_of("mlp"), method=method)
+        assert torch.is_inference_mode_enabled() == (around is torch.inference_mode)
+    for one, other in zip(
+        alone.module.state_dict().values(), within.module.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert within.module(within.X).requires_grad
 
 
 def test_running_means_are_those_of_the_corrected_rows():

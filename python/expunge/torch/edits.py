@@ -190,6 +190,11 @@ def _forget(staged: Edited, request: ForgetValues) -> None:
         if meant.any():
             each = None if given is None else _alternatives_of(given, at, rows.size, meant)
             each = None if each is None else _cast(each, y.dtype, "alternatives")
+            if each is not None and bool((each == y[meant]).all(dim=0).any()):
+                raise ValueError(
+                    f"alternatives of row {number} are, for some value, no other than that one: say what "
+                    "might stand there as well"
+                )
             staged.secrets.append(Secret(number, row, meant, each))
     if not staged.secrets:
         raise ValueError("the mask is False everywhere: say which values are to be forgotten")

@@ -57,6 +57,8 @@ class Function:
     def __init__(self, module: Any, parameters: Any, logits: Callable[[Any], Tensor] | None) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        if isinstance(module, nn.DataParallel):
+            raise TypeError("DataParallel takes no other parameters: pass the module that it holds, .module")
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
             raise TypeError(
                 "TorchScript modules take no other parameters: pass the module that was scripted, "
@@ -218,6 +220,8 @@ class Function:
 def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
     """Dropout is off, second derivatives exist; attributes and the state of random generators come back.
 
+    Neither inference mode nor autocast of the caller is on.
+
     Flags are such, and what a part keeps of a forward pass, as the old ``weight_norm`` its weight.
     """
     parts = list(module.modules())
@@ -235,7 +239,10 @@ def undisturbed(module: nn.Module, device: torch.device, seed: int) -> Iterator[
         if any(isinstance(part, nn.RNNBase) for part in module.modules()):
             # cuDNN has no second derivatives of these
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        if device.type in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
         for part in parts:
             part.training = False  # not eval(), which modules may override
         torch.backends.mha.set_fastpath_enabled(False)

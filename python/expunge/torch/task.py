@@ -26,14 +26,14 @@ __all__ = ["Method", "Options", "Task"]
 
 Method = Literal["auto", "first_order", "second_order", "proximal", "forget", "fine_tune"]
 Solver = Literal["cg", "lissa"]
-_OPTIONS = {
-    "steps": ("second_order", "proximal", "forget"),
+_OPTIONS = {  # auto takes what any method takes that it may choose
+    "steps": ("second_order", "proximal", "forget", "auto"),
     "tau": ("first_order",),
-    "sample": ("second_order", "proximal"),
-    "iterations": ("second_order",),
-    "epochs": ("fine_tune",),
-    "seconds": ("fine_tune",),
-    "lr": ("proximal", "forget", "fine_tune"),
+    "sample": ("second_order", "proximal", "auto"),
+    "iterations": ("second_order", "auto"),
+    "epochs": ("fine_tune", "auto"),
+    "seconds": ("fine_tune", "auto"),
+    "lr": ("proximal", "forget", "fine_tune", "auto"),
 }
 _SMALL = 1000  # parameters: in float64 H is formed then
 _FEW = 0.05  # of the rows: above it fine-tuning is nearer to retraining than proximal steps of equal time
@@ -78,7 +78,7 @@ class Options:
             if getattr(self, name) is not None:
                 as_number(getattr(self, name), name, above=0.0)
         for name, methods in _OPTIONS.items():
-            if getattr(self, name) is not None and self.method not in ("auto", *methods):
+            if getattr(self, name) is not None and self.method not in methods:
                 raise ValueError(f"{name} is no option of {self.method}, but of {' and '.join(methods)}")
 
 
