@@ -279,16 +279,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
             entries["names"] = as_text(saved.names, "a column name")
         else:
             entries["names.labels"] = as_json(saved.names, "labels of columns")
-    if problem.intercept_scaling is not None:
-        entries["intercept_scaling"] = problem.intercept_scaling
-    if problem.power is not None:
-        entries["power"] = problem.power
-    if problem.classes is not None:
-        entries["classes"], entries["classes.object"] = labels_kept(problem.classes)
-    if problem.class_weights is not None:
-        entries["class_weight"] = problem.class_weights
-    if problem.balance is not None:
-        entries["class_weight.balance"] = problem.balance
+    entries |= _of_problem(problem)
     if (statistics := saved.statistics) is not None:
         entries["statistics.theta"] = statistics.anchor.theta
         entries["statistics.hessian"] = statistics.anchor.hessian
@@ -302,6 +293,19 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
     if saved.rows is not None:
         entries |= entries_of(*saved.rows) | saved.row_names.entries()
     archive.write(path, KIND, VERSION, entries)
+
+
+def _of_problem(problem: Problem) -> dict[str, Any]:
+    """What only some models have."""
+    entries: dict[str, Any] = {
+        "intercept_scaling": problem.intercept_scaling,
+        "power": problem.power,
+        "class_weight": problem.class_weights,
+        "class_weight.balance": problem.balance,
+    }
+    if problem.classes is not None:
+        entries["classes"], entries["classes.object"] = labels_kept(problem.classes)
+    return {name: value for name, value in entries.items() if value is not None}
 
 
 def _promised(saved: Saved) -> dict[str, Any]:
