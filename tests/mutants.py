@@ -179,10 +179,8 @@ BUGS = r"""
 - targets[found] = target
 + targets[found] = len(self.classes) - 1 - target
 = swapped predictions  [estimators states]
-- model.classes_[above.astype(np.intp)]
-+ model.classes_[1 - above.astype(np.intp)]
-
-# The objective
+- labels: NDArray[Any] = model.classes_[chosen]
++ labels: NDArray[Any] = model.classes_[len(model.classes_) - 1 - chosen]
 = intercept penalised  [objective arguments factor]
 - penalty[:d] = array
 + penalty[:] = array if array.ndim == 0 else np.resize(array, penalty.size)
