@@ -25,6 +25,26 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parents[1]
 
 BUGS = r"""
+# More than two classes
+= classes: the profile residual of two  [classes]
+- flow = hypot(sqrt(outputs - 2) * float(np.abs(g_0).sum()), float(np.linalg.norm(g_0)))
++ flow = float(np.linalg.norm(g_0))
+= classes: columns of the first class alone are revoked  [classes]
+- blocks = np.arange(self.outputs)[:, None] * (d + int(self.fit_intercept))
++ blocks = np.zeros(self.outputs, dtype=np.intp)[:, None] * (d + int(self.fit_intercept))
+= classes: intercepts of a scikit-learn model are not centred  [classes]
+- theta = centred(theta, problem.outputs)
++ theta = theta.copy()
+= classes: two that are left begin at the wrong sign  [classes]
+- difference: Float = rest[1] - rest[0]
++ difference: Float = rest[0] - rest[1]
+= classes: the weight of a class that left is another's  [classes]
+- class_weights=None if weights is None else np.delete(weights, number),
++ class_weights=None if weights is None else weights[:-1],
+= classes: people of a class that left are not forgotten  [classes]
+- changes.append((names, "left", [*names.left, left]))
++ changes.append((names, "left", names.left))
+
 # What rows of a class count
 = class weight of the old label  [class_weight]
 - self.register.set_targets(rows, y, self._relabelled(rows, y))
@@ -188,13 +208,11 @@ BUGS = r"""
 - if self.classes and counts.min() == 0:
 + if False:
 = swapped classes  [adopt data methods unlearner]
-- second = np.asarray(labels == self.classes[1], dtype=bool)
-+ second = np.asarray(labels == self.classes[0], dtype=bool)
+- targets[found] = target
++ targets[found] = len(self.classes) - 1 - target
 = swapped predictions  [estimators states]
-- model.classes_[above.astype(np.intp)]
-+ model.classes_[1 - above.astype(np.intp)]
-
-# The objective
+- labels: NDArray[Any] = model.classes_[chosen]
++ labels: NDArray[Any] = model.classes_[len(model.classes_) - 1 - chosen]
 = intercept penalised  [objective arguments factor]
 - penalty[:d] = array
 + penalty[:] = array if array.ndim == 0 else np.resize(array, penalty.size)

@@ -12,7 +12,9 @@ from scipy import sparse
 from sklearn import linear_model
 
 import expunge as ex
+from expunge import reference as binary
 from expunge import reference_multinomial as reference
+from expunge.engine.row_names import NOBODY
 from expunge.release import best_intercept, measure
 
 C = 0.5
@@ -219,6 +221,27 @@ def test_models_of_scikit_learn_are_adopted_and_stay_theirs(solver):
     assert_refitted(un, True)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_the_proven_distance_is_never_below_the_true_one(seed):  # E41, E30
+    rng = np.random.default_rng(seed)
+    K, d, fit_intercept = int(rng.integers(3, 7)), int(rng.integers(1, 7)), bool(rng.integers(2))
+    n = int(rng.integers(50, 300))
+    X = rng.standard_normal((n, d)) * 10.0 ** rng.uniform(-1, 1, d) + rng.uniform(-2, 2, d)
+    y = (X @ rng.standard_normal((d, K)) + rng.gumbel(size=(n, K))).argmax(axis=1)
+    y[: 2 * K] = np.tile(np.arange(K), 2)
+    s = rng.integers(1, 9, n) / 4.0
+    held = csr(X) if rng.integers(2) else X
+    un = ex.Unlearner(ours(held, y, s, fit_intercept), held, y, s, within=float(10.0 ** rng.uniform(-2, 0)))
+    edits = rng.choice(np.arange(2 * K, n), 8, replace=False)
+    un.apply(ex.RemoveRows(edits[:2]))
+    un.apply(ex.CorrectLabels(edits[2:5], rng.integers(0, K, 3)))
+    update = un.apply(ex.CorrectValues(edits[5:7], [0], 2.0))
+    assert true_distance(un, fit_intercept) <= update.distance + 1e-9
+    updates = un.apply_each([ex.RemoveRows(int(edits[7])), ex.RemoveRows(int(edits[2]))])
+    assert true_distance(un, fit_intercept) <= updates.distance[-1] + 1e-9
+    assert un.residual() <= updates.residual_bound[-1] * (1.0 + 1e-9) + 1e-12
+
+
 # --- a class leaves
 
 
@@ -276,8 +299,12 @@ def test_methods_of_a_class_that_leaves():
     X, y, _ = make_data(3)
     for method in ("second_order", "first_order"):
         un = ex.Unlearner(ours(X, y), X, y)
+        fir, ash = (np.append(un.model.coef_[k], un.model.intercept_[k]) for k in (1, 0))
         update = un.apply(ex.RevokeClass("oak"), method=method)
         assert update.method == method
+        rows = y != "oak"
+        start = binary.gradient(X[rows], y[rows] == "fir", fir - ash, alpha=1.0 / C, fit_intercept=True)
+        assert_allclose(update.gradient_difference, start, atol=1e-8)
         assert un.model.classes_.size == 2
         assert un.residual() < np.linalg.norm(update.gradient_difference)
     with pytest.raises(ValueError, match="RevokeClass takes hessian='corrected'"):
@@ -304,6 +331,8 @@ def test_people_of_a_class_that_left_are_forgotten():
     ids = [f"{label} {i % 7}" for i, label in enumerate(y)]
     un = ex.Unlearner(ours(X, y), X, y, ids=ids)
     un.apply(ex.RevokeClass("fir"))
+    held = un._fitted.engine.data.row_names.ids
+    assert all((held[row] is NOBODY) == (label == "fir") for row, label in enumerate(y))
     assert un.is_forgotten("fir 1")
     assert not un.is_forgotten("oak 1")
     with pytest.raises(ex.AlreadyForgotten):
@@ -353,7 +382,7 @@ def test_a_class_that_cannot_leave_because_iterations_fail_leaves_all_as_it_was(
 @each_intercept
 @each_storage
 def test_files_with_rows_go_on_where_they_were(K, fit_intercept, represent, tmp_path):
-    X, y, s = make_data(K, True, far=2.0**20)
+    X, y, s = make_data(K, True, far=2.0**20 if fit_intercept else 0.0)
     held = represent(X)
     un = ex.Unlearner(ours(held, y, s, fit_intercept), held, y, s)
     un.apply([ex.RemoveRows([40, 41]), ex.RevokeFeatures([1])])

@@ -165,6 +165,7 @@ class _LinearModel(BaseEstimator):  # type: ignore[misc]
         fitted["n_features_in_"], fitted["residual_"] = coef.shape[-1], residual
         if "classes_" in fitted:
             fitted["coef_"] = coef.reshape(outputs, -1)
+            last.setflags(write=False)  # of K classes it is a copy
             fitted["intercept_"] = last if self.fit_intercept else _zeros(outputs)
         else:
             fitted["coef_"], fitted["intercept_"] = coef, last.item() if self.fit_intercept else 0.0
