@@ -463,6 +463,7 @@ def restored(f, _):
         f.array(p),
         f.flag(),
         f.any("Tallies") if f.odd(0.2) else _core.Tallies(*[5.0] * 9),
+        f.pick([[], [], [1.0], [1.0, 2.0], [np.nan, -1.0]]),
     )
 
 
@@ -686,6 +687,7 @@ ENTRIES = {
     "Anchor.solve": lambda f, A: (f.array(A.size),),
     **{f"Anchor.{name}": None for name in ("size", "complete", "factored", "cancelled", "theta", "hessian")},
     "Anchor.factored_from_rows": None,
+    "Anchor.has_factor": None,
     "Tallies.__init__": lambda f, _: tuple(f.number(5.0) for _ in range(9)),
     **{f"Tallies.{name}": None for name in TALLIES},
     "AnchoredStatistics.__init__": new_statistics,
@@ -717,6 +719,7 @@ ENTRIES = {
         for name in ("anchor", "second", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits")
     },
     "AnchoredStatistics.tallies": None,
+    "AnchoredStatistics.row_lengths": None,
     "AnchoredStatistics.second_error": None,
     **{
         f"Minimum.{name}": None

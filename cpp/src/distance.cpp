@@ -155,6 +155,7 @@ RowNorms::RowNorms(const Ball& ball)
 RowNorms::Norms RowNorms::norms_of(const Anchor& H, Vector penalty, bool fit_intercept) {
     H.require_complete();
     require_size("H", H.size(), penalty.size());
+    if (fit_intercept && penalty.size() == 0) throw std::invalid_argument("H has no intercept");
     const Index d = penalty.size() - (fit_intercept ? 1 : 0);
     Norms norms{Vector::Zero(d), {}, {}};
     Vector e = H.diagonal();
@@ -203,9 +204,10 @@ RowNorms RowNorms::move_to(const Anchor& H, const Vector& penalty, bool fit_inte
     const Index d = norms_->m.size();
     Norms norms = norms_of(H, penalty, fit_intercept);
     RowNorms moved(*this);
+    moved.longest_.assign(norms.inverse.size(), 0.0);
     for (std::size_t k = 0; k < norms.inverse.size(); ++k) {
         const Vector& inverse = norms.inverse[k];
-        double& all = moved.longest_[k] = 0.0;
+        double& all = moved.longest_[k];
         for (const RowNorms* of : {this, &other}) {
             const Norms& old = *of->norms_;
             const Vector gap = old.m - norms.m;

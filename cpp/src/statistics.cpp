@@ -227,6 +227,9 @@ std::pair<AnchoredStatistics, Evaluation> AnchoredStatistics::edit(const Objecti
 }
 
 AnchoredStatistics AnchoredStatistics::measure_rows(const Objective& J) const {
+    require_size("theta", J.parameters(), state_.penalty.size());
+    if (J.penalty() != state_.penalty || J.fit_intercept() != state_.fit_intercept)
+        throw std::invalid_argument("the statistics are of another objective than the rows");
     AnchoredStatistics measured(*this);
     if (!quadratic() && J.outputs() == 1)
         measured.rows_ = std::make_shared<const RowNorms>(J, *state_.anchor);

@@ -159,7 +159,6 @@ void bind_statistics(py::module_& m) {
         .def(
             "measure_rows",
             [](const AnchoredStatistics& statistics, const PyObjective& J) {
-                require_size("theta", J.core().parameters(), statistics.state().penalty.size());
                 py::gil_scoped_release nogil;
                 return statistics.measure_rows(J.core());
             },

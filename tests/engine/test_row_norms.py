@@ -398,3 +398,17 @@ def test_statistics_say_what_to_do_where_sums_keep_no_digit_of_what_is_left():
     sums = kernels.AnchoredStatistics(X, y, np.zeros(5), alpha=1e-6, loss="squared", sample_weight=s)
     with pytest.raises(NotPositiveDefiniteError, match="make statistics of the rows that are left"):
         sums.subtract(X[4:5], y[4:5], s[4:5])
+
+
+def test_rows_are_measured_for_statistics_of_the_same_objective_alone():
+    X, y, s = np.ones((4, 2)), np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4)
+
+    def over(X, penalty, fit_intercept):
+        return _core.Objective([(X, y, s)], "logistic", penalty, fit_intercept, largest_norm=2.0)
+
+    J, theta = over(X, np.ones(2), False), np.zeros(2)
+    statistics = _core.AnchoredStatistics(J, _core.Anchor(J, theta), J.evaluate(theta), 1e-12, 2.0)
+    for other in (over(X, np.full(2, 2.0), False), over(X[:, :1].copy(), np.array([1.0, 0.0]), True)):
+        with pytest.raises(ValueError, match="another objective"):
+            statistics.measure_rows(other)
+    assert len(statistics.measure_rows(J).row_lengths) == 2
