@@ -87,6 +87,18 @@ def test_corrected_rows_hold_alternatives_in_targets_and_inputs():
     assert tuple(SECRET) not in drawn
 
 
+@pytest.mark.parametrize("alternatives", [[*SECRET[:2], 5], None])
+@pytest.mark.parametrize("values", [1, 2])
+def test_no_corrected_row_holds_again_what_is_to_be_forgotten(values, alternatives):
+    """Of few values that would happen by chance."""
+    mask = mask_of_secret() & (np.arange(12) < 4 + values)
+    for seed in range(5):
+        un = make("gru").unlearner(random_state=seed)
+        un.apply(ForgetValues(SHOWN, mask, alternatives), method="fine_tune", epochs=1.0)
+        rows = un.corrected_data()
+        assert all(rows[row][1][4 : 4 + values].tolist() != SECRET[:values] for row in SHOWN)
+
+
 def test_alternatives_may_differ_by_entry():
     case = make("lstm")
     un = case.unlearner(batch_size=16)

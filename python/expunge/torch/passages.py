@@ -57,6 +57,17 @@ class Passages:
         which = torch.randint(k, (places,), generator=generator).to(self.choices.device)
         return self.choices.gather(0, which[None])[0]
 
+    def drawn_anew(self, rows: int, generator: torch.Generator) -> Tensor:
+        """One alternative for each place, in no row all of them what is to be forgotten, as chance has it."""
+        values = self.drawn(generator)
+        for y, in_y in zip(self.batch.y[:rows], self.in_y[:rows], strict=True):
+            old, places = y[in_y >= 0], in_y[in_y >= 0]
+            others = (self.choices[:, places] != old).nonzero()
+            if torch.equal(values[places], old) and len(others):
+                which, at = others[torch.randint(len(others), (), generator=generator)]
+                values[places[at]] = self.choices[which, places[at]]
+        return values
+
     def take(self, which: Tensor) -> Passages:
         """Some of the windows."""
         batch = self.batch.moved(lambda value: value[which])

@@ -113,7 +113,7 @@ class Task:
         self._secret: Passages | None = None
         if staged.secrets:
             self._secret = passages(function, self._theta, staged.before, staged.secrets, seed)
-            values = self._secret.drawn(torch.Generator().manual_seed(seed))
+            values = self._secret.drawn_anew(len(staged.secrets), torch.Generator().manual_seed(seed))
             staged.after = correct(staged.after, staged.secrets, self._secret, values)
 
     def update(self, options: Options) -> Update:
