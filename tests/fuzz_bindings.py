@@ -418,11 +418,14 @@ def new_objective(f, _):
         p = int(np.count_nonzero(mask)) + (fit is True)
         noise = None
     blocks = f.blocks(d) if f.odd(0.1) else [f.block(n, d)]
+    outputs = f.pick([1, 1, 1, 2, 3]) if f.odd(0.5) else f.pick([1, 1, 1, -1, 0, 2, 2**40])
+    p *= outputs if 1 < outputs < 9 else 1
+    noise = f.array(p) if noise is not None else None
     penalty = f.array(p)
     penalty = np.abs(penalty) if isinstance(penalty, np.ndarray) and penalty.dtype == np.float64 else penalty
     return (
         blocks,
-        f.loss(),
+        "softmax" if outputs > 1 else f.loss(),
         penalty,
         fit,
         mask,
@@ -431,6 +434,7 @@ def new_objective(f, _):
         f.pick([True, True, False]),
         None,
         f.any("Ball") if f.odd(0.2) else None,
+        outputs,
     )
 
 
@@ -464,6 +468,7 @@ def restored(f, _):
         f.flag(),
         f.any("Tallies") if f.odd(0.2) else _core.Tallies(*[5.0] * 9),
         f.pick([[], [], [1.0], [1.0, 2.0], [np.nan, -1.0]]),
+        f.pick([1, 1, 1, 2, 3, 0, -1]),
     )
 
 
@@ -668,6 +673,7 @@ ENTRIES = {
     "Objective.hessian": lambda f, J: own(f, J, largest=LARGEST),
     "Objective.hvp": lambda f, J: own(f, J, f.array(f.parameters(J))),
     "Objective.curvature": own,
+    "Objective.predict": own,
     "Objective.gram_norm_bound": lambda f, _: (),
     "Objective.kink_gap": own,
     "Objective.lengths": lambda f, _: (),
@@ -679,7 +685,10 @@ ENTRIES = {
         f.number(1.0, float("inf")),
         f.flag(),
     ),
-    **{f"Objective.{name}": None for name in ("anchor_cost", "quadratic", "rows", "entries")},
+    **{
+        f"Objective.{name}": None
+        for name in ("anchor_cost", "quadratic", "rows", "entries", "outputs", "parameters")
+    },
     "Anchor.__init__": new_anchor,
     "Anchor.edit": lambda f, A: sides(f, A.size),
     "Anchor.drop": lambda f, A: (f.positions(A.size),),
@@ -716,7 +725,17 @@ ENTRIES = {
     },
     **{
         f"AnchoredStatistics.{name}": None
-        for name in ("anchor", "second", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits")
+        for name in (
+            "anchor",
+            "second",
+            "at",
+            "gradient_error",
+            "loss",
+            "outputs",
+            "penalty",
+            "fit_intercept",
+            "edits",
+        )
     },
     "AnchoredStatistics.tallies": None,
     "AnchoredStatistics.row_lengths": None,

@@ -432,7 +432,7 @@ std::shared_ptr<const Anchor> Anchor::drop(const std::vector<Index>& dropped) co
     const std::vector<Index> survive = complement(size(), dropped);
     std::shared_ptr<Anchor> smaller(new Anchor());
     if (of_each_) {  // the same coordinates of each class
-        const Index p = of_each_->size(), K = size() / p;
+        const Index p = of_each_->size(), K = p > 0 ? size() / p : 0;
         const auto end = std::lower_bound(dropped.begin(), dropped.end(), p);
         smaller->of_each_ = of_each_->drop({dropped.begin(), end});
         if (K * (p - smaller->of_each_->size()) != static_cast<Index>(dropped.size()))

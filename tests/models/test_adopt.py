@@ -460,11 +460,6 @@ def refused():
             ValueError,
             "liblinear penalises the intercept: refit with solver='lbfgs'",
         ),
-        "class weights": (
-            Logistic(class_weight="equal"),
-            TypeError,
-            "class_weight must be None, 'balanced' or a dict of labels and weights",
-        ),
         "C infinite": (Logistic(C=np.inf), ValueError, "without an l2 penalty .* refit with a finite C"),
         "positive ridge": (
             linear_model.Ridge(positive=True),
