@@ -127,6 +127,16 @@ class Fuzzer:
     def loss(self):
         return self.pick(["", "hinge", None, 3]) if self.odd(0.03) else self.pick(["squared", "logistic"])
 
+    def outputs(self):
+        """A loss, and perhaps a number of outputs that is its."""
+        if not self.odd(0.25):
+            return self.loss(), Named()
+        loss = self.loss() if self.odd() else "softmax"
+        return loss, Named(outputs=self.pick([2, 3, 3, 5, 12]) if not self.odd() else self.pick(INTEGERS))
+
+    def classes(self):
+        return self.pick([*INTEGERS, None, 1.5, True]) if self.odd() else self.pick([0, 2, 2, 3, 7])
+
     # --- arrays
 
     def keep(self, *arrays):
@@ -416,9 +426,12 @@ def new_objective(f, _):
     blocks = f.blocks(d) if f.odd(0.1) else [f.block(n, d)]
     penalty = f.array(p)
     penalty = np.abs(penalty) if isinstance(penalty, np.ndarray) and penalty.dtype == np.float64 else penalty
+    loss, named = f.outputs()
+    if "outputs" in named and isinstance(penalty, np.ndarray):
+        penalty = np.tile(penalty, max(0, min(f.pick([named["outputs"], 3]), 12)))
     return (
         blocks,
-        f.loss(),
+        loss,
         penalty,
         fit,
         mask,
@@ -427,6 +440,7 @@ def new_objective(f, _):
         f.pick([True, True, False]),
         None,
         f.any("Ball") if f.odd(0.2) else None,
+        named,
     )
 
 
@@ -451,14 +465,16 @@ def restored(f, _):
     p = f.pick([0, 1, 2, 5, 9, 33])
     H = np.eye(p) * f.pick([1.0, 1.0, -1.0, np.nan])
     H = f.pick(SPOILED)(H, f.rng) if f.odd() else H
+    loss, named = f.outputs()
     return (
         f.array(p),
         H,
         f.array(p),
-        f.loss(),
+        loss,
         f.array(p),
         f.flag(),
         f.any("Tallies") if f.odd(0.2) else _core.Tallies(*[5.0] * 9),
+        named,
     )
 
 
@@ -467,13 +483,13 @@ def new_register(f, _):
     y, s = f.targets(n), f.weights(n)
     s = np.ones(n) if s is None else s
     if f.odd(0.6):
-        return y, s, f.flag()
+        return y, s, f.classes()
     count = f.pick([n, n + 1, 2 * n])
     rows = np.sort(f.rng.sample(range(count), n)).astype(np.int64) if not f.odd(0.2) else f.rows(count)
     return (
         y,
         s,
-        f.flag(),
+        f.classes(),
         rows,
         f.pick([None, -1, n - 1, -(2**63), 2**63, 2**62]) if f.odd() else count,
     )
@@ -616,7 +632,7 @@ ENTRIES = {
         S := f.any("AnchoredStatistics"),
         f.array(np.size(getattr(S, "penalty", 3))),
     ),
-    "TouchedRows.objectives": lambda f, _: (f.loss(), f.flag()),
+    "TouchedRows.objectives": lambda f, _: ((made := f.outputs())[0], f.flag(), made[1]),
     "TouchedRows.gained_norm": lambda f, _: (f.flag(),),
     "RowRegister.__init__": new_register,
     "RowRegister.begin": lambda f, _: (),
@@ -673,7 +689,11 @@ ENTRIES = {
         f.number(1.0, float("inf")),
         f.flag(),
     ),
-    **{f"Objective.{name}": None for name in ("anchor_cost", "quadratic", "rows", "entries")},
+    "Objective.predict": own,
+    **{
+        f"Objective.{name}": None
+        for name in ("anchor_cost", "quadratic", "rows", "entries", "outputs", "parameters")
+    },
     "Anchor.__init__": new_anchor,
     "Anchor.edit": lambda f, A: sides(f, A.size),
     "Anchor.drop": lambda f, A: (f.positions(A.size),),
@@ -710,6 +730,7 @@ ENTRIES = {
         f"AnchoredStatistics.{name}": None
         for name in ("anchor", "second", "at", "gradient_error", "loss", "penalty", "fit_intercept", "edits")
     },
+    "AnchoredStatistics.outputs": None,
     "AnchoredStatistics.tallies": None,
     "AnchoredStatistics.second_error": None,
     **{

@@ -480,7 +480,8 @@ InverseNorms AnchoredStatistics::norms_by_penalty() const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
     const double lambda = penalties().first, R = state_.tallies.largest_norm;
     const Index K = state_.outputs, p = state_.penalty.size() / K;
-    if (!state_.fit_intercept) return InverseNorms::by_penalty(lambda, infinity, row_norm(), 0.0);
+    if (!state_.fit_intercept || p == 0)
+        return InverseNorms::by_penalty(lambda, infinity, row_norm(), 0.0);
     if (K == 1)
         return InverseNorms::by_penalty(lambda, state_.anchor->diagonal()(p - 1) - sums_error(), R,
                                         rows_ ? rows_->radius().value_or(R) : R);
