@@ -31,8 +31,7 @@ void WeightedTargets::append(const VectorRef& y, const VectorRef& s) {
 }
 
 RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, Index classes)
-    : place_(static_cast<std::size_t>(y.size())), base_(y, s),
-      counts_(2, 0), classes_(classes) {
+    : place_(static_cast<std::size_t>(y.size())), base_(y, s), counts_(2, 0), classes_(classes) {
     if (classes < 0 || classes == 1)
         throw std::invalid_argument("there are two classes or more, or none: got " + std::to_string(classes));
     if (classes > std::max<Index>(2, y.size()))
