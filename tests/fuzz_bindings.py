@@ -131,6 +131,16 @@ class Fuzzer:
             else self.pick(["squared", "logistic", "fractional", "poisson", "tweedie(1.5)", "tweedie(2)"])
         )
 
+    def outputs(self):
+        """A loss, and perhaps a number of outputs that is its."""
+        if not self.odd(0.25):
+            return self.loss(), Named()
+        loss = self.loss() if self.odd() else "softmax"
+        return loss, Named(outputs=self.pick([2, 3, 3, 5, 12]) if not self.odd() else self.pick(INTEGERS))
+
+    def classes(self):
+        return self.pick([*INTEGERS, None, 1.5, True]) if self.odd() else self.pick([0, 2, 2, 3, 7])
+
     # --- arrays
 
     def keep(self, *arrays):
@@ -418,14 +428,14 @@ def new_objective(f, _):
         p = int(np.count_nonzero(mask)) + (fit is True)
         noise = None
     blocks = f.blocks(d) if f.odd(0.1) else [f.block(n, d)]
-    outputs = f.pick([1, 1, 1, 2, 3]) if f.odd(0.5) else f.pick([1, 1, 1, -1, 0, 2, 2**40])
-    p *= outputs if 1 < outputs < 9 else 1
-    noise = f.array(p) if noise is not None else None
     penalty = f.array(p)
     penalty = np.abs(penalty) if isinstance(penalty, np.ndarray) and penalty.dtype == np.float64 else penalty
+    loss, named = f.outputs()
+    if "outputs" in named and isinstance(penalty, np.ndarray):
+        penalty = np.tile(penalty, max(0, min(f.pick([named["outputs"], 3]), 12)))
     return (
         blocks,
-        "softmax" if outputs > 1 else f.loss(),
+        loss,
         penalty,
         fit,
         mask,
@@ -434,7 +444,7 @@ def new_objective(f, _):
         f.pick([True, True, False]),
         None,
         f.any("Ball") if f.odd(0.2) else None,
-        outputs,
+        named,
     )
 
 
@@ -459,16 +469,17 @@ def restored(f, _):
     p = f.pick([0, 1, 2, 5, 9, 33])
     H = np.eye(p) * f.pick([1.0, 1.0, -1.0, np.nan])
     H = f.pick(SPOILED)(H, f.rng) if f.odd() else H
+    loss, named = f.outputs()
     return (
         f.array(p),
         H,
         f.array(p),
-        f.loss(),
+        loss,
         f.array(p),
         f.flag(),
         f.any("Tallies") if f.odd(0.2) else _core.Tallies(*[5.0] * 9),
         f.pick([[], [], [1.0], [1.0, 2.0], [np.nan, -1.0]]),
-        f.pick([1, 1, 1, 2, 3, 0, -1]),
+        named,
     )
 
 
@@ -477,13 +488,13 @@ def new_register(f, _):
     y, s = f.targets(n), f.weights(n)
     s = np.ones(n) if s is None else s
     if f.odd(0.6):
-        return y, s, f.flag()
+        return y, s, f.classes()
     count = f.pick([n, n + 1, 2 * n])
     rows = np.sort(f.rng.sample(range(count), n)).astype(np.int64) if not f.odd(0.2) else f.rows(count)
     return (
         y,
         s,
-        f.flag(),
+        f.classes(),
         rows,
         f.pick([None, -1, n - 1, -(2**63), 2**63, 2**62]) if f.odd() else count,
     )
@@ -626,7 +637,7 @@ ENTRIES = {
         S := f.any("AnchoredStatistics"),
         f.array(np.size(getattr(S, "penalty", 3))),
     ),
-    "TouchedRows.objectives": lambda f, _: (f.loss(), f.flag()),
+    "TouchedRows.objectives": lambda f, _: ((made := f.outputs())[0], f.flag(), made[1]),
     "TouchedRows.gained_norm": lambda f, _: (f.flag(),),
     "RowRegister.__init__": new_register,
     "RowRegister.begin": lambda f, _: (),

@@ -31,10 +31,13 @@ void WeightedTargets::append(const VectorRef& y, const VectorRef& s) {
 }
 
 RowRegister::RowRegister(const VectorRef& y, const VectorRef& s, Index classes)
-    : place_(static_cast<std::size_t>(y.size())), base_(y, s),
-      counts_(static_cast<std::size_t>(std::max<Index>(2, classes)), 0), classes_(classes) {
+    : place_(static_cast<std::size_t>(y.size())), base_(y, s), counts_(2, 0), classes_(classes) {
     if (classes < 0 || classes == 1)
         throw std::invalid_argument("there are two classes or more, or none: got " + std::to_string(classes));
+    if (classes > std::max<Index>(2, y.size()))
+        throw std::invalid_argument("there are " + std::to_string(classes) + " classes, but " +
+                                    std::to_string(y.size()) + " rows");
+    counts_.resize(static_cast<std::size_t>(std::max<Index>(2, classes)), 0);
     require_classes(y);
     std::iota(place_.begin(), place_.end(), Index(0));
     count({place_, y, s}, 1);

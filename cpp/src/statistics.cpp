@@ -29,8 +29,6 @@ void require_fit(const AnchoredStatistics::State& s) {
     if (s.outputs < 1 || p % s.outputs != 0)
         throw std::invalid_argument(std::to_string(p) + " parameters are not those of " +
                                     std::to_string(s.outputs) + " outputs");
-    if (s.fit_intercept && p < s.outputs)
-        throw std::invalid_argument("there are no parameters, and the intercept is one more");
 }
 
 // By how much rounding moves the logarithm of a curvature, over u |x| |theta|: as a predictor. With K outputs

@@ -99,6 +99,7 @@ double AnchoredStatistics::row_norm() const {
 // On vectors that are the same for all classes H is their penalty, and a multiple for intercepts.
 double AnchoredStatistics::inverses_of_constants() const {
     const Index K = state_.outputs, p = state_.penalty.size() / K, d = p - (state_.fit_intercept ? 1 : 0);
+    if (p == 0) return 0.0;
     for (Index k = 1; k < K; ++k)
         if (state_.penalty.segment(k * p, p) != state_.penalty.head(p)) return 0.0;
     double inverses = state_.penalty.head(d).cwiseInverse().sum();
@@ -125,7 +126,7 @@ InverseNorms AnchoredStatistics::norms_by_penalty() const {
     constexpr double infinity = std::numeric_limits<double>::infinity();
     const double lambda = penalties().first, R = state_.tallies.largest_norm;
     const Index K = state_.outputs, p = state_.penalty.size() / K;
-    if (!state_.fit_intercept) return InverseNorms::by_penalty(lambda, infinity, row_norm(), 0.0);
+    if (!state_.fit_intercept || p == 0) return InverseNorms::by_penalty(lambda, infinity, row_norm(), 0.0);
     if (K == 1)
         return InverseNorms::by_penalty(lambda, state_.anchor->diagonal()(p - 1) - sums_error(), R,
                                         rows_ && rows_->about_ball() ? rows_->longest()[0] : R);
