@@ -182,7 +182,6 @@ def test_streams_files_and_what_is_refused(tmp_path):
     [
         ({"loss": "hinge", "dual": True}, "loss='squared_hinge' and penalty='l2'"),
         ({"penalty": "l1", "dual": False}, "loss='squared_hinge' and penalty='l2'"),
-        ({"class_weight": "balanced"}, "a dict of weights"),
     ],
 )
 def test_other_objectives_are_refused(options, reason):

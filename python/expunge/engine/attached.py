@@ -101,7 +101,7 @@ class Attached:
         start = attached._start_anew(attached.objective(), engine.state.theta)
         here = attached.minimize(start, start.at.residual)  # H anew: the sums' holds rounding of what left
         state = attached._anchored_at(start.objective, here, start.block)
-        attached.state = state._replace(profile=engine.state.profile)
+        attached.state = state._replace(theta=engine.state.theta, profile=engine.state.profile)
         return attached
 
     def begin_at(self, theta: Float, judge: Judge | None) -> OnEntry:
