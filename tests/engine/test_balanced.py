@@ -14,6 +14,7 @@ from unlearning import inside
 
 import expunge as ex
 from expunge.class_weights import balanced
+from expunge.engine.columns import NO_REQUEST
 
 needs_weights_counted = pytest.mark.skipif(
     tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 7), reason="scikit-learn counts rows here"
@@ -129,6 +130,7 @@ def test_a_class_that_leaves_balances_the_others():
             un.apply(ex.RevokeClass(label), method="exact")
             assert_allclose(un.model.coef_, refitted(theirs(), un).coef_, atol=1e-7)
             assert un.model.class_weight == "balanced"
+    assert NO_REQUEST.undo == []  # what is to be undone is of one request
 
 
 def test_files_keep_the_rule_and_what_needs_no_rows_is_refused(tmp_path):

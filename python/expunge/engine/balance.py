@@ -20,8 +20,10 @@ def balanced(engine: Attached, columns: NDArray[np.bool_]) -> Edited:
 
     What was anchored is of other weights: it is good enough to precondition. A rollback restores all.
     """
-    reweigh(engine)
     data, known = engine.data, engine.state.at
+    data.undone_with(engine, "problem")
+    data.undone_with(data, "class_weights")
+    reweigh(engine)
     if known is None:
         return None, None, engine.state.anchor, False
     stored, blocks = data.stored_columns(columns), data.blocks()
@@ -39,8 +41,6 @@ def reweigh(engine: Attached) -> None:
     own = data.own_weights(rows)
     problem = old.balancing(y, own)
     assert problem.class_weights is not None
-    data.undone_with(engine, "problem")
-    data.undone_with(data, "class_weights")
     engine.problem, data.class_weights = problem, problem.class_weights
     data.register.set_targets(rows, y, own * problem.class_weights[y.astype(int)])
 
