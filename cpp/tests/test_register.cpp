@@ -177,7 +177,7 @@ TEST("a request that leaves too few rows is refused and can be rolled back") {
           "no row of positive weight would be left of one of the two classes");
     row_register.rollback();
     CHECK(rows_in(row_register) == before);
-    CHECK(row_register.counts() == std::vector<Index>{1, 1});
+    CHECK((row_register.counts() == std::vector<Index>{1, 1}));
     RowRegister targets(y, s, 0);
     targets.begin();
     targets.remove(both);
@@ -192,7 +192,7 @@ TEST("rows that are restored keep their numbers") {
     CHECK(row_register.row_count() == 6);
     CHECK(row_register.live() == numbers);
     CHECK(row_register.place(4) == 1 && row_register.place(0) == -1);
-    CHECK(row_register.counts() == std::vector<Index>{1, 1});
+    CHECK((row_register.counts() == std::vector<Index>{1, 1}));
 }
 
 TEST("a class that leaves takes its rows along, and the classes above it move down") {
